@@ -1,0 +1,1 @@
+"""Things that happen on a clock: retraining, the verdict on its result, and the timetable."""

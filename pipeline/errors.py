@@ -1,0 +1,34 @@
+"""Who must act when something is wrong.
+
+TidecastError
+├── ConfigError    the operator: settings, topics or schema do not fit; exit 2, never retried
+├── Unavailable    nobody: a broker or database is away; back off and claim again; exit 1 from a command
+├── Fenced         nobody: another worker owns the partition now; forget it and go on
+└── Corrupt        the developers: an invariant broke; exit 1
+
+Every message is one line that says what to do.
+"""
+
+
+class TidecastError(Exception):
+    """An error whose message is meant for a person; `exit_code` is what a command ends with."""
+
+    exit_code = 1
+
+
+class ConfigError(TidecastError):
+    """The configuration cannot work; retrying will not help."""
+
+    exit_code = 2
+
+
+class Unavailable(TidecastError):
+    """A service outside this process is away or did not answer in time."""
+
+
+class Fenced(TidecastError):
+    """The partition's epoch has moved on: another worker claimed it."""
+
+
+class Corrupt(TidecastError):
+    """An invariant of ours does not hold; going on would make it worse."""

@@ -1,0 +1,95 @@
+"""What the services need from the outside, in their own words; each docstring is the contract its adapters keep.
+
+Every method may raise Unavailable. After that nothing may be assumed: the caller drops its claims and claims again.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from pipeline.records import Claim, DeadLetter, Forecasts, History, Messages, Turn
+
+
+class Store(Protocol):
+    """The database as the stream worker sees it, bound to one input topic."""
+
+    def claim(self, partition: int, owner: str) -> Claim:
+        """Take the partition: raise its epoch by one, note the owner, and return where to go on (0 if new)."""
+        ...
+
+    def recent(self, names: Sequence[str], depth: int) -> History:
+        """Return each series' newest `depth` observations, in the order of `names`; unknown names get an id."""
+        ...
+
+    def commit(self, turn: Turn) -> Forecasts:
+        """Store a turn in one transaction and return the forecasts that are now rows.
+
+        Raises Fenced, with nothing stored, unless every advance's (epoch, start) is still the partition's state.
+        A forecast whose key is already stored is left as it was and is not returned.
+        """
+        ...
+
+    def unpublished(self, partition: int, start: int, stop: int) -> tuple[Forecasts, tuple[DeadLetter, ...]]:
+        """Return what the turns over offsets [start, stop) stored, in offset order."""
+        ...
+
+    def rewind(self, claim: Claim, next_offset: int, reason: str) -> Claim:
+        """Move the partition's next offset without storing events, and keep a record of the jump and its reason.
+
+        Raises Fenced when the claim's (epoch, next_offset) is no longer the partition's state.
+        """
+        ...
+
+
+class Champion(Protocol):
+    """The registry as the scorer sees it."""
+
+    def champion(self) -> int | None:
+        """Return the version that the alias `champion` points at, or None."""
+        ...
+
+    def artifact(self, version: int) -> bytes:
+        """Return a version's artifact; raises Corrupt when the bytes do not match the stored hash."""
+        ...
+
+
+class Source(Protocol):
+    """The consuming side of Kafka, in one consumer group, on the caller's thread."""
+
+    def poll(self) -> list[Messages]:
+        """Wait for messages for at most the poll timeout; also drives joins, so call it often."""
+        ...
+
+    def assigned(self) -> list[int]:
+        """Return partitions newly assigned since the last call; they are paused and must be claimed."""
+        ...
+
+    def revoked(self) -> list[int]:
+        """Return partitions revoked or lost since the last call."""
+        ...
+
+    def published(self, partition: int) -> int | None:
+        """Return the group's next offset, waiting for a dead owner's pending transaction; None if never set."""
+        ...
+
+    def beginning(self, partition: int) -> int:
+        """Return the oldest offset that the broker still has."""
+        ...
+
+    def start(self, partition: int, offset: int) -> None:
+        """Deliver the partition from `offset` on."""
+        ...
+
+    def hold(self, partitions: Sequence[int]) -> None:
+        """Stop delivering these partitions until `start`; what was fetched beyond the last poll is dropped."""
+        ...
+
+
+class Publisher(Protocol):
+    """The producing side: one Kafka transaction per call."""
+
+    def publish(self, forecasts: Forecasts, dead_letters: Sequence[DeadLetter], next_offsets: dict[int, int]) -> None:
+        """Send the messages and the group's next offsets in one transaction.
+
+        Raises Fenced when a newer member of the group owns the partitions, after which nothing was published.
+        """
+        ...

@@ -1,0 +1,196 @@
+"""The facts that move through tidecast, frozen, as columns.
+
+Times are int64 microseconds since 1970 in UTC. "Observed" is a mask: where it is False the value is 0.0 and means
+nothing, so a NaN never travels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.config import QUANTILE_LEVELS
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+Quality = Literal["ok", "fallback", "degraded"]
+
+
+@dataclass(frozen=True, slots=True)
+class Messages:
+    """A run of raw messages of one partition, in offset order; `next_offset` is the one after the last."""
+
+    partition: int
+    offsets: Ints  # (N,)
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
+
+    @property
+    def next_offset(self) -> int:
+        """What to commit once these are stored and published."""
+        return int(self.offsets[-1]) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Decoded events of one partition, in offset order, not yet on the grid."""
+
+    partition: int
+    series: Sequence[str]
+    event_time: Ints  # (N,) microseconds
+    value: Floats  # (N,) in the series' units
+    observed: Mask  # (N,) False for an explicit null
+    offset: Ints  # (N,)
+
+    def __len__(self) -> int:
+        """Count the events."""
+        return len(self.offset)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An input message that could not become an observation, with the reason and its raw bytes."""
+
+    partition: int
+    offset: int
+    reason: str
+    key: bytes | None
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Observations:
+    """What one turn changes in the observations table; at most one row per key (series_id, observed_at).
+
+    `value`, `observed` and `events` are the turn's own events merged by the duplicates policy; the store combines
+    them with the row that is already there by the same policy. `fresh` marks rows known to be new in the table.
+    """
+
+    series_id: Ints  # (N,)
+    observed_at: Ints  # (N,) grid time, microseconds
+    value: Floats  # (N,)
+    observed: Mask  # (N,)
+    events: Ints  # (N,) events with a value that were merged into the row
+    partition: Ints  # (N,)
+    offset: Ints  # (N,) of the newest event in the row
+    fresh: Mask  # (N,)
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.series_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Forecasts:
+    """Forecasts of one frequency and horizon; key (series_id, origin, model_version).
+
+    `quantiles` (N, H, Q) are in the target's units at QUANTILE_LEVELS, rounded to nine significant digits, so the
+    table, the message and a message published again from the table hold the same numbers.
+    """
+
+    series: Sequence[str]  # (N,)
+    series_id: Ints  # (N,)
+    origin: Ints  # (N,) event time of the last observation used
+    target_times: Ints  # (N, H)
+    quantiles: Floats  # (N, H, Q)
+    model_version: Ints  # (N,)
+    quality: Sequence[Quality]  # (N,)
+    issued_at: Ints  # (N,) processing time
+    partition: Ints  # (N,) of the event that made the forecast due
+    offset: Ints  # (N,) likewise
+
+    def __len__(self) -> int:
+        """Count the forecasts (not their steps)."""
+        return len(self.series_id)
+
+    @property
+    def horizon(self) -> int:
+        """H, the number of steps of each forecast."""
+        return self.target_times.shape[1]
+
+    def take(self, rows: NDArray[np.int64] | Mask) -> "Forecasts":
+        """Select forecasts by index or mask, in the order given."""
+        index = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
+        return Forecasts(
+            series=[self.series[i] for i in index],
+            series_id=self.series_id[index],
+            origin=self.origin[index],
+            target_times=self.target_times[index],
+            quantiles=self.quantiles[index],
+            model_version=self.model_version[index],
+            quality=[self.quality[i] for i in index],
+            issued_at=self.issued_at[index],
+            partition=self.partition[index],
+            offset=self.offset[index],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A partition that this worker owns: its fencing epoch and the next offset to store."""
+
+    partition: int
+    epoch: int
+    next_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """One partition's move in a turn: [start, next_offset) becomes stored, if `epoch` still holds."""
+
+    partition: int
+    epoch: int
+    start: int
+    next_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Everything that one turn stores in one SQL transaction and publishes in one Kafka transaction."""
+
+    advances: tuple[Advance, ...]
+    observations: Observations
+    forecasts: Forecasts
+    dead_letters: tuple[DeadLetter, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The newest observations of some series, series by series, oldest first.
+
+    Row r's observations are the slice bounds[r]:bounds[r + 1] of the columns.
+    """
+
+    series_id: Ints  # (S,)
+    bounds: Ints  # (S + 1,)
+    observed_at: Ints  # (N,)
+    value: Floats  # (N,)
+    observed: Mask  # (N,)
+    events: Ints  # (N,)
+
+
+def no_observations() -> Observations:
+    """Make an empty Observations."""
+    none = np.empty(0, np.int64)
+    empty = np.empty(0, np.bool_)
+    return Observations(none, none, np.empty(0), empty, none, none, none, empty)
+
+
+def no_forecasts(horizon: int) -> Forecasts:
+    """Make an empty Forecasts of a horizon."""
+    none = np.empty(0, np.int64)
+    return Forecasts(
+        series=[],
+        series_id=none,
+        origin=none,
+        target_times=np.empty((0, horizon), np.int64),
+        quantiles=np.empty((0, horizon, len(QUANTILE_LEVELS))),
+        model_version=none,
+        quality=[],
+        issued_at=none,
+        partition=none,
+        offset=none,
+    )
