@@ -1,0 +1,159 @@
+"""What a network looks like and how it is fitted: frozen, validated, saved with the weights, listed once."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+QUANTILE_LEVELS: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.975)
+"""Probabilities of every forecast in SQL and on the output topic; 0.5 is the point forecast."""
+
+KINDS = ("attention", "seasonal_naive")
+CELLS = ("gru", "lstm", "rnn")
+LOCATIONS = ("mean", "last")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """The shape of one forecaster; everything that its weights depend on.
+
+    kind: "attention" or "seasonal_naive". cell: recurrent cell of the encoder. hidden (D), layers, heads,
+    dropout: sizes of the network. segment: steps per token; divides context_length. context_length (T),
+    horizon (H), season: in steps. calendar_features (F): columns of the known-future calendar. series: known
+    series, embedding rows 1..series; row 0 is UNK. series_dim: width of the series embedding, 0 for none.
+    location: what a window is centred on. Raises ValueError, with what to change, when a field cannot work.
+    """
+
+    kind: str = "attention"
+    cell: str = "gru"
+    hidden: int = 64
+    layers: int = 2
+    heads: int = 4
+    segment: int = 24
+    dropout: float = 0.1
+    context_length: int = 336
+    horizon: int = 48
+    season: int = 24
+    calendar_features: int = 0
+    series: int = 0
+    series_dim: int = 16
+    location: str = "mean"
+    quantile_levels: tuple[float, ...] = QUANTILE_LEVELS
+
+    def __post_init__(self) -> None:
+        _check_choice("kind", self.kind, KINDS)
+        _check_choice("cell", self.cell, CELLS)
+        _check_choice("location", self.location, LOCATIONS)
+        for name in ("hidden", "layers", "heads", "segment", "context_length", "horizon", "season"):
+            _check_integer(name, getattr(self, name), 1)
+        for name in ("calendar_features", "series", "series_dim"):
+            _check_integer(name, getattr(self, name), 0)
+        _check_range("dropout", self.dropout, 0.0, 0.95)
+        if self.context_length % self.segment:
+            raise ValueError(
+                f"segment {self.segment} does not divide context_length {self.context_length}: "
+                f"use a segment of {_nearest_divisor(self.context_length, self.segment)}"
+            )
+        if self.hidden % self.heads:
+            raise ValueError(f"heads {self.heads} does not divide hidden {self.hidden}: change one of them")
+        levels = self.quantile_levels
+        ascending = all(low < high for low, high in itertools.pairwise(levels))
+        if not levels or not ascending or not 0.0 < levels[0] <= levels[-1] < 1.0 or 0.5 not in levels:
+            raise ValueError(f"quantile_levels {levels} must ascend, lie between 0 and 1 and contain 0.5")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `from_dict` reads them back."""
+        return {**dataclasses.asdict(self), "quantile_levels": list(self.quantile_levels)}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """The config of `to_dict`; ValueError for an unknown field or a bad value."""
+        _check_names(cls, fields)
+        levels = fields.get("quantile_levels", QUANTILE_LEVELS)
+        return cls(**{**fields, "quantile_levels": tuple(float(level) for level in levels)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """How one fit runs. Steps are optimiser steps; there are no epochs.
+
+    ema: decay of the averaged weights, which are the ones validated and kept. validate_every: steps between
+    two validations; patience: validations without a better loss before stopping. validation_steps: the last
+    steps of every series that are never trained on; 0 trains on everything and keeps the last average.
+    id_dropout: share of windows whose series is hidden (UNK), so that a new series can be served;
+    history_dropout: share whose history is cut short. relative: weight of the relative term of the loss.
+    max_seconds: wall-clock budget, None for none; the learning rate is annealed within it. threads: CPU
+    threads of the fit.
+    """
+
+    steps: int = 600
+    batch_size: int = 256
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    clip_norm: float = 1.0
+    ema: float = 0.99
+    relative: float = 0.1
+    seed: int = 0
+    patience: int = 10
+    validate_every: int = 50
+    validation_steps: int = 48
+    id_dropout: float = 0.1
+    history_dropout: float = 0.1
+    max_seconds: float | None = None
+    threads: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "patience", "validate_every", "threads"):
+            _check_integer(name, getattr(self, name), 1)
+        for name in ("seed", "validation_steps"):
+            _check_integer(name, getattr(self, name), 0)
+        for name in ("learning_rate", "clip_norm"):
+            _check_range(name, getattr(self, name), 1e-12, math.inf)
+        for name in ("weight_decay", "relative"):
+            _check_range(name, getattr(self, name), 0.0, math.inf)
+        for name in ("id_dropout", "history_dropout"):
+            _check_range(name, getattr(self, name), 0.0, 1.0)
+        _check_range("ema", self.ema, 0.0, 0.999999)
+        if self.max_seconds is not None:
+            _check_range("max_seconds", self.max_seconds, 1e-3, math.inf)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `from_dict` reads them back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """The config of `to_dict`; ValueError for an unknown field or a bad value."""
+        _check_names(cls, fields)
+        return cls(**fields)
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} {value!r} is unknown: use one of {', '.join(choices)}")
+
+
+def _check_integer(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} {value!r} must be a whole number of at least {least}")
+
+
+def _check_range(name: str, value: object, low: float, high: float) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
+        raise ValueError(f"{name} {value!r} must be a number from {low:g} to {high:g}")
+
+
+def _check_names(config: type[ModelConfig] | type[TrainConfig], fields: Mapping[str, Any]) -> None:
+    known = {field.name for field in dataclasses.fields(config)}
+    unknown = sorted(set(fields) - known)
+    if unknown:
+        raise ValueError(f"{config.__name__} has no field {', '.join(unknown)}: it has {', '.join(sorted(known))}")
+
+
+def _nearest_divisor(number: int, wish: int) -> int:
+    divisors = [divisor for divisor in range(1, number + 1) if number % divisor == 0]
+    return min(divisors, key=lambda divisor: abs(divisor - wish))

@@ -1,0 +1,105 @@
+"""Which windows a fit sees: no window index, only cumulative counts; and the known part of every series."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from models.batch import Batch
+from models.losses import Truth
+from models.panel import Panel
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Windows of a panel up to a cut, on the panel's device: series r offers first[r] .. first[r] + count[r]
+    - 1.
+
+    panel ends at the cut (its `length` was reduced), so nothing after the cut is ever a target. first (S,)
+    and cumulative (S,) int64; scale (S,) float32 in the target's units.
+    """
+
+    panel: Panel
+    first: Tensor
+    cumulative: Tensor
+    scale: Tensor
+
+    def __len__(self) -> int:
+        return int(self.cumulative[-1]) if len(self.cumulative) else 0
+
+    def draw(self, size: int, total: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Series rows (B,) and ends (B,) of `size` windows, uniform over all `total` windows, with replacement."""
+        number = torch.randint(total, (size,), device=self.panel.device, generator=generator)  # (B,)
+        rows = torch.searchsorted(self.cumulative, number, right=True)  # (B,)
+        before = torch.where(rows > 0, self.cumulative[rows - 1], 0)  # (B,)
+        return rows, self.first[rows] + number - before
+
+
+def list_windows(panel: Panel, *, held_back: int, context_length: int, horizon: int, season: int) -> Windows:
+    """Windows whose targets end before the last `held_back` steps of their series.
+
+    A series longer than the horizon offers whole horizons with at least half a context (or half of what it
+    has) behind them; a shorter one offers every window with a target step; one of a single step offers none.
+    """
+    known = replace(panel, length=(panel.length - held_back).clamp(min=0))
+    last = torch.where(known.length > horizon, known.length - horizon, known.length - 1)  # (S,)
+    first = torch.minimum(last // 2, last.new_tensor(context_length // 2)).clamp(min=1)  # (S,)
+    count = (last - first + 1).clamp(min=0)  # (S,)
+    return Windows(known, first, count.cumsum(0), seasonal_scale(known, season))
+
+
+def held_back_origins(panel: Panel, *, held_back: int, horizon: int) -> tuple[Tensor, Tensor]:
+    """Rows (M,) and ends (M,) of rolling origins, one horizon apart, whose targets are the last `held_back` steps."""
+    offsets = torch.arange(0, held_back, horizon, device=panel.device)  # (O,)
+    ends = panel.length[:, None] - held_back + offsets  # (S, O)
+    rows = torch.arange(len(panel), device=panel.device)[:, None].expand_as(ends)  # (S, O)
+    usable = ends >= 1
+    return rows[usable], ends[usable]
+
+
+def seasonal_scale(panel: Panel, season: int) -> Tensor:
+    """Mean absolute seasonal difference of each series, (S,) float32, at least 0.001 of its level, never 0.
+
+    A series without an observed pair one season apart gets a tenth of its level; one of zeros gets 1.
+    """
+    step = torch.arange(panel.target.shape[0], device=panel.device)  # (N,)
+    owner = (torch.searchsorted(panel.start, step, right=True) - 1).clamp(min=0)  # (N,)
+    known = panel.observed & (step >= panel.start[owner]) & (step < panel.start[owner] + panel.length[owner])
+    pairs = known[season:] & known[:-season] & (owner[season:] == owner[:-season])
+    change = (panel.target[season:] - panel.target[:-season]).abs().where(pairs, 0.0)
+    mean_change, pair_count = _mean_by_owner(change, pairs, owner[season:], len(panel))
+    level, _ = _mean_by_owner(panel.target.abs().where(known, 0.0), known, owner, len(panel))
+    scale = torch.maximum(mean_change.where(pair_count > 0, 0.1 * level), 1e-3 * level)  # (S,)
+    return scale.where(scale > 0.0, 1.0).float()
+
+
+def _mean_by_owner(values: Tensor, known: Tensor, owner: Tensor, series: int) -> tuple[Tensor, Tensor]:
+    total = torch.zeros(series, dtype=torch.float64, device=values.device).index_add_(0, owner, values.double())
+    count = torch.zeros(series, dtype=torch.float64, device=values.device).index_add_(0, owner, known.double())
+    return total / count.clamp(min=1.0), count
+
+
+def cut_with_truth(
+    windows: Windows, rows: Tensor, ends: Tensor, *, context_length: int, horizon: int
+) -> tuple[Batch, Truth]:
+    """The windows (B,) and what happened after them."""
+    batch = windows.panel.cut(rows, ends, context_length=context_length, horizon=horizon)
+    target, observed = windows.panel.future(rows, ends, horizon)
+    return batch, Truth(target, observed, windows.scale[rows])
+
+
+def hide_some(batch: Batch, generator: torch.Generator, *, ids: float, histories: float) -> Batch:
+    """Hides the series of a share `ids` of the windows (UNK), and the older part of a share `histories` of
+    them.
+
+    That is how the UNK row and short histories are learned from long, known series.
+    """
+    device = batch.target.device
+    rows, context_length = batch.target.shape
+    chance = torch.rand((3, rows), device=device, generator=generator)  # (3, B)
+    series = batch.series.where(chance[0] >= ids, 0)  # (B,)
+    hidden = (chance[2] * context_length).long().where(chance[1] < histories, 0)  # (B,) steps hidden
+    kept = torch.arange(context_length, device=device) >= hidden[:, None]  # (B, T)
+    return replace(batch, target=batch.target.where(kept, 0.0), observed=batch.observed & kept, series=series)

@@ -1,0 +1,186 @@
+"""The training loop, on one page: sample, cut, hide, forward, loss, step, average; validate; keep the best."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from models.config import TrainConfig
+from models.forecasters import AttentionForecaster
+from models.losses import weigh_error
+from models.panel import Panel
+from models.sampling import Windows, cut_with_truth, held_back_origins, hide_some, list_windows
+
+WARM_UP = 0.1
+VALIDATION_BATCH = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One validation: steps done of steps, seconds, mean training loss since the last one, validation loss (or NaN)."""
+
+    step: int
+    steps: int
+    seconds: float
+    loss: float
+    validation: float
+
+
+@dataclass(frozen=True, slots=True)
+class FitReport:
+    """How a fit ended. The model holds the weights of `best_step`, whose validation loss is
+    `best_validation`.
+
+    stopped: "all steps done", "no better for N validations", "time budget spent" or "loss not finite".
+    """
+
+    steps: int
+    best_step: int
+    best_validation: float
+    seconds: float
+    stopped: str
+    history: tuple[Progress, ...]
+
+
+def choose_device(wish: str) -> torch.device:
+    """The device named "cpu" or "cuda", or the better one there is for "auto"; ValueError when it is not there."""
+    if wish == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if wish not in ("cpu", "cuda"):
+        raise ValueError(f"device {wish!r} is unknown: use auto, cpu or cuda")
+    if wish == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device cuda is not available on this machine: use auto or cpu")
+    return torch.device(wish)
+
+
+def fit(
+    model: AttentionForecaster,
+    panel: Panel,
+    config: TrainConfig,
+    *,
+    device: torch.device,
+    on_progress: Callable[[Progress], None],
+) -> FitReport:
+    """Trains `model` in place on all but the last `validation_steps` of every series; leaves it in eval mode
+    on `device`.
+
+    The weights it starts from are validated too, so a warm start never ends worse than it began. Randomness
+    is `config.seed` alone, and the caller's random state is kept. ValueError when no series has two steps to
+    learn from.
+    """
+    sizes = {"context_length": model.config.context_length, "horizon": model.config.horizon}
+    levels = model.config.quantile_levels
+    panel = panel.to(device)
+    windows = list_windows(panel, held_back=config.validation_steps, season=model.config.season, **sizes)
+    total = len(windows)
+    if total == 0:
+        raise ValueError(
+            f"no series has two steps before the last {config.validation_steps}: train on longer histories"
+        )
+
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.manual_seed(config.seed)
+        generator = torch.Generator(device).manual_seed(config.seed)
+        model.to(device).train()
+        average = copy.deepcopy(model).eval()
+        optimiser = torch.optim.AdamW(
+            model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        best = _clone(average)
+        best_step, best_loss, worse = 0, validate(average, panel, windows, config), 0
+        history: list[Progress] = []
+        losses: list[Tensor] = []
+        began = time.monotonic()
+        stopped = "all steps done"
+
+        for step in range(1, config.steps + 1):
+            seconds = time.monotonic() - began
+            for group in optimiser.param_groups:
+                group["lr"] = config.learning_rate * one_cycle(_find_progress(step, seconds, config))
+            rows, ends = windows.draw(config.batch_size, total, generator)
+            batch, truth = cut_with_truth(windows, rows, ends, **sizes)
+            batch = hide_some(batch, generator, ids=config.id_dropout, histories=config.history_dropout)
+            loss = weigh_error(model(batch), truth, levels, relative=config.relative)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+            optimiser.step()
+            _move_average(average, model, min(config.ema, step / (step + 10.0)))
+            losses.append(loss.detach())
+
+            late = config.max_seconds is not None and seconds >= config.max_seconds
+            if step % config.validate_every and step != config.steps and not late:
+                continue
+            training_loss = float(torch.stack(losses).mean())
+            losses.clear()
+            validation = validate(average, panel, windows, config)
+            history.append(Progress(step, config.steps, time.monotonic() - began, training_loss, validation))
+            on_progress(history[-1])
+            if not math.isfinite(training_loss):
+                stopped = "loss not finite"
+                break
+            if validation < best_loss or math.isnan(validation):
+                best, best_step, best_loss, worse = _clone(average), step, validation, 0
+            else:
+                worse += 1
+            if late:
+                stopped = "time budget spent"
+                break
+            if worse >= config.patience:
+                stopped = f"no better for {worse} validations"
+                break
+
+    model.load_state_dict(best)
+    model.eval()
+    return FitReport(step, best_step, best_loss, time.monotonic() - began, stopped, tuple(history))
+
+
+@torch.no_grad()
+def validate(model: AttentionForecaster, panel: Panel, windows: Windows, config: TrainConfig) -> float:
+    """Loss of `model` (eval mode) on rolling origins over the held-back steps; NaN when none of them was observed."""
+    rows, ends = held_back_origins(panel, held_back=config.validation_steps, horizon=model.config.horizon)
+    whole = replace(windows, panel=panel)
+    total, count = 0.0, 0
+    for first in range(0, len(rows), VALIDATION_BATCH):
+        part = slice(first, first + VALIDATION_BATCH)
+        batch, truth = cut_with_truth(
+            whole, rows[part], ends[part], context_length=model.config.context_length, horizon=model.config.horizon
+        )
+        observed = int(truth.observed.sum())
+        loss = weigh_error(model(batch), truth, model.config.quantile_levels, relative=config.relative)
+        total += float(loss) * observed
+        count += observed
+    return total / count if count else math.nan
+
+
+def one_cycle(progress: float) -> float:
+    """Share of the learning rate at `progress` 0..1: cosine up from 1/25 in the first tenth, then down to 1/1000."""
+    if progress < WARM_UP:
+        return 1.0 - 0.96 * (0.5 + 0.5 * math.cos(math.pi * progress / WARM_UP))
+    left = 0.5 + 0.5 * math.cos(math.pi * min((progress - WARM_UP) / (1.0 - WARM_UP), 1.0))
+    return max(left, 1e-3)
+
+
+def _find_progress(step: int, seconds: float, config: TrainConfig) -> float:
+    # The clock counts only after a tenth of the budget, so a fit well inside its budget depends on the seed alone.
+    share = step / config.steps
+    if config.max_seconds is None or seconds < 0.1 * config.max_seconds:
+        return share
+    return max(share, seconds / config.max_seconds)
+
+
+@torch.no_grad()
+def _move_average(average: nn.Module, model: nn.Module, decay: float) -> None:
+    for slow, fast in zip(average.parameters(), model.parameters(), strict=True):
+        slow.lerp_(fast, 1.0 - decay)
+
+
+def _clone(model: nn.Module) -> dict[str, Tensor]:
+    return {name: weight.detach().clone() for name, weight in model.state_dict().items()}
