@@ -1,0 +1,114 @@
+"""How commands show things: aligned tables, JSON, progress; plain text when stdout or stderr is not a terminal."""
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+PLAIN_LINE_EVERY = 5.0  # seconds between two progress lines of a long step in a log
+Row = Mapping[str, Any]
+
+
+def show_json(value: object) -> None:
+    """Write one JSON document to stdout."""
+    click.echo(json.dumps(value, indent=2, default=str))
+
+
+def show_rows(rows: Sequence[Row], *, as_json: bool, empty: str) -> None:
+    """Write rows as a table, or as a JSON list; `empty` says in words that there are none."""
+    if as_json:
+        show_json([dict(row) for row in rows])
+    elif rows:
+        show_table(list(rows[0]), [list(row.values()) for row in rows])
+    else:
+        click.echo(empty)
+
+
+def show_table(header: Sequence[str], rows: Iterable[Sequence[object]], indent: str = "") -> None:
+    """Write an aligned table, numbers to the right."""
+    lines = table(header, rows)
+    click.echo(indent + click.style(lines[0], bold=True))
+    for line in lines[1:]:
+        click.echo(indent + line)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """Lay out a header and rows in columns."""
+    values = [list(row) for row in rows]
+    texts = [[cell(value) for value in row] for row in values]
+    lines = []
+    widths = [max(len(name), *(len(row[i]) for row in texts), 0) for i, name in enumerate(header)]
+    right = [any(isinstance(row[i], int | float) for row in values) for i in range(len(header))]
+    for row in [list(header), *texts]:
+        fields = [
+            text.rjust(width) if flush else text.ljust(width)
+            for text, width, flush in zip(row, widths, right, strict=True)
+        ]
+        lines.append("  ".join(fields).rstrip())
+    return lines
+
+
+def cell(value: object) -> str:
+    """Write one value for a person."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, datetime):
+        return value.isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")
+    if isinstance(value, dict | list):
+        return json.dumps(value, default=str)
+    return str(value)
+
+
+def moment(microseconds: int | None) -> datetime | None:
+    """Turn microseconds since 1970 into a UTC datetime."""
+    if microseconds is None:
+        return None
+    return datetime.fromtimestamp(microseconds // 1_000_000, UTC).replace(microsecond=microseconds % 1_000_000)
+
+
+@contextlib.contextmanager
+def progress(label: str, total: int | None, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
+    """Show how far a long step is, on stderr: a bar on a terminal, a line now and then elsewhere.
+
+    Yields `advance(count)`.
+    """
+    if quiet:
+        yield lambda _: None
+    elif sys.stderr.isatty():
+        with _bar(label, total) as advance:
+            yield advance
+    else:
+        yield _lines(label, total)
+
+
+@contextlib.contextmanager
+def _bar(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+def _lines(label: str, total: int | None) -> Callable[[int], None]:
+    done, shown = 0, time.monotonic()
+
+    def advance(count: int) -> None:
+        nonlocal done, shown
+        done += count
+        if done == total or time.monotonic() - shown >= PLAIN_LINE_EVERY:
+            shown = time.monotonic()
+            click.echo(f"  {label}: {done:,}" + (f" of {total:,}" if total else ""), err=True)
+
+    return advance
