@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -60,7 +60,7 @@ class Commands(click.Group):
     help="Settings file; ./tidecast.toml if it is there.",
 )
 @click.option("--set", "sets", multiple=True, metavar="SECTION.KEY=VALUE", help="Override one setting; repeatable.")
-@click.version_option(metadata.version("tidecast"), prog_name="tidecast", message="%(prog)s %(version)s")
+@click.version_option(package_name="tidecast", prog_name="tidecast", message="%(prog)s %(version)s")
 @click.pass_context
 def root(context: click.Context, config: Path | None, sets: tuple[str, ...]) -> None:
     """Fresh probabilistic forecasts for every series in a Kafka topic, in SQL and on an output topic.
@@ -78,6 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = root.main(arguments, prog_name="tidecast", standalone_mode=False)
     except TidecastError as error:
         code = _say(str(error), error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        code = error.exit_code
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "tidecast"
         code = _say(f"{error.format_message()} (see {path} --help)", error.exit_code)

@@ -1,0 +1,55 @@
+# Needs make and Python 3.11 or newer; everything else goes into .venv, once.
+#   PYTHON=/path/to/python   the interpreter for .venv
+#   PIP_ARGS="..."           more arguments for pip, for example a mirror or CPU-only torch (README "Quick start")
+#   ARGS="..."               more arguments for `tidecast demo`, pytest or the benchmarks
+#   JOBS=2                   test processes
+
+VENV := .venv
+BIN := $(VENV)/bin
+JOBS ?= 2
+MODERN := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.11; do \
+	command -v $$each >/dev/null 2>&1 && $$each $(MODERN) && echo $$each && break; done)
+
+.PHONY: help run test check bench kafka clean
+.DEFAULT_GOAL := help
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "make %-8s %s\n", $$1, $$2 }'
+
+run: $(VENV)/.installed ## forecast real data on this machine: the demo, until Ctrl-C
+	$(BIN)/tidecast demo $(ARGS)
+
+test: $(VENV)/.installed-test ## run every test; what cannot run here says why
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+check: $(VENV)/.installed-test ## lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed-test ## measure, as JSON lines
+	$(BIN)/python -m tests.bench $(ARGS)
+
+kafka: ## start Apache Kafka on 127.0.0.1:9092 (needs Java 17 and Maven, or KAFKA_HOME)
+	deploy/kafka/kafka.sh $(ARGS)
+
+clean: ## remove .venv, caches and the demo's directory
+	rm -rf $(VENV) tidecast-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "tidecast needs Python 3.11 or newer and found none." \
+		"Install one, or say which: make run PYTHON=/path/to/python" >&2; exit 2; }
+	@"$(PYTHON)" $(MODERN) || { echo "$(PYTHON) is older than Python 3.11." \
+		"Install a newer one, or say which: make run PYTHON=/path/to/python" >&2; exit 2; }
+	"$(PYTHON)" -m venv $(VENV) || { rm -rf $(VENV); exit 2; }
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing tidecast into $(VENV), once; the download takes a few minutes"
+	$(BIN)/python -m pip install --quiet --upgrade $(PIP_ARGS) 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[all]'
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[all]' --group test
+	@touch $@

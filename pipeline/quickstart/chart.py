@@ -1,0 +1,130 @@
+"""A fan chart of one forecast: what was observed, the prediction intervals, and what came; as PNG and as text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from models.config import QUANTILE_LEVELS
+from pipeline.errors import ConfigError
+from pipeline.records import Floats, Ints
+
+SECOND = 1_000_000
+BANDS = ((0.025, 0.975, "95 %"), (0.1, 0.9, "80 %"))
+LABEL = 10  # columns of the value axis in text
+MARKS = {"observed": "·", "band": "░", "median": "─", "actual": "●"}
+
+
+@dataclass(frozen=True, slots=True)
+class Fan:
+    """One series' forecast; times in microseconds UTC, values in the series' units, NaN where not observed.
+
+    `actual` (H,) is what came at the target times, NaN where it has not come yet.
+    """
+
+    series: str
+    history_times: Ints  # (T,)
+    history: Floats  # (T,)
+    target_times: Ints  # (H,)
+    quantiles: Floats  # (H, Q)
+    actual: Floats  # (H,)
+
+    def quantile(self, level: float) -> Floats:
+        """The forecast at one of QUANTILE_LEVELS, (H,)."""
+        return self.quantiles[:, QUANTILE_LEVELS.index(level)]
+
+
+def save(fans: Sequence[Fan], file: Path) -> None:
+    """Write the fans one under the other as PNG (or SVG, PDF: by the file's suffix)."""
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise ConfigError("charts need matplotlib: pip install 'tidecast[plot]'") from error
+    matplotlib.use("Agg")
+    from matplotlib import dates, pyplot
+
+    figure, axes = pyplot.subplots(len(fans), 1, figsize=(10, 2.6 * len(fans) + 0.4), squeeze=False)
+    for axis, fan in zip(axes[:, 0], fans, strict=True):
+        past, future = _clock(fan.history_times), _clock(fan.target_times)
+        for (low, high, name), shade in zip(BANDS, ("#cfe3f2", "#9cc6e6"), strict=True):
+            axis.fill_between(future, fan.quantile(low), fan.quantile(high), color=shade, linewidth=0, label=name)
+        axis.plot(future, fan.quantile(0.5), color="#1f6fb2", linewidth=1.4, label="median")
+        axis.plot(past, fan.history, color="#444444", linewidth=1.0, label="observed")
+        axis.plot(future, fan.actual, color="#d1495b", linewidth=1.0, marker=".", markersize=3, label="actual")
+        axis.axvline(past[-1], color="#999999", linewidth=0.6, linestyle=":")
+        axis.set_title(fan.series, loc="left", fontsize=9)
+        axis.xaxis.set_major_formatter(dates.ConciseDateFormatter(axis.xaxis.get_major_locator()))
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=8)
+    axes[0, 0].legend(loc="upper left", fontsize=7, ncols=5, frameon=False)
+    figure.tight_layout()
+    try:
+        figure.savefig(file, dpi=120)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"the chart cannot be written to {file}: {error}") from error
+    finally:
+        pyplot.close(figure)
+
+
+def text(fan: Fan, width: int = 100, height: int = 12) -> list[str]:
+    """Draw a fan with characters: the observed past, the 80 % interval, the median and what came."""
+    columns = max(width - LABEL - 2, 20)
+    horizon = min(len(fan.target_times), columns // 2)
+    past = min(len(fan.history), columns - horizon)
+    low, median, high = (_squeeze(fan.quantile(level), horizon) for level in (0.1, 0.5, 0.9))
+    actual, history = _squeeze(fan.actual, horizon), fan.history[len(fan.history) - past :]
+    shown = np.concatenate([history, low, high, median, actual])
+    shown = shown[np.isfinite(shown)]
+    bottom, top = (float(shown.min()), float(shown.max())) if len(shown) else (0.0, 1.0)
+    span = top - bottom or 1.0
+
+    def row(value: float) -> int:
+        return round((top - value) / span * (height - 1))
+
+    grid = [[" "] * (past + 1 + horizon) for _ in range(height)]
+    for line in grid:
+        line[past] = "┊"
+    for i in range(horizon):
+        column = past + 1 + i
+        for y in range(row(high[i]), row(low[i]) + 1):
+            grid[y][column] = MARKS["band"]
+        grid[row(median[i])][column] = MARKS["median"]
+        if np.isfinite(actual[i]):
+            grid[row(actual[i])][column] = MARKS["actual"]
+    for i in np.flatnonzero(np.isfinite(history)):
+        grid[row(history[i])][i] = MARKS["observed"]
+    labels = {0: top, (height - 1) // 2: top - span * ((height - 1) // 2) / (height - 1), height - 1: bottom}
+    lines = [f"{_short(labels.get(y)):>{LABEL}} ┤{''.join(line).rstrip()}" for y, line in enumerate(grid)]
+    return [*lines, _time_axis(fan, past, horizon), _legend()]
+
+
+def _time_axis(fan: Fan, past: int, horizon: int) -> str:
+    first, origin, last = (
+        _stamp(times) for times in (fan.history_times[-past:][:1], fan.history_times[-1:], fan.target_times[-1:])
+    )
+    line = first.ljust(max(past - len(origin) // 2, len(first) + 1)) + origin
+    return " " * (LABEL + 2) + line + " " + last.rjust(max(past + 1 + horizon - len(line) - 1, 0))
+
+
+def _legend() -> str:
+    names = {"observed": "observed", "median": "median", "band": "80 % interval", "actual": "what came"}
+    return " " * (LABEL + 2) + "   ".join(f"{MARKS[mark]} {name}" for mark, name in names.items())
+
+
+def _squeeze(values: Floats, columns: int) -> Floats:
+    """Pick `columns` values at even distances."""
+    return values[np.linspace(0, len(values) - 1, columns).round().astype(np.int64)]
+
+
+def _clock(times: Ints) -> list[datetime]:
+    return [datetime.fromtimestamp(int(time) / SECOND, UTC) for time in times]
+
+
+def _stamp(times: Ints) -> str:
+    return _clock(times)[0].strftime("%Y-%m-%d %H:%M") if len(times) else ""
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

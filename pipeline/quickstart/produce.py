@@ -1,0 +1,125 @@
+"""A long-format file (one row per observation) as input messages, in event-time order."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from math import isnan
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pandas as pd
+
+from pipeline.codec import MILLISECONDS_FROM
+from pipeline.errors import ConfigError
+from pipeline.settings import InputSettings
+
+MISSING = ("", "NA", "NaN", "nan", "null", "NULL", "None")
+PARQUET = (".parquet", ".pq")
+Message = tuple[bytes, bytes, list[tuple[str, bytes]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The names of a file's columns."""
+
+    series_id: str = "series_id"
+    timestamp: str = "timestamp"
+    value: str = "value"
+
+
+def read(file: Path, columns: Columns, since: str | None = None, until: str | None = None) -> pd.DataFrame:
+    """Read a CSV or Parquet file as series_id, timestamp (UTC), value, ordered by time: [since, until).
+
+    A timestamp without an offset is UTC. ConfigError says what does not fit, with the row.
+    """
+    if not file.is_file():
+        raise ConfigError(f"file {file} does not exist")
+    names = {columns.series_id: "series_id", columns.timestamp: "timestamp", columns.value: "value"}
+    table = _load(file, columns)
+    missing = [name for name in names if name not in table.columns]
+    if missing:
+        raise ConfigError(
+            f"{file} has no column {', '.join(missing)}: it has {', '.join(map(str, table.columns))}; "
+            "name them with --series-id, --timestamp and --value"
+        )
+    table = table[list(names)].rename(columns=names)
+    _refuse(table["series_id"].isna(), table["series_id"], file, "not a name")
+    table["series_id"] = table["series_id"].astype(str)
+    table["timestamp"] = _times(table["timestamp"], file)
+    table["value"] = _numbers(table["value"], file)
+    keep = pd.Series(True, index=table.index)
+    if since is not None:
+        keep &= table["timestamp"] >= moment(since, "--since")
+    if until is not None:
+        keep &= table["timestamp"] < moment(until, "--until")
+    return table[keep].sort_values("timestamp", kind="stable", ignore_index=True)
+
+
+def moment(text: str, option: str) -> pd.Timestamp:
+    """Read a time on the command line; without an offset it is UTC."""
+    try:
+        time = pd.Timestamp(text)
+    except ValueError as error:
+        raise ConfigError(f"{option} {text!r} is not a time; write 2026-01-31 or 2026-01-31T12:00:00Z") from error
+    return time.tz_localize("UTC") if time.tzinfo is None else time.tz_convert("UTC")
+
+
+def messages(table: pd.DataFrame, fields: InputSettings) -> Iterator[Message]:
+    """Encode rows as input messages keyed by series; a value that is missing becomes null."""
+    encode = msgspec.json.Encoder().encode
+    stamps = table["timestamp"].dt.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    for series, stamp, value in zip(table["series_id"], stamps, table["value"], strict=True):
+        body = {fields.series_id: series, fields.timestamp: stamp, fields.value: None if isnan(value) else value}
+        yield series.encode(), encode(body), []
+
+
+def paced(
+    messages: Iterable[Message],
+    rate: float | None,
+    *,
+    now: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[Message]:
+    """Let at most `rate` messages a second through."""
+    start = now()
+    for count, message in enumerate(messages):
+        early = start + count / rate - now() if rate else 0.0
+        if early > 0:
+            sleep(early)
+        yield message
+
+
+def _load(file: Path, columns: Columns) -> pd.DataFrame:
+    try:
+        if file.suffix in PARQUET:
+            return pd.read_parquet(file)
+        missing = {columns.value: list(MISSING), columns.series_id: [""]}
+        return pd.read_csv(file, dtype={columns.series_id: str}, keep_default_na=False, na_values=missing)
+    except ImportError as error:
+        raise ConfigError("reading Parquet needs pyarrow: pip install 'tidecast[parquet]'") from error
+    except (ValueError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(
+            f"{file} cannot be read as {'Parquet' if file.suffix in PARQUET else 'CSV'}: {error}"
+        ) from error
+
+
+def _times(stamps: "pd.Series[str]", file: Path) -> "pd.Series[pd.Timestamp]":
+    if pd.api.types.is_numeric_dtype(stamps):  # as in the topic: epoch seconds, or milliseconds when too large for that
+        unit = "ms" if stamps.abs().max() >= MILLISECONDS_FROM else "s"
+        return pd.to_datetime(stamps, utc=True, unit=unit)
+    times = pd.to_datetime(stamps, utc=True, errors="coerce", format="ISO8601")
+    _refuse(times.isna(), stamps, file, "not an ISO 8601 time")
+    return times
+
+
+def _numbers(values: "pd.Series[float]", file: Path) -> "pd.Series[float]":
+    numbers = pd.to_numeric(values, errors="coerce").astype(np.float64)
+    _refuse(~np.isfinite(numbers) & values.notna(), values, file, "not a finite number")
+    return numbers
+
+
+def _refuse(bad: "pd.Series[bool]", column: "pd.Series[str]", file: Path, reason: str) -> None:
+    if bad.any():
+        row = int(np.flatnonzero(bad.to_numpy())[0])
+        raise ConfigError(f"{file} row {row + 1}: {column.name} {column.iloc[row]!r} is {reason}")
