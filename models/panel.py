@@ -161,14 +161,11 @@ def build_panel(
     """
     if int(length.sum()) != values.shape[0] or bool((length < 1).any()):
         raise ValueError(f"lengths must be at least 1 and sum to the {values.shape[0]} values, not to {length.sum()}")
-    last_step = int((first_step + length).max(initial=0))
-    if calendar.shape[1] and (
-        calendar_start > int(first_step.min(initial=0)) + 1 or calendar_start + len(calendar) < last_step + horizon
-    ):
-        raise ValueError(
-            f"the calendar covers steps {calendar_start}..{calendar_start + len(calendar) - 1}: "
-            f"it must cover {int(first_step.min()) + 1}..{last_step + horizon - 1}"
-        )
+    if calendar.shape[1] and len(length):
+        first, last = int(first_step.min()) + 1, int((first_step + length).max()) + horizon - 1
+        final = calendar_start + len(calendar) - 1
+        if calendar_start > first or final < last:
+            raise ValueError(f"the calendar covers steps {calendar_start}..{final}: it must cover {first}..{last}")
     margin = max(context_length, horizon)
     count = len(length)
     start = np.cumsum(length) - length + margin * np.arange(1, count + 1)  # (S,)

@@ -1,0 +1,147 @@
+"""What every forecaster must do, as one list: CHECKS run for every kind and every cell.
+
+Each check takes a config whose model it builds itself; windows are random, with gaps, in the thousands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from models.artifact import pack, unpack
+from models.batch import Batch
+from models.config import ModelConfig
+from models.forecasters import Forecaster, build
+
+ROWS = 6
+
+
+def make_batch(config: ModelConfig, *, rows: int = ROWS, seed: int = 1) -> Batch:
+    """Random windows around 5000 with a season, a tenth of the steps missing, known and unknown series."""
+    generator = torch.Generator().manual_seed(seed)
+    step = torch.arange(config.context_length)
+    wave = 900.0 * torch.sin(2.0 * torch.pi * step / config.season)
+    target = 5000.0 + wave + 100.0 * torch.randn((rows, config.context_length), generator=generator)
+    observed = torch.rand((rows, config.context_length), generator=generator) >= 0.1
+    calendar = torch.randn((rows, config.horizon, config.calendar_features), generator=generator)
+    return Batch(target.where(observed, 0.0), observed, torch.arange(rows) % (config.series + 1), calendar)
+
+
+def build_evaluated(config: ModelConfig) -> Forecaster:
+    """The model in eval mode, its zero-initialised weights moved so that every part bears on the answer."""
+    model = build(config, seed=3)
+    generator = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.05 * torch.randn(weight.shape, generator=generator))
+    return model.eval()
+
+
+@torch.no_grad()
+def forecast(model: Forecaster, batch: Batch) -> Tensor:
+    """Quantiles (B, H, Q)."""
+    quantiles: Tensor = model(batch)
+    return quantiles
+
+
+def gives_ascending_quantiles_of_every_step(config: ModelConfig) -> None:
+    quantiles = forecast(build_evaluated(config), make_batch(config))
+    assert quantiles.shape == (ROWS, config.horizon, len(config.quantile_levels))
+    assert quantiles.dtype == torch.float32
+    assert bool((quantiles.diff(dim=-1) >= 0.0).all())
+    assert bool((quantiles[..., -1] > quantiles[..., 0]).all())
+
+
+def answers_in_the_users_units(config: ModelConfig) -> None:
+    model, batch = build_evaluated(config), make_batch(config)
+    quantiles = forecast(model, batch)
+    for factor in (1000.0, 1e-20, 1e25):
+        scaled = forecast(model, replace(batch, target=batch.target * factor))
+        torch.testing.assert_close(scaled / factor, quantiles, rtol=1e-5, atol=1e-2)
+
+
+def ignores_what_was_not_observed(config: ModelConfig) -> None:
+    model, batch = build_evaluated(config), make_batch(config)
+    poisoned = replace(batch, target=batch.target.where(batch.observed, 1e9))
+    assert torch.equal(forecast(model, poisoned), forecast(model, batch))
+
+
+def forecasts_each_window_by_itself(config: ModelConfig) -> None:
+    model, batch = build_evaluated(config), make_batch(config)
+    together = forecast(model, batch)
+    for row in range(ROWS):
+        part = slice(row, row + 1)
+        alone = Batch(batch.target[part], batch.observed[part], batch.series[part], batch.calendar[part])
+        torch.testing.assert_close(forecast(model, alone), together[part], rtol=1e-5, atol=1e-2)
+
+
+def stays_finite_on_degenerate_windows(config: ModelConfig) -> None:
+    batch = make_batch(config)
+    observed, target = batch.observed.clone(), batch.target.clone()
+    observed[0] = False  # nothing observed
+    observed[1] = False
+    observed[1, 3] = True  # one step
+    observed[2], target[2] = True, 0.0  # zeros
+    observed[3], target[3] = True, 7e30  # constant and huge
+    observed[4], target[4] = True, 0.0
+    target[4, -1] = 1e-38  # almost nothing
+    quantiles = forecast(build_evaluated(config), replace(batch, target=target, observed=observed))
+    assert bool(quantiles.isfinite().all())
+    assert bool((quantiles.diff(dim=-1) >= 0.0).all())
+    assert not bool(quantiles[0].any()), "with nothing observed there is nothing to say but 0"
+
+
+def sees_the_newest_step(config: ModelConfig) -> None:
+    # The classic trap: decoding step 1 from an older state, which never sees the newest points. Swapping the last two
+    # keeps the window's mean and deviation, so only a look at the newest step can tell.
+    model, batch = build_evaluated(config), make_batch(config)
+    target = batch.target.clone()
+    target[:, -2:] = torch.tensor([4000.0, 6000.0])
+    batch = replace(batch, observed=torch.ones_like(batch.observed))
+    before = forecast(model, replace(batch, target=target))
+    target[:, -2:] = torch.tensor([6000.0, 4000.0])
+    after = forecast(model, replace(batch, target=target))
+    steps = slice(None) if config.kind == "seasonal_naive" else slice(1)  # the naive uses it one season later
+    assert bool(((before - after).abs() > 1.0)[:, steps].flatten(1).any(dim=1).all())
+
+
+def serves_unknown_series(config: ModelConfig) -> None:
+    model, batch = build_evaluated(config), make_batch(config)
+    quantiles = forecast(model, replace(batch, series=torch.zeros_like(batch.series)))
+    assert bool(quantiles.isfinite().all())
+
+
+def is_the_same_for_the_same_seed(config: ModelConfig) -> None:
+    batch = make_batch(config)
+    before = torch.get_rng_state()
+    first, second = build(config, seed=9).eval(), build(config, seed=9).eval()
+    assert torch.equal(torch.get_rng_state(), before), "building must not touch the caller's random state"
+    assert torch.equal(forecast(first, batch), forecast(second, batch))
+
+
+def survives_its_artifact_bit_for_bit(config: ModelConfig) -> None:
+    model, batch = build_evaluated(config), make_batch(config)
+    names = [f"meter-{row}" for row in range(config.series)]
+    artifact = pack(model, series=names, provenance={"seed": 3})
+    loaded = unpack(artifact)
+    assert loaded.config == config
+    assert loaded.series == tuple(names)
+    assert loaded.provenance == {"seed": 3}
+    assert torch.equal(forecast(loaded.model, batch), forecast(model, batch))
+    assert pack(loaded.model, series=names, provenance={"seed": 3}) == artifact
+
+
+CHECKS: tuple[Callable[[ModelConfig], None], ...] = (
+    gives_ascending_quantiles_of_every_step,
+    answers_in_the_users_units,
+    ignores_what_was_not_observed,
+    forecasts_each_window_by_itself,
+    stays_finite_on_degenerate_windows,
+    sees_the_newest_step,
+    serves_unknown_series,
+    is_the_same_for_the_same_seed,
+    survives_its_artifact_bit_for_bit,
+)

@@ -1,0 +1,68 @@
+"""Artifacts say what is wrong with them; nothing else ever gets out of `unpack`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.artifact import ArtifactError, hash_artifact, pack, unpack
+from models.config import ModelConfig
+from models.forecasters import build
+
+CONFIG = ModelConfig(hidden=4, heads=1, layers=1, segment=2, context_length=4, horizon=2, season=2, series=2)
+MODEL = build(CONFIG)
+ARTIFACT = pack(MODEL, series=["a", "b"], provenance={"train_to": "2026-01-01T00:00:00Z"})
+
+
+def pack_with(weights: dict[str, torch.Tensor] | None = None, **changes: object) -> bytes:
+    header = {"format": 1, "config": CONFIG.to_dict(), "series": ["a", "b"], "provenance": {}, **changes}
+    return safetensors.torch.save(weights or MODEL.state_dict(), metadata={"tidecast": json.dumps(header)})
+
+
+def test_the_hash_is_checked_when_it_is_known() -> None:
+    assert unpack(ARTIFACT, sha256=hash_artifact(ARTIFACT)).config == CONFIG
+    with pytest.raises(ArtifactError, match="bytes were changed"):
+        unpack(ARTIFACT[:-1] + b"\x00", sha256=hash_artifact(ARTIFACT))
+
+
+def test_names_must_fit_the_config() -> None:
+    for names in (["a"], ["a", "a"], ["a", "b", "c"]):
+        with pytest.raises(ValueError, match="give as many different names"):
+            pack(MODEL, series=names, provenance={})
+
+
+@pytest.mark.parametrize(
+    ("artifact", "words"),
+    [
+        (b"", "too few"),
+        (ARTIFACT[:100], "too few"),
+        (ARTIFACT[:-1], "weights cannot be read"),
+        (safetensors.torch.save(MODEL.state_dict()), "not a tidecast artifact"),
+        (safetensors.torch.save({}, metadata={"tidecast": "[" * 100_000}), "not a tidecast artifact"),
+        (pack_with(format=2), "reads format 1"),
+        (pack_with(config={"kind": "prophet"}), "kind 'prophet' is unknown"),
+        (pack_with(config=3), "does not describe a model"),
+        (pack_with(series=["a"]), "names 1 series"),
+        (pack_with(config={**CONFIG.to_dict(), "hidden": 8}), "the config needs"),
+        (pack_with({"x": torch.zeros(1)}), "missing or unknown"),
+        (pack_with({**MODEL.state_dict(), "head.project.bias": torch.full((13,), torch.nan)}), "not finite"),
+    ],
+)
+def test_a_broken_artifact_says_what_is_wrong(artifact: bytes, words: str) -> None:
+    with pytest.raises(ArtifactError, match=words):
+        unpack(artifact)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, len(ARTIFACT) - 1), st.integers(0, 255))
+def test_any_changed_byte_is_an_artifact_error_or_a_model(position: int, byte: int) -> None:
+    changed = ARTIFACT[:position] + bytes([byte]) + ARTIFACT[position + 1 :]
+    try:
+        unpack(changed)
+    except ArtifactError:
+        return

@@ -1,0 +1,65 @@
+"""Configs refuse what cannot work, say what to change, and survive JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from models.config import QUANTILE_LEVELS, ModelConfig, TrainConfig
+
+
+def test_configs_survive_json() -> None:
+    model = ModelConfig(cell="lstm", series=3, horizon=7, quantile_levels=(0.1, 0.5, 0.9))
+    assert ModelConfig.from_dict(json.loads(json.dumps(model.to_dict()))) == model
+    train = TrainConfig(steps=3, max_seconds=2.5)
+    assert TrainConfig.from_dict(json.loads(json.dumps(train.to_dict()))) == train
+    assert ModelConfig.from_dict({}) == ModelConfig()
+
+
+def test_thirteen_levels_around_the_median() -> None:
+    assert len(QUANTILE_LEVELS) == 13
+    assert [round(1.0 - level, 6) for level in reversed(QUANTILE_LEVELS)] == list(QUANTILE_LEVELS)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"kind": "prophet"}, "use one of attention, seasonal_naive"),
+        ({"cell": "mamba"}, "use one of gru, lstm, rnn"),
+        ({"location": "median"}, "use one of mean, last"),
+        ({"segment": 20}, "use a segment of 21"),
+        ({"heads": 3}, "does not divide hidden"),
+        ({"horizon": 0}, "whole number of at least 1"),
+        ({"horizon": True}, "whole number of at least 1"),
+        ({"season": 24.0}, "whole number of at least 1"),
+        ({"series": -1}, "whole number of at least 0"),
+        ({"dropout": 1.0}, "number from 0 to 0.95"),
+        ({"dropout": float("nan")}, "number from 0 to 0.95"),
+        ({"quantile_levels": [0.1, 0.9]}, "contain 0.5"),
+        ({"quantile_levels": [0.5, 0.1]}, "must ascend"),
+        ({"quantile_levels": [0.0, 0.5]}, "between 0 and 1"),
+        ({"depth": 3}, "has no field depth"),
+    ],
+)
+def test_a_model_that_cannot_work_is_refused(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        ModelConfig.from_dict(fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"steps": 0}, "at least 1"),
+        ({"seed": -1}, "at least 0"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"ema": 1.0}, "ema"),
+        ({"id_dropout": 1.5}, "from 0 to 1"),
+        ({"max_seconds": 0}, "max_seconds"),
+        ({"epochs": 3}, "has no field epochs"),
+    ],
+)
+def test_a_fit_that_cannot_work_is_refused(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        TrainConfig.from_dict(fields)

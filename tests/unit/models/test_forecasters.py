@@ -1,0 +1,98 @@
+"""Every forecaster passes the list of checks, and the network learns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from models.config import ModelConfig, TrainConfig
+from models.forecasters import AttentionForecaster, build
+from models.losses import Truth, weigh_error
+from models.metrics import Matured, measure, seasonal_scale, skill
+from models.predict import predict
+from models.training import fit
+from tests.checks import CHECKS, make_batch
+from tests.unit.models.panels import make_panel
+
+SMALL = {"hidden": 16, "heads": 2, "segment": 6, "context_length": 48, "horizon": 10, "season": 12, "series": 4}
+CONFIGS = {
+    "attention-gru": ModelConfig(**SMALL, calendar_features=3),
+    "attention-lstm": ModelConfig(**SMALL, cell="lstm", location="last"),
+    "attention-rnn": ModelConfig(**SMALL, cell="rnn", layers=1, series_dim=0),
+    "attention-no-season": ModelConfig(**{**SMALL, "season": 1}),
+    "attention-odd-season": ModelConfig(**{**SMALL, "season": 7, "horizon": 17}),
+    "attention-long-season": ModelConfig(**{**SMALL, "season": 100}),
+    "seasonal-naive": ModelConfig(**{**SMALL, "horizon": 30}, kind="seasonal_naive"),
+    "seasonal-naive-odd-season": ModelConfig(**{**SMALL, "season": 7}, kind="seasonal_naive"),
+    "seasonal-naive-no-season": ModelConfig(**{**SMALL, "season": 1}, kind="seasonal_naive"),
+    "seasonal-naive-long-season": ModelConfig(**{**SMALL, "season": 100}, kind="seasonal_naive"),
+}
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
+def test_every_forecaster(config: ModelConfig, check: Callable[[ModelConfig], None]) -> None:
+    check(config)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
+def test_the_network_overfits_one_batch(cell: str) -> None:
+    config = ModelConfig(**{**SMALL, "hidden": 32}, cell=cell, dropout=0.0)
+    model, batch = build(config), make_batch(config, rows=4)
+    target = 5000.0 + 900.0 * torch.randn((4, config.horizon), generator=torch.Generator().manual_seed(0))
+    truth = Truth(target, torch.ones_like(target, dtype=torch.bool), torch.full((4,), 900.0))
+    optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
+    losses = []
+    for _ in range(150):
+        loss = weigh_error(model(batch), truth, config.quantile_levels, relative=0.0)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.1 * losses[0]
+
+
+def test_the_network_beats_seasonal_naive_on_a_noisy_season() -> None:
+    panel = make_panel(series=8, steps=260, season=12, noise=0.5)
+    config = ModelConfig(**{**SMALL, "series": 8, "horizon": 12})
+    train = TrainConfig(steps=150, batch_size=64, validate_every=50, validation_steps=24, learning_rate=5e-3, threads=1)
+    model = build(config)
+    assert isinstance(model, AttentionForecaster)
+    fit(model, panel, train, device=torch.device("cpu"), on_progress=lambda _: None)
+
+    rows, ends = np.repeat(np.arange(8), 2), np.tile([236, 248], 8)
+    target, _ = panel.future(torch.from_numpy(rows), torch.from_numpy(ends), 12)
+    history = panel.cut(panel.start.new_tensor(range(8)), panel.length - 24, context_length=48, horizon=12)
+    scale = seasonal_scale(history.target.double().numpy(), 12)[rows]
+    naive = build(ModelConfig(**{**SMALL, "series": 8, "horizon": 12}, kind="seasonal_naive"))
+    scores = [
+        measure(Matured(target=target.double().numpy(), quantiles=predict(each, panel, rows, ends), scale=scale))
+        for each in (model, naive)
+    ]
+    assert skill(scores[0]["mase"], scores[1]["mase"]) > 0.15
+    assert skill(scores[0]["sql"], scores[1]["sql"]) > 0.15
+    assert 0.6 < scores[0]["coverage_80"] < 0.95
+
+
+def test_a_short_history_is_the_same_as_a_long_one_that_was_not_observed() -> None:
+    config = CONFIGS["attention-gru"]
+    panel = make_panel(series=4, steps=[60, 9, 48, 1], season=12, noise=0.1, features=3)
+    rows = torch.arange(4)
+    batch = panel.cut(rows, panel.length, context_length=48, horizon=10)
+    assert batch.observed.sum(dim=1).tolist() == [48, 9, 48, 1]
+    with torch.no_grad():
+        assert bool(build(config).eval()(batch).isfinite().all())
+
+
+def test_predicting_in_parts_changes_nothing() -> None:
+    config = CONFIGS["attention-lstm"]
+    panel = make_panel(series=4, steps=60, season=12, noise=0.1)
+    model, rows = build(config), np.array([0, 1, 2, 3, 0, 1, 2])
+    ends = np.array([60, 50, 49, 48, 20, 2, 1])
+    whole = predict(model, panel, rows, ends)
+    assert whole.dtype == np.float64
+    np.testing.assert_allclose(predict(model, panel, rows, ends, batch_size=3), whole, rtol=1e-5)
+    assert predict(model, panel, rows[:0], ends[:0]).shape == (0, 10, 13)
