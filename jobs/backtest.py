@@ -1,0 +1,88 @@
+"""The backtest: every forecaster forecasts the same held-out windows and is scored by the same functions."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from jobs.verdict import Score
+from models.metrics import METRICS, Matured, seasonal_scale
+from models.panel import Panel
+from pipeline.records import Floats, Ints
+
+MAX_TARGETS = 1_000_000
+"""Targets scored at most: their quantiles are 100 MB; more would not change the third digit of a score."""
+
+Forecast = Callable[[Ints, Ints], Floats]
+"""A forecaster bound to its panel: series rows (N,) and ends (N,) to quantiles (N, H, Q), as models.predict."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """The (series, origin) pairs of a backtest: series `rows[i]` known up to its step `ends[i] - 1`."""
+
+    rows: Ints  # (N,)
+    ends: Ints  # (N,)
+    origins: Ints  # (N,) grid step of the first target
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def pick_pairs(panel: Panel, firsts: Sequence[int], horizon: int) -> Pairs:
+    """Pair every series with every origin (`firsts`: grid steps of the first target) that has an observed target.
+
+    Where that is more than MAX_TARGETS, evenly spread series are kept, each with all its origins.
+    """
+    wanted = max(1, MAX_TARGETS // (horizon * len(firsts)))
+    chosen = np.unique(np.linspace(0, len(panel) - 1, min(wanted, len(panel))).round().astype(np.int64))
+    rows, origins = (grid.ravel() for grid in np.meshgrid(chosen, np.asarray(firsts, np.int64), indexing="ij"))
+    ends = origins - panel.first_step.cpu().numpy()[rows]
+    inside = (ends >= 1) & (ends < panel.length.cpu().numpy()[rows])
+    rows, ends, origins = rows[inside], ends[inside], origins[inside]
+    _, observed = _truth(panel, rows, ends, horizon)
+    seen = observed.any(axis=1)
+    return Pairs(rows[seen], ends[seen], origins[seen])
+
+
+def backtest(
+    forecasters: Mapping[str, Forecast], panel: Panel, pairs: Pairs, *, horizon: int, scale: Floats
+) -> dict[str, Score]:
+    """Score forecasters on exactly the same pairs; `scale` (S,) is each series' seasonal scale before the cut."""
+    target, observed = _truth(panel, pairs.rows, pairs.ends, horizon)
+    truth = np.where(observed, target, math.nan)  # (N, H)
+    return {
+        name: score(Matured(target=truth, quantiles=forecast(pairs.rows, pairs.ends), scale=scale[pairs.rows]), pairs)
+        for name, forecast in forecasters.items()
+    }
+
+
+def score(matured: Matured, pairs: Pairs) -> Score:
+    """Measure one forecaster; targets for which its quantiles are not finite are left out and not counted."""
+    scored = matured.observed.any(axis=1)  # (N,)
+    return Score(
+        wql=METRICS["wql"](matured),
+        mase=METRICS["mase"](matured),
+        sql=METRICS["sql"](matured),
+        coverage_80=METRICS["coverage_80"](matured),
+        steps=int(matured.observed.sum()),
+        windows=int(scored.sum()),
+        origins=len(np.unique(pairs.origins[scored])),
+    )
+
+
+def find_scales(known: Panel, season: int) -> Floats:
+    """Measure each series' seasonal scale (S,), the unit of MASE, on a panel that ends at the cut; NaN for none."""
+    target = np.where(known.observed.cpu().numpy(), known.target.cpu().numpy(), math.nan).astype(np.float64)
+    starts, lengths = known.start.tolist(), known.length.tolist()
+    series = (target[start : start + length] for start, length in zip(starts, lengths, strict=True))
+    return np.concatenate([np.empty(0), *(seasonal_scale(values[None], season) for values in series)])
+
+
+def _truth(panel: Panel, rows: Ints, ends: Ints, horizon: int) -> tuple[Floats, NDArray[np.bool_]]:
+    device = panel.device
+    target, observed = panel.future(torch.from_numpy(rows).to(device), torch.from_numpy(ends).to(device), horizon)
+    return target.cpu().numpy().astype(np.float64), observed.cpu().numpy()

@@ -1,0 +1,54 @@
+"""The jobs by name, and what each needs to run."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from typing import Protocol
+
+from jobs.outcome import OnStage, Outcome
+from jobs.ports import Reader, Registry
+from jobs.retrain import retrain
+from jobs.runner import Work
+from pipeline.settings import Settings
+
+
+class Database(Protocol):
+    """The part of the database that jobs work on."""
+
+    @property
+    def reader(self) -> Reader:
+        """Observations, for training."""
+        ...
+
+    @property
+    def registry(self) -> Registry:
+        """Models, and which of them is champion."""
+        ...
+
+
+def find_work(job: str, settings: Settings, database: Database, clock: Callable[[], int]) -> Work:
+    """Bind a job of the CATALOG to what it works on."""
+    return partial(CATALOG[job], settings, database, clock)
+
+
+def timetable(settings: Settings) -> dict[str, str]:
+    """List the jobs that run by themselves, with their cron expressions."""
+    crons = {"retrain": settings.jobs.retrain}
+    return {job: cron for job, cron in crons.items() if cron is not None}
+
+
+def code_version() -> str:
+    """Name the code that trains a model: the installed version of tidecast."""
+    try:
+        return version("tidecast")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _retrain(settings: Settings, database: Database, clock: Callable[[], int], on_stage: OnStage) -> Outcome:
+    return retrain(
+        database.reader, database.registry, settings, clock=clock, code=code_version(), on_stage=on_stage
+    )
+
+
+CATALOG: Mapping[str, Callable[[Settings, Database, Callable[[], int], OnStage], Outcome]] = {"retrain": _retrain}

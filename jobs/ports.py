@@ -1,0 +1,85 @@
+"""What the jobs need from the outside, in their own words; the database's adapters keep these contracts.
+
+Times are int microseconds since 1970 in UTC. Every method may raise Unavailable.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from pipeline.records import History
+
+
+class Reader(Protocol):
+    """Observations, for training."""
+
+    def training_history(self, since: int | None, depth: int) -> tuple[list[str], History]:
+        """Return every series' name and its newest `depth` observations, none older than `since`."""
+        ...
+
+
+class Registry(Protocol):
+    """Models, and which of them is champion."""
+
+    def champion(self) -> int | None:
+        """Return the champion's version, or None."""
+        ...
+
+    def artifact(self, version: int) -> bytes:
+        """Return a version's artifact; raises Corrupt when the bytes do not match the stored hash."""
+        ...
+
+    def register(  # noqa: PLR0913 - one row's columns, all by name
+        self,
+        *,
+        name: str,
+        config: Mapping[str, Any],
+        metrics: Mapping[str, Any],
+        train_from: int,
+        train_to: int,
+        seed: int,
+        code: str,
+        artifact: bytes,
+        now: int,
+    ) -> int:
+        """Store a model with everything known about it and return its version."""
+        ...
+
+    def promote(self, version: int, *, expected: int | None, reason: str, now: int) -> bool:
+        """Make `version` champion if `expected` still is; False, with nothing changed, if it no longer is."""
+        ...
+
+
+class Leases(Protocol):
+    """Who is the one scheduler."""
+
+    def acquire(self, name: str, owner: str, now: int, seconds: float) -> int | None:
+        """Take the lease if it is free or has expired, and return its epoch; None while somebody else holds it."""
+        ...
+
+    def renew(self, name: str, owner: str, epoch: int, now: int, seconds: float) -> bool:
+        """Hold it for `seconds` more; False when it was lost."""
+        ...
+
+    def release(self, name: str, owner: str, epoch: int) -> None:
+        """Give it back, if it is still ours."""
+        ...
+
+    def mark_lost(self, now: int, silent_seconds: float) -> int:
+        """Turn runs that sent no heartbeat for so long to `lost`; return how many."""
+        ...
+
+
+class Runs(Protocol):
+    """What ran: one row per (job, scheduled_for)."""
+
+    def begin(self, job: str, scheduled_for: int, owner: str, now: int) -> int | None:
+        """Open a run and return its number; None when somebody already has this one."""
+        ...
+
+    def heartbeat(self, run: int, now: int, progress: dict[str, Any] | None) -> None:
+        """Note that the run is alive, and how far it is."""
+        ...
+
+    def finish(self, run: int, outcome: str, reason: str, now: int) -> None:
+        """Close a run: outcome `ok`, `failed`, `timeout` or `stopped`, and the reason in words."""
+        ...

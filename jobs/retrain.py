@@ -1,0 +1,207 @@
+"""Retrain: history -> training set -> fit -> backtest -> verdict -> register -> promote or keep."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from jobs.backtest import Forecast, backtest, find_scales, pick_pairs
+from jobs.outcome import OnStage, Outcome, Stage
+from jobs.ports import Reader, Registry
+from jobs.training_set import TooLittleHistory, TrainingSet, cut_training_set, name_series
+from jobs.verdict import Gate, Rival, Score, Verdict, verdict
+from jobs.warm_start import warm_start
+from models.artifact import ArtifactError, Loaded, pack, unpack
+from models.baselines import SeasonalNaive
+from models.config import TrainConfig
+from models.forecasters import AttentionForecaster, Forecaster, build
+from models.predict import predict
+from models.training import FitReport, Progress, choose_device, fit
+from pipeline.errors import ConfigError, Corrupt
+from pipeline.grid import Frequency
+from pipeline.settings import Settings
+from pipeline.windows import model_config
+
+
+@dataclass(frozen=True, slots=True)
+class Champion:
+    """The champion of the moment, as the retraining found it; `loaded` is None when it cannot be compared."""
+
+    version: int
+    loaded: Loaded | None
+    unfit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A trained challenger and how it came about."""
+
+    model: AttentionForecaster
+    training: TrainConfig
+    report: FitReport
+    start: str
+    device: torch.device
+
+
+def retrain(
+    reader: Reader, registry: Registry, settings: Settings, *, clock: Callable[[], int], code: str, on_stage: OnStage
+) -> Outcome:
+    """Train a challenger, compare it, register it with every number, and promote it if it deserves it.
+
+    1 read the history and the champion, 2 cut, 3 fit, 4 backtest, 5 verdict, 6 register, 7 promote. The promotion is a
+    compare-and-set against the champion that was compared, so a champion chosen meanwhile by somebody else stays.
+    """
+    began = clock()
+    frequency = Frequency(settings.series.frequency)
+    on_stage(Stage("reading history"))
+    champion = find_champion(registry, settings, frequency)
+    context = max(settings.series.context, champion.loaded.config.context_length if champion and champion.loaded else 0)
+    names, history = reader.training_history(None, settings.training.history)
+    try:
+        trained_on = cut_training_set(names, history, settings, frequency=frequency, context=context)
+    except TooLittleHistory as error:
+        return Outcome("failed", str(error))
+
+    fitted = fit_challenger(trained_on, champion, settings, frequency=frequency, on_stage=on_stage)
+    on_stage(Stage("backtest"))
+    scores = compare(fitted.model, champion, trained_on, fitted.device)
+    rival = Rival(champion.version, scores.get("champion"), champion.unfit) if champion else None
+    judged = verdict(scores["challenger"], rival, scores["naive"], _gate(settings))
+
+    on_stage(Stage("registering"))
+    facts = _facts(trained_on, fitted, scores, judged) | {"seconds": (clock() - began) / 1e6}
+    version = registry.register(
+        name=f"{settings.model.kind}-{settings.model.cell}",
+        config=fitted.model.config.to_dict(),
+        metrics=facts,
+        train_from=trained_on.lineage.train_from,
+        train_to=trained_on.lineage.train_to,
+        seed=settings.training.seed,
+        code=code,
+        artifact=_pack(fitted, trained_on, settings, code),
+        now=clock(),
+    )
+    facts |= {"version": version, "champion": champion.version if champion else None, "promoted": False}
+    if not judged.promote:
+        return Outcome("ok", f"version {version} kept as challenger: {judged.reason}", facts)
+    expected = champion.version if champion else None
+    if not registry.promote(version, expected=expected, reason=judged.reason, now=clock()):
+        was = "there was none" if expected is None else f"it was version {expected}"
+        return Outcome(
+            "ok", f"version {version} not promoted: the champion changed meanwhile ({was}); {judged.reason}", facts
+        )
+    return Outcome("ok", f"version {version} promoted: {judged.reason}", facts | {"promoted": True})
+
+
+def find_champion(registry: Registry, settings: Settings, frequency: Frequency) -> Champion | None:
+    """Load the champion, or say why it cannot be compared with a model of these settings."""
+    version = registry.champion()
+    if version is None:
+        return None
+    try:
+        loaded = unpack(registry.artifact(version))
+    except (ArtifactError, Corrupt) as error:
+        return Champion(version, None, f"its artifact cannot be read: {error}")
+    wanted, config = settings.series, loaded.config
+    trained_at = loaded.provenance.get("frequency")
+    if trained_at != frequency.text:
+        return Champion(version, None, f"it forecasts every {trained_at}, the settings ask for {frequency.text}")
+    if config.horizon != wanted.horizon:
+        return Champion(version, None, f"it forecasts {config.horizon} steps, the settings ask for {wanted.horizon}")
+    if config.calendar_features != frequency.calendar_features:
+        return Champion(version, None, "it reads other calendar features")
+    return Champion(version, loaded)
+
+
+def fit_challenger(
+    trained_on: TrainingSet, champion: Champion | None, settings: Settings, *, frequency: Frequency, on_stage: OnStage
+) -> Fitted:
+    """Build and fit a model of the settings on everything before the cut."""
+    try:
+        device = choose_device(settings.training.device)
+        training = train_config(settings, trained_on.validation_steps)
+    except ValueError as error:
+        raise ConfigError(f"settings: training.{error}") from error
+    model = build(model_config(settings, frequency, len(trained_on.learned)), seed=training.seed)
+    assert isinstance(model, AttentionForecaster), "settings name no other kind"
+    start = "from scratch"
+    if settings.training.warm_start and champion and champion.loaded:
+        start = warm_start(model, trained_on.learned, champion.loaded)
+
+    def tell(progress: Progress) -> None:
+        words = f"loss {progress.loss:.4f}, validation {progress.validation:.4f}, {progress.seconds:.0f} s"
+        on_stage(Stage("fit", progress.step, progress.steps, words))
+
+    on_stage(Stage("fit", 0, training.steps, f"{len(trained_on.learned)} series on {device.type}, {start}"))
+    known = name_series(trained_on.known, trained_on.rows_of(trained_on.learned))
+    return Fitted(model, training, fit(model, known, training, device=device, on_progress=tell), start, device)
+
+
+def compare(
+    model: Forecaster, champion: Champion | None, trained_on: TrainingSet, device: torch.device
+) -> dict[str, Score]:
+    """Backtest challenger, champion (if it can be compared) and seasonal naive on the same windows."""
+
+    def bind(forecaster: Forecaster, learned: tuple[str, ...]) -> Forecast:
+        return partial(predict, forecaster, name_series(trained_on.panel, trained_on.rows_of(learned)), device=device)
+
+    forecasters = {"naive": bind(SeasonalNaive(model.config), ()), "challenger": bind(model, trained_on.learned)}
+    if champion and champion.loaded:
+        forecasters["champion"] = bind(champion.loaded.model, champion.loaded.series)
+    horizon, season = model.config.horizon, model.config.season
+    pairs = pick_pairs(trained_on.panel, trained_on.firsts, horizon)
+    scale = find_scales(trained_on.known, season)
+    return backtest(forecasters, trained_on.panel, pairs, horizon=horizon, scale=scale)
+
+
+def train_config(settings: Settings, validation_steps: int) -> TrainConfig:
+    """Read how to fit from the settings."""
+    chosen = settings.training
+    return TrainConfig(
+        steps=chosen.steps,
+        batch_size=chosen.batch,
+        learning_rate=chosen.learning_rate,
+        weight_decay=chosen.weight_decay,
+        clip_norm=chosen.clip_norm,
+        ema=chosen.ema,
+        seed=chosen.seed,
+        validation_steps=validation_steps,
+        max_seconds=chosen.budget,
+    )
+
+
+def _gate(settings: Settings) -> Gate:
+    return Gate(settings.jobs.gate_origins, settings.jobs.gate_gain, settings.jobs.gate_coverage)
+
+
+def _facts(trained_on: TrainingSet, fitted: Fitted, scores: dict[str, Score], judged: Verdict) -> dict[str, Any]:
+    report = {name: value for name, value in asdict(fitted.report).items() if name != "history"}
+    facts = {
+        **asdict(scores["challenger"]),
+        "scores": {name: asdict(score) for name, score in scores.items()},
+        "fit": report | {"start": fitted.start, "device": str(fitted.device)},
+        "training": fitted.training.to_dict(),
+        "lineage": trained_on.lineage.to_dict(),
+        "verdict": judged.reason,
+    }
+    return {name: finite(value) for name, value in facts.items()}
+
+
+def _pack(fitted: Fitted, trained_on: TrainingSet, settings: Settings, code: str) -> bytes:
+    provenance = {
+        "frequency": settings.series.frequency,
+        "seed": settings.training.seed,
+        "code": code,
+        "lineage": trained_on.lineage.to_dict(),
+    }
+    return pack(fitted.model, series=trained_on.learned, provenance=provenance)
+
+
+def finite(value: Any) -> Any:
+    """Replace NaN and infinities, which JSON cannot hold, by None, at any depth."""
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,122 @@
+"""How every job runs: opened in the ledger, watched, closed with its outcome; as a child process or right here."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from jobs.child import Child
+from jobs.outcome import OnStage, Outcome, Stage
+from jobs.ports import Runs
+from pipeline.errors import TidecastError, Unavailable
+
+BEAT = 10.0
+"""Seconds between two heartbeats."""
+SILENCE = 180.0
+"""A run that sent none for so long is lost."""
+TICK = 0.2
+RETRIES = (0.5, 2.0, 5.0)
+
+Work = Callable[[OnStage], Outcome]
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """Runs jobs against one ledger; `owner` names this process there, `beat` and `timeout` are seconds."""
+
+    runs: Runs
+    clock: Callable[[], int]
+    owner: str
+    timeout: float
+    beat: float = BEAT
+
+    def run_child(
+        self, job: str, scheduled_for: int, start: Callable[[], Child], stop: threading.Event
+    ) -> Outcome | None:
+        """Run a job in the child that `start` makes; None when somebody else has this run.
+
+        1 begin in the ledger, 2 start, 3 watch: heartbeats, until it ends, `stop` is set or the time is up, 4 end what
+        is left of its process group, 5 finish in the ledger.
+        """
+        run = self.runs.begin(job, scheduled_for, self.owner, self.clock())
+        if run is None:
+            log.info("job already taken", job=job, scheduled_for=scheduled_for)
+            return None
+        log.info("job started", job=job, run=run)
+        try:
+            child = start()
+        except OSError as error:
+            return self._finish(job, run, Outcome("failed", f"could not start a process: {error}"))
+        cut_short = Outcome("stopped", "the runner ended")
+        try:
+            cut_short = self._watch(child, run, stop) or cut_short
+        finally:
+            finished = child.wait(0)
+            child.end()
+        return self._finish(job, run, child.outcome() if finished else cut_short)
+
+    def run_here(self, job: str, scheduled_for: int, work: Work, on_stage: OnStage) -> Outcome | None:
+        """Run a job in this process, with the same entries in the ledger; errors go on to the caller after that."""
+        run = self.runs.begin(job, scheduled_for, self.owner, self.clock())
+        if run is None:
+            return None
+        latest: list[Stage | None] = [None]
+        ended = threading.Event()
+
+        def tell(stage: Stage) -> None:
+            latest[0] = stage
+            on_stage(stage)
+
+        def beat() -> None:
+            while not ended.wait(self.beat):
+                self._heartbeat(run, latest[0])
+
+        heart = threading.Thread(target=beat, daemon=True)
+        heart.start()
+        outcome = Outcome("failed", "it crashed; its traceback is on the terminal that ran it")
+        try:
+            outcome = work(tell)
+        except TidecastError as error:
+            outcome = Outcome("failed", str(error))
+            raise
+        except KeyboardInterrupt:
+            outcome = Outcome("stopped", "interrupted")
+            raise
+        finally:
+            ended.set()
+            heart.join()
+            self._finish(job, run, outcome)
+        return outcome
+
+    def _watch(self, child: Child, run: int, stop: threading.Event) -> Outcome | None:
+        began = beaten = time.monotonic()
+        while not child.wait(TICK):
+            now = time.monotonic()
+            if stop.is_set():
+                return Outcome("stopped", "the scheduler ended or lost its lease while it ran")
+            if now - began > self.timeout:
+                return Outcome("timeout", f"stopped after {self.timeout:.0f} s, the most that jobs.timeout allows")
+            if now - beaten >= self.beat:
+                beaten = now
+                self._heartbeat(run, child.stage)
+        return None
+
+    def _heartbeat(self, run: int, stage: Stage | None) -> None:
+        try:
+            self.runs.heartbeat(run, self.clock(), stage.to_dict() if stage else None)
+        except Unavailable as error:
+            log.warning("heartbeat not stored", run=run, reason=str(error))
+
+    def _finish(self, job: str, run: int, outcome: Outcome) -> Outcome:
+        for pause in RETRIES:
+            try:
+                self.runs.finish(run, outcome.ending, outcome.reason, self.clock())
+                break
+            except Unavailable as error:
+                log.warning("outcome not stored yet", run=run, reason=str(error))
+                time.sleep(pause)
+        log.info("job ended", job=job, run=run, outcome=outcome.ending, reason=outcome.reason)
+        return outcome

@@ -1,0 +1,144 @@
+"""The scheduler: the timetable, run by whichever scheduler holds the lease. The only importer of apscheduler.
+
+APScheduler only says when; what ran is our ledger, so its job store is memory. Any number of schedulers may run:
+
+    waiting --acquire--> on duty: mark lost runs, run what was missed, then the timetable; renew the lease
+       ^                    |
+       +---- lease lost ----+      (running jobs are stopped: another scheduler is on duty now)
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.jobstores.memory import MemoryJobStore
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.cron import CronTrigger
+
+from jobs.cron import split_cron
+from jobs.ports import Leases
+from jobs.runner import SILENCE
+from pipeline.errors import ConfigError, Unavailable
+
+LEASE = "scheduler"
+LOOK_BACK = tuple(timedelta(days=days) for days in (0.05, 1, 8, 32, 367))
+"""How far to search for the last time that a job was due, nearest first."""
+
+Fire = Callable[[str, int, threading.Event], object]
+"""Runs job NAME for the time it was due, ends early when the event is set."""
+log = structlog.get_logger(__name__)
+
+
+def read_cron(text: str) -> CronTrigger:
+    """Read a cron expression, in UTC; raises ConfigError."""
+    try:
+        return CronTrigger(**split_cron(text), timezone=UTC)
+    except ValueError as error:
+        raise ConfigError(f"cron {text!r}: {error}") from error
+
+
+def last_due(trigger: CronTrigger, now: int) -> int | None:
+    """Find the newest time at or before `now` at which the trigger fires; None for none in a year."""
+    moment = datetime.fromtimestamp(now // 1_000_000, UTC)
+    for distance in LOOK_BACK:
+        due = trigger.get_next_fire_time(None, moment - distance)
+        newest = None
+        while due is not None and due <= moment:
+            newest, due = due, trigger.get_next_fire_time(due, due)
+        if newest is not None:
+            return int(newest.timestamp()) * 1_000_000
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A scheduler: `timetable` is job -> cron expression, `lease` seconds, `fire` runs a job and keeps the ledger."""
+
+    timetable: Mapping[str, str]
+    leases: Leases
+    fire: Fire
+    clock: Callable[[], int]
+    owner: str
+    lease: float
+
+    def serve(self, stop: threading.Event) -> None:
+        """Wait for the lease, be on duty while it is held, and again, until `stop` is set."""
+        triggers = {job: read_cron(cron) for job, cron in self.timetable.items()}
+        log.info("scheduler waits", owner=self.owner, timetable=dict(self.timetable))
+        while not stop.is_set():
+            epoch = self._acquire()
+            if epoch is None:
+                stop.wait(self.lease / 3)
+                continue
+            log.info("scheduler on duty", owner=self.owner, epoch=epoch)
+            self._serve_lease(epoch, triggers, stop)
+            log.info("scheduler off duty", owner=self.owner, epoch=epoch)
+
+    def _serve_lease(self, epoch: int, triggers: Mapping[str, CronTrigger], stop: threading.Event) -> None:
+        halt = threading.Event()
+        scheduler = self._plan(triggers, halt)
+        try:
+            self._mark_lost()
+            scheduler.start()
+            self._hold(epoch, stop)
+        finally:
+            halt.set()
+            scheduler.shutdown(wait=True)
+            with suppress(Unavailable):  # then it expires
+                self.leases.release(LEASE, self.owner, epoch)
+
+    def _plan(self, triggers: Mapping[str, CronTrigger], halt: threading.Event) -> BackgroundScheduler:
+        """Put every job on APScheduler's timetable, due once right away: the ledger knows whether it was missed."""
+        scheduler = BackgroundScheduler(
+            jobstores={"default": MemoryJobStore()},
+            executors={"default": ThreadPoolExecutor(max(1, len(triggers)))},
+            job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
+            timezone=UTC,
+        )
+        at_once = datetime.fromtimestamp(self.clock() / 1e6, UTC)
+        for job, trigger in triggers.items():
+            scheduler.add_job(self._fire_last, trigger, args=(job, trigger, halt), id=job, next_run_time=at_once)
+        return scheduler
+
+    def _fire_last(self, job: str, trigger: CronTrigger, halt: threading.Event) -> None:
+        due = last_due(trigger, self.clock())
+        if due is None or halt.is_set():
+            return
+        try:
+            self.fire(job, due, halt)
+        except Unavailable as error:
+            log.warning("job not run: the database is away", job=job, reason=str(error))
+
+    def _hold(self, epoch: int, stop: threading.Event) -> None:
+        """Renew the lease at a third of it, and return when it is lost, might be lost, or `stop` is set."""
+        renewed = time.monotonic()
+        while not stop.wait(self.lease / 3):
+            before = time.monotonic()
+            try:
+                if not self.leases.renew(LEASE, self.owner, epoch, self.clock(), self.lease):
+                    log.warning("lease lost", owner=self.owner, epoch=epoch)
+                    return
+                renewed = before
+            except Unavailable as error:
+                log.warning("lease not renewed", owner=self.owner, reason=str(error))
+                if time.monotonic() - renewed >= self.lease:
+                    return
+            self._mark_lost()
+
+    def _acquire(self) -> int | None:
+        try:
+            return self.leases.acquire(LEASE, self.owner, self.clock(), self.lease)
+        except Unavailable as error:
+            log.warning("lease not asked for", owner=self.owner, reason=str(error))
+            return None
+
+    def _mark_lost(self) -> None:
+        with suppress(Unavailable):
+            lost = self.leases.mark_lost(self.clock(), SILENCE)
+            if lost:
+                log.warning("runs lost: they sent no heartbeat", runs=lost)

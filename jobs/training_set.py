@@ -1,0 +1,146 @@
+"""The training set: history on the grid, and where it is cut into training, validation and backtest.
+
+    oldest                                    cut                                newest
+    |------ training ------|-- validation --| |-- backtest: origin 1, 2, ... O --|
+                                            first held-out step
+
+The cut is one point in time for all series, so a backtest knows nothing that was not known then.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.panel import Panel
+from pipeline.errors import TidecastError
+from pipeline.grid import Frequency
+from pipeline.records import History, Ints
+from pipeline.settings import Settings
+from pipeline.windows import lay_out
+
+HELD_OUT = 4
+"""At most one part in so many of the history is held out."""
+
+
+class TooLittleHistory(TidecastError):
+    """There is not enough to train on yet; the message says what is there and what is needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """What a model was made from: event times in microseconds, UTC.
+
+    train_from and train_to: oldest and newest time that may be learned or validated on; backtest_to: newest time
+    scored. rows: observations up to train_to; series: how many the model knows by name.
+    """
+
+    train_from: int
+    train_to: int
+    backtest_to: int
+    rows: int
+    series: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSet:
+    """S series on the grid; `panel` holds everything, `known` ends at the cut.
+
+    names: every series, in panel order. learned: the names of embedding rows 1.., those with steps to learn from.
+    firsts: grid steps of the first target of each backtest origin. validation_steps: the last ones of `known`.
+    """
+
+    names: tuple[str, ...]
+    learned: tuple[str, ...]
+    panel: Panel
+    known: Panel
+    firsts: tuple[int, ...]
+    validation_steps: int
+    lineage: Lineage
+
+    def rows_of(self, learned: Sequence[str]) -> Ints:
+        """Find the embedding row (S,) of each series in a model that knows `learned`; 0 for one it does not know."""
+        row = {name: index for index, name in enumerate(learned, start=1)}
+        return np.array([row.get(name, 0) for name in self.names], np.int64)
+
+
+def cut_training_set(
+    names: Sequence[str], history: History, settings: Settings, *, frequency: Frequency, context: int
+) -> TrainingSet:
+    """Lay the history out and cut it; `context` is the longest of the models that will read it.
+
+    Raises TooLittleHistory when it does not reach over a few horizons.
+    """
+    names, history = keep_newest(names, history, frequency, settings.training.history)
+    horizon = settings.series.horizon
+    steps = frequency.step_of(history.observed_at)
+    if not len(steps):
+        raise TooLittleHistory("there are no observations to train on yet: run tidecast stream until there are")
+    oldest, newest = int(steps.min()), int(steps.max())
+    before_end = pick_origins(newest - oldest + 1, horizon, settings.jobs.gate_origins, frequency)
+    firsts = tuple(newest + 1 - before for before in before_end)
+
+    unnamed = np.zeros(len(names), np.int64)
+    panel = lay_out(history, frequency=frequency, rows=unnamed, context=context, horizon=horizon)
+    known = replace(panel, length=(firsts[0] - panel.first_step).clamp(min=0).minimum(panel.length))
+    validation = settings.training.validation_steps or horizon
+    learnable = (known.length - validation >= 2).tolist()
+    learned = tuple(name for name, enough in zip(names, learnable, strict=True) if enough)
+    if not learned:
+        raise TooLittleHistory(
+            f"no series has steps to learn from before the {validation} validation and {newest + 1 - firsts[0]} "
+            "backtest steps: wait for more history, or lower series.horizon"
+        )
+    times = frequency.time_of(np.array([oldest, firsts[0] - 1, newest], np.int64)).tolist()
+    return TrainingSet(
+        names=tuple(names),
+        learned=learned,
+        panel=panel,
+        known=known,
+        firsts=firsts,
+        validation_steps=validation,
+        lineage=Lineage(times[0], times[1], times[2], int((steps < firsts[0]).sum()), len(learned)),
+    )
+
+
+def pick_origins(span: int, horizon: int, origins: int, frequency: Frequency) -> tuple[int, ...]:
+    """Spread backtest origins over the end of a history of `span` steps: first targets, in steps before its end.
+
+    They are a horizon apart, or nearer where that would hold out more than one part in HELD_OUT.
+    """
+    least = HELD_OUT * (horizon + origins - 1)
+    if span < least:
+        raise TooLittleHistory(
+            f"the history reaches over {span} steps of {frequency.text}; a horizon of {horizon} and {origins} backtest "
+            f"origins need {least}: wait for more, or lower series.horizon or jobs.gate_origins"
+        )
+    stride = min(horizon, (span // HELD_OUT - horizon) // (origins - 1)) if origins > 1 else horizon
+    return tuple(horizon + stride * back for back in reversed(range(origins)))
+
+
+def name_series(panel: Panel, rows: Ints) -> Panel:
+    """Give a panel's series their embedding rows (S,) in a model; everything else is shared."""
+    return replace(panel, series=torch.from_numpy(rows).to(panel.device))
+
+
+def keep_newest(names: Sequence[str], history: History, frequency: Frequency, steps: int) -> tuple[list[str], History]:
+    """Keep the newest `steps` grid steps, counted from the newest observation of all, and series that have any."""
+    at = frequency.step_of(history.observed_at)
+    kept = at > at.max(initial=at[0] if len(at) else 0) - steps
+    owner = np.repeat(np.arange(len(names)), np.diff(history.bounds))
+    counts = np.bincount(owner[kept], minlength=len(names))
+    some = counts > 0
+    return [name for name, has in zip(names, some, strict=True) if has], History(
+        series_id=history.series_id[some],
+        bounds=np.concatenate([[0], np.cumsum(counts[some])]).astype(np.int64),
+        observed_at=history.observed_at[kept],
+        value=history.value[kept],
+        observed=history.observed[kept],
+        events=history.events[kept],
+    )

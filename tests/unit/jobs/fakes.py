@@ -1,0 +1,159 @@
+"""Fakes that keep the contracts of jobs.ports, in memory."""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import Unavailable
+from pipeline.records import History
+
+HOUR = 3_600_000_000
+START = 1_767_225_600_000_000  # 2026-01-01T00:00:00Z, a Thursday
+
+
+@dataclass
+class Clock:
+    """A clock that stands still until a test moves it."""
+
+    now: int = START
+
+    def __call__(self) -> int:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += round(seconds * 1e6)
+
+
+def make_history(values: Mapping[str, np.ndarray], start: int = START, step: int = HOUR) -> tuple[list[str], History]:
+    """Lay out a history from values per series, NaN for missing, all from `start` on."""
+    lengths = [len(series) for series in values.values()]
+    flat = np.concatenate([np.empty(0), *values.values()])
+    times = [start + step * np.arange(length) for length in lengths]
+    return list(values), History(
+        series_id=np.arange(1, len(values) + 1),
+        bounds=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        observed_at=np.concatenate([np.empty(0, np.int64), *times]).astype(np.int64),
+        value=np.nan_to_num(flat),
+        observed=np.isfinite(flat),
+        events=np.ones(len(flat), np.int64),
+    )
+
+
+@dataclass
+class FakeReader:
+    """Observations that were given."""
+
+    names: list[str]
+    history: History
+
+    def training_history(self, since: int | None, depth: int) -> tuple[list[str], History]:
+        return self.names, self.history
+
+
+@dataclass
+class FakeRegistry:
+    """A registry; `while_training` runs when a model is registered, as a race would."""
+
+    models: list[dict[str, Any]] = field(default_factory=list)
+    current: int | None = None
+    history: list[tuple[int, str]] = field(default_factory=list)
+    while_training: Callable[["FakeRegistry"], None] | None = None
+
+    def champion(self) -> int | None:
+        return self.current
+
+    def artifact(self, version: int) -> bytes:
+        artifact: bytes = self.models[version - 1]["artifact"]
+        return artifact
+
+    def register(self, **columns: Any) -> int:
+        self.models.append(columns)
+        if self.while_training is not None:
+            self.while_training(self)
+        return len(self.models)
+
+    def promote(self, version: int, *, expected: int | None, reason: str, now: int) -> bool:
+        if self.current != expected:
+            return False
+        self.current = version
+        self.history.append((version, reason))
+        return True
+
+
+@dataclass
+class Run:
+    """A row of the ledger."""
+
+    job: str
+    scheduled_for: int
+    owner: str
+    heartbeat_at: int
+    outcome: str = "running"
+    reason: str = ""
+    progress: dict[str, Any] | None = None
+    beats: int = 0
+
+
+@dataclass
+class FakeLedger:
+    """Runs and leases; several schedulers may share one. `away` makes every call raise Unavailable."""
+
+    runs: list[Run] = field(default_factory=list)
+    leases: dict[str, tuple[str, int, int]] = field(default_factory=dict)  # owner, epoch, expires
+    away: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def begin(self, job: str, scheduled_for: int, owner: str, now: int) -> int | None:
+        with self._reach():
+            if any((run.job, run.scheduled_for) == (job, scheduled_for) for run in self.runs):
+                return None
+            self.runs.append(Run(job, scheduled_for, owner, now))
+            return len(self.runs)
+
+    def heartbeat(self, run: int, now: int, progress: dict[str, Any] | None) -> None:
+        with self._reach():
+            row = self.runs[run - 1]
+            row.heartbeat_at, row.progress, row.beats = now, progress, row.beats + 1
+
+    def finish(self, run: int, outcome: str, reason: str, now: int) -> None:
+        with self._reach():
+            row = self.runs[run - 1]
+            row.outcome, row.reason = outcome, reason
+
+    def mark_lost(self, now: int, silent_seconds: float) -> int:
+        with self._reach():
+            lost = [
+                run for run in self.runs if run.outcome == "running" and run.heartbeat_at < now - silent_seconds * 1e6
+            ]
+            for run in lost:
+                run.outcome = "lost"
+            return len(lost)
+
+    def acquire(self, name: str, owner: str, now: int, seconds: float) -> int | None:
+        with self._reach():
+            _, epoch, expires = self.leases.get(name, ("", 0, 0))
+            if now < expires:
+                return None
+            self.leases[name] = (owner, epoch + 1, now + round(seconds * 1e6))
+            return epoch + 1
+
+    def renew(self, name: str, owner: str, epoch: int, now: int, seconds: float) -> bool:
+        with self._reach():
+            held = self.leases.get(name)
+            if held is None or held[:2] != (owner, epoch):
+                return False
+            self.leases[name] = (owner, epoch, now + round(seconds * 1e6))
+            return True
+
+    def release(self, name: str, owner: str, epoch: int) -> None:
+        with self._reach():
+            if self.leases.get(name, ("", 0, 0))[:2] == (owner, epoch):
+                self.leases[name] = (owner, epoch, 0)
+
+    def _reach(self) -> threading.Lock:
+        if self.away:
+            raise Unavailable("the database is away")
+        return self.lock
