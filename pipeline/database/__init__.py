@@ -1,0 +1,55 @@
+"""Where observations, forecasts and models live: SQLite or PostgreSQL behind the same names.
+
+The only importer of sqlalchemy, alembic and psycopg. Every method may raise Unavailable when the database is away,
+busy beyond the timeout, or broke off; ConfigError when an operator must act; Corrupt when an invariant broke.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import Engine
+
+from pipeline.database.engine import connect, reading
+from pipeline.database.ledger import Ledger
+from pipeline.database.migrate import check, current, require_file, upgrade
+from pipeline.database.reader import Reader
+from pipeline.database.registry import Registry
+from pipeline.database.store import SqlStore
+from pipeline.settings import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """An open database: one pool of connections, and everything that works on it."""
+
+    engine: Engine
+    registry: Registry
+    ledger: Ledger
+    reader: Reader
+
+    def store(self, topic: str, policy: Policy, clock: Callable[[], int]) -> SqlStore:
+        """Make the worker's view of an input topic; `clock` returns microseconds UTC."""
+        return SqlStore(self.engine, topic, policy, clock)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+
+def open_database(url: str, *, timeout: float) -> Database:
+    """Open a database whose schema is this release's; `timeout` (seconds) bounds connecting, locks and statements.
+
+    Raises ConfigError for a bad URL, a missing driver, or a schema that `tidecast db upgrade` must first bring up.
+    """
+    engine = connect(url, timeout=timeout)
+    try:
+        require_file(engine)
+        with reading(engine) as connection:
+            check(connection)
+    except BaseException:
+        engine.dispose()
+        raise
+    return Database(engine, Registry(engine), Ledger(engine), Reader(engine))
+
+
+__all__ = ["Database", "Ledger", "Reader", "Registry", "SqlStore", "current", "open_database", "upgrade"]

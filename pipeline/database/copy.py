@@ -1,0 +1,83 @@
+"""PostgreSQL's binary COPY format, encoded by NumPy in one go: every row of a batch has the same width.
+
+A row is int16 field count, then per field int32 size and the bytes, all big-endian; NULL is size -1 without bytes. So
+rows are fixed-width as long as a batch agrees on which fields are NULL and on its texts; callers split by those.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.records import Ints
+
+HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)  # signature, no flags, no extension
+TRAILER = b"\xff\xff"
+
+Field = NDArray[Any] | bytes | None
+"""One value per row (int32, int64 or float64 array), the same text for all rows (bytes), or NULL for all rows."""
+
+_WIRE = {"int32": ">i4", "int64": ">i8", "float64": ">f8"}
+_EPOCH_2000 = 946_684_800_000_000  # microseconds from 1970 to 2000, where PostgreSQL counts from
+
+
+def encode(shape: tuple[int, ...], fields: Sequence[Field]) -> bytes:
+    """Encode rows, without header and trailer, in C order of `shape`.
+
+    An array broadcasts to `shape`; with one dimension more it stands for as many adjacent fields as its last axis.
+    """
+    count, layout = 0, [("count", np.dtype(">i2"))]
+    for index, field in enumerate(fields):
+        cell, width = _cell(field, len(shape))
+        layout.append((str(index), cell))
+        count += width
+    rows = np.empty(shape, np.dtype(layout))
+    rows["count"] = count
+    for index, field in enumerate(fields):
+        column = rows[str(index)]
+        if field is None:
+            column[...] = -1
+        elif isinstance(field, bytes):
+            column["size"] = len(field)
+            column["value"] = np.frombuffer(field, np.uint8)
+        else:
+            column["size"] = field.dtype.itemsize
+            column["value"] = field
+    return rows.tobytes()
+
+
+def stream(batches: Sequence[bytes]) -> bytes:
+    """Wrap encoded batches into one COPY stream."""
+    return b"".join((HEADER, *batches, TRAILER))
+
+
+def timestamps(instants: Ints) -> Ints:
+    """Turn microseconds since 1970 into timestamptz values: microseconds since 2000."""
+    return instants - _EPOCH_2000
+
+
+def vector(sent: bytes, wire: str) -> NDArray[Any]:
+    """Decode what array_send() gives for a one-dimensional array without NULLs; `wire` is a big-endian dtype.
+
+    The format: int32 dimensions, has-NULL flag, element type, length, lower bound; then size and bytes per element.
+    """
+    cells = np.frombuffer(sent, np.dtype([("size", ">i4"), ("value", wire)]), offset=20)
+    return cells["value"].astype(np.dtype(wire).newbyteorder("="))
+
+
+def instants(sent: bytes) -> Ints:
+    """Decode an array of timestamptz to microseconds since 1970."""
+    decoded: Ints = vector(sent, ">i8") + _EPOCH_2000
+    return decoded
+
+
+def _cell(field: Field, dimensions: int) -> tuple[np.dtype[Any], int]:
+    if field is None:
+        return np.dtype(">i4"), 1
+    if isinstance(field, bytes):
+        return np.dtype([("size", ">i4"), ("value", "u1", (len(field),))]), 1
+    one = np.dtype([("size", ">i4"), ("value", _WIRE[field.dtype.name])])
+    if field.ndim > dimensions:
+        return np.dtype((one, (field.shape[-1],))), field.shape[-1]
+    return one, 1

@@ -1,0 +1,114 @@
+"""Who may run jobs (leases), what ran (runs), and what became of it. Times are microseconds UTC, passed in."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Engine, select, update
+
+from pipeline.database.engine import reading, writing
+from pipeline.database.tables import inserting, job_runs, leases
+
+Outcome = Literal["ok", "failed", "timeout"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """One run of a job; key (job, scheduled_for); outcome running, ok, failed, timeout or lost."""
+
+    id: int
+    job: str
+    scheduled_for: int
+    owner: str
+    started_at: int
+    heartbeat_at: int
+    finished_at: int | None
+    outcome: str
+    reason: str | None
+    progress: dict[str, Any] | None
+
+
+class Ledger:
+    """Leases and job runs, each changed by one compare-and-set statement."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def acquire(self, name: str, owner: str, now: int, seconds: float) -> int | None:
+        """Take a lease that is free or has expired; return its new fencing epoch, None while somebody holds it."""
+        expires_at = _later(now, seconds)
+        with writing(self._engine) as connection:
+            new = inserting(connection, leases).values(name=name, owner=owner, epoch=1, expires_at=expires_at)
+            taken = new.on_conflict_do_update(
+                index_elements=["name"],
+                set_={"owner": owner, "epoch": leases.c.epoch + 1, "expires_at": expires_at},
+                where=leases.c.expires_at <= now,
+            ).returning(leases.c.epoch)
+            epoch: int | None = connection.execute(taken).scalar()
+            return epoch
+
+    def renew(self, name: str, owner: str, epoch: int, now: int, seconds: float) -> bool:
+        """Extend a lease that has not expired; False when it has, or is somebody else's: stop what it guards."""
+        lease = leases.c
+        held = update(leases).where(lease.name == name, lease.owner == owner, lease.epoch == epoch)
+        with writing(self._engine) as connection:
+            kept = connection.execute(held.where(lease.expires_at > now).values(expires_at=_later(now, seconds)))
+            return kept.rowcount == 1
+
+    def release(self, name: str, owner: str, epoch: int) -> None:
+        """Give a lease back at once; nothing happens if it is no longer ours. The epoch is never used again."""
+        lease = leases.c
+        held = update(leases).where(lease.name == name, lease.owner == owner, lease.epoch == epoch)
+        with writing(self._engine) as connection:
+            connection.execute(held.values(expires_at=0))
+
+    def begin(self, job: str, scheduled_for: int, owner: str, now: int) -> int | None:
+        """Start the run that was due at `scheduled_for` and return its id; None when somebody has it."""
+        values = {"job": job, "scheduled_for": scheduled_for, "owner": owner, "started_at": now, "heartbeat_at": now}
+        with writing(self._engine) as connection:
+            new = inserting(connection, job_runs).values(**values, outcome="running")
+            once = new.on_conflict_do_nothing(index_elements=["job", "scheduled_for"]).returning(job_runs.c.id)
+            run: int | None = connection.execute(once).scalar()
+            return run
+
+    def heartbeat(self, run: int, now: int, progress: Mapping[str, Any] | None = None) -> bool:
+        """Say that a run is alive, and how far it is; False when it is no longer running in the ledger."""
+        values: dict[str, Any] = {"heartbeat_at": now}
+        if progress is not None:
+            values["progress"] = dict(progress)
+        with writing(self._engine) as connection:
+            alive = update(job_runs).where(job_runs.c.id == run, job_runs.c.outcome == "running").values(values)
+            return connection.execute(alive).rowcount == 1
+
+    def finish(self, run: int, outcome: Outcome, reason: str | None, now: int) -> bool:
+        """End a run that is running or was thought lost; False, with nothing changed, when it has ended before."""
+        open_run = update(job_runs).where(job_runs.c.id == run, job_runs.c.outcome.in_(["running", "lost"]))
+        with writing(self._engine) as connection:
+            ended = connection.execute(open_run.values(outcome=outcome, reason=reason, finished_at=now))
+            return ended.rowcount == 1
+
+    def mark_lost(self, now: int, silent_seconds: float) -> int:
+        """Mark running runs without a heartbeat for so long as lost; return how many."""
+        silent = update(job_runs).where(
+            job_runs.c.outcome == "running", job_runs.c.heartbeat_at < _later(now, -silent_seconds)
+        )
+        reason = f"no heartbeat for {silent_seconds:g} s"
+        with writing(self._engine) as connection:
+            return connection.execute(silent.values(outcome="lost", reason=reason, finished_at=now)).rowcount
+
+    def last(self, job: str) -> RunRow | None:
+        """Return the run of a job with the latest due time."""
+        found = self.runs(job, limit=1)
+        return found[0] if found else None
+
+    def runs(self, job: str | None = None, limit: int = 100) -> list[RunRow]:
+        """Return the latest runs, latest due time first, of one job or of all."""
+        query = select(job_runs).order_by(job_runs.c.scheduled_for.desc(), job_runs.c.id.desc()).limit(limit)
+        if job is not None:
+            query = query.where(job_runs.c.job == job)
+        with reading(self._engine) as connection:
+            return [RunRow(**row) for row in connection.execute(query).mappings()]
+
+
+def _later(now: int, seconds: float) -> int:
+    return now + round(seconds * 1_000_000)

@@ -1,0 +1,170 @@
+"""Bulk rows on PostgreSQL: binary COPY encoded by NumPy in, arrays per series out."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection
+
+from pipeline.database import copy
+from pipeline.database.engine import driver
+from pipeline.database.instants import to_datetime
+from pipeline.database.rows import FORECAST_COLUMNS, OBSERVATION_COLUMNS, merge_clause
+from pipeline.errors import Corrupt
+from pipeline.records import Forecasts, History, Ints, Mask, Observations
+from pipeline.settings import Policy
+
+_SERIES_PER_QUERY = 1000  # bounds the server's arrays and the time of one statement
+_PIECE = 1 << 20  # bytes handed to libpq at once
+
+_COPY_OBSERVATIONS = f"COPY observations ({OBSERVATION_COLUMNS}) FROM STDIN (FORMAT BINARY)"
+_COPY_FORECASTS = f"COPY forecasts ({FORECAST_COLUMNS}) FROM STDIN (FORMAT BINARY)"
+# Seconds and the rest apart: PostgreSQL multiplies intervals in double precision, exact this way up to year 9999.
+_TIME = (
+    "timestamptz '1970-01-01 00:00:00+00' + interval '1 second' * (n.{0} / 1000000)"
+    " + interval '1 microsecond' * (n.{0} %% 1000000)"
+)
+_MERGE = (
+    f"INSERT INTO observations ({OBSERVATION_COLUMNS})"
+    f" SELECT n.series_id, {_TIME.format('observed_at')}, CASE WHEN n.observed THEN n.value END, n.events, %s, n.part,"
+    " n.source_offset, %s FROM unnest(%s::int[], %s::bigint[], %s::float8[], %s::bool[], %s::int[], %s::int[],"
+    " %s::bigint[]) AS n (series_id, observed_at, value, observed, events, part, source_offset) "
+)
+_STORED = (
+    "SELECT n.place FROM unnest(%s::int[], %s::bigint[], %s::int[])"
+    " WITH ORDINALITY AS n (series_id, origin, version, place)"
+    " WHERE EXISTS (SELECT FROM forecasts f WHERE f.step = 1 AND f.series_id = n.series_id"
+    f" AND f.origin = {_TIME.format('origin')} AND f.model_version = n.version)"
+)
+_NEWEST = (
+    "SELECT w.n, array_send(a.times), array_send(a.vals), array_send(a.present), array_send(a.events)"
+    " FROM unnest(%s::int[]) WITH ORDINALITY AS w (series_id, n) CROSS JOIN LATERAL ("
+    "SELECT array_agg(x.observed_at) AS times, array_agg(COALESCE(x.value, 0)) AS vals,"
+    " array_agg((x.value IS NOT NULL)::int) AS present, array_agg(x.events) AS events FROM ("
+    "SELECT o.observed_at, o.value, o.events FROM observations o WHERE o.series_id = w.series_id"
+    " AND o.observed_at >= %s ORDER BY o.observed_at DESC LIMIT %s) x) a"
+    " WHERE a.times IS NOT NULL"
+)
+
+
+class PostgresRows:
+    """The PostgreSQL side of `Rows`."""
+
+    def insert_observations(self, connection: Connection, new: Observations, topic: int, now: int) -> None:
+        """Insert rows that should be new: one COPY, the rows with a value first."""
+        batches = []
+        for chosen, values in ((new.observed, new.value), (~new.observed, None)):
+            count = int(chosen.sum())
+            if not count:
+                continue
+            narrow = np.int32
+            batches.append(
+                copy.encode(
+                    (count,),
+                    (
+                        new.series_id[chosen].astype(narrow),
+                        copy.timestamps(new.observed_at[chosen]),
+                        None if values is None else values[chosen],
+                        new.events[chosen].astype(narrow),
+                        np.array(topic, narrow),
+                        new.partition[chosen].astype(narrow),
+                        new.offset[chosen],
+                        copy.timestamps(np.array(now)),
+                    ),
+                )
+            )
+        _copy_in(connection, _COPY_OBSERVATIONS, batches)
+
+    def merge_observations(
+        self, connection: Connection, new: Observations, topic: int, now: int, policy: Policy
+    ) -> None:
+        """Insert rows, or combine them with the rows that are there: one INSERT over arrays."""
+        columns = (
+            new.series_id,
+            new.observed_at,
+            new.value,
+            new.observed,
+            new.events,
+            new.partition,
+            new.offset,
+        )
+        with driver(connection).cursor() as cursor:
+            cursor.execute(
+                _MERGE + merge_clause(policy), (topic, to_datetime(now), *(column.tolist() for column in columns))
+            )
+
+    def insert_forecasts(self, connection: Connection, new: Forecasts, topic: int) -> None:
+        """Insert one row per step: one COPY, quality by quality."""
+        narrow = np.int32
+        quality = np.array(new.quality, object)
+        batches = []
+        for text in dict.fromkeys(new.quality):
+            part = new.take(quality == text)
+            batches.append(
+                copy.encode(
+                    part.target_times.shape,
+                    (
+                        _column(part.series_id.astype(narrow)),
+                        _column(copy.timestamps(part.origin)),
+                        np.arange(1, new.horizon + 1, dtype=narrow),
+                        copy.timestamps(part.target_times),
+                        _column(part.model_version.astype(narrow)),
+                        _column(copy.timestamps(part.issued_at)),
+                        part.quantiles,
+                        text.encode(),
+                        np.array(topic, narrow),
+                        _column(part.partition.astype(narrow)),
+                        _column(part.offset),
+                    ),
+                )
+            )
+        _copy_in(connection, _COPY_FORECASTS, batches)
+
+    def stored(self, connection: Connection, forecasts: Forecasts) -> Mask:
+        """Say which forecasts are rows already."""
+        keys = (forecasts.series_id, forecasts.origin, forecasts.model_version)
+        present = np.zeros(len(forecasts), np.bool_)
+        with driver(connection).cursor() as cursor:
+            cursor.execute(_STORED, tuple(key.tolist() for key in keys))
+            present[[place - 1 for (place,) in cursor]] = True
+        return present
+
+    def newest(self, connection: Connection, series_ids: Ints, depth: int, since: int | None) -> History:
+        """Return each series' newest observations: four arrays per series, decoded without a loop over rows."""
+        after = to_datetime(since) if since is not None else "-infinity"
+        parts: list[list[NDArray[Any]]] = [[np.empty(0, np.int64), np.empty(0), np.empty(0, np.int32)]]
+        parts[0].append(parts[0][2])
+        counts = np.zeros(len(series_ids), np.int64)
+        with driver(connection).cursor(binary=True) as cursor:
+            for start in range(0, len(series_ids), _SERIES_PER_QUERY):
+                ids = series_ids[start : start + _SERIES_PER_QUERY].tolist()
+                cursor.execute(_NEWEST, (ids, after, depth))
+                for n, times, values, present, events in sorted(cursor):
+                    observed_at = copy.instants(times)[::-1]
+                    if not np.all(np.diff(observed_at) > 0):
+                        raise Corrupt("PostgreSQL returned a series out of time order")
+                    counts[start + n - 1] = len(observed_at)
+                    columns = copy.vector(values, ">f8"), copy.vector(present, ">i4"), copy.vector(events, ">i4")
+                    parts.append([observed_at, *(column[::-1] for column in columns)])
+        times, values, present, events = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return History(
+            series_id=series_ids,
+            bounds=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            observed_at=times,
+            value=values,
+            observed=present.astype(np.bool_),
+            events=events.astype(np.int64),
+        )
+
+
+def _column(values: NDArray[Any]) -> NDArray[Any]:
+    return values[:, None]  # (N, 1), to broadcast over the steps
+
+
+def _copy_in(connection: Connection, statement: str, batches: list[bytes]) -> None:
+    if not batches:
+        return
+    stream = memoryview(copy.stream(batches))
+    with driver(connection).cursor() as cursor, cursor.copy(statement) as writer:
+        for start in range(0, len(stream), _PIECE):
+            writer.write(stream[start : start + _PIECE])

@@ -1,0 +1,222 @@
+"""Models: their artifacts, which one is champion, and how that came about. Times are microseconds UTC."""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Engine, select, update
+
+from pipeline.database.engine import reading, writing
+from pipeline.database.tables import BASELINE, alias_history, aliases, backtests, inserting, models
+from pipeline.errors import ConfigError, Corrupt
+
+CHAMPION = "champion"
+_FACTS = [column for column in models.c if column.name != "artifact"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRow:
+    """A registered model without its artifact; key version. train_from, train_to, created_at: microseconds UTC."""
+
+    version: int
+    name: str
+    config: dict[str, Any]
+    metrics: dict[str, Any]
+    season: int | None  # steps
+    step_seconds: float | None
+    train_from: int | None
+    train_to: int | None
+    seed: int
+    code: str
+    sha256: str | None
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class AliasChange:
+    """One move of an alias; `previous` is None for the first. changed_at: microseconds UTC."""
+
+    id: int
+    alias: str
+    action: str  # promote | rollback
+    version: int
+    previous: int | None
+    reason: str
+    changed_at: int
+
+
+class Registry:
+    """The models table and the alias `champion`; satisfies `pipeline.ports.Champion`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def register(  # noqa: PLR0913  (the columns of one row)
+        self,
+        *,
+        name: str,
+        config: Mapping[str, Any],
+        metrics: Mapping[str, Any],
+        train_from: int | None,
+        train_to: int | None,
+        seed: int,
+        code: str,
+        artifact: bytes,
+        now: int,
+    ) -> int:
+        """Store a model and return its version, 1 or more; config and metrics must be JSON without NaN."""
+        values = {
+            "name": name,
+            "config": dict(config),
+            "metrics": dict(metrics),
+            "season": config.get("season"),
+            "step_seconds": config.get("step_seconds"),
+            "train_from": train_from,
+            "train_to": train_to,
+            "seed": seed,
+            "code": code,
+            "artifact": artifact,
+            "sha256": hashlib.sha256(artifact).hexdigest(),
+            "created_at": now,
+        }
+        with writing(self._engine) as connection:
+            return int(connection.execute(models.insert().values(values).returning(models.c.version)).scalar_one())
+
+    def describe_baseline(self, config: Mapping[str, Any], *, season: int, step_seconds: float) -> None:
+        """Note the grid with the seasonal naive, version 0: views scale errors by `season` steps of `step_seconds`."""
+        values = {"config": dict(config), "season": season, "step_seconds": step_seconds}
+        with writing(self._engine) as connection:
+            connection.execute(update(models).where(models.c.version == BASELINE).values(values))
+
+    def champion(self) -> int | None:
+        """Return the version that the alias `champion` points at, or None."""
+        with reading(self._engine) as connection:
+            return _champion(connection)
+
+    def artifact(self, version: int) -> bytes:
+        """Return a version's artifact; Corrupt when the bytes do not match the stored hash."""
+        query = select(models.c.artifact, models.c.sha256).where(models.c.version == version)
+        with reading(self._engine) as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None or row.artifact is None:
+            raise ConfigError(f"model {version} has no artifact; see tidecast models list")
+        content = bytes(row.artifact)
+        if hashlib.sha256(content).hexdigest() != row.sha256:
+            raise Corrupt(f"the artifact of model {version} does not match its sha256; roll back to another version")
+        return content
+
+    def promote(self, version: int, *, expected: int | None, reason: str, now: int) -> bool:
+        """Make a version champion if the champion is still `expected`; False when it is not.
+
+        Raises ConfigError for a version that is unknown or has no artifact.
+        """
+        with writing(self._engine) as connection:
+            has_artifact = select(models.c.artifact.is_not(None)).where(models.c.version == version)
+            if not connection.execute(has_artifact).scalar():
+                raise ConfigError(f"model {version} cannot be champion: it has no artifact; see tidecast models list")
+            return _move(connection, "promote", version, expected, reason, now)
+
+    def rollback(self, now: int) -> int:
+        """Make the champion before the present one champion again and return its version; ConfigError if none."""
+        with writing(self._engine) as connection:
+            present = _champion(connection)
+            before = _line_of_succession(connection)[:-1]
+            if present is None or not before:
+                raise ConfigError("there is no earlier champion to roll back to; see tidecast models list")
+            if not _move(connection, "rollback", before[-1], present, f"rollback from {present}", now):
+                raise ConfigError("the champion changed meanwhile; look again and repeat")
+            return before[-1]
+
+    def models(self, limit: int = 100) -> list[ModelRow]:
+        """Return the newest models, newest first."""
+        with reading(self._engine) as connection:
+            rows = connection.execute(select(*_FACTS).order_by(models.c.version.desc()).limit(limit))
+            return [ModelRow(**row) for row in rows.mappings()]
+
+    def model(self, version: int) -> ModelRow:
+        """Return one model; ConfigError if there is none."""
+        with reading(self._engine) as connection:
+            row = connection.execute(select(*_FACTS).where(models.c.version == version)).mappings().one_or_none()
+        if row is None:
+            raise ConfigError(f"model {version} does not exist; see tidecast models list")
+        return ModelRow(**row)
+
+    def history(self, limit: int = 1000) -> list[AliasChange]:
+        """Return the newest changes of the champion, newest first."""
+        with reading(self._engine) as connection:
+            rows = connection.execute(select(alias_history).order_by(alias_history.c.id.desc()).limit(limit))
+            return [AliasChange(**row) for row in rows.mappings()]
+
+    def record_backtest(  # noqa: PLR0913  (the columns of one row)
+        self,
+        *,
+        version: int,
+        compared_to: int | None,
+        origins: int,
+        mase: float | None,
+        wql: float | None,
+        coverage_80: float | None,
+        n: int,
+        now: int,
+        metrics: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Store a model's figures over `origins` rolling origins and `n` cases; None or NaN is no evidence."""
+        values = {
+            "model_version": version,
+            "compared_to": compared_to,
+            "origins": origins,
+            "mase": _evidence(mase),
+            "wql": _evidence(wql),
+            "coverage_80": _evidence(coverage_80),
+            "n": n,
+            "metrics": dict(metrics or {}),
+            "created_at": now,
+        }
+        with writing(self._engine) as connection:
+            connection.execute(backtests.insert().values(values))
+
+    def backtests(self, version: int | None = None, limit: int = 100) -> list[dict[str, Any]]:
+        """Return the newest backtests, newest first, of one model or of all."""
+        query = select(backtests).order_by(backtests.c.id.desc()).limit(limit)
+        if version is not None:
+            query = query.where(backtests.c.model_version == version)
+        with reading(self._engine) as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _champion(connection: Connection) -> int | None:
+    found: int | None = connection.execute(select(aliases.c.version).where(aliases.c.alias == CHAMPION)).scalar()
+    return found
+
+
+def _move(connection: Connection, action: str, version: int, expected: int | None, reason: str, now: int) -> bool:
+    if expected is None:
+        new = inserting(connection, aliases).values(alias=CHAMPION, version=version)
+        moved = connection.execute(new.on_conflict_do_nothing(index_elements=["alias"]))
+    else:
+        moved = connection.execute(
+            update(aliases).where(aliases.c.alias == CHAMPION, aliases.c.version == expected).values(version=version)
+        )
+    if moved.rowcount != 1:
+        return False
+    change = {"alias": CHAMPION, "action": action, "version": version, "previous": expected, "reason": reason}
+    connection.execute(alias_history.insert().values(**change, changed_at=now))
+    return True
+
+
+def _line_of_succession(connection: Connection) -> list[int]:
+    # A promotion adds to the line, a rollback takes the last one off, so rolling back twice goes back two.
+    line: list[int] = []
+    query = select(alias_history.c.action, alias_history.c.version).where(alias_history.c.alias == CHAMPION)
+    for action, version in connection.execute(query.order_by(alias_history.c.id)):
+        if action == "rollback":
+            line.pop()
+        else:
+            line.append(version)
+    return line
+
+
+def _evidence(figure: float | None) -> float | None:
+    return None if figure is None or math.isnan(figure) else float(figure)

@@ -1,0 +1,212 @@
+"""The database as the stream worker sees it; the contract is `pipeline.ports.Store`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from sqlalchemy import Connection, Engine, select, update
+
+from pipeline.database.engine import reading, writing
+from pipeline.database.outbox import read_dead_letters, read_forecasts
+from pipeline.database.rows import Rows, first_of_each, rows_of, take
+from pipeline.database.tables import dead_letters, ingest_jumps, ingest_state, inserting, series, topics
+from pipeline.errors import Corrupt, Fenced, Unavailable
+from pipeline.records import Advance, Claim, DeadLetter, Forecasts, History, Mask, Observations, Turn
+from pipeline.settings import Policy
+
+_NAMES_PER_QUERY = 5000  # below every limit on bound values
+
+
+class SqlStore:
+    """Claims, turns and history of one input topic; `clock` returns the time that rows are recorded at."""
+
+    def __init__(self, engine: Engine, topic: str, policy: Policy, clock: Callable[[], int]) -> None:
+        self._engine = engine
+        self._topic = topic
+        self._policy = policy
+        self._clock = clock
+        self._rows: Rows = rows_of(engine)
+        self._topic_id: int | None = None
+
+    def claim(self, partition: int, owner: str) -> Claim:
+        """Take the partition: raise its epoch by one, note the owner, and return where to go on (0 if new)."""
+        now = self._clock()
+        with writing(self._engine) as connection:
+            new = inserting(connection, ingest_state).values(
+                topic=self._topic,
+                partition=partition,
+                epoch=1,
+                owner=owner,
+                next_offset=0,
+                claimed_at=now,
+                updated_at=now,
+            )
+            taken = new.on_conflict_do_update(
+                index_elements=["topic", "partition"],
+                set_={"epoch": ingest_state.c.epoch + 1, "owner": owner, "claimed_at": now},
+            ).returning(ingest_state.c.epoch, ingest_state.c.next_offset)
+            epoch, next_offset = connection.execute(taken).one()
+        return Claim(partition, epoch, next_offset)
+
+    def recent(self, names: Sequence[str], depth: int) -> History:
+        """Return each series' newest `depth` observations, in the order of `names`; unknown names get an id.
+
+        Raises Corrupt for a name that is not text in SQL (NUL, lone surrogate): the decoder dead-letters those.
+        """
+        refuse_unstorable(names)
+        with reading(self._engine) as connection:
+            ids = _series_ids(connection, names)
+        missing = sorted(set(names) - ids.keys())  # sorted, so that two workers cannot deadlock
+        if missing:
+            with writing(self._engine) as connection:
+                now = self._clock()
+                new = inserting(connection, series).on_conflict_do_nothing(index_elements=["name"])
+                connection.execute(new, [{"name": name, "first_seen": now, "metadata": {}} for name in missing])
+                ids |= _series_ids(connection, missing)
+        with reading(self._engine) as connection:
+            wanted = np.array([ids[name] for name in names], np.int64)
+            return self._rows.newest(connection, wanted, depth, None)
+
+    def commit(self, turn: Turn) -> Forecasts:
+        """Store a turn in one transaction and return the forecasts that are now rows.
+
+        Raises Fenced, with nothing stored, unless every advance's (epoch, start) is still the partition's state.
+        A forecast whose key is already stored is left as it was and is not returned. -0.0 is stored as 0.0, which
+        is all that SQLite keeps. Raises Corrupt for a number that is not finite.
+        """
+        forecasts = _normalised(turn.forecasts)
+        _refuse_infinite(turn.observations, forecasts)
+        now = self._clock()
+        with writing(self._engine) as connection:
+            # 1. Take the row locks and be fenced before anything is written: from here on no claim gets in between.
+            for advance in sorted(turn.advances, key=lambda advance: advance.partition):
+                self._advance(connection, advance, now)
+            topic = self._topic_key(connection)
+            # 2. Everything that the turn produced, in the same transaction as its offsets.
+            self._store_observations(connection, turn.observations, topic, now)
+            stored = self._store_forecasts(connection, forecasts, topic)
+            self._store_dead_letters(connection, turn.dead_letters, now)
+        # 3. Committed. An error in the commit itself is Unavailable: only a new claim can tell what happened.
+        self._topic_id = topic
+        return stored
+
+    def unpublished(self, partition: int, start: int, stop: int) -> tuple[Forecasts, tuple[DeadLetter, ...]]:
+        """Return what the turns over offsets [start, stop) stored, in offset order."""
+        with reading(self._engine) as connection:
+            forecasts = read_forecasts(connection, self._topic, partition, start, stop)
+            return forecasts, read_dead_letters(connection, self._topic, partition, start, stop)
+
+    def rewind(self, claim: Claim, next_offset: int, reason: str) -> Claim:
+        """Move the partition's next offset without storing events, and keep a record of the jump and its reason.
+
+        Raises Fenced when the claim's (epoch, next_offset) is no longer the partition's state.
+        """
+        now = self._clock()
+        with writing(self._engine) as connection:
+            self._advance(connection, Advance(claim.partition, claim.epoch, claim.next_offset, next_offset), now)
+            jump = ingest_jumps.insert().values(
+                topic=self._topic,
+                partition=claim.partition,
+                from_offset=claim.next_offset,
+                to_offset=next_offset,
+                reason=reason,
+                jumped_at=now,
+            )
+            connection.execute(jump)
+        return Claim(claim.partition, claim.epoch, next_offset)
+
+    def _advance(self, connection: Connection, advance: Advance, now: int) -> None:
+        state = ingest_state.c
+        moved = connection.execute(
+            update(ingest_state)
+            .where(state.topic == self._topic, state.partition == advance.partition)
+            .where(state.epoch == advance.epoch, state.next_offset == advance.start)
+            .values(next_offset=advance.next_offset, updated_at=now)
+        )
+        if moved.rowcount != 1:
+            raise Fenced(
+                f"partition {advance.partition} of {self._topic}: epoch {advance.epoch} at offset {advance.start}"
+                " is no longer its state; another worker has claimed it"
+            )
+
+    def _store_observations(self, connection: Connection, new: Observations, topic: int, now: int) -> None:
+        fresh, known = new.fresh, ~new.fresh
+        if fresh.any():
+            try:
+                with connection.begin_nested():
+                    self._rows.insert_observations(connection, take(new, fresh), topic, now)
+            except self._conflict:  # not so fresh after all: the worker's memory was behind the table
+                known = np.ones(len(new), np.bool_)
+        if known.any():
+            self._rows.merge_observations(connection, take(new, known), topic, now, self._policy)
+
+    def _store_forecasts(self, connection: Connection, new: Forecasts, topic: int) -> Forecasts:
+        if not len(new):
+            return new
+        try:
+            with connection.begin_nested():
+                self._rows.insert_forecasts(connection, new, topic)
+            return new
+        except self._conflict:
+            left: Mask = first_of_each(new) & ~self._rows.stored(connection, new)
+        rest = new.take(left)
+        try:
+            with connection.begin_nested():
+                self._rows.insert_forecasts(connection, rest, topic)
+        except self._conflict as error:  # someone stored one of them in between
+            raise Unavailable("another worker is storing the same forecasts; claim again") from error
+        return rest
+
+    def _store_dead_letters(self, connection: Connection, letters: Sequence[DeadLetter], now: int) -> None:
+        if not letters:
+            return
+        rows = [
+            {
+                "topic": self._topic,
+                "source_partition": letter.partition,
+                "source_offset": letter.offset,
+                "reason": letter.reason.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode(),
+                "key": letter.key,
+                "value": letter.value,
+                "recorded_at": now,
+            }
+            for letter in letters
+        ]
+        connection.execute(inserting(connection, dead_letters).on_conflict_do_nothing(), rows)
+
+    def _topic_key(self, connection: Connection) -> int:
+        if self._topic_id is None:
+            connection.execute(inserting(connection, topics).values(topic=self._topic).on_conflict_do_nothing())
+            found = connection.execute(select(topics.c.topic_id).where(topics.c.topic == self._topic))
+            return int(found.scalar_one())  # remembered by `commit` once this transaction has been committed
+        return self._topic_id
+
+    @property
+    def _conflict(self) -> type[Exception]:
+        error: type[Exception] = self._engine.dialect.loaded_dbapi.IntegrityError
+        return error
+
+
+def refuse_unstorable(names: Sequence[str]) -> None:
+    """Raise Corrupt if a name is not text in SQL."""
+    for name in names:
+        if "\0" in name or any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise Corrupt(f"series name {name!r} has a NUL or a lone surrogate: the decoder should have refused it")
+
+
+def _series_ids(connection: Connection, names: Sequence[str]) -> dict[str, int]:
+    ids: dict[str, int] = {}
+    for start in range(0, len(names), _NAMES_PER_QUERY):
+        some = list(names[start : start + _NAMES_PER_QUERY])
+        found = connection.execute(select(series.c.name, series.c.series_id).where(series.c.name.in_(some)))
+        ids.update((name, series_id) for name, series_id in found)
+    return ids
+
+
+def _normalised(forecasts: Forecasts) -> Forecasts:
+    return replace(forecasts, quantiles=forecasts.quantiles + 0.0)
+
+
+def _refuse_infinite(observations: Observations, forecasts: Forecasts) -> None:
+    if not (np.isfinite(observations.value[observations.observed]).all() and np.isfinite(forecasts.quantiles).all()):
+        raise Corrupt("a value or quantile that is not finite reached the store")

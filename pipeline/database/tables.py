@@ -1,0 +1,227 @@
+"""The tables, the same on SQLite and PostgreSQL; times are Instant columns (see instants.py).
+
+Every fact is keyed by what it says, not by a row number: an observation by (series, time), a forecast by (series,
+target, origin, model). The two large tables carry no foreign keys: a check per row would cost as much as the row, and
+the only writer takes the ids from `series` itself. `source_topic` is topics.topic_id.
+"""
+
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Connection,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import JSONB
+
+from models.config import QUANTILE_LEVELS
+from pipeline.database.instants import Instant
+
+QUANTILES = tuple("q" + f"{level:.3f}"[2:].removesuffix("0") for level in QUANTILE_LEVELS)
+"""Column names of the quantiles: q025, q05, q10 ... q90, q95, q975."""
+
+BASELINE = 0
+"""The model version of the seasonal naive, which is always there and has no artifact."""
+
+JSON_TYPE = JSON().with_variant(JSONB(), "postgresql")
+
+metadata = MetaData()
+
+series = Table(
+    "series",
+    metadata,
+    Column("series_id", Integer, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("first_seen", Instant, nullable=False),
+    Column("metadata", JSON_TYPE, nullable=False),
+)
+
+topics = Table(
+    "topics",
+    metadata,
+    Column("topic_id", Integer, primary_key=True),
+    Column("topic", Text, nullable=False, unique=True),
+)
+
+observations = Table(
+    "observations",
+    metadata,
+    Column("series_id", Integer, primary_key=True, autoincrement=False),
+    Column("observed_at", Instant, primary_key=True),
+    Column("value", Double),
+    Column("events", Integer, nullable=False),
+    Column("source_topic", Integer, nullable=False),
+    Column("source_partition", Integer, nullable=False),
+    Column("source_offset", BigInteger, nullable=False),
+    Column("recorded_at", Instant, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+forecasts = Table(
+    "forecasts",
+    metadata,
+    Column("series_id", Integer, nullable=False),
+    Column("origin", Instant, nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("target_time", Instant, nullable=False),
+    Column("model_version", Integer, nullable=False),
+    Column("issued_at", Instant, nullable=False),
+    *(Column(name, Double, nullable=False) for name in QUANTILES),
+    Column("quality", Text, nullable=False),
+    Column("source_topic", Integer, nullable=False),
+    Column("source_partition", Integer, nullable=False),
+    Column("source_offset", BigInteger, nullable=False),
+    PrimaryKeyConstraint("series_id", "target_time", "origin", "model_version"),
+    sqlite_with_rowid=False,
+)
+
+FIRST_STEP = text("step = 1")
+Index(
+    "forecasts_outbox",
+    forecasts.c.source_topic,
+    forecasts.c.source_partition,
+    forecasts.c.source_offset,
+    sqlite_where=FIRST_STEP,
+    postgresql_where=FIRST_STEP,
+)
+Index(
+    "forecasts_newest",
+    forecasts.c.series_id,
+    forecasts.c.origin,
+    forecasts.c.model_version,
+    sqlite_where=FIRST_STEP,
+    postgresql_where=FIRST_STEP,
+)
+
+models = Table(
+    "models",
+    metadata,
+    Column("version", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("config", JSON_TYPE, nullable=False),
+    Column("metrics", JSON_TYPE, nullable=False),
+    Column("season", Integer),
+    Column("step_seconds", Double),
+    Column("train_from", Instant),
+    Column("train_to", Instant),
+    Column("seed", BigInteger, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("artifact", LargeBinary),
+    Column("sha256", Text),
+    Column("created_at", Instant, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("alias", Text, primary_key=True),
+    Column("version", Integer, ForeignKey("models.version"), nullable=False),
+)
+
+alias_history = Table(
+    "alias_history",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("alias", Text, nullable=False),
+    Column("action", Text, nullable=False),  # promote | rollback
+    Column("version", Integer, ForeignKey("models.version"), nullable=False),
+    Column("previous", Integer),
+    Column("reason", Text, nullable=False),
+    Column("changed_at", Instant, nullable=False),
+)
+
+backtests = Table(
+    "backtests",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("model_version", Integer, ForeignKey("models.version"), nullable=False),
+    Column("compared_to", Integer),
+    Column("origins", Integer, nullable=False),
+    Column("mase", Double),
+    Column("wql", Double),
+    Column("coverage_80", Double),
+    Column("n", BigInteger, nullable=False),
+    Column("metrics", JSON_TYPE, nullable=False),
+    Column("created_at", Instant, nullable=False),
+)
+
+job_runs = Table(
+    "job_runs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("job", Text, nullable=False),
+    Column("scheduled_for", Instant, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("heartbeat_at", Instant, nullable=False),
+    Column("finished_at", Instant),
+    Column("outcome", Text, nullable=False),  # running | ok | failed | timeout | lost
+    Column("reason", Text),
+    Column("progress", JSON_TYPE),
+    UniqueConstraint("job", "scheduled_for"),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+)
+
+ingest_state = Table(
+    "ingest_state",
+    metadata,
+    Column("topic", Text, primary_key=True),
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("next_offset", BigInteger, nullable=False),
+    Column("claimed_at", Instant, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+)
+
+ingest_jumps = Table(
+    "ingest_jumps",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("topic", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("from_offset", BigInteger, nullable=False),
+    Column("to_offset", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("jumped_at", Instant, nullable=False),
+)
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("topic", Text, primary_key=True),
+    Column("source_partition", Integer, primary_key=True, autoincrement=False),
+    Column("source_offset", BigInteger, primary_key=True, autoincrement=False),
+    Column("reason", Text, nullable=False),
+    Column("key", LargeBinary),
+    Column("value", LargeBinary),
+    Column("recorded_at", Instant, nullable=False),
+    Column("requeued_at", Instant),
+)
+
+
+def inserting(connection: Connection, table: Table) -> Any:
+    """Start an INSERT that can say ON CONFLICT, which both dialects spell alike but SQLAlchemy keeps apart."""
+    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
