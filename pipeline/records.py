@@ -21,17 +21,18 @@ Quality = Literal["ok", "fallback", "degraded"]
 
 @dataclass(frozen=True, slots=True)
 class Messages:
-    """A run of raw messages of one partition, in offset order; `next_offset` is the one after the last."""
+    """A run of raw messages of one partition, in offset order.
+
+    `next_offset` is what to commit once they are stored and published. `unreadable` is set when the broker's batch
+    could not be read: then there is one message, which holds the batch's bytes.
+    """
 
     partition: int
     offsets: Ints  # (N,)
     keys: Sequence[bytes | None]
     values: Sequence[bytes | None]
-
-    @property
-    def next_offset(self) -> int:
-        """What to commit once these are stored and published."""
-        return int(self.offsets[-1]) + 1
+    next_offset: int
+    unreadable: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ class Forecasts:
     @property
     def horizon(self) -> int:
         """H, the number of steps of each forecast."""
-        return self.target_times.shape[1]
+        return int(self.target_times.shape[1])
 
     def take(self, rows: NDArray[np.int64] | Mask) -> "Forecasts":
         """Select forecasts by index or mask, in the order given."""

@@ -232,8 +232,8 @@ def masked(url: str) -> str:
     return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
 
 
-def _overrides(sets: Sequence[str]) -> dict[str, dict[str, Any]]:
-    overrides: dict[str, dict[str, Any]] = {}
+def _overrides(sets: Sequence[str]) -> dict[str, Any]:
+    overrides: dict[str, Any] = {}
     for text in sets:
         path, separator, value = text.partition("=")
         section, dot, key = path.strip().partition(".")

@@ -1,0 +1,130 @@
+"""The composition root: settings -> adapters -> services. Nothing is built anywhere else.
+
+The clock is read here and handed down, so that time is an argument everywhere else.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import structlog
+
+from models.cpu import tune_cpu
+from pipeline import database as databases
+from pipeline.claim import Accept
+from pipeline.codec import Reader
+from pipeline.database import Database
+from pipeline.grid import Frequency
+from pipeline.kafka import topics
+from pipeline.kafka.publisher import KafkaPublisher
+from pipeline.kafka.source import KafkaSource
+from pipeline.observe import Grid
+from pipeline.scorer import Scorer
+from pipeline.settings import Settings
+from pipeline.stream import Worker
+from pipeline.supervisor import Role, Supervisor
+from pipeline.telemetry import Phases, start_logging
+from pipeline.turn import Parts, nothing_happens
+from pipeline.watchdog import Watchdog
+from pipeline.windows import model_config
+
+log = structlog.get_logger()
+
+
+def clock() -> int:
+    """Read the processing time: microseconds since 1970 in UTC."""
+    return time.time_ns() // 1000
+
+
+def open_database(settings: Settings) -> Database:
+    """Open the database of the settings; see pipeline.database.open_database."""
+    return databases.open_database(settings.database.url.get_secret_value(), timeout=settings.database.timeout)
+
+
+@contextmanager
+def built_worker(
+    settings: Settings,
+    *,
+    accept: Accept = Accept.NOTHING,
+    now: Callable[[], int] = clock,
+    passed: Callable[[str], None] = nothing_happens,
+) -> Iterator[Worker]:
+    """Build a stream worker on the real adapters and close them after it."""
+    with ExitStack() as stack:
+        frequency = Frequency(settings.series.frequency)
+        grid = Grid(frequency, settings.series)
+        shape = model_config(settings, frequency, 0)
+        database = open_database(settings)
+        stack.callback(database.close)
+        database.registry.describe_baseline(shape.to_dict(), season=shape.season, step_seconds=frequency.seconds)
+        scorer = Scorer(database.registry, grid, shape)
+        scorer.refresh(now())
+        counts = topics.check_topics(settings.kafka)
+        watchdog = Watchdog(settings.kafka.call_timeout * 1.5)
+        source = KafkaSource(settings.kafka, watchdog)
+        stack.callback(source.close)
+        publisher = KafkaPublisher(
+            settings.kafka,
+            watchdog,
+            group_metadata=source.group_metadata,
+            frequency=frequency.text,
+            partitions=(counts[settings.kafka.output_topic], counts[settings.kafka.dead_letter_topic]),
+        )
+        stack.callback(publisher.close)
+        parts = Parts(
+            source=source,
+            store=database.store(settings.kafka.input_topic, settings.series.duplicates, now),
+            publisher=publisher,
+            scorer=scorer,
+            reader=Reader(settings.input, frequency),
+            grid=grid,
+            clock=now,
+            phases=Phases(),
+            passed=passed,
+        )
+        yield Worker(parts, f"{settings.kafka.instance}:{os.getpid()}", accept)
+
+
+def run_worker(settings: Settings, *, accept: Accept = Accept.NOTHING) -> None:
+    """Run one stream worker until SIGTERM or SIGINT, which end it between two turns."""
+    start_logging()
+    switches = tune_cpu(1)
+    stopping = stop_signal()
+    with built_worker(settings, accept=accept) as worker:
+        log.info("worker ready", topic=settings.kafka.input_topic, instance=settings.kafka.instance, cpu=str(switches))
+        worker.run(stopping)
+    log.info("worker stopped", turns=worker.turns)
+
+
+def run_all(settings: Settings, options: Sequence[str], *, workers: int = 1) -> None:
+    """Supervise `workers` stream workers and a scheduler as child processes until SIGTERM or SIGINT.
+
+    `options` are the root options of this command, passed on to the children.
+    """
+    start_logging()
+    url = settings.database.url.get_secret_value()
+    if url.startswith("sqlite"):
+        databases.upgrade(url)
+    open_database(settings).close()
+    topics.check_topics(settings.kafka)
+    command = [sys.executable, "-m", "pipeline.cli", *options]
+    roles = [Role("scheduler", [*command, "schedule"])]
+    for number in range(workers):
+        instance = f"{settings.kafka.instance}-{number}"
+        roles.append(Role(f"worker-{number}", [*command, "--set", f"kafka.instance={instance}", "stream"]))
+    Supervisor(roles).run(stop_signal())
+
+
+def stop_signal() -> Callable[[], bool]:
+    """Catch SIGTERM and SIGINT and return a function that tells whether one came."""
+    caught: list[int] = []
+
+    def catch(number: int, frame: object) -> None:
+        caught.append(number)
+
+    signal.signal(signal.SIGTERM, catch)
+    signal.signal(signal.SIGINT, catch)
+    return lambda: bool(caught)

@@ -1,0 +1,85 @@
+"""Claiming a partition: after it, K = S and this worker alone moves both.
+
+1 SQL          raise the epoch and read S: whoever owned the partition before is fenced from storing
+2 Kafka        read K, waiting for a dead owner's pending transaction
+3 compare      K < S: publish [K, S) from SQL; K > S: the database is older than the topic, refuse
+4 consume      from S, or from the oldest offset left when retention has passed S, which is recorded
+"""
+
+import enum
+
+import structlog
+
+from pipeline.errors import ConfigError
+from pipeline.records import Claim
+from pipeline.turn import Owned, Parts, publish
+
+log = structlog.get_logger()
+
+
+class Accept(enum.Flag):
+    """What an operator allows a claim to do about a database and a topic that do not belong together."""
+
+    NOTHING = 0
+    DATABASE_REWIND = enum.auto()
+    OFFSETS_LOST = enum.auto()
+
+
+def claim(partition: int, owner: str, parts: Parts, accept: Accept = Accept.NOTHING) -> Owned:
+    """Claim an assigned partition, which is paused, and start its delivery.
+
+    Raises ConfigError when the group's offset and the database contradict each other and `accept` does not cover it.
+    """
+    owned = Owned(parts.store.claim(partition, owner), parts.grid.ring())  # 1 SQL
+    parts.passed("in_claim_after_sql")
+    published = parts.source.published(partition)  # 2 Kafka
+    stored = owned.claim.next_offset
+    parts.passed("in_claim_before_publish")
+    if published is None:  # 3 compare
+        _begin(owned, accept, parts)
+    elif published > stored:
+        _refuse_rewind(partition, published, stored, accept)
+        owned.floor = published
+    elif published < stored:
+        forecasts, letters = parts.store.unpublished(partition, published, stored)
+        log.info(
+            "publishing what was stored", partition=partition, start=published, stop=stored, forecasts=len(forecasts)
+        )
+        publish(forecasts, letters, {partition: stored}, {partition: owned}, parts)
+    parts.passed("in_claim_after_publish")
+    owned.claim = _pass_gap(owned.claim, parts)
+    parts.source.start(partition, owned.claim.next_offset)  # 4 consume
+    log.info("claimed", partition=partition, epoch=owned.claim.epoch, next_offset=owned.claim.next_offset)
+    return owned
+
+
+def _begin(owned: Owned, accept: Accept, parts: Parts) -> None:
+    """Give the group its first offset, so that a missing one later means that it was lost."""
+    held = owned.claim
+    if held.next_offset > 0 and Accept.OFFSETS_LOST not in accept:
+        raise ConfigError(
+            f"the group has no offset for partition {held.partition}, but the database holds it up to "
+            f"{held.next_offset}: was kafka.group renamed, or did the offset expire? Start once with "
+            "--accept-offsets-lost to take everything stored as published"
+        )
+    parts.publisher.publish(*parts.store.unpublished(held.partition, 0, 0), {held.partition: held.next_offset})
+
+
+def _refuse_rewind(partition: int, published: int, stored: int, accept: Accept) -> None:
+    if Accept.DATABASE_REWIND not in accept:
+        raise ConfigError(
+            f"partition {partition} was published up to {published}, but the database holds it up to {stored} only: "
+            "was it restored from an older backup? Start once with --accept-database-rewind to store the rest again "
+            "without publishing it twice"
+        )
+    log.warning("storing again what was published", partition=partition, start=stored, stop=published)
+
+
+def _pass_gap(held: Claim, parts: Parts) -> Claim:
+    beginning = parts.source.beginning(held.partition)
+    if held.next_offset >= beginning:
+        return held
+    reason = "the topic begins here" if held.next_offset == 0 else "retention deleted what was not yet read"
+    level = log.info if held.next_offset == 0 else log.error
+    level("offsets skipped", partition=held.partition, start=held.next_offset, stop=beginning, reason=reason)
+    return parts.store.rewind(held, beginning, reason)

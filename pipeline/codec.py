@@ -1,0 +1,209 @@
+"""Bytes <-> records for every topic. Decoding is total: every message becomes an event or a dead letter.
+
+A poll's messages are decoded in one call as lines of JSON. When one line is bad, or a message holds a line break of
+its own, the messages are decoded one by one and only the bad ones become dead letters.
+"""
+
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from models.config import QUANTILE_LEVELS
+from pipeline.grid import Frequency
+from pipeline.records import DeadLetter, Events, Floats, Forecasts, Ints, Messages
+from pipeline.settings import InputSettings
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+MILLISECONDS_FROM = 100_000_000_000  # epoch numbers from here on are milliseconds, below they are seconds
+LARGEST = float(np.finfo(np.float32).max)
+OUTSIDE = np.iinfo(np.int64).min
+
+
+class Reader:
+    """Reads input messages by the configured field names, on a grid."""
+
+    def __init__(self, settings: InputSettings, frequency: Frequency) -> None:
+        self._settings = settings
+        self._frequency = frequency
+        event = msgspec.defstruct(
+            "Event",
+            [
+                ("series", str),
+                ("time", str | int | float),
+                ("value", float | None),
+            ],
+            rename={"series": settings.series_id, "time": settings.timestamp, "value": settings.value}.get,
+            gc=False,
+        )
+        self._one = msgspec.json.Decoder(event)
+
+    def read(self, messages: Messages, now: int) -> tuple[Events, tuple[DeadLetter, ...]]:
+        """Decode messages; `now` (microseconds) bounds how far in the future an event may lie. Never raises."""
+        if messages.unreadable:
+            decoded: list[Any] | None = [messages.unreadable]
+        else:
+            decoded = self._together(messages.values)
+        if decoded is None:
+            decoded = [self._alone(value) for value in messages.values]
+        count = len(decoded)
+        reasons: list[str | None] = [None] * count
+        names: list[str] = [""] * count
+        times = np.full(count, OUTSIDE, np.int64)
+        values = np.zeros(count)
+        observed = np.zeros(count, np.bool_)
+        limit = self._settings.max_name_bytes
+        for i, event in enumerate(decoded):
+            if isinstance(event, str):
+                reasons[i] = event
+                continue
+            name, value = event.series, event.value
+            if not 0 < len(name) <= limit or (not name.isascii() and not _fits(name, limit)) or "\0" in name:
+                reasons[i] = f"{self._settings.series_id}: a name has 1 to {limit} bytes and no NUL"
+                continue
+            names[i] = name
+            times[i] = instant(event.time)
+            if value is not None:
+                if not -LARGEST <= value <= LARGEST:
+                    reasons[i] = f"{self._settings.value}: {value!r} is not a finite number within +-3.4e38"
+                values[i], observed[i] = value, True
+        self._check_times(times, now, reasons)
+        good = np.flatnonzero([reason is None for reason in reasons])
+        events = Events(
+            partition=messages.partition,
+            series=names if len(good) == count else [names[i] for i in good],
+            event_time=times[good],
+            value=values[good],
+            observed=observed[good],
+            offset=messages.offsets[good],
+        )
+        return events, tuple(
+            DeadLetter(messages.partition, int(messages.offsets[i]), reason, messages.keys[i], messages.values[i])
+            for i, reason in enumerate(reasons)
+            if reason is not None
+        )
+
+    def _together(self, values: Sequence[bytes | None]) -> list[Any] | None:
+        limit = self._settings.max_message_bytes
+        if None in values or not all(values) or max(map(len, values), default=0) > limit:  # type: ignore[arg-type]
+            return None
+        lines = b"\n".join(values)  # type: ignore[arg-type]
+        if lines.count(b"\n") != len(values) - 1:
+            return None
+        try:
+            decoded = self._one.decode_lines(lines)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
+        return decoded if len(decoded) == len(values) else None
+
+    def _alone(self, value: bytes | None) -> Any:
+        if not value:
+            return "the message has no value" if value is None else "the message is empty"
+        if len(value) > self._settings.max_message_bytes:
+            return f"the message has {len(value)} bytes, more than input.max_message_bytes"
+        try:
+            return self._one.decode(value)
+        except UnicodeDecodeError as error:
+            return f"not UTF-8: {error.reason}"
+        except RecursionError:
+            return "not an event: nested too deeply"
+        except msgspec.MsgspecError as error:
+            return f"not an event: {error}"
+
+    def _check_times(self, times: Ints, now: int, reasons: list[str | None]) -> None:
+        field = self._settings.timestamp
+        latest = now + int(self._settings.max_future_skew * 1_000_000)
+        for i in np.flatnonzero(~self._frequency.holds(times) | (times > latest)):
+            if reasons[i] is None:
+                reasons[i] = (
+                    f"{field}: farther in the future than input.max_future_skew"
+                    if times[i] > latest
+                    else f"{field}: not a time with an offset, or epoch seconds or milliseconds, from 1900 to 2190"
+                )
+
+
+def instant(time: str | float) -> int:
+    """Turn a timestamp with an offset, or epoch seconds or milliseconds, into microseconds; OUTSIDE if it is none."""
+    if isinstance(time, str):
+        return _parsed(time)
+    if isinstance(time, float) and not math.isfinite(time):
+        return OUTSIDE
+    scale = 1_000 if abs(time) >= MILLISECONDS_FROM else 1_000_000
+    if abs(time) > 10**14:
+        return OUTSIDE
+    return round(time * scale)
+
+
+@lru_cache(maxsize=65_536)
+def _parsed(text: str) -> int:
+    """Read ISO 8601; cached, because the series of a panel share their times."""
+    try:
+        moment = datetime.fromisoformat(text)
+        return OUTSIDE if moment.tzinfo is None else (moment - EPOCH) // MICROSECOND
+    except (ValueError, OverflowError):
+        return OUTSIDE
+
+
+def _fits(name: str, limit: int) -> bool:
+    try:
+        return len(name.encode()) <= limit
+    except UnicodeEncodeError:
+        return False
+
+
+def nine_digits(values: Floats) -> Floats:
+    """Round to nine significant digits: all that a float32 network knows, and short to write."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        power = 8 - np.floor(np.log10(np.abs(values)))
+    power = np.clip(np.where(np.isfinite(power), power, 0), -290, 290)
+    scale = np.power(10.0, np.abs(power))
+    rounded: Floats = np.where(power >= 0, np.round(values * scale) / scale, np.round(values / scale) * scale)
+    return rounded
+
+
+def write_forecasts(forecasts: Forecasts, topic: str, frequency: str) -> list[tuple[int, bytes, bytes, list[Any]]]:
+    """Encode one message per forecast: (input partition, key, value, headers). The same forecast, the same bytes."""
+    encode = msgspec.json.Encoder().encode
+    origins, issued = iso(forecasts.origin, "s"), iso(forecasts.issued_at, "us")
+    messages = []
+    for i, name in enumerate(forecasts.series):
+        partition, offset = int(forecasts.partition[i]), int(forecasts.offset[i])
+        version = int(forecasts.model_version[i])
+        value = encode(
+            {
+                "series_id": name,
+                "origin": origins[i],
+                "frequency": frequency,
+                "steps": forecasts.horizon,
+                "quantile_levels": QUANTILE_LEVELS,
+                "quantiles": forecasts.quantiles[i].tolist(),
+                "model_version": version,
+                "issued_at": issued[i],
+                "quality": forecasts.quality[i],
+            }
+        )
+        headers = [
+            ("forecast_id", f"{name}@{origins[i]}#{version}".encode()),
+            ("source", f"{topic}/{partition}/{offset}".encode()),
+        ]
+        messages.append((partition, name.encode(), value, headers))
+    return messages
+
+
+def write_dead_letter(letter: DeadLetter, topic: str) -> tuple[int, bytes | None, bytes | None, list[Any]]:
+    """Encode a dead letter: the raw key and value, with the reason and the source as headers."""
+    headers = [
+        ("reason", letter.reason.encode(errors="replace")),
+        ("source", f"{topic}/{letter.partition}/{letter.offset}".encode()),
+    ]
+    return letter.partition, letter.key, letter.value, headers
+
+
+def iso(times: Ints, unit: Literal["s", "us"]) -> list[str]:
+    """Write times as ISO 8601 in UTC, to the second or the microsecond."""
+    return [str(text) for text in np.datetime_as_string(times.astype("datetime64[us]"), unit=unit, timezone="UTC")]

@@ -1,0 +1,1 @@
+"""The only importers of the library `kafka`: what Kafka's words mean to the services."""

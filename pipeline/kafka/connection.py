@@ -1,0 +1,93 @@
+"""Settings -> the arguments of kafka-python's clients, and its errors -> ours."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+from kafka import errors
+
+from pipeline.errors import ConfigError, Fenced, TidecastError, Unavailable
+from pipeline.settings import KafkaSettings
+
+CODECS = {"lz4": "lz4", "zstandard": "zstd", "snappy": "snappy"}
+WRONG_SETTINGS = (
+    errors.KafkaConfigurationError,
+    errors.AuthorizationError,
+    errors.SaslAuthenticationFailedError,
+    errors.UnsupportedSaslMechanismError,
+    errors.InvalidTopicError,
+)
+NOT_OURS = (
+    errors.CommitFailedError,
+    errors.IllegalGenerationError,
+    errors.UnknownMemberIdError,
+    errors.FencedInstanceIdError,
+    errors.RebalanceInProgressError,
+    errors.ProducerFencedError,
+    errors.InvalidProducerEpochError,
+)
+
+
+def arguments(settings: KafkaSettings) -> dict[str, Any]:
+    """Build what every client takes: brokers, security and timeouts."""
+    milliseconds = int(settings.call_timeout * 1000)
+    password = settings.sasl_password
+    chosen = {
+        "bootstrap_servers": settings.bootstrap_servers.split(","),
+        "security_protocol": settings.security_protocol,
+        "ssl_cafile": settings.ssl_cafile and str(settings.ssl_cafile),
+        "ssl_certfile": settings.ssl_certfile and str(settings.ssl_certfile),
+        "ssl_keyfile": settings.ssl_keyfile and str(settings.ssl_keyfile),
+        "sasl_mechanism": settings.sasl_mechanism,
+        "sasl_plain_username": settings.sasl_username,
+        "sasl_plain_password": password and password.get_secret_value(),
+        "request_timeout_ms": milliseconds,
+        "bootstrap_timeout_ms": milliseconds,
+        "reconnect_backoff_max_ms": 1000,
+    }
+    return {key: value for key, value in chosen.items() if value is not None}
+
+
+@contextmanager
+def explained(doing: str, settings: KafkaSettings) -> Iterator[None]:
+    """Turn the library's errors into ours: Fenced, ConfigError or Unavailable, each one line."""
+    try:
+        yield
+    except TidecastError:
+        raise
+    except NOT_OURS as error:
+        raise Fenced(f"{doing}: this worker's generation is over ({_said(error)})") from error
+    except WRONG_SETTINGS as error:
+        raise ConfigError(f"{doing}: {_said(error)}; check [kafka]") from error
+    except (errors.KafkaError, OSError) as error:
+        raise Unavailable(
+            f"{doing}: Kafka at {settings.bootstrap_servers} does not answer as it should ({_said(error)}); "
+            "check kafka.bootstrap_servers and that the broker runs"
+        ) from error
+
+
+def missing_codecs() -> list[str]:
+    """Name the compression codecs that this process could not read."""
+    return [codec for module, codec in CODECS.items() if find_spec(module) is None]
+
+
+def require_codecs() -> None:
+    """Refuse to consume without every codec: one batch in a missing codec would stop a partition for good."""
+    missing = missing_codecs()
+    if missing:
+        raise ConfigError(
+            f"messages compressed with {', '.join(missing)} could not be read; run pip install 'tidecast[compression]'"
+        )
+
+
+def quiet() -> None:
+    """Keep the library's own log to what an operator must see."""
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
+
+
+def _said(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    name = type(error).__name__
+    return text if text.startswith(name) else f"{name}: {text}" if text else name

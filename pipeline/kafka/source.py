@@ -1,0 +1,175 @@
+"""The consuming side: one consumer, in one group, on one thread."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+
+from pipeline.errors import Fenced
+from pipeline.kafka.batches import Columns, Unread, install
+from pipeline.kafka.connection import arguments, explained, require_codecs
+from pipeline.records import Messages
+from pipeline.settings import KafkaSettings
+from pipeline.watchdog import Watchdog
+
+log = logging.getLogger(__name__)
+
+
+class Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Runs on the library's I/O thread, so it only pauses, seeks and queues."""
+
+    def __init__(self, consumer: KafkaConsumer) -> None:
+        self._consumer = consumer
+        self.assigned: list[int] = []
+        self.revoked: list[int] = []
+
+    def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
+        """Keep new partitions from being fetched until they are claimed."""
+        for partition in assigned:
+            self._consumer.pause(partition)
+            self._consumer.seek(partition, 0)
+            self.assigned.append(partition.partition)
+
+    def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
+        """Note that they are gone."""
+        self.revoked.extend(partition.partition for partition in revoked)
+
+
+class KafkaSource:
+    """`pipeline.ports.Source` on kafka-python.
+
+    Every call that can wait is under the watchdog, because some of the library's never return.
+    """
+
+    def __init__(self, settings: KafkaSettings, watchdog: Watchdog) -> None:
+        require_codecs()
+        self._settings = settings
+        self._watchdog = watchdog
+        self._topic = settings.input_topic
+        with explained("joining the group", settings):
+            self._consumer = KafkaConsumer(
+                **arguments(settings),
+                group_id=settings.group,
+                group_instance_id=settings.instance,
+                client_id=f"tidecast-{settings.instance}",
+                enable_auto_commit=False,
+                auto_offset_reset="none",
+                isolation_level="read_committed",
+                partition_assignment_strategy=[CooperativeStickyAssignor],
+                session_timeout_ms=int(settings.session_timeout * 1000),
+                heartbeat_interval_ms=int(settings.session_timeout * 1000 / 10),
+                allow_auto_create_topics=False,
+                metrics_enabled=False,
+            )
+        reason = install(self._consumer) if settings.batch_hook else "kafka.batch_hook is off"
+        self.batched = reason is None
+        if reason:
+            log.warning("reading record by record, which is slower: %s", reason)
+        self._listener = Listener(self._consumer)
+        self._consumer.subscribe([self._topic], listener=self._listener)
+
+    def poll(self) -> list[Messages]:
+        """See pipeline.ports.Source."""
+        with self._watchdog.guard("poll"), explained("polling", self._settings):
+            polled = self._consumer.poll(
+                timeout_ms=int(self._settings.poll * 1000), max_records=self._settings.max_messages
+            )
+        runs = []
+        for partition, records in polled.items():
+            runs.extend(_runs(partition.partition, records) if self.batched else [_stock(partition.partition, records)])
+        return runs
+
+    def assigned(self) -> list[int]:
+        """See pipeline.ports.Source."""
+        taken, self._listener.assigned[:] = list(self._listener.assigned), []
+        return taken
+
+    def revoked(self) -> list[int]:
+        """See pipeline.ports.Source."""
+        taken, self._listener.revoked[:] = list(self._listener.revoked), []
+        return taken
+
+    def published(self, partition: int) -> int | None:
+        """See pipeline.ports.Source."""
+        with (
+            self._watchdog.guard("reading the group's offset"),
+            explained("reading the group's offset", self._settings),
+        ):
+            offset: int | None = self._consumer.committed(self._at(partition), timeout_ms=self._timeout())
+        return offset
+
+    def beginning(self, partition: int) -> int:
+        """See pipeline.ports.Source."""
+        at = self._at(partition)
+        with self._watchdog.guard("reading the oldest offset"), explained("reading the oldest offset", self._settings):
+            return int(self._consumer.beginning_offsets([at])[at])
+
+    def start(self, partition: int, offset: int) -> None:
+        """See pipeline.ports.Source."""
+        at = self._at(partition)
+        if at not in self._consumer.assignment():
+            raise Fenced(f"partition {partition} was revoked while it was being claimed")
+        self._consumer.seek(at, offset)
+        self._consumer.resume(at)
+
+    def hold(self, partitions: Sequence[int]) -> None:
+        """See pipeline.ports.Source."""
+        mine = self._consumer.assignment()
+        self._consumer.pause(*(at for at in map(self._at, partitions) if at in mine))
+
+    def group_metadata(self) -> Any:
+        """Return what a transaction needs to be fenced by the group's generation (KIP-447)."""
+        return self._consumer.group_metadata()
+
+    def close(self) -> None:
+        """Stop consuming; a static member keeps its partitions until its session ends."""
+        with self._watchdog.guard("closing the consumer"), explained("closing the consumer", self._settings):
+            self._consumer.close(autocommit=False, timeout_ms=5_000)
+
+    def _at(self, partition: int) -> TopicPartition:
+        return TopicPartition(self._topic, partition)
+
+    def _timeout(self) -> int:
+        return int(self._settings.call_timeout * 1000)
+
+
+def _runs(partition: int, batches: Sequence[Columns | Unread]) -> list[Messages]:
+    """Join the batches of a partition; an unread one stays by itself, in its place."""
+    runs: list[Messages] = []
+    joined: list[Columns] = []
+    for batch in [*batches, None]:
+        if isinstance(batch, Columns):
+            joined.append(batch)
+            continue
+        if joined:
+            runs.append(_joined(partition, joined))
+            joined = []
+        if batch is not None:
+            runs.append(
+                Messages(partition, np.array([batch.offset]), [None], [batch.raw], batch.last_offset + 1, batch.reason)
+            )
+    return runs
+
+
+def _joined(partition: int, batches: Sequence[Columns]) -> Messages:
+    offsets = np.array([offset for batch in batches for offset in batch.offsets], np.int64)
+    return Messages(
+        partition,
+        offsets,
+        [key for batch in batches for key in batch.keys],
+        [value for batch in batches for value in batch.values],
+        int(offsets[-1]) + 1,
+    )
+
+
+def _stock(partition: int, records: Sequence[Any]) -> Messages:
+    return Messages(
+        partition,
+        np.array([record.offset for record in records], np.int64),
+        [record.key for record in records],
+        [record.value for record in records],
+        records[-1].offset + 1,
+    )

@@ -1,0 +1,168 @@
+"""RingStore: the newest C steps of every series of one partition, in arrays.
+
+    row r, step s  ->  slot s mod C, written twice: at r * 2C + slot and at r * 2C + slot + C
+
+Every run of C steps that ends in the ring is therefore one contiguous slice, and a window needs no index matrix.
+A slot that was skipped is not observed. The ring is disposable: SQL holds everything, so when a turn fails the ring
+is dropped and loaded again.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.panel import slices
+from pipeline.records import Floats, Ints, Mask
+from pipeline.settings import Policy
+
+NEVER = np.iinfo(np.int64).min // 2  # a step before every step
+
+
+class RingStore:
+    """Rows are series in the order they were added.
+
+    `newest` (S,) is each row's newest step and `scored` (S,) the newest step that was forecast from; both NEVER for a
+    new series. `value` keeps float64 only for policies whose result depends on earlier sums.
+    """
+
+    def __init__(self, capacity: int, policy: Policy) -> None:
+        self.capacity = capacity
+        self.policy = policy
+        self.rows: dict[str, int] = {}
+        self.names: list[str] = []
+        self.series_id = np.empty(0, np.int64)
+        self.newest = np.empty(0, np.int64)
+        self.scored = np.empty(0, np.int64)
+        self._value = np.zeros(0, np.float64 if policy in ("mean", "sum") else np.float32)
+        self._observed = np.zeros(0, np.bool_)
+        self._events = np.zeros(0, np.int32)
+
+    def __len__(self) -> int:
+        """Count the series."""
+        return len(self.names)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the arrays."""
+        arrays = (self._value, self._observed, self._events, self.series_id, self.newest, self.scored)
+        return sum(array.nbytes for array in arrays)
+
+    def add(self, names: Sequence[str], series_id: Ints) -> Ints:
+        """Add series that are not here yet and return their rows."""
+        first = len(self.names)
+        rows = np.arange(first, first + len(names), dtype=np.int64)
+        self.names.extend(names)
+        self.rows.update(zip(names, rows.tolist(), strict=True))
+        self._grow(len(self.names))
+        self.series_id[rows] = series_id
+        self.newest[rows] = NEVER
+        self.scored[rows] = NEVER
+        return rows
+
+    def put(self, rows: Ints, steps: Ints, value: Floats, observed: Mask, events: Ints) -> Mask:
+        """Merge observations, at most one per (row, step), and tell which steps were new to their series.
+
+        A step that is newer than the row's newest clears what it skips. A step older than the ring is left out: SQL
+        has it. A step that is in the ring is merged by the policy, in the same arithmetic as in SQL.
+        """
+        before = self.newest[rows]
+        if not len(rows):
+            return np.empty(0, np.bool_)
+        np.maximum.at(self.newest, rows, steps)
+        self._clear(rows, before)
+        kept = steps > self.newest[rows] - self.capacity
+        rows, at = rows[kept], self._at(rows[kept], steps[kept])
+        if self.policy == "last":
+            merged, seen, count = value[kept], observed[kept], events[kept]
+        else:
+            merged, seen, count = merge(
+                self.policy,
+                (self._value[at].astype(np.float64), self._observed[at], self._events_at(at)),
+                (value[kept], observed[kept], events[kept]),
+            )
+        for slot in (at, at + self.capacity):
+            self._value[slot] = np.where(seen, merged, 0.0)
+            self._observed[slot] = seen
+        if self.policy == "mean":
+            self._events[at] = count
+        return steps > before
+
+    def windows(self, rows: Ints, origins: Ints, length: int) -> tuple[NDArray[np.float32], Mask]:
+        """Cut the windows of `length` steps that end at `origins`: (N, length) values and (N, length) observed.
+
+        An origin is at most the row's newest step; steps older than the ring are not there to be cut.
+        """
+        if not len(rows):
+            return np.empty((0, length), np.float32), np.empty((0, length), np.bool_)
+        begin = torch.from_numpy(rows * (2 * self.capacity) + (origins - length + 1) % self.capacity)
+        value = slices(torch.from_numpy(self._value), begin, length)  # (N, length)
+        observed = slices(torch.from_numpy(self._observed), begin, length)  # (N, length)
+        return value.numpy().astype(np.float32, copy=False), observed.numpy()
+
+    def _at(self, rows: Ints, steps: Ints) -> Ints:
+        return rows * (2 * self.capacity) + steps % self.capacity
+
+    def _events_at(self, at: Ints) -> Ints:
+        return self._events[at].astype(np.int64) if self.policy == "mean" else self._observed[at].astype(np.int64)
+
+    def _clear(self, rows: Ints, before: Ints) -> None:
+        """Forget the slots between each row's former newest step and its newest one."""
+        unique, first = np.unique(rows, return_index=True)
+        start, stop = before[first], self.newest[unique]
+        start = np.maximum(start, stop - self.capacity)
+        counts = stop - start
+        moved = counts > 0
+        unique, start, counts = unique[moved], start[moved], counts[moved]
+        if not len(unique):
+            return
+        offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        at = self._at(np.repeat(unique, counts), np.repeat(start + 1, counts) + offsets)
+        for slot in (at, at + self.capacity):
+            self._value[slot] = 0.0
+            self._observed[slot] = False
+        if self.policy == "mean":
+            self._events[at] = 0
+
+    def _grow(self, count: int) -> None:
+        room = len(self.series_id)
+        if count <= room:
+            return
+        room = max(count, 16, room + room // 2)
+        for name in ("series_id", "newest", "scored"):
+            setattr(self, name, _resized(getattr(self, name), room))
+        width = 2 * self.capacity
+        self._value = _resized(self._value, room * width)
+        self._observed = _resized(self._observed, room * width)
+        if self.policy == "mean":
+            self._events = _resized(self._events, room * width)
+
+
+def merge(policy: Policy, old: tuple[Floats, Mask, Ints], new: tuple[Floats, Mask, Ints]) -> tuple[Floats, Mask, Ints]:
+    """Combine two values of the same (series, step), each (value, observed, events), by the duplicates policy.
+
+    An explicit null replaces under "last" and counts for nothing under the others.
+    """
+    (a, a_seen, a_events), (b, b_seen, b_events) = old, new
+    events = a_events + b_events
+    if policy == "last":
+        return b, b_seen, events
+    both = a_seen & b_seen
+    either = np.where(a_seen, a, b)
+    if policy == "first":
+        return either, a_seen | b_seen, events
+    if policy == "mean":
+        combined = (a * a_events + b * b_events) / np.maximum(events, 1)
+    elif policy == "sum":
+        combined = a + b
+    else:
+        combined = np.maximum(a, b)
+    return np.where(both, combined, either), a_seen | b_seen, events
+
+
+def _resized(array: NDArray[Any], length: int) -> NDArray[Any]:
+    larger = np.zeros(length, array.dtype)
+    larger[: len(array)] = array
+    return larger

@@ -1,0 +1,147 @@
+"""The windows that are due -> forecasts: the champion where it can, seasonal naive where it cannot."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import structlog
+import torch
+
+from models.artifact import ArtifactError, Loaded, unpack
+from models.baselines import SeasonalNaive
+from models.batch import Batch
+from models.config import ModelConfig
+from pipeline.codec import nine_digits
+from pipeline.errors import ConfigError
+from pipeline.observe import Due, Grid
+from pipeline.ports import Champion
+from pipeline.records import Floats, Forecasts, Ints, Quality, no_forecasts
+from pipeline.windows import batch
+
+log = structlog.get_logger()
+NAIVE_VERSION = 0
+MOST_WINDOWS = 1024  # in one forward pass; more only costs memory
+SECOND = 1_000_000
+
+
+class Scorer:
+    """Holds the model in use. `shape` is what the settings ask of a model; a champion of another shape is refused."""
+
+    def __init__(self, registry: Champion, grid: Grid, shape: ModelConfig, *, refresh_seconds: float = 2.0) -> None:
+        self._registry = registry
+        self._grid = grid
+        self._shape = shape
+        self._naive = SeasonalNaive(shape).eval()
+        self._refresh = int(refresh_seconds * SECOND)
+        self._looked: int | None = None
+        self._seen: int | None = None
+        self._loaded: Loaded | None = None
+        self._rows: dict[str, int] = {}
+        self.version = NAIVE_VERSION
+
+    def refresh(self, now: int) -> None:
+        """Swap to the champion if it changed; called between two turns, and looks every few seconds.
+
+        Raises ConfigError when the first champion that it sees does not fit the settings. A later one that does not
+        fit is logged and the model in use stays.
+        """
+        if self._looked is not None and now - self._looked < self._refresh:
+            return
+        first, self._looked = self._looked is None, now
+        champion = self._registry.champion()
+        if champion == self._seen:
+            return
+        self._seen = champion
+        if champion is None or champion == NAIVE_VERSION:
+            self._loaded, self._rows, self.version = None, {}, NAIVE_VERSION
+            return
+        try:
+            self._use(champion)
+        except ConfigError as error:
+            if first:
+                raise
+            log.error("champion refused", version=champion, reason=str(error), serving=self.version)
+
+    def score(self, dues: Sequence[Due], now: int) -> Forecasts:
+        """Forecast every window that is due; forecasts come in the order of partition and offset."""
+        horizon = self._shape.horizon
+        parts = [self._score(due, now) for due in dues if len(due)]
+        if not parts:
+            return no_forecasts(horizon)
+        joined = _join(parts)
+        return joined.take(np.lexsort((joined.offset, joined.partition)))
+
+    def _use(self, version: int) -> None:
+        try:
+            loaded = unpack(self._registry.artifact(version))
+        except ArtifactError as error:
+            raise ConfigError(f"champion version {version}: {error}; run tidecast models rollback") from error
+        for name in ("context_length", "horizon", "season", "calendar_features", "quantile_levels"):
+            has, needs = getattr(loaded.config, name), getattr(self._shape, name)
+            if has != needs:
+                raise ConfigError(
+                    f"champion version {version} has {name} {has}, the settings need {needs}; "
+                    "run tidecast job run retrain, or tidecast models rollback"
+                )
+        self._loaded, self.version = loaded, version
+        self._rows = {name: row for row, name in enumerate(loaded.series, start=1)}
+        log.info("champion in use", version=version, series=len(self._rows))
+
+    def _score(self, due: Due, now: int) -> Forecasts:
+        rows = np.fromiter((self._rows.get(name, 0) for name in due.series), np.int64, len(due))
+        windows = batch(due, rows, self._grid.frequency, self._shape.horizon)
+        version = np.full(len(due), self.version, np.int64)
+        quantiles = None if self._loaded is None else run(self._loaded.model, windows)
+        if quantiles is None:
+            quantiles = run(self._naive, windows)
+        else:
+            broken = ~np.isfinite(quantiles).all(axis=(1, 2))
+            if broken.any():
+                quantiles[broken] = run(self._naive, windows)[broken]
+                version[broken] = NAIVE_VERSION
+                log.error("forecasts not finite", version=self.version, series=int(broken.sum()))
+        steps = due.origin[:, None] + np.arange(1, self._shape.horizon + 1)  # (N, H)
+        return Forecasts(
+            series=due.series,
+            series_id=due.series_id,
+            origin=self._grid.frequency.time_of(due.origin),
+            target_times=self._grid.frequency.time_of(steps.ravel()).reshape(steps.shape),
+            quantiles=nine_digits(np.nan_to_num(quantiles)),
+            model_version=version,
+            quality=self._quality(due, version),
+            issued_at=np.full(len(due), now, np.int64),
+            partition=np.full(len(due), due.partition, np.int64),
+            offset=due.offset,
+        )
+
+    def _quality(self, due: Due, version: Ints) -> list[Quality]:
+        enough = due.observed.mean(axis=1) >= self._grid.series.min_observed
+        return [
+            "fallback" if used == NAIVE_VERSION else "ok" if full else "degraded"
+            for used, full in zip(version.tolist(), enough.tolist(), strict=True)
+        ]
+
+
+@torch.inference_mode()
+def run(model: Callable[[Batch], torch.Tensor], windows: Batch) -> Floats:
+    """Run a model over windows in pieces: quantiles (N, H, Q) float64."""
+    pieces = []
+    for first in range(0, len(windows), MOST_WINDOWS):
+        part = slice(first, first + MOST_WINDOWS)
+        piece = Batch(windows.target[part], windows.observed[part], windows.series[part], windows.calendar[part])
+        pieces.append(model(piece).double().numpy())
+    return np.concatenate(pieces)
+
+
+def _join(parts: Sequence[Forecasts]) -> Forecasts:
+    return Forecasts(
+        series=[name for part in parts for name in part.series],
+        series_id=np.concatenate([part.series_id for part in parts]),
+        origin=np.concatenate([part.origin for part in parts]),
+        target_times=np.concatenate([part.target_times for part in parts]),
+        quantiles=np.concatenate([part.quantiles for part in parts]),
+        model_version=np.concatenate([part.model_version for part in parts]),
+        quality=[quality for part in parts for quality in part.quality],
+        issued_at=np.concatenate([part.issued_at for part in parts]),
+        partition=np.concatenate([part.partition for part in parts]),
+        offset=np.concatenate([part.offset for part in parts]),
+    )

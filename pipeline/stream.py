@@ -1,0 +1,87 @@
+"""The worker: claims partitions, takes turns, and starts over from SQL whenever something fails.
+
+There is one way to recover. After any failure every claim is dropped and made again: the claim reads S and K, publishes
+what is between them, and the rings fill from SQL. So a lost database, a lost broker, a rebalance in the middle of a
+transaction and a crash all end in the same lines.
+"""
+
+from collections.abc import Callable
+
+import structlog
+
+from pipeline.claim import Accept, claim
+from pipeline.errors import Fenced, Unavailable
+from pipeline.turn import Owned, Parts, take_turn
+
+log = structlog.get_logger()
+SECOND = 1_000_000
+
+
+class Worker:
+    """One consumer's loop. `owner` names this worker in SQL."""
+
+    def __init__(self, parts: Parts, owner: str, accept: Accept = Accept.NOTHING) -> None:
+        self.parts = parts
+        self.owned: dict[int, Owned] = {}
+        self.turns = 0
+        self._owner = owner
+        self._accept = accept
+        self._unclaimed: set[int] = set()
+        self._wait_until = 0
+        self._failures = 0
+
+    def run(self, stopping: Callable[[], bool]) -> None:
+        """Take steps until `stopping()`; an error that a person must act on ends it."""
+        while not stopping():
+            self.step()
+
+    def step(self) -> None:
+        """Poll, follow the assignment, claim, and take a turn over what came."""
+        try:
+            self._step()
+        except (Unavailable, Fenced) as error:
+            self._start_over(error)
+
+    def _step(self) -> None:
+        parts = self.parts
+        with parts.phases.measure("poll"):
+            polled = parts.source.poll()
+        self._follow_assignment()
+        now = parts.clock()
+        if now < self._wait_until:
+            return
+        parts.scorer.refresh(now)
+        for partition in sorted(self._unclaimed):
+            self.owned[partition] = claim(partition, self._owner, parts, self._accept)
+            self._unclaimed.discard(partition)
+        if any(run.partition in self.owned for run in polled):
+            taken = take_turn(polled, self.owned, parts)
+            self.turns += 1
+            log.info(
+                "turn",
+                messages=taken.messages,
+                observations=taken.observations,
+                forecasts=taken.forecasts,
+                dead_letters=taken.dead_letters,
+                model_version=parts.scorer.version,
+                seconds=round((parts.clock() - now) / SECOND, 3),
+            )
+        self._failures = 0
+
+    def _follow_assignment(self) -> None:
+        for partition in self.parts.source.revoked():
+            self.owned.pop(partition, None)
+            self._unclaimed.discard(partition)
+        for partition in self.parts.source.assigned():
+            self.owned.pop(partition, None)
+            self._unclaimed.add(partition)
+
+    def _start_over(self, error: Exception) -> None:
+        """Drop every claim, and claim again after a pause that doubles up to half a minute."""
+        self._unclaimed.update(self.owned)
+        self.parts.source.hold(sorted(self._unclaimed))
+        self.owned.clear()
+        pause = 0 if isinstance(error, Fenced) and not self._failures else min(30.0, 0.5 * 2**self._failures)
+        self._failures += 1
+        self._wait_until = self.parts.clock() + int(pause * SECOND)
+        log.warning("claiming again", reason=str(error), seconds=pause, partitions=sorted(self._unclaimed))

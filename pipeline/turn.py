@@ -1,0 +1,215 @@
+"""One turn of the commit protocol. The guarantee is the order of its lines.
+
+    1 read and decode         messages of partitions that are claimed; a bad one is a dead letter
+    2 observe and score       on the ring, which is dropped if the turn does not end well
+    3 store                   one SQL transaction; fenced unless (epoch, start) still holds
+    4 publish                 Kafka transactions of what was just stored, with the group's next offsets
+
+S is the next offset stored, K the next offset published, and K <= S always. A crash before 3 changes nothing; a crash
+after 3 leaves [K, S), which the next claim publishes from SQL, the same bytes. No line may move up.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.codec import Reader
+from pipeline.observe import Due, Grid, observe
+from pipeline.ports import Publisher, Source, Store
+from pipeline.records import (
+    Advance,
+    Claim,
+    DeadLetter,
+    Events,
+    Forecasts,
+    Messages,
+    Observations,
+    Turn,
+    no_observations,
+)
+from pipeline.ring import RingStore
+from pipeline.scorer import Scorer
+from pipeline.telemetry import Phases
+
+MOST_MESSAGES = 1000  # in one Kafka transaction
+
+
+def nothing_happens(point: str) -> None:
+    """Pass a named point between two lines of the protocol; tests put a crash here instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a turn is made of."""
+
+    source: Source
+    store: Store
+    publisher: Publisher
+    scorer: Scorer
+    reader: Reader
+    grid: Grid
+    clock: Callable[[], int]
+    phases: Phases
+    passed: Callable[[str], None] = nothing_happens
+
+
+@dataclass(slots=True)
+class Owned:
+    """A claimed partition. Below `floor` everything is on the output topic already, so it is not published again."""
+
+    claim: Claim
+    ring: RingStore
+    floor: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a turn did, for the log and the tests."""
+
+    messages: int
+    observations: int
+    forecasts: int
+    dead_letters: int
+    next_offsets: Mapping[int, int]
+
+
+def take_turn(polled: Sequence[Messages], owned: Mapping[int, Owned], parts: Parts) -> Taken:
+    """Take one turn over what was polled. After any exception the claims in `owned` must be dropped."""
+    now = parts.clock()
+    parts.passed("after_poll")
+    with parts.phases.measure("decode"):  # 1 read and decode
+        runs = [run for run in polled if run.partition in owned]
+        events, letters = _decode(runs, parts, now)
+    with parts.phases.measure("observe"):  # 2 observe and score
+        observations, dues = _observe(events, owned, parts)
+    with parts.phases.measure("score"):
+        forecasts = parts.scorer.score(dues, now)
+    parts.passed("before_sql")
+    with parts.phases.measure("store"):  # 3 store in one SQL transaction
+        turn = Turn(_advances(runs, owned), observations, forecasts, letters)
+        stored = parts.store.commit(turn)
+    parts.passed("after_sql")
+    for advance in turn.advances:
+        owned[advance.partition].claim = Claim(advance.partition, advance.epoch, advance.next_offset)
+    with parts.phases.measure("publish"):  # 4 publish in Kafka transactions
+        publish(stored, letters, {advance.partition: advance.next_offset for advance in turn.advances}, owned, parts)
+    parts.passed("after_publish")
+    return Taken(
+        messages=sum(len(run.offsets) for run in runs),
+        observations=len(observations),
+        forecasts=len(stored),
+        dead_letters=len(letters),
+        next_offsets={advance.partition: advance.next_offset for advance in turn.advances},
+    )
+
+
+def publish(
+    forecasts: Forecasts,
+    letters: Sequence[DeadLetter],
+    next_offsets: Mapping[int, int],
+    owned: Mapping[int, Owned],
+    parts: Parts,
+) -> None:
+    """Publish stored rows in transactions of at most MOST_MESSAGES messages, each moving K as far as it reaches."""
+    floors = np.array([owned[partition].floor for partition in forecasts.partition.tolist()], np.int64)
+    forecasts = forecasts.take(forecasts.offset >= floors)
+    letters = [letter for letter in letters if letter.offset >= owned[letter.partition].floor]
+    next_offsets = {at: offset for at, offset in next_offsets.items() if offset > owned[at].floor}
+    for some_forecasts, some_letters, reached in pieces(forecasts, letters, next_offsets, MOST_MESSAGES):
+        parts.passed("in_publish")
+        parts.publisher.publish(some_forecasts, some_letters, reached)
+
+
+def pieces(
+    forecasts: Forecasts, letters: Sequence[DeadLetter], next_offsets: Mapping[int, int], most: int
+) -> Iterator[tuple[Forecasts, Sequence[DeadLetter], dict[int, int]]]:
+    """Cut what is to be published at offsets, so that each piece moves every partition in it to a true next offset.
+
+    The messages of one offset stay together. The last piece takes every partition to its `next_offsets`.
+    """
+    if not next_offsets:
+        return
+    places = np.concatenate(
+        [
+            np.stack([forecasts.partition, forecasts.offset, np.arange(len(forecasts))], axis=1),
+            np.array([(letter.partition, letter.offset, -1 - i) for i, letter in enumerate(letters)], np.int64).reshape(
+                -1, 3
+            ),
+        ]
+    )
+    places = places[np.lexsort((places[:, 1], places[:, 0]))]
+    begin = 0
+    while True:
+        end = min(begin + most, len(places))
+        while 0 < end < len(places) and (places[end, :2] == places[end - 1, :2]).all():
+            end += 1
+        piece = places[begin:end]
+        reached = dict(next_offsets)
+        if end < len(places):
+            following = places[end]
+            reached = {at: next_offsets[at] for at in set(piece[:, 0].tolist()) if at < following[0]}
+            if following[0] in piece[:, 0]:
+                reached[int(following[0])] = int(piece[-1, 1]) + 1
+        chosen = piece[:, 2]
+        yield forecasts.take(chosen[chosen >= 0]), [letters[-1 - i] for i in chosen[chosen < 0]], reached
+        begin = end
+        if begin >= len(places):
+            return
+
+
+def _decode(runs: Sequence[Messages], parts: Parts, now: int) -> tuple[list[Events], tuple[DeadLetter, ...]]:
+    decoded = [parts.reader.read(run, now) for run in runs]
+    return [events for events, _ in decoded if len(events)], tuple(bad for _, letters in decoded for bad in letters)
+
+
+def _observe(events: Sequence[Events], owned: Mapping[int, Owned], parts: Parts) -> tuple[Observations, list[Due]]:
+    rows, dues = [], []
+    for run in _one_per_partition(events):
+        observations, due = observe(run, owned[run.partition].ring, parts.grid, parts.store.recent)
+        rows.append(observations)
+        dues.append(due)
+    return _joined(rows), dues
+
+
+def _one_per_partition(events: Sequence[Events]) -> list[Events]:
+    """Join the runs of a partition: an unreadable batch between them has split them."""
+    groups: dict[int, list[Events]] = {}
+    for run in events:
+        groups.setdefault(run.partition, []).append(run)
+    return [
+        group[0]
+        if len(group) == 1
+        else Events(
+            partition=partition,
+            series=[name for run in group for name in run.series],
+            event_time=np.concatenate([run.event_time for run in group]),
+            value=np.concatenate([run.value for run in group]),
+            observed=np.concatenate([run.observed for run in group]),
+            offset=np.concatenate([run.offset for run in group]),
+        )
+        for partition, group in groups.items()
+    ]
+
+
+def _joined(rows: Sequence[Observations]) -> Observations:
+    if not rows:
+        return no_observations()
+    return Observations(
+        series_id=np.concatenate([part.series_id for part in rows]),
+        observed_at=np.concatenate([part.observed_at for part in rows]),
+        value=np.concatenate([part.value for part in rows]),
+        observed=np.concatenate([part.observed for part in rows]),
+        events=np.concatenate([part.events for part in rows]),
+        partition=np.concatenate([part.partition for part in rows]),
+        offset=np.concatenate([part.offset for part in rows]),
+        fresh=np.concatenate([part.fresh for part in rows]),
+    )
+
+
+def _advances(runs: Sequence[Messages], owned: Mapping[int, Owned]) -> tuple[Advance, ...]:
+    reached = {run.partition: run.next_offset for run in runs}
+    return tuple(
+        Advance(at, owned[at].claim.epoch, owned[at].claim.next_offset, offset)
+        for at, offset in sorted(reached.items())
+    )

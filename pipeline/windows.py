@@ -1,0 +1,93 @@
+"""Ring or history -> the tensors that a model reads. Training and serving meet here and in models.panel."""
+
+import numpy as np
+import torch
+
+from models.batch import Batch
+from models.config import ModelConfig
+from models.panel import Panel, build_panel
+from pipeline.errors import ConfigError
+from pipeline.grid import Frequency
+from pipeline.observe import Due
+from pipeline.records import Floats, History, Ints
+from pipeline.settings import Settings
+
+
+def batch(due: Due, rows: Ints, frequency: Frequency, horizon: int) -> Batch:
+    """Turn the windows that are due into a Batch; `rows` (N,) are embedding rows, 0 for a series new to the model."""
+    origins, inverse = np.unique(due.origin, return_inverse=True)
+    targets = origins[:, None] + np.arange(1, horizon + 1)  # (U, H)
+    features = frequency.calendar(targets.ravel()).astype(np.float32)  # (U * H, F)
+    calendar = features.reshape(len(origins), horizon, features.shape[1])[inverse]  # (N, H, F)
+    return Batch(
+        target=torch.from_numpy(due.target),
+        observed=torch.from_numpy(due.observed),
+        series=torch.from_numpy(rows),
+        calendar=torch.from_numpy(calendar),
+    )
+
+
+def lay_out(history: History, *, frequency: Frequency, rows: Ints, context: int, horizon: int) -> Panel:
+    """Lay histories from SQL on the grid as a Panel; `rows` (S,) are embedding rows.
+
+    Raises ConfigError when a series has no observation, so select those that have some first.
+    """
+    counts = np.diff(history.bounds)
+    if not len(counts) or not counts.all():
+        raise ConfigError("there is nothing to train on: a series without observations was selected")
+    steps = frequency.step_of(history.observed_at)
+    first, last = steps[history.bounds[:-1]], steps[history.bounds[1:] - 1]
+    length = last - first + 1
+    values = np.full(int(length.sum()), np.nan)
+    begin = np.cumsum(length) - length
+    at = np.repeat(begin - first, counts) + steps
+    values[at] = np.where(history.observed, history.value, np.nan)
+    start = int(first.min()) + 1
+    return build_panel(
+        values,
+        length,
+        first_step=first,
+        series=rows,
+        calendar=calendar_table(frequency, start, int(last.max()) + horizon),
+        calendar_start=start,
+        context_length=context,
+        horizon=horizon,
+    )
+
+
+def calendar_table(frequency: Frequency, first: int, last: int) -> Floats:
+    """Give the calendar features of the steps first..last, (last - first + 1, F)."""
+    return frequency.calendar(np.arange(first, last + 1))
+
+
+def model_config(settings: Settings, frequency: Frequency, series: int) -> ModelConfig:
+    """Derive the network's shape from the settings; raises ConfigError, with what to change."""
+    chosen = settings.model
+    context = settings.series.context
+    season = settings.series.season or frequency.season
+    try:
+        return ModelConfig(
+            kind=chosen.kind,
+            cell=chosen.cell,
+            hidden=chosen.hidden,
+            layers=chosen.layers,
+            heads=chosen.heads,
+            segment=chosen.segment or usual_segment(context, season),
+            dropout=chosen.dropout,
+            context_length=context,
+            horizon=settings.series.horizon,
+            season=season,
+            calendar_features=frequency.calendar_features,
+            series=series,
+            series_dim=chosen.series_dim,
+            location=chosen.location,
+        )
+    except ValueError as error:
+        raise ConfigError(f"settings: {error}") from error
+
+
+def usual_segment(context: int, season: int) -> int:
+    """Choose the steps per token: a divisor of the context, near the season but at most 48 and a quarter of it."""
+    wish = max(1, min(season, 48, context // 4))
+    divisors = [n for n in range(1, context + 1) if context % n == 0]
+    return min(divisors, key=lambda n: (abs(n - wish), n))
