@@ -8,7 +8,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 
-from pipeline.database.engine import UPGRADE, connect, reading, writing
+from pipeline.database.engine import UPGRADE, connect, driver, reading, writing
 from pipeline.errors import ConfigError
 
 HERE = Path(__file__).parent
@@ -102,4 +102,6 @@ def _create_views(connection: Connection) -> None:
         body = (file if file.exists() else HERE / "views" / f"{name}.sql").read_text(encoding="utf-8")
         # PostgreSQL keeps the views that analysts built on ours, as long as we only add columns at the end.
         create = "CREATE VIEW" if dialect == "sqlite" else "CREATE OR REPLACE VIEW"
-        connection.exec_driver_sql(f"{create} {name} AS\n{body}")
+        driver(connection).execute(
+            f"{create} {name} AS\n{body}"
+        )  # not through SQLAlchemy, which reads % as a parameter
