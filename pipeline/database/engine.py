@@ -28,6 +28,7 @@ _OPERATOR_WORDS = {
     "does not exist": "create it, or correct database.url",
     "not a database": "point database.url at an SQLite file",
     "unable to open database file": "check that the folder in database.url exists and can be written",
+    "syntax error": "correct the query",
     "readonly database": "make the file and its folder writable",
 }
 
@@ -53,6 +54,19 @@ def reading(engine: Engine) -> Iterator[Connection]:
     """Open a transaction that only reads; on SQLite it never waits for a writer."""
     with explained(engine), engine.begin() as connection:
         yield connection
+
+
+@contextmanager
+def inspecting(engine: Engine) -> Iterator[Connection]:
+    """Open a transaction in which the database itself refuses to write."""
+    sqlite = engine.dialect.name == "sqlite"
+    with reading(engine) as connection:
+        connection.exec_driver_sql("PRAGMA query_only = ON" if sqlite else "SET TRANSACTION READ ONLY")
+        try:
+            yield connection
+        finally:
+            if sqlite:
+                connection.exec_driver_sql("PRAGMA query_only = OFF")
 
 
 @contextmanager

@@ -1,10 +1,198 @@
-"""The read side for jobs and people."""
+"""The read side for jobs and people: rows as plain values that JSON can hold.
 
-from sqlalchemy import Engine
+Times in rows are text, 'YYYY-MM-DD HH:MM:SS[.ffffff]' in UTC, the same on both databases; times in arguments and in
+`History` are microseconds UTC.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, Engine, TextClause, bindparam, select, text, update
+
+from pipeline.database.engine import inspecting, reading, writing
+from pipeline.database.instants import Instant
+from pipeline.database.rows import rows_of
+from pipeline.database.tables import QUANTILES, dead_letters, series
+from pipeline.errors import ConfigError, Corrupt
+from pipeline.records import DeadLetter, History
+
+Row = dict[str, Any]
+
+_STREAM = {"stream_results": True, "yield_per": 2000}
+_STEP = "f.target_time, f.origin, f.step, f.issued_at, f.model_version, f.quality, " + ", ".join(
+    f"f.{name}" for name in QUANTILES
+)
+_AS_OF = """
+SELECT s.name AS series, f.series_id, {step}
+FROM (
+    SELECT series_id, origin, model_version, target_time,
+           ROW_NUMBER() OVER (
+               PARTITION BY series_id ORDER BY origin DESC, issued_at DESC, model_version DESC
+           ) AS place
+    FROM forecasts
+    WHERE step = 1 AND issued_at <= :at
+) h
+JOIN series s ON s.series_id = h.series_id
+JOIN forecasts f ON f.series_id = h.series_id AND f.target_time >= h.target_time
+                AND f.origin = h.origin AND f.model_version = h.model_version
+WHERE h.place = 1{only}
+ORDER BY s.name, f.step
+"""
+_OBSERVATIONS = """
+SELECT s.name AS series, o.observed_at, o.value, o.events, t.topic AS source_topic, o.source_partition,
+       o.source_offset, o.recorded_at
+FROM observations o
+JOIN series s ON s.series_id = o.series_id
+LEFT JOIN topics t ON t.topic_id = o.source_topic
+WHERE o.observed_at >= :since AND o.observed_at < :until{only}
+ORDER BY o.series_id, o.observed_at
+"""
+_FORECASTS = """
+SELECT s.name AS series, {step}, t.topic AS source_topic, f.source_partition, f.source_offset
+FROM forecasts f
+JOIN series s ON s.series_id = f.series_id
+LEFT JOIN topics t ON t.topic_id = f.source_topic
+WHERE f.target_time >= :since AND f.target_time < :until{only}
+ORDER BY f.series_id, f.target_time, f.origin, f.model_version
+"""
+_COUNTS = """
+SELECT (SELECT COUNT(*) FROM series) AS series,
+       (SELECT COUNT(*) FROM observations) AS observations,
+       (SELECT COALESCE(SUM(events), 0) FROM observations) AS events,
+       (SELECT COUNT(*) FROM forecasts WHERE step = 1) AS forecasts,
+       (SELECT COUNT(*) FROM forecasts) AS forecast_rows,
+       (SELECT COUNT(*) FROM dead_letters) AS dead_letters
+"""
+_ALWAYS = (0, 253_402_300_799_000_000)  # years 1970 to 9999
 
 
 class Reader:
-    """Reads."""
+    """Queries; each method is one transaction."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._rows = rows_of(engine)
+
+    def training_history(self, since: int | None, depth: int) -> tuple[list[str], History]:
+        """Return the names of all series and each one's newest `depth` observations at or after `since`.
+
+        The columns take 25 bytes an observation; little more is held while they are read.
+        """
+        with reading(self._engine) as connection:
+            found = connection.execute(select(series.c.series_id, series.c.name).order_by(series.c.series_id)).all()
+            ids = np.array([row.series_id for row in found], np.int64)
+            return [row.name for row in found], self._rows.newest(connection, ids, depth, since)
+
+    def forecasts_latest(self, name: str | None = None, limit: int = 1000) -> list[Row]:
+        """Return the current forecast, step by step, of one series or of all in name order."""
+        only = "" if name is None else "WHERE series = :series"
+        query = text(f"SELECT * FROM current_forecast {only} ORDER BY series, step LIMIT :limit")
+        return self._fetch(query, {"limit": limit} | _named(name))
+
+    def forecasts_as_of(self, at: int, name: str | None = None) -> list[Row]:
+        """Return what `forecasts_latest` would have shown at a past moment: only forecasts issued by then."""
+        query = text(_spelled(_AS_OF, name)).bindparams(bindparam("at", type_=Instant()))
+        return self._fetch(query, {"at": at} | _named(name))
+
+    def observations(self, name: str | None = None, since: int = _ALWAYS[0], until: int = _ALWAYS[1]) -> Iterator[Row]:
+        """Stream observations with since <= observed_at < until, series by series in time order."""
+        yield from self._stream(_OBSERVATIONS, name, since, until)
+
+    def forecasts(self, name: str | None = None, since: int = _ALWAYS[0], until: int = _ALWAYS[1]) -> Iterator[Row]:
+        """Stream every forecast step with since <= target_time < until, series by series in time order."""
+        yield from self._stream(_FORECASTS, name, since, until)
+
+    def dead_letters(self, limit: int = 100, *, waiting: bool = False) -> list[Row]:
+        """Return the newest dead letters, bytes shown as text; with `waiting` only those not requeued yet."""
+        only = " WHERE requeued_at IS NULL" if waiting else ""
+        query = text(
+            "SELECT topic, source_partition, source_offset, reason, key, value, recorded_at, requeued_at"
+            f" FROM dead_letters{only} ORDER BY recorded_at DESC, source_partition, source_offset DESC LIMIT :limit"
+        )
+        return self._fetch(query, {"limit": limit})
+
+    def dead_letter(self, topic: str, partition: int, offset: int) -> DeadLetter:
+        """Return one dead letter with its raw bytes; ConfigError if there is none."""
+        letter = dead_letters.c
+        query = select(letter.source_partition, letter.source_offset, letter.reason, letter.key, letter.value).where(
+            letter.topic == topic, letter.source_partition == partition, letter.source_offset == offset
+        )
+        with reading(self._engine) as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            raise ConfigError(f"there is no dead letter {topic}/{partition}/{offset}; see tidecast dead-letters list")
+        return DeadLetter(*row)
+
+    def mark_requeued(self, topic: str, partition: int, offset: int, now: int) -> bool:
+        """Note that a dead letter was sent again; False when it had been before, or is not there."""
+        letter = dead_letters.c
+        waiting = update(dead_letters).where(
+            letter.topic == topic,
+            letter.source_partition == partition,
+            letter.source_offset == offset,
+            letter.requeued_at.is_(None),
+        )
+        with writing(self._engine) as connection:
+            return connection.execute(waiting.values(requeued_at=now)).rowcount == 1
+
+    def counts(self) -> dict[str, int]:
+        """Count series, observations, the events in them, forecasts, forecast_rows (one per step) and dead_letters."""
+        return {name: int(count) for name, count in self._fetch(text(_COUNTS), {})[0].items()}
+
+    def accuracy(self) -> list[Row]:
+        """Return the view forecast_accuracy, newest day first."""
+        return self.query("SELECT * FROM forecast_accuracy ORDER BY day DESC, model_version, horizon_from")
+
+    def partitions(self) -> list[Row]:
+        """Return every partition's owner, epoch and next offset."""
+        return self.query("SELECT * FROM ingest_state ORDER BY topic, partition")
+
+    def query(self, sql: str, params: Mapping[str, Any] | None = None) -> list[Row]:
+        """Return the rows of one SELECT with :named parameters; ConfigError if it is wrong or would write."""
+        try:
+            with inspecting(self._engine) as connection:
+                return _plain_rows(connection, text(sql), params or {})
+        except Corrupt as error:
+            raise ConfigError(str(error)) from error
+
+    def _fetch(self, query: TextClause, params: Mapping[str, Any]) -> list[Row]:
+        with reading(self._engine) as connection:
+            return _plain_rows(connection, query, params)
+
+    def _stream(self, sql: str, name: str | None, since: int, until: int) -> Iterator[Row]:
+        bounds = bindparam("since", type_=Instant()), bindparam("until", type_=Instant())
+        query = text(_spelled(sql, name)).bindparams(*bounds)
+        params = {"since": since, "until": until} | _named(name)
+        with reading(self._engine) as connection:
+            for row in connection.execute(query, params, execution_options=_STREAM).mappings():
+                yield {name: plain(value) for name, value in row.items()}
+
+
+def _spelled(sql: str, name: str | None) -> str:
+    return sql.format(step=_STEP, only="" if name is None else " AND s.name = :series")
+
+
+def _named(name: str | None) -> dict[str, Any]:
+    return {} if name is None else {"series": name}
+
+
+def plain(value: Any) -> Any:
+    """Turn a driver's value into one that JSON can hold and that is the same on both databases."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ")
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, bytes | memoryview):
+        return bytes(value).decode("utf-8", "backslashreplace")
+    return json.dumps(value) if isinstance(value, dict | list) else value
+
+
+def _plain_rows(connection: Connection, query: TextClause, params: Mapping[str, Any]) -> list[Row]:
+    found = connection.execute(query, params).mappings()
+    return [{name: plain(value) for name, value in row.items()} for row in found]
