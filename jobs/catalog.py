@@ -46,9 +46,7 @@ def code_version() -> str:
 
 
 def _retrain(settings: Settings, database: Database, clock: Callable[[], int], on_stage: OnStage) -> Outcome:
-    return retrain(
-        database.reader, database.registry, settings, clock=clock, code=code_version(), on_stage=on_stage
-    )
+    return retrain(database.reader, database.registry, settings, clock=clock, code=code_version(), on_stage=on_stage)
 
 
 CATALOG: Mapping[str, Callable[[Settings, Database, Callable[[], int], OnStage], Outcome]] = {"retrain": _retrain}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-Ending = Literal["ok", "failed", "timeout", "stopped"]
+Ending = Literal["ok", "failed", "timeout"]
 
 
 @dataclass(frozen=True, slots=True)

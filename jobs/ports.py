@@ -6,6 +6,7 @@ Times are int microseconds since 1970 in UTC. Every method may raise Unavailable
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from jobs.outcome import Ending
 from pipeline.records import History
 
 
@@ -41,7 +42,23 @@ class Registry(Protocol):
         artifact: bytes,
         now: int,
     ) -> int:
-        """Store a model with everything known about it and return its version."""
+        """Store a model with everything known about it, as JSON without NaN, and return its version."""
+        ...
+
+    def record_backtest(  # noqa: PLR0913 - one row's columns, all by name
+        self,
+        *,
+        version: int,
+        compared_to: int | None,
+        origins: int,
+        mase: float | None,
+        wql: float | None,
+        coverage_80: float | None,
+        n: int,
+        now: int,
+        metrics: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Store what a version scored over `origins` origins and `n` targets; version 0 is seasonal naive."""
         ...
 
     def promote(self, version: int, *, expected: int | None, reason: str, now: int) -> bool:
@@ -76,10 +93,10 @@ class Runs(Protocol):
         """Open a run and return its number; None when somebody already has this one."""
         ...
 
-    def heartbeat(self, run: int, now: int, progress: dict[str, Any] | None) -> None:
-        """Note that the run is alive, and how far it is."""
+    def heartbeat(self, run: int, now: int, progress: Mapping[str, Any] | None = None) -> bool:
+        """Note that the run is alive, and how far it is; False when the ledger thinks it has ended."""
         ...
 
-    def finish(self, run: int, outcome: str, reason: str, now: int) -> None:
-        """Close a run: outcome `ok`, `failed`, `timeout` or `stopped`, and the reason in words."""
+    def finish(self, run: int, outcome: Ending, reason: str | None, now: int) -> bool:
+        """Close a run that is running or was thought lost, with the reason in words; False when it was closed."""
         ...

@@ -16,7 +16,7 @@ from jobs.verdict import Gate, Rival, Score, Verdict, verdict
 from jobs.warm_start import warm_start
 from models.artifact import ArtifactError, Loaded, pack, unpack
 from models.baselines import SeasonalNaive
-from models.config import TrainConfig
+from models.config import ModelConfig, TrainConfig
 from models.forecasters import AttentionForecaster, Forecaster, build
 from models.predict import predict
 from models.training import FitReport, Progress, choose_device, fit
@@ -24,6 +24,11 @@ from pipeline.errors import ConfigError, Corrupt
 from pipeline.grid import Frequency
 from pipeline.settings import Settings
 from pipeline.windows import model_config
+
+NAIVE = 0
+"""The version under which the registry knows seasonal naive."""
+SHAPE = ("context_length", "horizon", "season", "calendar_features", "quantile_levels")
+"""What a model must share with the settings to be served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +62,10 @@ def retrain(
     began = clock()
     frequency = Frequency(settings.series.frequency)
     on_stage(Stage("reading history"))
-    champion = find_champion(registry, settings, frequency)
-    context = max(settings.series.context, champion.loaded.config.context_length if champion and champion.loaded else 0)
+    champion = find_champion(registry, model_config(settings, frequency, 0), frequency)
     names, history = reader.training_history(None, settings.training.history)
     try:
-        trained_on = cut_training_set(names, history, settings, frequency=frequency, context=context)
+        trained_on = cut_training_set(names, history, settings, frequency)
     except TooLittleHistory as error:
         return Outcome("failed", str(error))
 
@@ -75,7 +79,7 @@ def retrain(
     facts = _facts(trained_on, fitted, scores, judged) | {"seconds": (clock() - began) / 1e6}
     version = registry.register(
         name=f"{settings.model.kind}-{settings.model.cell}",
-        config=fitted.model.config.to_dict(),
+        config=fitted.model.config.to_dict() | {"frequency": frequency.text, "step_seconds": frequency.seconds},
         metrics=facts,
         train_from=trained_on.lineage.train_from,
         train_to=trained_on.lineage.train_to,
@@ -84,6 +88,14 @@ def retrain(
         artifact=_pack(fitted, trained_on, settings, code),
         now=clock(),
     )
+    versions = {"naive": NAIVE, "champion": champion.version if champion else NAIVE, "challenger": version}
+    against = {
+        "naive": None,
+        "champion": NAIVE,
+        "challenger": versions["champion" if "champion" in scores else "naive"],
+    }
+    for name, score in scores.items():
+        record(registry, versions[name], score, against[name], now=clock())
     facts |= {"version": version, "champion": champion.version if champion else None, "promoted": False}
     if not judged.promote:
         return Outcome("ok", f"version {version} kept as challenger: {judged.reason}", facts)
@@ -96,23 +108,22 @@ def retrain(
     return Outcome("ok", f"version {version} promoted: {judged.reason}", facts | {"promoted": True})
 
 
-def find_champion(registry: Registry, settings: Settings, frequency: Frequency) -> Champion | None:
-    """Load the champion, or say why it cannot be compared with a model of these settings."""
+def find_champion(registry: Registry, shape: ModelConfig, frequency: Frequency) -> Champion | None:
+    """Load the champion, or say why it cannot be compared: the scorer refuses it for the same reasons."""
     version = registry.champion()
     if version is None:
         return None
     try:
         loaded = unpack(registry.artifact(version))
-    except (ArtifactError, Corrupt) as error:
-        return Champion(version, None, f"its artifact cannot be read: {error}")
-    wanted, config = settings.series, loaded.config
-    trained_at = loaded.provenance.get("frequency")
-    if trained_at != frequency.text:
-        return Champion(version, None, f"it forecasts every {trained_at}, the settings ask for {frequency.text}")
-    if config.horizon != wanted.horizon:
-        return Champion(version, None, f"it forecasts {config.horizon} steps, the settings ask for {wanted.horizon}")
-    if config.calendar_features != frequency.calendar_features:
-        return Champion(version, None, "it reads other calendar features")
+    except (ArtifactError, ConfigError, Corrupt) as error:
+        return Champion(version, None, str(error))
+    made_for = loaded.provenance.get("frequency")
+    if made_for != frequency.text:
+        return Champion(version, None, f"frequency {made_for}, the settings need {frequency.text}")
+    for name in SHAPE:
+        has, needs = getattr(loaded.config, name), getattr(shape, name)
+        if has != needs:
+            return Champion(version, None, f"{name} {has}, the settings need {needs}")
     return Champion(version, loaded)
 
 
@@ -155,6 +166,22 @@ def compare(
     pairs = pick_pairs(trained_on.panel, trained_on.firsts, horizon)
     scale = find_scales(trained_on.known, season)
     return backtest(forecasters, trained_on.panel, pairs, horizon=horizon, scale=scale)
+
+
+def record(registry: Registry, version: int, score: Score, compared_to: int | None, *, now: int) -> None:
+    """Store a backtest's figures with the version that got them."""
+    figures = finite(asdict(score))
+    registry.record_backtest(
+        version=version,
+        compared_to=compared_to,
+        origins=score.origins,
+        mase=figures["mase"],
+        wql=figures["wql"],
+        coverage_80=figures["coverage_80"],
+        n=score.steps,
+        now=now,
+        metrics=figures,
+    )
 
 
 def train_config(settings: Settings, validation_steps: int) -> TrainConfig:

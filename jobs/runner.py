@@ -50,7 +50,7 @@ class Runner:
             child = start()
         except OSError as error:
             return self._finish(job, run, Outcome("failed", f"could not start a process: {error}"))
-        cut_short = Outcome("stopped", "the runner ended")
+        cut_short = Outcome("failed", "stopped: the runner ended")
         try:
             cut_short = self._watch(child, run, stop) or cut_short
         finally:
@@ -83,7 +83,7 @@ class Runner:
             outcome = Outcome("failed", str(error))
             raise
         except KeyboardInterrupt:
-            outcome = Outcome("stopped", "interrupted")
+            outcome = Outcome("failed", "stopped: interrupted")
             raise
         finally:
             ended.set()
@@ -96,7 +96,7 @@ class Runner:
         while not child.wait(TICK):
             now = time.monotonic()
             if stop.is_set():
-                return Outcome("stopped", "the scheduler ended or lost its lease while it ran")
+                return Outcome("failed", "stopped: the scheduler ended or lost its lease")
             if now - began > self.timeout:
                 return Outcome("timeout", f"stopped after {self.timeout:.0f} s, the most that jobs.timeout allows")
             if now - beaten >= self.beat:

@@ -70,15 +70,10 @@ class TrainingSet:
         return np.array([row.get(name, 0) for name in self.names], np.int64)
 
 
-def cut_training_set(
-    names: Sequence[str], history: History, settings: Settings, *, frequency: Frequency, context: int
-) -> TrainingSet:
-    """Lay the history out and cut it; `context` is the longest of the models that will read it.
-
-    Raises TooLittleHistory when it does not reach over a few horizons.
-    """
+def cut_training_set(names: Sequence[str], history: History, settings: Settings, frequency: Frequency) -> TrainingSet:
+    """Lay the history out and cut it; raises TooLittleHistory when it does not reach over a few horizons."""
     names, history = keep_newest(names, history, frequency, settings.training.history)
-    horizon = settings.series.horizon
+    context, horizon = settings.series.context, settings.series.horizon
     steps = frequency.step_of(history.observed_at)
     if not len(steps):
         raise TooLittleHistory("there are no observations to train on yet: run tidecast stream until there are")

@@ -60,6 +60,7 @@ class FakeRegistry:
     models: list[dict[str, Any]] = field(default_factory=list)
     current: int | None = None
     history: list[tuple[int, str]] = field(default_factory=list)
+    backtests: list[dict[str, Any]] = field(default_factory=list)
     while_training: Callable[["FakeRegistry"], None] | None = None
 
     def champion(self) -> int | None:
@@ -74,6 +75,9 @@ class FakeRegistry:
         if self.while_training is not None:
             self.while_training(self)
         return len(self.models)
+
+    def record_backtest(self, **columns: Any) -> None:
+        self.backtests.append(columns)
 
     def promote(self, version: int, *, expected: int | None, reason: str, now: int) -> bool:
         if self.current != expected:
@@ -113,15 +117,21 @@ class FakeLedger:
             self.runs.append(Run(job, scheduled_for, owner, now))
             return len(self.runs)
 
-    def heartbeat(self, run: int, now: int, progress: dict[str, Any] | None) -> None:
+    def heartbeat(self, run: int, now: int, progress: Mapping[str, Any] | None = None) -> bool:
         with self._reach():
             row = self.runs[run - 1]
-            row.heartbeat_at, row.progress, row.beats = now, progress, row.beats + 1
+            if row.outcome != "running":
+                return False
+            row.heartbeat_at, row.progress, row.beats = now, dict(progress or {}), row.beats + 1
+            return True
 
-    def finish(self, run: int, outcome: str, reason: str, now: int) -> None:
+    def finish(self, run: int, outcome: str, reason: str | None, now: int) -> bool:
         with self._reach():
             row = self.runs[run - 1]
-            row.outcome, row.reason = outcome, reason
+            if row.outcome not in ("running", "lost"):
+                return False
+            row.outcome, row.reason = outcome, reason or ""
+            return True
 
     def mark_lost(self, now: int, silent_seconds: float) -> int:
         with self._reach():
@@ -143,7 +153,7 @@ class FakeLedger:
     def renew(self, name: str, owner: str, epoch: int, now: int, seconds: float) -> bool:
         with self._reach():
             held = self.leases.get(name)
-            if held is None or held[:2] != (owner, epoch):
+            if held is None or held[:2] != (owner, epoch) or held[2] <= now:
                 return False
             self.leases[name] = (owner, epoch, now + round(seconds * 1e6))
             return True

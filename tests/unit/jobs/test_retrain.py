@@ -1,0 +1,183 @@
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from jobs.outcome import Outcome, Stage
+from jobs.retrain import retrain
+from models.artifact import pack, unpack
+from models.config import ModelConfig
+from models.forecasters import build
+from pipeline.errors import ConfigError
+from pipeline.settings import Settings
+from tests.unit.jobs.fakes import Clock, FakeReader, FakeRegistry, make_history
+
+Make = Callable[..., Settings]
+
+
+def drifting(length: int = 160, count: int = 4) -> FakeReader:
+    """Make seasonal series with a trend, which seasonal naive must lag behind."""
+    t = np.arange(length)
+    wave = np.tile([0.0, 3.0, 1.0, -2.0], length)[:length]
+    return FakeReader(*make_history({f"s{n}": 10.0 * (n + 1) + 0.5 * t + wave for n in range(count)}))
+
+
+def run(
+    settings: Settings, registry: FakeRegistry, reader: FakeReader | None = None, stages: list[Stage] | None = None
+) -> Outcome:
+    told: list[Stage] = [] if stages is None else stages
+    return retrain(reader or drifting(), registry, settings, clock=Clock(), code="test", on_stage=told.append)
+
+
+def untrained(settings: Settings, **changes: object) -> bytes:
+    """Make a champion that knows nothing but has the shapes of the settings."""
+    config = ModelConfig(**{
+        "hidden": 8, "layers": 1, "heads": 1, "segment": 4, "series_dim": 2, "context_length": 12, "horizon": 4,
+        "season": 4, "calendar_features": 6, "series": 1, "dropout": 0.0,
+    } | changes)  # fmt: skip
+    return pack(build(config), series=["s0"], provenance={"frequency": settings.series.frequency})
+
+
+def test_a_model_better_than_seasonal_naive_is_promoted(tiny: Make) -> None:
+    registry, stages = FakeRegistry(), []
+    outcome = run(tiny(), registry, stages=stages)
+    assert outcome.ending == "ok"
+    assert outcome.reason.startswith("version 1 promoted: first champion: gain ")
+    assert outcome.facts["promoted"] is True
+    assert registry.current == 1
+    assert registry.history[0][1] in outcome.reason
+    json.dumps(outcome.to_dict(), allow_nan=False)
+    assert [stage.name for stage in stages if not stage.done] == ["reading history", "fit", "backtest", "registering"]
+    assert any(stage.name == "fit" and stage.done == stage.total == 60 for stage in stages)
+
+
+def test_what_is_registered_tells_where_the_model_comes_from(tiny: Make) -> None:
+    registry = FakeRegistry()
+    run(tiny(training={"seed": 7}), registry)
+    row = registry.models[0]
+    json.dumps([row["config"], row["metrics"]], allow_nan=False)
+    assert (row["name"], row["seed"], row["code"]) == ("attention-gru", 7, "test")
+    assert (row["config"]["frequency"], row["config"]["step_seconds"], row["config"]["season"]) == ("1h", 3600.0, 4)
+    metrics = row["metrics"]
+    assert metrics["fit"]["device"] == "cpu"
+    assert metrics["lineage"]["series"] == 4
+    assert metrics["wql"] == metrics["scores"]["challenger"]["wql"] < metrics["scores"]["naive"]["wql"]
+    assert row["train_from"] < row["train_to"] < metrics["lineage"]["backtest_to"]
+    loaded = unpack(row["artifact"])
+    assert loaded.series == ("s0", "s1", "s2", "s3")
+    assert loaded.provenance["frequency"] == "1h"
+    assert {(record["version"], record["compared_to"]) for record in registry.backtests} == {(1, 0), (0, None)}
+
+
+def test_the_same_seed_and_history_give_the_same_artifact(tiny: Make) -> None:
+    one, other = FakeRegistry(), FakeRegistry()
+    run(tiny(), one)
+    run(tiny(), other)
+    assert one.models[0]["artifact"] == other.models[0]["artifact"]
+
+
+def test_a_worse_challenger_does_not_replace_the_champion(tiny: Make) -> None:
+    registry = FakeRegistry()
+    run(tiny(), registry)
+    outcome = run(tiny(training={"steps": 1, "learning_rate": 1e-6}), registry)
+    assert outcome.ending == "ok"
+    assert outcome.reason.startswith("version 2 kept as challenger: ")
+    assert outcome.facts["promoted"] is False
+    assert outcome.facts["champion"] == 1
+    assert registry.current == 1
+    assert [(r["version"], r["compared_to"]) for r in registry.backtests[-3:]] == [(0, None), (2, 1), (1, 0)]
+
+
+def test_a_better_challenger_replaces_the_champion_that_it_was_compared_with(tiny: Make) -> None:
+    settings = tiny()
+    registry = FakeRegistry(models=[{"artifact": untrained(settings)}], current=1)
+    outcome = run(settings, registry)
+    assert "over version 1 on 3 origins" in outcome.reason
+    assert registry.current == 2
+
+
+def test_all_are_scored_on_the_same_windows(tiny: Make) -> None:
+    settings = tiny()
+    registry = FakeRegistry(models=[{"artifact": untrained(settings)}], current=1)
+    scores = run(settings, registry).facts["scores"]
+    assert set(scores) == {"naive", "challenger", "champion"}
+    assert len({(score["steps"], score["windows"], score["origins"]) for score in scores.values()}) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"horizon": 8}, "horizon 8, the settings need 4"),
+        ({"context_length": 24}, "context_length 24, the settings need 12"),
+    ],
+)
+def test_a_champion_of_other_shapes_is_not_compared_and_that_is_said(
+    tiny: Make, changes: dict[str, int], words: str
+) -> None:
+    settings = tiny()
+    registry = FakeRegistry(models=[{"artifact": untrained(settings, **changes)}], current=1)
+    outcome = run(settings, registry)
+    assert f"version 1 cannot be compared ({words})" in outcome.reason
+    assert registry.current == 2
+
+
+def test_a_champion_that_cannot_be_read_is_replaced(tiny: Make) -> None:
+    registry = FakeRegistry(models=[{"artifact": b"rust"}], current=1)
+    assert "version 1 cannot be compared (4 bytes are too few" in run(tiny(), registry).reason
+    assert registry.current == 2
+
+
+def test_a_champion_chosen_meanwhile_by_somebody_else_stays(tiny: Make) -> None:
+    def promote_another(registry: FakeRegistry) -> None:
+        registry.current = 99
+
+    registry = FakeRegistry(while_training=promote_another)
+    outcome = run(tiny(), registry)
+    assert outcome.reason.startswith("version 1 not promoted: the champion changed meanwhile (there was none); ")
+    assert outcome.facts["promoted"] is False
+    assert registry.current == 99
+
+
+def test_too_little_history_is_a_failure_in_words_and_registers_nothing(tiny: Make) -> None:
+    registry = FakeRegistry()
+    outcome = run(tiny(), registry, drifting(length=10))
+    assert (outcome.ending, outcome.reason.split(";")[0]) == ("failed", "the history reaches over 10 steps of 1h")
+    outcome = run(tiny(), registry, FakeReader(*make_history({})))
+    assert outcome.reason.startswith("there are no observations to train on yet")
+    assert registry.models == []
+
+
+def test_gaps_new_and_silent_series_are_no_obstacle(tiny: Make) -> None:
+    values = {f"s{n}": 10.0 + np.arange(120) % 4 + 0.1 * np.arange(120) for n in range(3)}
+    values["s0"][40:60] = np.nan
+    values["silent"] = np.full(120, np.nan)
+    values["constant"] = np.full(120, 3.0)
+    values["none"] = np.empty(0)
+    outcome = run(tiny(), FakeRegistry(), FakeReader(*make_history(values)))
+    assert outcome.ending == "ok"
+    assert outcome.facts["scores"]["naive"]["windows"] == 4 * 3
+
+
+def test_a_warm_start_begins_where_the_champion_ended(tiny: Make) -> None:
+    registry = FakeRegistry()
+    run(tiny(), registry, drifting(count=3))
+    warm = tiny(training={"warm_start": True, "steps": 1, "learning_rate": 1e-9})
+    outcome = run(warm, registry, drifting(count=4))
+    assert outcome.facts["fit"]["start"] == "from the champion's weights"
+    before, after = (unpack(row["artifact"]).model for row in registry.models)
+    assert np.allclose(before.series.rows.weight[:4].detach(), after.series.rows.weight[:4].detach(), atol=1e-5)
+    assert np.allclose(before.series.rows.weight[0].detach(), after.series.rows.weight[4].detach(), atol=1e-5)
+
+
+def test_a_warm_start_from_another_network_starts_from_scratch(tiny: Make) -> None:
+    settings = tiny(training={"warm_start": True})
+    registry = FakeRegistry(models=[{"artifact": untrained(settings, hidden=4)}], current=1)
+    outcome = run(settings, registry)
+    assert outcome.facts["fit"]["start"] == "from scratch: the champion's network has another shape"
+
+
+def test_a_device_that_is_not_there_is_the_operators_business(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ConfigError, match="device cuda is not available on this machine"):
+        run(tiny(training={"device": "cuda"}), FakeRegistry())
