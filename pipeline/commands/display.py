@@ -6,9 +6,12 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from jobs.outcome import Stage
 
 PLAIN_LINE_EVERY = 5.0  # seconds between two progress lines of a long step in a log
 Row = Mapping[str, Any]
@@ -112,3 +115,35 @@ def _lines(label: str, total: int | None) -> Callable[[int], None]:
             click.echo(f"  {label}: {done:,}" + (f" of {total:,}" if total else ""), err=True)
 
     return advance
+
+
+@contextlib.contextmanager
+def stages() -> "Iterator[Callable[[Stage], None]]":
+    """Show a job's stages on stderr: a bar on a terminal, a line for each new stage and now and then elsewhere."""
+    if not sys.stderr.isatty():
+        yield _stage_lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.fields[words]}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("retrain", total=None, words="")
+
+        def show(stage: "Stage") -> None:
+            bar.update(task, description=stage.name, completed=stage.done, total=stage.total or None, words=stage.words)
+
+        yield show
+
+
+def _stage_lines() -> "Callable[[Stage], None]":
+    shown, name = 0.0, ""
+
+    def show(stage: "Stage") -> None:
+        nonlocal shown, name
+        if stage.name != name or time.monotonic() - shown >= PLAIN_LINE_EVERY:
+            shown, name = time.monotonic(), stage.name
+            steps = f" {stage.done:,} of {stage.total:,}" if stage.total else ""
+            click.echo(f"  {stage.name}{steps}" + (f": {stage.words}" if stage.words else ""), err=True)
+
+    return show

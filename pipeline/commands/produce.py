@@ -37,10 +37,11 @@ def produce(
 
     One row per observation. The file is held in memory. An empty value is sent as null: explicitly missing.
     """
-    from pipeline.app import send
+    from pipeline.kafka.topics import check_topics, send
     from pipeline.quickstart.produce import Columns, messages, paced, read
 
     table = read(file, Columns(series_id, timestamp, value), since, until)
+    check_topics(settings.kafka)
     with progress(f"to {settings.kafka.input_topic}", len(table)) as advance:
 
         def watched() -> "Iterator[Message]":
@@ -48,6 +49,6 @@ def produce(
                 yield message
                 advance(1)
 
-        count = send(settings, settings.kafka.input_topic, watched())
+        count = send(settings.kafka, settings.kafka.input_topic, watched())
     series = table["series_id"].nunique()
     click.echo(f"sent {count:,} observations of {series:,} series to {settings.kafka.input_topic}")

@@ -4,36 +4,45 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.commands.invocation import with_settings
+from pipeline.commands.invocation import Invocation, with_settings
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings
 
-REWIND = click.option(
+
+@click.command()
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Stream worker processes.")
+@click.pass_obj
+def run(invocation: Invocation, workers: int) -> None:
+    """Run everything on this machine: stream workers and the scheduler, each a process, started again if it ends."""
+    from pipeline.app import run_all
+
+    run_all(invocation.settings, invocation.arguments(), workers=workers)
+
+
+@click.command()
+@click.option(
     "--accept-database-rewind",
     is_flag=True,
     help="Go on although the database is older than what was published (it was restored from a backup).",
 )
-
-
-@click.command()
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Stream worker processes.")
+@click.option(
+    "--accept-offsets-lost",
+    is_flag=True,
+    help="Go on although the group's offsets are gone (another group or cluster, or they expired).",
+)
 @with_settings
-def run(settings: "Settings", workers: int) -> None:
-    """Run everything on this machine: stream workers and the scheduler, each a process, started again if it ends."""
-    from pipeline.app import run_all
-
-    run_all(settings, workers=workers)
-
-
-@click.command()
-@REWIND
-@with_settings
-def stream(settings: "Settings", accept_database_rewind: bool) -> None:
+def stream(settings: "Settings", accept_database_rewind: bool, accept_offsets_lost: bool) -> None:
     """Run one stream worker until SIGTERM or Ctrl-C: topic in, SQL rows and forecast messages out."""
     from pipeline.app import run_worker
+    from pipeline.claim import Accept
 
-    run_worker(settings, accept_database_rewind=accept_database_rewind)
+    accept = Accept.NOTHING
+    if accept_database_rewind:
+        accept |= Accept.DATABASE_REWIND
+    if accept_offsets_lost:
+        accept |= Accept.OFFSETS_LOST
+    run_worker(settings, accept=accept)
 
 
 @click.command()
@@ -43,6 +52,10 @@ def broker(port: int) -> None:
 
     One node, in memory, for development and tests: not a place for data that matters.
     """
+    from pipeline.errors import Unavailable
     from pipeline.quickstart.broker import serve
 
-    serve(port, lambda address: click.echo(f"development broker on {address}"))
+    try:
+        serve(port, lambda ready: click.echo(f"development broker on {ready.bootstrap_servers}; Ctrl-C ends it"))
+    except OSError as error:
+        raise Unavailable(f"port {port} cannot be used ({error.strerror}); choose another with --port") from error

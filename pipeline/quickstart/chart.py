@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,7 @@ def save(fans: Sequence[Fan], file: Path) -> None:
 
     figure, axes = pyplot.subplots(len(fans), 1, figsize=(10, 2.6 * len(fans) + 0.4), squeeze=False)
     for axis, fan in zip(axes[:, 0], fans, strict=True):
-        past, future = _clock(fan.history_times), _clock(fan.target_times)
+        past, future = clock(fan.history_times), clock(fan.target_times)
         for (low, high, name), shade in zip(BANDS, ("#cfe3f2", "#9cc6e6"), strict=True):
             axis.fill_between(future, fan.quantile(low), fan.quantile(high), color=shade, linewidth=0, label=name)
         axis.plot(future, fan.quantile(0.5), color="#1f6fb2", linewidth=1.4, label="median")
@@ -55,7 +56,8 @@ def save(fans: Sequence[Fan], file: Path) -> None:
         axis.plot(future, fan.actual, color="#d1495b", linewidth=1.0, marker=".", markersize=3, label="actual")
         axis.axvline(past[-1], color="#999999", linewidth=0.6, linestyle=":")
         axis.set_title(fan.series, loc="left", fontsize=9)
-        axis.xaxis.set_major_formatter(dates.ConciseDateFormatter(axis.xaxis.get_major_locator()))
+        ticks: Any = axis.xaxis
+        ticks.set_major_formatter(dates.ConciseDateFormatter(ticks.get_major_locator()))  # type: ignore[no-untyped-call]
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=8)
     axes[0, 0].legend(loc="upper left", fontsize=7, ncols=5, frameon=False)
@@ -93,7 +95,7 @@ def text(fan: Fan, width: int = 100, height: int = 12) -> list[str]:
         grid[row(median[i])][column] = MARKS["median"]
         if np.isfinite(actual[i]):
             grid[row(actual[i])][column] = MARKS["actual"]
-    for i in np.flatnonzero(np.isfinite(history)):
+    for i in np.flatnonzero(np.isfinite(history)).tolist():
         grid[row(history[i])][i] = MARKS["observed"]
     labels = {0: top, (height - 1) // 2: top - span * ((height - 1) // 2) / (height - 1), height - 1: bottom}
     lines = [f"{_short(labels.get(y)):>{LABEL}} ┤{''.join(line).rstrip()}" for y, line in enumerate(grid)]
@@ -118,12 +120,13 @@ def _squeeze(values: Floats, columns: int) -> Floats:
     return values[np.linspace(0, len(values) - 1, columns).round().astype(np.int64)]
 
 
-def _clock(times: Ints) -> list[datetime]:
+def clock(times: Ints) -> list[datetime]:
+    """Turn microseconds into UTC datetimes."""
     return [datetime.fromtimestamp(int(time) / SECOND, UTC) for time in times]
 
 
 def _stamp(times: Ints) -> str:
-    return _clock(times)[0].strftime("%Y-%m-%d %H:%M") if len(times) else ""
+    return clock(times)[0].strftime("%Y-%m-%d %H:%M") if len(times) else ""
 
 
 def _short(value: float | None) -> str:
