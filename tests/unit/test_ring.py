@@ -1,0 +1,101 @@
+"""The ring store against a dictionary."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.ring import NEVER, RingStore, merge
+from pipeline.settings import Policy
+
+POLICIES: tuple[Policy, ...] = ("last", "first", "mean", "sum", "max")
+# (row, step, value or None for an explicit null); whole numbers, so that sums are exact in any order
+events = st.lists(
+    st.tuples(st.integers(0, 2), st.integers(0, 40), st.none() | st.integers(-8, 8).map(float)), max_size=60
+)
+
+
+def one_by_one(policy: Policy, seen: Sequence[float | None]) -> float | None:
+    """Say what a (series, step) holds after these events, from the words of the policy."""
+    values = [value for value in seen if value is not None]
+    if policy == "last":
+        return seen[-1] if seen else None
+    if not values:
+        return None
+    return {"first": values[0], "mean": sum(values) / len(values), "sum": sum(values), "max": max(values)}[policy]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@given(events=events, capacity=st.integers(1, 12))
+def test_every_window_is_what_a_dictionary_would_hold(
+    policy: Policy, events: list[tuple[int, int, float | None]], capacity: int
+) -> None:
+    ring = RingStore(capacity, policy)
+    ring.add(["a", "b", "c"], np.array([1, 2, 3]))
+    held: dict[tuple[int, int], list[float | None]] = {}
+    newest = [NEVER] * 3
+    for row, step, value in events:
+        new = ring.put(
+            np.array([row]),
+            np.array([step]),
+            np.array([0.0 if value is None else value]),
+            np.array([value is not None]),
+            np.array([int(value is not None)]),
+        )
+        assert new[0] == (step > newest[row])
+        newest[row] = max(newest[row], step)
+        if step > newest[row] - capacity:
+            held.setdefault((row, step), []).append(value)
+        for row_ in range(3):
+            if newest[row_] == NEVER:
+                continue
+            got, observed = ring.windows(np.array([row_]), np.array([newest[row_]]), capacity)
+            for i, at in enumerate(range(newest[row_] - capacity + 1, newest[row_] + 1)):
+                expected = one_by_one(policy, held.get((row_, at), []))
+                assert observed[0, i] == (expected is not None)
+                assert got[0, i] == np.float32(expected or 0.0)
+
+
+def test_a_jump_over_the_whole_ring_forgets_everything() -> None:
+    ring = RingStore(4, "last")
+    ring.add(["a"], np.array([1]))
+    one = (np.array([1.0]), np.array([True]), np.array([1]))
+    for step in (0, 1, 2, 3, 10_000_000_000):
+        ring.put(np.array([0]), np.array([step]), *one)
+    _, observed = ring.windows(np.array([0]), np.array([10_000_000_000]), 4)
+    assert observed.tolist() == [[False, False, False, True]]
+
+
+def test_adding_series_keeps_what_is_there() -> None:
+    ring = RingStore(4, "mean")
+    for number in range(50):
+        row = ring.add([f"s{number}"], np.array([number]))
+        ring.put(row, np.array([number]), np.array([float(number)]), np.array([True]), np.array([1]))
+    values, observed = ring.windows(np.arange(50), np.arange(50), 4)
+    assert values[:, -1].tolist() == list(range(50))
+    assert observed.sum() == 50
+    assert ring.rows["s49"] == 49
+
+
+@given(
+    st.sampled_from(POLICIES),
+    st.lists(st.none() | st.integers(-8, 8).map(float), min_size=1, max_size=6),
+    st.integers(0, 6),
+)
+def test_merging_in_two_parts_is_merging_at_once(policy: Policy, seen: list[float | None], cut: int) -> None:
+    def state(part: Sequence[float | None]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        value = one_by_one(policy, part)
+        count = sum(one is not None for one in part)
+        return np.array([value or 0.0]), np.array([value is not None]), np.array([count])
+
+    left, right = seen[:cut], seen[cut:]
+    if not right:
+        return
+    value, observed, count = merge(policy, state(left), state(right))
+    expected_value, expected_observed, expected_count = state(seen)
+    assert observed == expected_observed
+    assert count == expected_count
+    if observed[0]:
+        np.testing.assert_allclose(value, expected_value)
