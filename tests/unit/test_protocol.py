@@ -1,0 +1,237 @@
+"""The commit protocol under crashes at every point, over an in-memory outside."""
+
+import inspect
+import itertools
+import sys
+import types
+from collections import Counter
+
+import pytest
+
+from pipeline import turn
+from pipeline.claim import Accept
+from pipeline.errors import ConfigError, Fenced, Unavailable
+from pipeline.settings import SeriesSettings
+from pipeline.stream import Worker
+from tests.fakes import MemoryPublisher, MemorySource, MemoryStore, MemoryTopics
+from tests.unit.workers import event, panel, run_dry, worker
+
+POINTS = (
+    "after_poll",
+    "before_sql",
+    "after_sql",
+    "in_publish",
+    "after_publish",
+    "in_claim_after_sql",
+    "in_claim_before_publish",
+    "in_claim_after_publish",
+)
+EVERY = SeriesSettings(context=12, horizon=3, season=4, on="every_step")
+
+
+class CrashError(BaseException):
+    """The process died here."""
+
+
+class CrashAt:
+    """Die at a named point on its `turn`-th passing."""
+
+    def __init__(self, point: str, turn: int) -> None:
+        self.left = Counter({point: turn})
+
+    def __call__(self, point: str) -> None:
+        if point in self.left:
+            self.left[point] -= 1
+            if self.left[point] == 0:
+                raise CrashError(point)
+
+
+def filled() -> MemoryTopics:
+    """Two partitions with 40 steps of two series each, and a bad message in the middle."""
+    left, right = panel(["a", "b"], 40), panel(["c", "d"], 40)
+    left.insert(21, (b"x", b"{not json"))
+    return MemoryTopics(inputs={0: left, 1: right})
+
+
+def check_exactly_once(store: MemoryStore, topics: MemoryTopics) -> None:
+    """Every event once in SQL, every forecast once in SQL and on the topic, and the two the same."""
+    assert sum(events for _, _, events in store.observations.values()) == 160
+    assert len(store.observations) == 160
+    stored = [
+        (int(part.partition[i]), int(part.offset[i]), name, part.quantiles[i].tobytes())
+        for part in store.forecasts
+        for i, name in enumerate(part.series)
+    ]
+    assert len(stored) == 160, "one forecast per series and step"
+    assert sorted(stored) == sorted(topics.output)
+    assert [letter.offset for letter in topics.letters] == [21]
+    assert [letter.offset for letter in store.letters] == [21]
+    assert topics.offsets == {0: 81, 1: 80}
+    assert {at: offset for at, (_, offset) in store.state.items()} == topics.offsets
+
+
+@pytest.mark.parametrize(("point", "turn"), list(itertools.product(POINTS, (1, 2, 3))))
+def test_a_crash_at_any_point_loses_and_doubles_nothing(point: str, turn: int) -> None:
+    store, topics = MemoryStore(), filled()
+    crash = CrashAt(point, turn)
+    with pytest.raises(CrashError):
+        run_dry(worker(store, topics, series=EVERY, most=17, passed=crash))
+        run_dry(worker(store, topics, series=EVERY, most=17, passed=crash))  # points of the claim come with restarts
+        run_dry(worker(store, topics, series=EVERY, most=17, passed=crash))
+    run_dry(worker(store, topics, series=EVERY, most=17))
+    check_exactly_once(store, topics)
+
+
+@pytest.mark.parametrize(("first", "second"), list(itertools.product(POINTS, POINTS)))
+def test_two_crashes_in_a_row_lose_and_double_nothing(first: str, second: str) -> None:
+    store, topics = MemoryStore(), filled()
+    for point in (first, second):
+        try:
+            run_dry(worker(store, topics, series=EVERY, most=23, passed=CrashAt(point, 1)))
+        except CrashError:
+            continue
+    run_dry(worker(store, topics, series=EVERY, most=23))
+    check_exactly_once(store, topics)
+
+
+@pytest.mark.parametrize("error", [Unavailable("away"), Fenced("stale")])
+@pytest.mark.parametrize("point", POINTS)
+def test_a_failure_at_any_point_heals_without_a_restart(point: str, error: Exception) -> None:
+    store, topics = MemoryStore(), filled()
+    left = Counter({point: 2})
+
+    def fail(passed: str) -> None:
+        left[passed] -= 1
+        if left[passed] == 0:
+            raise error
+
+    run_dry(worker(store, topics, series=EVERY, most=17, passed=fail))
+    check_exactly_once(store, topics)
+
+
+def test_an_owner_that_wakes_up_stores_and_publishes_nothing() -> None:
+    store, topics = MemoryStore(), filled()
+    frozen = worker(store, topics, series=EVERY, most=17)
+    frozen.step()  # it has claimed and taken its first turn
+    frozen.step()
+    topics.generation += 1
+    run_dry(worker(store, topics, series=EVERY, most=17, owner="new"))
+    before = (dict(store.state), len(topics.output))
+    frozen.step()
+    assert frozen.owned == {}, "it noticed that it was fenced"
+    assert (store.state, len(topics.output)) == before
+    check_exactly_once(store, topics)
+
+
+def test_an_owner_that_wakes_between_the_commits_publishes_nothing() -> None:
+    store, topics = MemoryStore(), filled()
+    new: list[Worker] = []
+
+    def sleep(point: str) -> None:
+        if point == "after_sql" and not new:
+            topics.generation += 1  # it slept through a rebalance; the new owner does everything
+            new.append(worker(store, topics, series=EVERY, most=17, owner="new"))
+            run_dry(new[0])
+
+    frozen = worker(store, topics, series=EVERY, most=17, passed=sleep)
+    frozen.step()
+    frozen.step()
+    assert new
+    check_exactly_once(store, topics)
+
+
+def test_a_revoked_partition_is_left_alone() -> None:
+    store, topics = MemoryStore(), filled()
+    one = worker(store, topics, most=5)
+    one.step()
+    one.step()
+    assert isinstance(one.parts.source, MemorySource)
+    one.parts.source.gone = [0]
+    one.parts.source.positions.pop(0)
+    offset = store.state[0]
+    for _ in range(5):
+        one.step()
+    assert store.state[0] == offset
+    assert set(one.owned) == {1}
+
+
+def test_a_database_older_than_the_topic_is_refused_until_it_is_accepted() -> None:
+    store, topics = MemoryStore(), filled()
+    run_dry(worker(store, topics, series=EVERY))
+    published = list(topics.output)
+    older = MemoryStore()  # restored from an empty backup
+    with pytest.raises(ConfigError, match="--accept-database-rewind"):
+        worker(older, topics, series=EVERY).step()
+    again = worker(older, topics, series=EVERY)
+    again._accept = Accept.DATABASE_REWIND
+    for _ in range(5):
+        again.step()
+    assert topics.output == published, "nothing is published twice"
+    check_exactly_once(older, topics)
+    topics.inputs[0].append(event("a", 40, 40.0))
+    again.step()
+    assert len(topics.output) == len(published) + 1, "and it goes on publishing above"
+
+
+def test_a_lost_group_offset_is_refused_until_it_is_accepted() -> None:
+    store, topics = MemoryStore(), filled()
+    run_dry(worker(store, topics, series=EVERY))
+    del topics.offsets[0]
+    with pytest.raises(ConfigError, match="--accept-offsets-lost"):
+        worker(store, topics, series=EVERY).step()
+    again = worker(store, topics, series=EVERY)
+    again._accept = Accept.OFFSETS_LOST
+    run_dry(again)
+    check_exactly_once(store, topics)
+
+
+def test_offsets_that_retention_deleted_are_recorded() -> None:
+    store, topics = MemoryStore(), filled()
+    topics.beginnings[0] = 30
+    run_dry(worker(store, topics))
+    assert store.jumps == [(0, 0, 30, "the topic begins here")]
+
+
+class HalfWay(MemoryPublisher):
+    """Dies after some transactions of one turn."""
+
+    def __init__(self, topics: MemoryTopics, good: int) -> None:
+        super().__init__(topics)
+        self.good = good
+
+    def publish(self, *arguments: object) -> None:
+        self.good -= 1
+        if self.good < 0:
+            raise CrashError("between two transactions of a turn")
+        super().publish(*arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("good", range(2, 25, 3))
+def test_a_turn_of_many_transactions_can_die_between_any_two(good: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.turn.MOST_MESSAGES", 7)
+    store, topics = MemoryStore(), filled()
+    dying = worker(store, topics, series=EVERY)
+    object.__setattr__(dying.parts, "publisher", HalfWay(topics, good))
+    with pytest.raises(CrashError):
+        run_dry(dying)
+    run_dry(worker(store, topics, series=EVERY))
+    check_exactly_once(store, topics)
+
+
+def test_publishing_before_storing_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = inspect.getsource(turn)
+    store, publish = (
+        source[source.index(f'    with parts.phases.measure("{name}")') :].split('    parts.passed("after')[0]
+        for name in ("store", "publish")
+    )
+    early = publish.replace("stored, letters", "forecasts, letters").replace("turn.advances", "_advances(runs, owned)")
+    moved = source.replace(publish, "").replace(store, early + '    parts.passed("between")\n' + store)
+    module = types.ModuleType("moved_turn")
+    monkeypatch.setitem(sys.modules, "moved_turn", module)
+    exec(compile(moved, "moved_turn", "exec"), module.__dict__)
+    monkeypatch.setattr("pipeline.stream.take_turn", module.take_turn)
+    memory, topics = MemoryStore(), filled()
+    with pytest.raises(CrashError):
+        run_dry(worker(memory, topics, series=EVERY, most=17, passed=CrashAt("between", 2)))
+    with pytest.raises(ConfigError, match="older backup"):  # K > S: published and not stored
+        run_dry(worker(memory, topics, series=EVERY, most=17))

@@ -1,0 +1,71 @@
+"""A worker over the in-memory outside, for tests of the protocol."""
+
+import json
+from collections.abc import Callable, Sequence
+
+from pipeline.codec import Reader
+from pipeline.grid import Frequency
+from pipeline.observe import Grid
+from pipeline.scorer import Scorer
+from pipeline.settings import InputSettings, SeriesSettings, Settings
+from pipeline.stream import Worker
+from pipeline.telemetry import Phases
+from pipeline.turn import Parts, nothing_happens
+from pipeline.windows import model_config
+from tests.fakes import Clock, MemoryPublisher, MemorySource, MemoryStore, MemoryTopics, NoChampion
+
+HOUR = 3600
+START = 1_700_000_000 // HOUR * HOUR
+
+
+def event(series: str, step: int, value: float | None) -> tuple[bytes, bytes]:
+    """Encode an input message of an hourly series."""
+    fields = {"series_id": series, "timestamp": START + step * HOUR, "value": value}
+    return series.encode(), json.dumps(fields).encode()
+
+
+def worker(
+    store: MemoryStore,
+    topics: MemoryTopics,
+    *,
+    series: SeriesSettings | None = None,
+    most: int = 100,
+    passed: Callable[[str], None] = nothing_happens,
+    owner: str = "test",
+) -> Worker:
+    """Build a worker that owns every partition of `topics`."""
+    chosen = series or SeriesSettings(context=12, horizon=3, season=4)
+    frequency = Frequency(chosen.frequency)
+    grid = Grid(frequency, chosen)
+    clock = Clock()
+    parts = Parts(
+        source=MemorySource(topics, most),
+        store=store,
+        publisher=MemoryPublisher(topics),
+        scorer=Scorer(NoChampion(), grid, model_config(Settings(series=chosen), frequency, 0)),
+        reader=Reader(InputSettings(), frequency),
+        grid=grid,
+        clock=clock,
+        phases=Phases(),
+        passed=passed,
+    )
+    return Worker(parts, owner)
+
+
+def run_dry(one: Worker, steps: int = 60) -> None:
+    """Step until everything in the topic is published; the clock moves so that no pause lasts."""
+    source, clock = one.parts.source, one.parts.clock
+    assert isinstance(source, MemorySource)
+    assert isinstance(clock, Clock)
+    for _ in range(steps):
+        one.step()
+        clock.advance(60)
+        ends = {at: len(messages) for at, messages in source.topics.inputs.items()}
+        if source.topics.offsets == ends and all(one.owned.get(at) for at in ends):
+            return
+    raise AssertionError(f"not done after {steps} steps: {source.topics.offsets}")
+
+
+def panel(series: Sequence[str], steps: int) -> list[tuple[bytes, bytes]]:
+    """List events of y = step for every series, step by step."""
+    return [event(name, step, float(step)) for step in range(steps) for name in series]
