@@ -1,5 +1,6 @@
-"""The jobs by name, and what each needs to run."""
+"""The jobs by name, and what each needs to run; torch is imported when one does, not by the scheduler."""
 
+import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -7,7 +8,6 @@ from typing import Protocol
 
 from jobs.outcome import OnStage, Outcome
 from jobs.ports import Reader, Registry
-from jobs.retrain import retrain
 from jobs.runner import Work
 from pipeline.settings import Settings
 
@@ -37,6 +37,12 @@ def timetable(settings: Settings) -> dict[str, str]:
     return {job: cron for job, cron in crons.items() if cron is not None}
 
 
+def training_threads(settings: Settings) -> int:
+    """Count the CPU threads of a fit: the setting, or every core that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return settings.training.threads or cores
+
+
 def code_version() -> str:
     """Name the code that trains a model: the installed version of tidecast."""
     try:
@@ -46,6 +52,8 @@ def code_version() -> str:
 
 
 def _retrain(settings: Settings, database: Database, clock: Callable[[], int], on_stage: OnStage) -> Outcome:
+    from jobs.retrain import retrain
+
     return retrain(database.reader, database.registry, settings, clock=clock, code=code_version(), on_stage=on_stage)
 
 

@@ -49,14 +49,16 @@ class Runner:
         try:
             child = start()
         except OSError as error:
-            return self._finish(job, run, Outcome("failed", f"could not start a process: {error}"))
+            return self._finish(run, Outcome("failed", f"could not start a process: {error}"))
         cut_short = Outcome("failed", "stopped: the runner ended")
         try:
             cut_short = self._watch(child, run, stop) or cut_short
         finally:
             finished = child.wait(0)
             child.end()
-        return self._finish(job, run, child.outcome() if finished else cut_short)
+        outcome = self._finish(run, child.outcome() if finished else cut_short)
+        log.info("job ended", job=job, run=run, outcome=outcome.ending, reason=outcome.reason)
+        return outcome
 
     def run_here(self, job: str, scheduled_for: int, work: Work, on_stage: OnStage) -> Outcome | None:
         """Run a job in this process, with the same entries in the ledger; errors go on to the caller after that."""
@@ -88,7 +90,7 @@ class Runner:
         finally:
             ended.set()
             heart.join()
-            self._finish(job, run, outcome)
+            self._finish(run, outcome)
         return outcome
 
     def _watch(self, child: Child, run: int, stop: threading.Event) -> Outcome | None:
@@ -110,7 +112,7 @@ class Runner:
         except Unavailable as error:
             log.warning("heartbeat not stored", run=run, reason=str(error))
 
-    def _finish(self, job: str, run: int, outcome: Outcome) -> Outcome:
+    def _finish(self, run: int, outcome: Outcome) -> Outcome:
         for pause in RETRIES:
             try:
                 self.runs.finish(run, outcome.ending, outcome.reason, self.clock())
@@ -118,5 +120,4 @@ class Runner:
             except Unavailable as error:
                 log.warning("outcome not stored yet", run=run, reason=str(error))
                 time.sleep(pause)
-        log.info("job ended", job=job, run=run, outcome=outcome.ending, reason=outcome.reason)
         return outcome

@@ -55,6 +55,12 @@ def last_due(trigger: CronTrigger, now: int) -> int | None:
     return None
 
 
+def next_due(trigger: CronTrigger, now: int) -> int | None:
+    """Find the first time after `now` at which the trigger fires; None for never."""
+    due = trigger.get_next_fire_time(None, datetime.fromtimestamp(now // 1_000_000 + 1, UTC))
+    return None if due is None else int(due.timestamp()) * 1_000_000
+
+
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """A scheduler: `timetable` is job -> cron expression, `lease` seconds, `fire` runs a job and keeps the ledger."""
