@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pipeline.codec import Reader
 from pipeline.grid import Frequency
 from pipeline.observe import Grid
+from pipeline.records import Advance, Observations, Turn, no_forecasts
 from pipeline.scorer import Scorer
 from pipeline.settings import InputSettings, SeriesSettings, Settings
 from pipeline.stream import Worker
@@ -69,3 +70,8 @@ def run_dry(one: Worker, steps: int = 60) -> None:
 def panel(series: Sequence[str], steps: int) -> list[tuple[bytes, bytes]]:
     """List events of y = step for every series, step by step."""
     return [event(name, step, float(step)) for step in range(steps) for name in series]
+
+
+def turn_of(observations: Observations, epoch: int, start: int, stop: int) -> Turn:
+    """Make the turn that stores these observations and nothing else."""
+    return Turn((Advance(0, epoch, start, stop),), observations, no_forecasts(1), ())

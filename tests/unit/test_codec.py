@@ -1,0 +1,210 @@
+"""Decoding is total; the poison table; one message per forecast with the same bytes every time."""
+
+import json
+import math
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.config import QUANTILE_LEVELS
+from pipeline import codec
+from pipeline.codec import Reader, instant, nine_digits
+from pipeline.grid import Frequency
+from pipeline.records import DeadLetter, Events, Forecasts, Messages
+from pipeline.settings import InputSettings
+
+NOW = 1_800_000_000_000_000
+READER = Reader(InputSettings(), Frequency("h"))
+GOOD = b'{"series_id": "a", "timestamp": 1700000000, "value": 1.5}'
+
+
+def read(*values: bytes | None, reader: Reader = READER) -> tuple[Events, tuple[DeadLetter, ...]]:
+    messages = Messages(3, np.arange(10, 10 + len(values)), [b"k"] * len(values), list(values), 10 + len(values))
+    return reader.read(messages, NOW)
+
+
+def message(**fields: object) -> bytes:
+    return json.dumps({"series_id": "a", "timestamp": 1_700_000_000, "value": 1.5, **fields}).encode()
+
+
+POISON: dict[str, tuple[bytes | None, str]] = {
+    "no value": (None, "no value"),
+    "empty": (b"", "empty"),
+    "blank": (b"  ", "not an event"),
+    "not JSON": (b"hello", "not an event"),
+    "null": (b"null", "not an event"),
+    "a list": (b"[1, 2]", "not an event"),
+    "a number": (b"17", "not an event"),
+    "not UTF-8": (b'{"series_id": "\xff\xfe", "timestamp": 1, "value": 1}', "not"),
+    "two events": (GOOD + b"," + GOOD, "not an event"),
+    "half an event": (GOOD[:-5], "not an event"),
+    "NaN": (b'{"series_id": "a", "timestamp": 1700000000, "value": NaN}', "not an event"),
+    "Infinity": (b'{"series_id": "a", "timestamp": 1700000000, "value": Infinity}', "not an event"),
+    "a huge float": (message(value=1e300), "not a finite number"),
+    "beyond float32": (message(value=-3.5e38), "not a finite number"),
+    "a 400-digit integer": (b'{"series_id":"a","timestamp":1700000000,"value":' + b"9" * 400 + b"}", "not"),
+    "a 400-digit time": (b'{"series_id":"a","timestamp":' + b"9" * 400 + b',"value":1}', "not"),
+    "a bool": (message(value=True), "not an event"),
+    "text for a number": (message(value="1.5"), "not an event"),
+    "no series": (b'{"timestamp": 1700000000, "value": 1}', "series_id"),
+    "no time": (b'{"series_id": "a", "value": 1}', "timestamp"),
+    "no value field": (b'{"series_id": "a", "timestamp": 1700000000}', "value"),
+    "a number for a name": (message(series_id=17), "series_id"),
+    "an empty name": (message(series_id=""), "1 to 256 bytes"),
+    "a long name": (message(series_id="x" * 257), "1 to 256 bytes"),
+    "a long name in UTF-8": (message(series_id="ä" * 200), "1 to 256 bytes"),
+    "NUL in a name": (message(series_id="a\0b"), "NUL"),
+    "half a surrogate": (b'{"series_id": "\\ud800", "timestamp": 1700000000, "value": 1}', "not"),
+    "a time without offset": (message(timestamp="2026-01-01T00:00:00"), "offset"),
+    "a date": (message(timestamp="2026-01-01"), "offset"),
+    "words for a time": (message(timestamp="yesterday"), "offset"),
+    "year 1 at +23:59": (message(timestamp="0001-01-01T00:00:00+23:59"), "1900"),
+    "year 9999 at -23:59": (message(timestamp="9999-12-31T23:59:59-23:59"), "future"),
+    "a time of null": (message(timestamp=None), "not an event"),
+    "a time of true": (message(timestamp=True), "not an event"),
+    "the far future": (message(timestamp=4_000_000_000), "max_future_skew"),
+    "the far past": (message(timestamp=-9_000_000_000), "1900"),
+    "a time beyond 64 bits": (message(timestamp=1e30), "offset"),
+    "200,000 brackets": (b"[" * 200_000, "not an event"),
+    "200,000 brackets in a field": (b'{"x":' + b"[" * 200_000, "not"),
+    "900 kB and more": (message(note="x" * 900_001), "more than input.max_message_bytes"),
+}
+
+
+@pytest.mark.parametrize("name", POISON)
+def test_poison_becomes_one_dead_letter_and_its_neighbours_live(name: str) -> None:
+    value, reason = POISON[name]
+    events, letters = read(GOOD, value, GOOD)
+    assert events.offset.tolist() == [10, 12]
+    assert list(events.series) == ["a", "a"]
+    assert len(letters) == 1
+    assert reason in letters[0].reason
+    assert letters[0] == DeadLetter(3, 11, letters[0].reason, b"k", value)
+
+
+def test_all_poison_at_once_leaves_each_with_its_own_reason() -> None:
+    events, letters = read(*(value for value, _ in POISON.values()))
+    assert len(events) == 0
+    assert [letter.offset - 10 for letter in letters] == list(range(len(POISON)))
+
+
+@given(st.lists(st.none() | st.binary(max_size=60) | st.just(GOOD), max_size=8))
+def test_every_byte_string_is_an_event_or_a_dead_letter(values: list[bytes | None]) -> None:
+    events, letters = read(*values)
+    offsets = sorted([*events.offset.tolist(), *(letter.offset for letter in letters)])
+    assert offsets == list(range(10, 10 + len(values)))
+    assert np.isfinite(events.value).all()
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [GOOD, b'{"series_id":"a","timestamp":1', b",", b"}", b'{"series_id":"b"', b"\n", b'"value":2}']
+        )
+    )
+)
+def test_fragments_never_join_across_messages(values: list[bytes]) -> None:
+    events, _ = read(*values)
+    assert [10 + i for i, value in enumerate(values) if value == GOOD] == events.offset.tolist()
+
+
+def test_a_pretty_printed_event_is_an_event() -> None:
+    pretty = json.dumps(json.loads(GOOD), indent=2).encode()
+    events, letters = read(GOOD, pretty)
+    assert len(events) == 2
+    assert not letters
+
+
+def test_null_is_an_explicitly_missing_value() -> None:
+    events, letters = read(message(value=None))
+    assert events.observed.tolist() == [False]
+    assert events.value.tolist() == [0.0]
+    assert not letters
+
+
+@pytest.mark.parametrize(
+    ("time", "micro"),
+    [
+        (1_700_000_000, 1_700_000_000_000_000),
+        (1_700_000_000.25, 1_700_000_000_250_000),
+        (1_700_000_000_123, 1_700_000_000_123_000),
+        ("2023-11-14T22:13:20Z", 1_700_000_000_000_000),
+        ("2023-11-14T23:13:20+01:00", 1_700_000_000_000_000),
+        ("2023-11-14T22:13:20.000001+00:00", 1_700_000_000_000_001),
+        (-86_400, -86_400_000_000),
+        (math.nan, codec.OUTSIDE),
+        (math.inf, codec.OUTSIDE),
+    ],
+)
+def test_a_time_is_iso_8601_with_an_offset_or_an_epoch_number(time: str | float, micro: int) -> None:
+    assert instant(time) == micro
+
+
+def test_field_names_are_configurable() -> None:
+    reader = Reader(InputSettings(series_id="meter", timestamp="at", value="kwh"), Frequency("h"))
+    events, letters = read(b'{"meter": "m", "at": 1700000000, "kwh": 2, "other": [1, {}]}', reader=reader)
+    assert (list(events.series), events.value.tolist(), letters) == (["m"], [2.0], ())
+
+
+def test_an_unreadable_batch_is_one_dead_letter() -> None:
+    messages = Messages(0, np.array([7]), [None], [b"\0raw"], 12, "the record batch failed its CRC check")
+    events, letters = READER.read(messages, NOW)
+    assert len(events) == 0
+    assert letters == (DeadLetter(0, 7, "the record batch failed its CRC check", None, b"\0raw"),)
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), min_size=1))
+def test_nine_digits_are_enough_for_a_float32_and_rounding_again_changes_nothing(values: list[float]) -> None:
+    array = np.array(values)
+    rounded = nine_digits(array)
+    normal = np.abs(array) > 1e-37
+    assert (rounded[normal].astype(np.float32) == array[normal].astype(np.float32)).all()
+    assert (nine_digits(rounded) == rounded).all()
+    plain = rounded[(np.abs(rounded) >= 1e-4) & (np.abs(rounded) < 1e15)]
+    assert all(len(repr(value).strip("-").replace(".", "").strip("0")) <= 9 for value in plain.tolist())
+
+
+def one_forecast() -> Forecasts:
+    return Forecasts(
+        series=["ü/1"],
+        series_id=np.array([1]),
+        origin=np.array([1_700_000_000_000_000]),
+        target_times=np.array([[1_700_003_600_000_000, 1_700_007_200_000_000]]),
+        quantiles=np.arange(26, dtype=float).reshape(1, 2, 13) / 8,
+        model_version=np.array([4]),
+        quality=["ok"],
+        issued_at=np.array([NOW + 5]),
+        partition=np.array([2]),
+        offset=np.array([99]),
+    )
+
+
+def test_a_forecast_is_one_message_that_names_its_source() -> None:
+    [(partition, key, value, headers)] = codec.write_forecasts(one_forecast(), "in", "h")
+    assert (partition, key) == (2, "ü/1".encode())
+    assert msgspec.json.decode(value) == {
+        "series_id": "ü/1",
+        "origin": "2023-11-14T22:13:20Z",
+        "frequency": "h",
+        "steps": 2,
+        "quantile_levels": list(QUANTILE_LEVELS),
+        "quantiles": (np.arange(26).reshape(2, 13) / 8).tolist(),
+        "model_version": 4,
+        "issued_at": "2027-01-15T08:00:00.000005Z",
+        "quality": "ok",
+    }
+    assert dict(headers) == {"forecast_id": "ü/1@2023-11-14T22:13:20Z#4".encode(), "source": b"in/2/99"}
+
+
+def test_a_forecast_has_the_same_bytes_alone_and_among_others() -> None:
+    two = one_forecast().take(np.array([0, 0]))
+    two.issued_at[1] = NOW
+    assert codec.write_forecasts(two, "in", "h")[0] == codec.write_forecasts(one_forecast(), "in", "h")[0]
+
+
+def test_a_dead_letter_keeps_its_bytes_and_names_reason_and_source() -> None:
+    written = codec.write_dead_letter(DeadLetter(1, 5, "why \ud800", b"k", b"\xff"), "in")
+    assert written == (1, b"k", b"\xff", [("reason", b"why ?"), ("source", b"in/1/5")])

@@ -1,0 +1,217 @@
+"""Events -> stored rows and due windows: waves, oracle, and train/serve parity."""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.batch import Batch
+from pipeline.grid import Frequency
+from pipeline.observe import Due, Grid, observe, waves
+from pipeline.records import Events, History
+from pipeline.ring import NEVER, RingStore
+from pipeline.settings import Policy, SeriesSettings
+from pipeline.windows import batch, lay_out
+from tests import strategies
+from tests.fakes import MemoryStore
+from tests.unit.test_ring import POLICIES
+from tests.unit.workers import turn_of
+
+Stream = Sequence[tuple[str, int, float | None]]
+HOURS = Frequency("h")
+
+
+def as_events(stream: Stream, frequency: Frequency, first_offset: int = 0) -> Events:
+    steps = np.array([step for _, step, _ in stream], np.int64)
+    return Events(
+        partition=0,
+        series=[series for series, _, _ in stream],
+        event_time=frequency.time_of(steps) + 7_000_000 * (frequency.text == "h"),
+        value=np.array([value or 0.0 for _, _, value in stream]),
+        observed=np.array([value is not None for _, _, value in stream]),
+        offset=np.arange(first_offset, first_offset + len(stream)),
+    )
+
+
+def feed(
+    stream: Stream, cuts: Sequence[int], series: SeriesSettings, store: MemoryStore | None = None
+) -> tuple[MemoryStore, RingStore, list[Due]]:
+    """Observe a stream in turns of the sizes `cuts`, storing each turn as the worker would."""
+    grid = Grid(Frequency(series.frequency), series)
+    memory = store or MemoryStore(policy=series.duplicates)
+    claim = memory.claim(0, "test")
+    ring, dues, at = grid.ring(), [], 0
+    sizes = itertools.chain(cuts, itertools.repeat(cuts[-1]))
+    while at < len(stream):
+        part = stream[at : at + next(sizes)]
+        observations, due = observe(as_events(part, grid.frequency, at), ring, grid, memory.recent)
+        memory.commit(turn_of(observations, claim.epoch, at, at + len(part)))
+        dues.append(due)
+        at += len(part)
+    return memory, ring, dues
+
+
+def by_key(dues: Sequence[Due]) -> dict[tuple[str, int], tuple[list[float], list[bool], int]]:
+    found = {}
+    for due in dues:
+        for i, name in enumerate(due.series):
+            key = (name, int(due.origin[i]))
+            assert key not in found, "a forecast is due once"
+            found[key] = (due.target[i].tolist(), due.observed[i].tolist(), int(due.offset[i]))
+    return found
+
+
+@given(strategies.streams)
+def test_waves_number_the_steps_that_are_newer_than_everything_before(stream: Stream) -> None:
+    rows = np.array(["abc".index(series) for series, _, _ in stream])
+    steps = np.array([step for _, step, _ in stream])
+    start = np.array([5, NEVER, 12])
+    newest, count, expected = start.tolist(), [0, 0, 0], []
+    for row, step in zip(rows.tolist(), steps.tolist(), strict=True):
+        if step > newest[row]:
+            newest[row] = step
+            count[row] += 1
+        expected.append(count[row])
+    assert waves(rows, steps, start[rows]).tolist() == expected
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@given(stream=strategies.streams, cuts=strategies.cuts)
+def test_how_the_stream_is_cut_into_turns_changes_nothing(policy: Policy, stream: Stream, cuts: list[int]) -> None:
+    series = SeriesSettings(context=8, horizon=1, duplicates=policy, on="every_step")
+    whole, ring, _ = feed(stream, [len(stream)], series)
+    turns, other, _ = feed(stream, cuts, series)
+    singly, _, _ = feed(stream, [1], series)
+    assert whole.observations == turns.observations == singly.observations
+    names = list(ring.rows)
+    rows = [np.array([one.rows[name] for name in names]) for one in (ring, other)]
+    left = ring.windows(rows[0], ring.newest[rows[0]], 8)
+    right = other.windows(rows[1], other.newest[rows[1]], 8)
+    assert (left[0] == right[0]).all()
+    assert (left[1] == right[1]).all()
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@given(stream=strategies.streams, cuts=strategies.cuts)
+def test_every_complete_step_is_due_exactly_once_however_turns_are_cut(
+    policy: Policy, stream: Stream, cuts: list[int]
+) -> None:
+    series = SeriesSettings(context=8, horizon=1, duplicates=policy, on="every_step")
+    _, _, dues = feed(stream, cuts, series)
+    newest: dict[str, int] = {}
+    expected: dict[tuple[str, int], int] = {}
+    for offset, (name, step, _) in enumerate(stream):
+        if step > newest.get(name, NEVER):
+            if policy in ("last", "first"):
+                expected[name, step] = offset
+            elif name in newest:
+                expected[name, newest[name]] = offset
+            newest[name] = step
+    assert {key: offset for key, (_, _, offset) in by_key(dues).items()} == expected
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@given(stream=strategies.streams, cuts=strategies.cuts)
+def test_latest_forecasts_the_newest_complete_step_of_each_series_and_turn(
+    policy: Policy, stream: Stream, cuts: list[int]
+) -> None:
+    every = SeriesSettings(context=8, horizon=1, duplicates=policy, on="every_step")
+    latest = SeriesSettings(context=8, horizon=1, duplicates=policy, on="latest")
+    _, _, all_of_them = feed(stream, cuts, every)
+    _, _, newest = feed(stream, cuts, latest)
+    for whole, due in zip(all_of_them, newest, strict=True):
+        expected: dict[str, int] = {}
+        for name, origin in zip(whole.series, whole.origin.tolist(), strict=True):
+            expected[name] = max(origin, expected.get(name, NEVER))
+        assert dict(zip(due.series, due.origin.tolist(), strict=True)) == expected
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@given(stream=strategies.streams, cuts=strategies.cuts)
+def test_a_window_built_event_by_event_equals_the_one_cut_from_sql(
+    policy: Policy, stream: Stream, cuts: list[int]
+) -> None:
+    series = SeriesSettings(context=8, horizon=3, duplicates=policy)
+    memory, ring, _ = feed(stream, cuts, series)
+    names = list(ring.rows)
+    rows = np.arange(len(names))
+    target, observed = ring.windows(rows, ring.newest[rows], 8)
+    due = Due(0, names, ring.series_id[rows], ring.newest[rows], rows, target, observed)
+    embedding = rows + 1
+    served = batch(due, embedding, HOURS, 3)
+    history = memory.recent(names, 10_000)
+    panel = lay_out(history, frequency=HOURS, rows=embedding, context=8, horizon=3)
+    trained = panel.cut(torch.from_numpy(rows), panel.length, context_length=8, horizon=3)
+    assert_same_bits(served, trained)
+
+
+def assert_same_bits(left: Batch, right: Batch) -> None:
+    for name in ("target", "observed", "series", "calendar"):
+        mine, theirs = getattr(left, name), getattr(right, name)
+        assert mine.dtype == theirs.dtype
+        assert mine.numpy().tobytes() == theirs.numpy().tobytes(), name
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@given(stream=strategies.streams, at=st.integers(0, 60))
+def test_a_ring_loaded_from_sql_goes_on_as_the_one_that_saw_everything(policy: Policy, stream: Stream, at: int) -> None:
+    series = SeriesSettings(context=8, horizon=1, duplicates=policy, on="every_step")
+    _, _, uninterrupted = feed(stream, [1], series)
+    memory, _, before = feed(stream[:at], [1], series) if stream[:at] else (MemoryStore(policy), None, [])
+    memory.state.clear()
+    after = feed(stream[at:], [1], series, memory)[2] if stream[at:] else []
+    shifted = {key: (t, o, offset + at) for key, (t, o, offset) in by_key(after).items()}
+    assert by_key(before) | shifted == by_key(uninterrupted)
+
+
+@pytest.mark.parametrize(
+    ("text", "context", "stride"),
+    list(itertools.product(["s", "15min", "h", "D", "W-SUN", "MS", "B"], [2, 5, 24], [1, 3])),
+)
+def test_on_y_equal_t_every_window_ends_at_its_origin(text: str, context: int, stride: int) -> None:
+    frequency = Frequency(text)
+    start = int(frequency.step_of(np.array([pd.Timestamp("2024-02-01").value // 1000]))[0])
+    stream = [("a", start + i * stride, float(i * stride)) for i in range(20)]
+    _, _, dues = feed(stream, [7], SeriesSettings(frequency=text, context=context, horizon=2, on="every_step"))
+    found = by_key(dues)
+    assert len(found) == 20
+    for (_, origin), (target, observed, _) in found.items():
+        assert target[-1] == origin - start
+        for i in range(context):
+            step = origin - start - (context - 1 - i)
+            assert observed[i] == (step >= 0 and step % stride == 0)
+            assert target[i] == (step if observed[i] else 0)
+
+
+def test_a_late_event_corrects_the_window_of_the_next_forecast() -> None:
+    stream: Stream = [("a", 1, 1.0), ("a", 2, 2.0), ("a", 4, 4.0), ("a", 2, 20.0), ("a", 3, 3.0), ("a", 5, 5.0)]
+    _, _, dues = feed(stream, [1], SeriesSettings(context=5, horizon=1))
+    found = by_key(dues)
+    assert found["a", 4][0] == [0, 1, 2, 0, 4]
+    assert found["a", 4][1] == [False, True, True, False, True]
+    assert found["a", 5][0] == [1, 20, 3, 4, 5]
+
+
+def test_an_event_older_than_the_ring_is_stored_all_the_same() -> None:
+    stream: Stream = [("a", 100, 1.0), ("a", 3, 2.0)]
+    memory, _, dues = feed(stream, [1], SeriesSettings(context=5, horizon=1))
+    assert len(memory.observations) == 2
+    assert len(by_key(dues)) == 1
+
+
+def test_events_finer_than_the_grid_are_aggregated_before_their_step_is_forecast() -> None:
+    stream: Stream = [("a", 1, 1.0), ("a", 1, 3.0), ("a", 2, 5.0), ("a", 2, 7.0), ("a", 2, 9.0), ("a", 3, 0.0)]
+    for policy, expected in (("mean", [2.0, 7.0]), ("sum", [4.0, 21.0]), ("max", [3.0, 9.0])):
+        _, _, dues = feed(stream, [2], SeriesSettings(context=2, horizon=1, duplicates=policy))  # type: ignore[arg-type]
+        assert by_key(dues)["a", 2][0] == expected
+
+
+def test_series_without_observations_cannot_be_laid_out() -> None:
+    empty = History(*(np.array(x) for x in ([1], [0, 0], [], [], [], [])))  # type: ignore[arg-type]
+    with pytest.raises(Exception, match="nothing to train on"):
+        lay_out(empty, frequency=HOURS, rows=np.array([1]), context=2, horizon=1)
