@@ -5,7 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +13,7 @@ import click
 if TYPE_CHECKING:
     from jobs.outcome import Stage
 
+EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 PLAIN_LINE_EVERY = 5.0  # seconds between two progress lines of a long step in a log
 Row = Mapping[str, Any]
 
@@ -75,7 +76,19 @@ def moment(microseconds: int | None) -> datetime | None:
     """Turn microseconds since 1970 into a UTC datetime."""
     if microseconds is None:
         return None
-    return datetime.fromtimestamp(microseconds // 1_000_000, UTC).replace(microsecond=microseconds % 1_000_000)
+    return EPOCH + microseconds * MICROSECOND
+
+
+def read_moment(text: str, option: str) -> int:
+    """Read a time on the command line as microseconds; without an offset it is UTC."""
+    try:
+        read = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise click.UsageError(
+            f"{option} {text!r} is not a time; write 2026-01-31 or 2026-01-31T12:00:00Z",
+            click.get_current_context(silent=True),
+        ) from error
+    return (read.replace(tzinfo=read.tzinfo or UTC) - EPOCH) // MICROSECOND
 
 
 @contextlib.contextmanager

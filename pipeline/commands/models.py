@@ -45,12 +45,11 @@ def show(settings: "Settings", version: int, as_json: bool) -> None:
     if as_json:
         show_json(facts)
         return
-    for name, value in facts.items():
-        if isinstance(value, dict):
-            click.echo(click.style(name, bold=True))
-            show_table(["key", "value"], _flat(value), indent="  ")
-        else:
-            show_table([name], [[value]])
+    parts = {name: facts.pop(name) for name in ("config", "metrics")}
+    show_table(["model", ""], list(facts.items()))
+    for name, values in parts.items():
+        click.echo()
+        show_table([name, ""], _flat(values))
 
 
 @models.command()

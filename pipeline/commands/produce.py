@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.commands.display import progress
+from pipeline.commands.display import progress, read_moment
 from pipeline.commands.invocation import with_settings
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ def produce(
     from pipeline.kafka.topics import check_topics, send
     from pipeline.quickstart.produce import Columns, messages, paced, read
 
-    table = read(file, Columns(series_id, timestamp, value), since, until)
+    first, end = (read_moment(text, name) if text else None for name, text in (("--since", since), ("--until", until)))
+    table = read(file, Columns(series_id, timestamp, value), first, end)
     check_topics(settings.kafka)
     with progress(f"to {settings.kafka.input_topic}", len(table)) as advance:
 

@@ -28,8 +28,8 @@ class Columns:
     value: str = "value"
 
 
-def read(file: Path, columns: Columns, since: str | None = None, until: str | None = None) -> pd.DataFrame:
-    """Read a CSV or Parquet file as series_id, timestamp (UTC), value, ordered by time: [since, until).
+def read(file: Path, columns: Columns, since: int | None = None, until: int | None = None) -> pd.DataFrame:
+    """Read a CSV or Parquet file as series_id, timestamp (UTC), value, ordered by time: [since, until) microseconds.
 
     A timestamp without an offset is UTC. ConfigError says what does not fit, with the row.
     """
@@ -50,19 +50,10 @@ def read(file: Path, columns: Columns, since: str | None = None, until: str | No
     table["value"] = _numbers(table["value"], file)
     keep = pd.Series(True, index=table.index)
     if since is not None:
-        keep &= table["timestamp"] >= moment(since, "--since")
+        keep &= table["timestamp"] >= pd.Timestamp(since, unit="us", tz="UTC")
     if until is not None:
-        keep &= table["timestamp"] < moment(until, "--until")
+        keep &= table["timestamp"] < pd.Timestamp(until, unit="us", tz="UTC")
     return table[keep].sort_values("timestamp", kind="stable", ignore_index=True)
-
-
-def moment(text: str, option: str) -> pd.Timestamp:
-    """Read a time on the command line; without an offset it is UTC."""
-    try:
-        time = pd.Timestamp(text)
-    except ValueError as error:
-        raise ConfigError(f"{option} {text!r} is not a time; write 2026-01-31 or 2026-01-31T12:00:00Z") from error
-    return time.tz_localize("UTC") if time.tzinfo is None else time.tz_convert("UTC")
 
 
 def messages(table: pd.DataFrame, fields: InputSettings) -> Iterator[Message]:

@@ -1,0 +1,147 @@
+"""tidecast doctor: is everything here that a worker needs, and if not, what to do."""
+
+import sys
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.commands.display import show_json, show_table
+from pipeline.commands.invocation import Invocation
+from pipeline.errors import ConfigError, TidecastError
+
+if TYPE_CHECKING:
+    from pipeline.settings import Settings
+
+SECONDS = 5.0  # how long a broker or database may take to answer
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the table."""
+
+    check: str
+    ok: bool
+    found: str
+    advice: str = ""
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@click.pass_obj
+def doctor(invocation: Invocation, as_json: bool) -> None:
+    """Check settings, database, broker, topics, codecs, the batch hook and torch; exit 1 if anything is bad."""
+    findings = examine(invocation)
+    if as_json:
+        show_json([asdict(finding) for finding in findings])
+    else:
+        rows = [[each.check, "ok" if each.ok else "bad", each.found, each.advice] for each in findings]
+        show_table(["check", "", "found", "what to do"], rows)
+    if not all(finding.ok for finding in findings):
+        sys.exit(1)
+
+
+def examine(invocation: Invocation) -> list[Finding]:
+    """Make every check; one that needs what an earlier one found missing is left out."""
+    findings = [check_codecs(), check_batch_hook()]
+    try:
+        settings = invocation.settings
+    except TidecastError as error:
+        return [Finding("settings", False, "not valid", str(error)), *findings]
+    file = invocation.config or "./tidecast.toml if there, environment, defaults"
+    findings.insert(0, Finding("settings", True, str(file)))
+    for chain in ((check_database, check_model), (check_broker, check_topics), (check_device,)):
+        for check in chain:
+            try:
+                findings.append(check(settings))
+            except TidecastError as error:
+                findings.append(Finding(check.__name__.removeprefix("check_"), False, "not usable", str(error)))
+                break
+    return findings
+
+
+def check_database(settings: "Settings") -> Finding:
+    """Open it: reachable, and its schema is this release's."""
+    from pipeline.database import current, open_database
+    from pipeline.settings import masked
+
+    url = settings.database.url.get_secret_value()
+    open_database(url, timeout=min(SECONDS, settings.database.timeout)).close()
+    return Finding("database", True, f"{masked(url)}, schema {current(url)}")
+
+
+def check_model(settings: "Settings") -> Finding:
+    """Name the champion; none yet is not bad, forecasts are then seasonal naive."""
+    from pipeline.database import open_database
+
+    database = open_database(settings.database.url.get_secret_value(), timeout=min(SECONDS, settings.database.timeout))
+    try:
+        version = database.registry.champion()
+        if version is None:
+            return Finding("model", True, "none yet: seasonal naive", "tidecast job run retrain")
+        database.registry.artifact(version)
+        return Finding("model", True, f"champion is version {version}")
+    finally:
+        database.close()
+
+
+def check_broker(settings: "Settings") -> Finding:
+    """Connect; a missing topic is for the next check."""
+    try:
+        check_topics(settings)
+    except ConfigError as error:
+        if "does not exist" not in str(error):
+            raise
+    return Finding("broker", True, f"{settings.kafka.bootstrap_servers} answers")
+
+
+def check_topics(settings: "Settings") -> Finding:
+    """Look for the three topics without creating any."""
+    from pipeline.kafka import topics
+
+    kafka = settings.kafka.model_copy(
+        update={"create_topics": False, "call_timeout": min(SECONDS, settings.kafka.call_timeout)}
+    )
+    try:
+        counts = topics.check_topics(kafka)
+    except ConfigError as error:
+        if settings.kafka.create_topics and "does not exist" in str(error):
+            return Finding("topics", True, "not all there yet", "a worker's start creates them")
+        raise
+    return Finding("topics", True, ", ".join(f"{name} ({count})" for name, count in counts.items()))
+
+
+def check_device(settings: "Settings") -> Finding:
+    """Find what training will run on."""
+    import torch
+
+    from models.training import choose_device
+
+    try:
+        device = choose_device(settings.training.device)
+    except ValueError as error:
+        raise ConfigError(f"training.{error}") from error
+    name = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    return Finding("device", True, f"{device.type}: {name}, torch {torch.__version__}")
+
+
+def check_codecs() -> Finding:
+    """Every compression codec must be readable: one batch in a missing one would stop a partition."""
+    from pipeline.kafka.connection import CODECS, missing_codecs
+
+    missing = missing_codecs()
+    if missing:
+        return Finding("codecs", False, f"missing {', '.join(missing)}", "pip install 'tidecast[compression]'")
+    return Finding("codecs", True, ", ".join(CODECS.values()))
+
+
+def check_batch_hook() -> Finding:
+    """Let the fast consumer path test itself; without it workers read record by record."""
+    from pipeline.kafka.batches import unusable
+
+    reason = unusable()
+    if reason:
+        return Finding(
+            "batch hook", False, reason, "install the kafka-python of constraints.txt; reading is slower now"
+        )
+    return Finding("batch hook", True, "self-test passed")
