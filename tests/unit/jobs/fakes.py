@@ -96,47 +96,56 @@ class Run:
     owner: str
     heartbeat_at: int
     outcome: str = "running"
-    reason: str = ""
+    reason: str | None = None
     progress: dict[str, Any] | None = None
-    beats: int = 0
+    finished_at: int | None = None
 
 
 @dataclass
 class FakeLedger:
     """Runs and leases; several schedulers may share one. `away` makes every call raise Unavailable."""
 
-    runs: list[Run] = field(default_factory=list)
+    rows: list[Run] = field(default_factory=list)
     leases: dict[str, tuple[str, int, int]] = field(default_factory=dict)  # owner, epoch, expires
     away: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self, job: str, scheduled_for: int, owner: str, now: int) -> int | None:
         with self._reach():
-            if any((run.job, run.scheduled_for) == (job, scheduled_for) for run in self.runs):
+            if any((run.job, run.scheduled_for) == (job, scheduled_for) for run in self.rows):
                 return None
-            self.runs.append(Run(job, scheduled_for, owner, now))
-            return len(self.runs)
+            self.rows.append(Run(job, scheduled_for, owner, now))
+            return len(self.rows)
 
     def heartbeat(self, run: int, now: int, progress: Mapping[str, Any] | None = None) -> bool:
         with self._reach():
-            row = self.runs[run - 1]
+            row = self.rows[run - 1]
             if row.outcome != "running":
                 return False
-            row.heartbeat_at, row.progress, row.beats = now, dict(progress or {}), row.beats + 1
+            row.heartbeat_at = now
+            row.progress = row.progress if progress is None else dict(progress)
             return True
 
     def finish(self, run: int, outcome: str, reason: str | None, now: int) -> bool:
         with self._reach():
-            row = self.runs[run - 1]
+            row = self.rows[run - 1]
             if row.outcome not in ("running", "lost"):
                 return False
-            row.outcome, row.reason = outcome, reason or ""
+            row.outcome, row.reason, row.finished_at = outcome, reason, now
             return True
+
+    def runs(self, job: str | None = None, limit: int = 100) -> list[Run]:
+        with self._reach():
+            found = [run for run in self.rows if job in (None, run.job)]
+            return sorted(found, key=lambda run: -run.scheduled_for)[:limit]
+
+    def last(self, job: str) -> Run | None:
+        return next(iter(self.runs(job, 1)), None)
 
     def mark_lost(self, now: int, silent_seconds: float) -> int:
         with self._reach():
             lost = [
-                run for run in self.runs if run.outcome == "running" and run.heartbeat_at < now - silent_seconds * 1e6
+                run for run in self.rows if run.outcome == "running" and run.heartbeat_at < now - silent_seconds * 1e6
             ]
             for run in lost:
                 run.outcome = "lost"

@@ -54,7 +54,7 @@ def test_a_child_that_ends_well_is_recorded_in_its_own_words() -> None:
     ledger = FakeLedger()
     outcome = run("say(Outcome('ok', 'version 1 promoted', {'version': 1}))", ledger)
     assert outcome == Outcome("ok", "version 1 promoted", {"version": 1})
-    row = ledger.runs[0]
+    row = ledger.rows[0]
     assert (row.job, row.scheduled_for, row.owner) == ("retrain", START, "tester")
     assert (row.outcome, row.reason) == ("ok", "version 1 promoted")
 
@@ -62,27 +62,27 @@ def test_a_child_that_ends_well_is_recorded_in_its_own_words() -> None:
 def test_a_child_that_is_killed_is_a_failure_with_a_reason() -> None:
     ledger = FakeLedger()
     run("print('allocating', file=sys.stderr, flush=True); os.kill(os.getpid(), signal.SIGKILL)", ledger)
-    assert ledger.runs[0].outcome == "failed"
-    assert ledger.runs[0].reason == "killed by SIGKILL (often the system, out of memory); last words: allocating"
+    assert ledger.rows[0].outcome == "failed"
+    assert ledger.rows[0].reason == "killed by SIGKILL (often the system, out of memory); last words: allocating"
 
 
 def test_a_child_that_crashes_leaves_the_last_line_of_its_traceback() -> None:
     ledger = FakeLedger()
     run("raise ValueError('boom')", ledger)
-    assert ledger.runs[0].reason == "ended with exit code 1 and no outcome; last words: ValueError: boom"
+    assert ledger.rows[0].reason == "ended with exit code 1 and no outcome; last words: ValueError: boom"
 
 
 def test_a_child_that_says_nothing_is_a_failure_even_with_exit_code_0() -> None:
     ledger = FakeLedger()
     run("print('{}'); print('not json'); print('[1]')", ledger)
-    assert ledger.runs[0].reason == "ended with exit code 0 and no outcome; last words: it said nothing"
+    assert ledger.rows[0].reason == "ended with exit code 0 and no outcome; last words: it said nothing"
 
 
 def test_a_child_that_cannot_start_is_a_failure() -> None:
     ledger = FakeLedger()
     runner = make_runner(ledger)
     runner.run_child("retrain", START, lambda: Child(["/does/not/exist"], "{}"), threading.Event())
-    assert ledger.runs[0].reason.startswith("could not start a process: ")
+    assert ledger.rows[0].reason.startswith("could not start a process: ")
 
 
 def test_the_time_limit_ends_the_whole_process_group() -> None:
@@ -101,7 +101,7 @@ def test_the_time_limit_ends_the_whole_process_group() -> None:
 
     outcome = make_runner(ledger, timeout=0.01).run_child("retrain", START, start, threading.Event())
     assert outcome is not None
-    assert (outcome.ending, ledger.runs[0].outcome) == ("timeout", "timeout")
+    assert (outcome.ending, ledger.rows[0].outcome) == ("timeout", "timeout")
     assert "stopped after 0 s, the most that jobs.timeout allows" in outcome.reason
     stage = started[0].stage
     assert stage is not None
@@ -130,7 +130,7 @@ def test_a_stop_ends_the_child_and_says_so() -> None:
     stop.set()
     outcome = make_runner(ledger).run_child("retrain", START, script("time.sleep(600)"), stop)
     assert outcome == Outcome("failed", "stopped: the scheduler ended or lost its lease")
-    assert ledger.runs[0].reason == outcome.reason
+    assert ledger.rows[0].reason == outcome.reason
 
 
 def test_a_run_that_somebody_has_is_not_started() -> None:
@@ -157,12 +157,12 @@ def test_a_running_child_sends_heartbeats_with_its_stage() -> None:
 
     thread = threading.Thread(target=make_runner(ledger).run_child, args=("retrain", START, start, threading.Event()))
     thread.start()
-    wait_until(lambda: bool(ledger.runs) and (ledger.runs[0].progress or {}).get("name") == "fit")
+    wait_until(lambda: bool(ledger.rows) and (ledger.rows[0].progress or {}).get("name") == "fit")
     children[0]._process.stdin.write("go on\n")
     children[0]._process.stdin.flush()
     thread.join(PATIENCE)
-    assert ledger.runs[0].progress == {"name": "fit", "done": 50, "total": 100, "words": "loss 1"}
-    assert ledger.runs[0].outcome == "ok"
+    assert ledger.rows[0].progress == {"name": "fit", "done": 50, "total": 100, "words": "loss 1"}
+    assert ledger.rows[0].outcome == "ok"
 
 
 def test_a_database_that_is_away_for_a_while_does_not_end_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +176,7 @@ def test_a_database_that_is_away_for_a_while_does_not_end_the_child(monkeypatch:
 
     outcome = runner.run_child("retrain", START, start, threading.Event())
     assert outcome == Outcome("ok", "done")
-    assert ledger.runs[0].outcome == "running"  # a scheduler will call it lost
+    assert ledger.rows[0].outcome == "running"  # a scheduler will call it lost
 
 
 def test_a_child_ends_when_its_parent_is_gone() -> None:
@@ -198,12 +198,12 @@ def test_a_job_here_is_recorded_and_its_errors_go_on() -> None:
 
     def work(on_stage: OnStage) -> Outcome:
         on_stage(Stage("fit", 1, 2))
-        wait_until(lambda: ledger.runs[0].progress is not None)
+        wait_until(lambda: ledger.rows[0].progress is not None)
         return Outcome("ok", "done")
 
     assert runner.run_here("retrain", START, work, stages.append) == Outcome("ok", "done")
     assert stages == [Stage("fit", 1, 2)]
-    assert (ledger.runs[0].outcome, ledger.runs[0].progress["name"]) == ("ok", "fit")
+    assert (ledger.rows[0].outcome, ledger.rows[0].progress["name"]) == ("ok", "fit")
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_a_job_here_that_fails_is_recorded_as_failed(error: BaseException, reaso
 
     with pytest.raises(type(error)):
         make_runner(ledger).run_here("retrain", START, work, lambda _: None)
-    assert (ledger.runs[0].outcome, ledger.runs[0].reason) == ("failed", reason)
+    assert (ledger.rows[0].outcome, ledger.rows[0].reason) == ("failed", reason)
 
 
 def test_a_ledger_that_is_away_at_the_start_is_the_callers_business() -> None:

@@ -69,12 +69,12 @@ def test_two_schedulers_on_one_ledger_run_a_job_once() -> None:
     ledger = FakeLedger()
     one, other = Recorder(ledger, "one"), Recorder(ledger, "other")
     with serving(ledger, one, "* * * * *"), serving(ledger, other, "* * * * *"):
-        wait_until(lambda: any(run.outcome == "ok" for run in ledger.runs))
+        wait_until(lambda: any(run.outcome == "ok" for run in ledger.rows))
         holder = ledger.leases[LEASE][0]
     idle = other if holder == "one" else one
-    assert {run.owner for run in ledger.runs} == {holder}
+    assert {run.owner for run in ledger.rows} == {holder}
     assert idle.fired == []
-    assert len({run.scheduled_for for run in ledger.runs}) == len(ledger.runs)
+    assert len({run.scheduled_for for run in ledger.rows}) == len(ledger.rows)
 
 
 def test_a_scheduler_that_ends_gives_the_lease_back_and_another_takes_over() -> None:
@@ -86,7 +86,7 @@ def test_a_scheduler_that_ends_gives_the_lease_back_and_another_takes_over() -> 
     with serving(ledger, other):
         wait_until(lambda: len(other.fired) == 1)
         assert ledger.leases[LEASE][:2] == ("other", 2)
-    assert [run.owner for run in ledger.runs] == ["one"]  # the run that was due has been run
+    assert [run.owner for run in ledger.rows] == ["one"]  # the run that was due has been run
 
 
 def test_a_dead_schedulers_lease_is_taken_over_when_it_expires() -> None:
@@ -106,14 +106,14 @@ def test_a_missed_run_is_run_once_at_the_start() -> None:
         with serving(ledger, fire):
             wait_until(lambda fire=fire: len(fire.fired) == 1)
     new_year = datetime(datetime.now(UTC).year, 1, 1, tzinfo=UTC)
-    assert [run.scheduled_for for run in ledger.runs] == [round(new_year.timestamp() * 1e6)]
+    assert [run.scheduled_for for run in ledger.rows] == [round(new_year.timestamp() * 1e6)]
 
 
 def test_a_lost_lease_stops_the_running_job() -> None:
     ledger = FakeLedger()
     fire = Recorder(ledger, "one", busy=True)
     with serving(ledger, fire, lease=SHORT):
-        wait_until(lambda: bool(ledger.runs))
+        wait_until(lambda: bool(ledger.rows))
         with ledger.lock:
             ledger.leases[LEASE] = ("thief", 9, real_clock() + 3_600_000_000)
         wait_until(lambda: fire.halted == 1)
@@ -124,7 +124,7 @@ def test_a_lease_that_is_renewed_outlives_its_seconds_and_the_end_stops_the_job(
     ledger = FakeLedger()
     fire = Recorder(ledger, "one", busy=True)
     with serving(ledger, fire, lease=2.0):
-        wait_until(lambda: bool(ledger.runs))
+        wait_until(lambda: bool(ledger.rows))
         first = ledger.leases[LEASE][2]
         wait_until(lambda: real_clock() > first)
         assert ledger.leases[LEASE][1] == 1
@@ -139,14 +139,14 @@ def test_a_database_that_is_away_is_waited_for() -> None:
         time.sleep(0.2)
         assert fire.fired == []
         ledger.away = False
-        wait_until(lambda: len(ledger.runs) == 1)
+        wait_until(lambda: len(ledger.rows) == 1)
 
 
 def test_a_database_that_stays_away_longer_than_the_lease_ends_the_duty() -> None:
     ledger = FakeLedger()
     fire = Recorder(ledger, "one", busy=True)
     with serving(ledger, fire, lease=SHORT):
-        wait_until(lambda: bool(ledger.runs))
+        wait_until(lambda: bool(ledger.rows))
         ledger.away = True
         wait_until(lambda: fire.halted == 1)
         ledger.away = False
@@ -156,7 +156,7 @@ def test_silent_runs_are_marked_lost_on_duty() -> None:
     ledger = FakeLedger()
     ledger.begin("retrain", 1, "dead", 1)
     with serving(ledger, Recorder(ledger, "one")):
-        wait_until(lambda: ledger.runs[0].outcome == "lost")
+        wait_until(lambda: ledger.rows[0].outcome == "lost")
 
 
 def at(text: str) -> int:

@@ -1,0 +1,231 @@
+"""The jobs over a real SQLite database, through the command line and in real processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jobs.child import Child, job_command, write_settings
+from jobs.runner import Runner
+from pipeline.commands.opened import now
+from pipeline.database import Database, open_database, upgrade
+from pipeline.records import Advance, Observations, Turn, no_forecasts
+from pipeline.settings import Settings, load
+
+HOUR = 3_600_000_000
+START = 1_767_225_600_000_000
+PATIENCE = 120.0
+ROOT = Path(__file__).resolve().parents[2]
+TINY = """
+[database]
+url = "{url}"
+[series]
+context = 12
+horizon = 4
+season = 4
+[model]
+hidden = 8
+layers = 1
+heads = 1
+segment = 4
+series_dim = 2
+[training]
+steps = {steps}
+batch = 32
+device = "cpu"
+learning_rate = 0.02
+ema = 0.9
+threads = 1
+[jobs]
+retrain = "0 0 1 1 *"
+gate_origins = 3
+gate_coverage = [0.0, 1.0]
+"""
+Place = Callable[..., Settings]
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    address = f"sqlite:///{tmp_path / 'tidecast.db'}"
+    upgrade(address)
+    return address
+
+
+@pytest.fixture
+def place(url: str, tmp_path: Path) -> Place:
+    """Write a settings file and load it."""
+
+    def write(steps: int = 60) -> Settings:
+        (tmp_path / "tidecast.toml").write_text(TINY.format(url=url, steps=steps))
+        return load(tmp_path / "tidecast.toml")
+
+    return write
+
+
+@pytest.fixture
+def database(url: str) -> Iterator[Database]:
+    opened = open_database(url, timeout=30)
+    yield opened
+    opened.close()
+
+
+def observe(database: Database, length: int = 160, count: int = 3) -> None:
+    """Store seasonal series with a trend, as a stream worker would."""
+    names = [f"meter-{n}" for n in range(count)]
+    store = database.store("observations", "last", now)
+    claim = store.claim(0, "test")
+    ids = store.recent(names, 1).series_id
+    t = np.arange(length)
+    values = [10.0 * (n + 1) + 0.5 * t + np.tile([0.0, 3.0, 1.0, -2.0], length)[:length] for n in range(count)]
+    size = length * count
+    rows = Observations(
+        series_id=np.repeat(ids, length),
+        observed_at=np.tile(START + HOUR * t, count),
+        value=np.concatenate(values),
+        observed=np.ones(size, np.bool_),
+        events=np.ones(size, np.int64),
+        partition=np.zeros(size, np.int64),
+        offset=np.arange(size),
+        fresh=np.ones(size, np.bool_),
+    )
+    advance = Advance(0, claim.epoch, claim.next_offset, size)
+    store.commit(Turn((advance,), rows, no_forecasts(4), ()))
+
+
+def tidecast(tmp_path: Path, *arguments: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "pipeline.cli", "--config", str(tmp_path / "tidecast.toml"), *arguments]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def ran(tmp_path: Path, *arguments: str) -> tuple[int, str, str]:
+    with tidecast(tmp_path, *arguments) as process:
+        output, errors = process.communicate(timeout=PATIENCE)
+        return process.returncode, output, errors
+
+
+def wait_until(true: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_job_run_retrain_promotes_a_champion_and_is_in_the_history(
+    place: Place, database: Database, tmp_path: Path
+) -> None:
+    place()
+    observe(database)
+    code, output, errors = ran(tmp_path, "job", "run", "retrain", "--json")
+    assert code == 0, errors
+    outcome = json.loads(output)
+    assert outcome["reason"].startswith("version 1 promoted: first champion: gain ")
+    assert database.registry.champion() == 1
+    assert "fit" in errors  # plain lines of progress
+
+    row = database.registry.model(1)
+    assert (row.season, row.step_seconds, row.train_from) == (4, 3600.0, START)
+    assert {backtest["model_version"] for backtest in database.registry.backtests()} == {0, 1}
+    (run,) = json.loads(ran(tmp_path, "job", "history", "--json")[1])
+    assert (run["job"], run["outcome"], run["reason"]) == ("retrain", "ok", outcome["reason"])
+    (job,) = json.loads(ran(tmp_path, "job", "list", "--json")[1])
+    assert (job["job"], job["cron"], job["outcome"]) == ("retrain", "0 0 1 1 *", "ok")
+
+
+def test_a_job_that_fails_is_one_line_on_stderr_and_exit_code_1(
+    place: Place, database: Database, tmp_path: Path
+) -> None:
+    place()
+    code, output, errors = ran(tmp_path, "job", "run", "retrain")
+    assert (code, output) == (1, "")
+    assert errors.splitlines()[-1].startswith("tidecast: retrain failed: there are no observations to train on yet")
+    assert "Traceback" not in errors
+    assert database.ledger.runs()[0].outcome == "failed"
+
+
+def test_a_child_process_retrains_with_the_settings_that_it_is_given(place: Place, database: Database) -> None:
+    settings = place()
+    observe(database)
+    runner = Runner(database.ledger, now, "test", PATIENCE)
+    outcome = runner.run_child(
+        "retrain", START, lambda: Child(job_command("retrain"), write_settings(settings)), threading.Event()
+    )
+    assert outcome is not None
+    assert (outcome.ending, outcome.facts["promoted"]) == ("ok", True), outcome.reason
+    row = database.ledger.runs()[0]
+    assert (row.outcome, row.reason, row.finished_at is not None) == ("ok", outcome.reason, True)
+    again = runner.run_child("retrain", START, lambda: pytest.fail("started"), threading.Event())
+    assert again is None
+
+
+def test_a_child_without_its_database_fails_in_words(tmp_path: Path, database: Database) -> None:
+    settings = Settings(database={"url": f"sqlite:///{tmp_path / 'missing.db'}"})
+    outcome = Runner(database.ledger, now, "test", PATIENCE).run_child(
+        "retrain", START, lambda: Child(job_command("retrain"), write_settings(settings)), threading.Event()
+    )
+    assert outcome is not None
+    assert outcome.ending == "failed"
+    assert "missing.db" in outcome.reason
+
+
+def test_the_scheduler_runs_what_was_missed_survives_its_childs_death_and_ends_on_sigterm(
+    place: Place, database: Database, tmp_path: Path
+) -> None:
+    place(steps=1_000_000)
+    observe(database)
+    with tidecast(tmp_path, "schedule") as process:
+        wait_until(database.ledger.runs)
+        wait_until(lambda: children(process.pid))
+        (child,) = children(process.pid)
+        os.kill(child, signal.SIGKILL)
+        wait_until(lambda: database.ledger.runs()[0].outcome == "failed")
+        assert database.ledger.runs()[0].reason.startswith("killed by SIGKILL")
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, errors
+    assert len(database.ledger.runs()) == 1
+    assert database.ledger.acquire("scheduler", "next", now(), 1) is not None  # it gave the lease back
+
+
+def test_sigterm_during_a_job_ends_its_child_and_says_so(place: Place, database: Database, tmp_path: Path) -> None:
+    place(steps=1_000_000)
+    observe(database)
+    with tidecast(tmp_path, "schedule") as process:
+        wait_until(database.ledger.runs)
+        wait_until(lambda: children(process.pid))
+        (child,) = children(process.pid)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, errors
+    row = database.ledger.runs()[0]
+    assert (row.outcome, row.reason) == ("failed", "stopped: the scheduler ended or lost its lease")
+    wait_until(lambda: not Path(f"/proc/{child}").exists())
+
+
+def test_a_child_does_not_outlive_a_scheduler_that_is_killed(place: Place, database: Database, tmp_path: Path) -> None:
+    place(steps=1_000_000)
+    observe(database)
+    with tidecast(tmp_path, "schedule") as process:
+        wait_until(lambda: children(process.pid))
+        (child,) = children(process.pid)
+        process.kill()
+        wait_until(lambda: not Path(f"/proc/{child}").exists() or zombie(child))
+
+
+def children(pid: int) -> list[int]:
+    import psutil
+
+    return [child.pid for child in psutil.Process(pid).children()]
+
+
+def zombie(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
