@@ -74,12 +74,15 @@ def score(matured: Matured, pairs: Pairs) -> Score:
     )
 
 
-def find_scales(known: Panel, season: int) -> Floats:
-    """Measure each series' seasonal scale (S,), the unit of MASE, on a panel that ends at the cut; NaN for none."""
-    target = np.where(known.observed.cpu().numpy(), known.target.cpu().numpy(), math.nan).astype(np.float64)
+def find_scales(known: Panel, season: int, rows: Ints) -> Floats:
+    """Measure the seasonal scale, the unit of MASE, of `rows` on a panel that ends at the cut: (S,), NaN elsewhere."""
+    target, observed = known.target.cpu().numpy(), known.observed.cpu().numpy()
     starts, lengths = known.start.tolist(), known.length.tolist()
-    series = (target[start : start + length] for start, length in zip(starts, lengths, strict=True))
-    return np.concatenate([np.empty(0), *(seasonal_scale(values[None], season) for values in series)])
+    scale = np.full(len(known), math.nan)
+    for row in np.unique(rows).tolist():
+        part = slice(starts[row], starts[row] + lengths[row])
+        scale[row] = seasonal_scale(np.where(observed[part], target[part], math.nan)[None], season)[0]
+    return scale
 
 
 def _truth(panel: Panel, rows: Ints, ends: Ints, horizon: int) -> tuple[Floats, NDArray[np.bool_]]:

@@ -164,7 +164,7 @@ def compare(
         forecasters["champion"] = bind(champion.loaded.model, champion.loaded.series)
     horizon, season = model.config.horizon, model.config.season
     pairs = pick_pairs(trained_on.panel, trained_on.firsts, horizon)
-    scale = find_scales(trained_on.known, season)
+    scale = find_scales(trained_on.known, season, pairs.rows)
     return backtest(forecasters, trained_on.panel, pairs, horizon=horizon, scale=scale)
 
 

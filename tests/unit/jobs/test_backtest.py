@@ -43,7 +43,7 @@ def test_an_oracle_scores_exactly_zero_over_the_whole_path(tiny: Make) -> None:
         trained_on.panel,
         pairs,
         horizon=4,
-        scale=find_scales(trained_on.known, 4),
+        scale=find_scales(trained_on.known, 4, pairs.rows),
     )
     assert (scores["oracle"].wql, scores["oracle"].mase, scores["oracle"].sql) == (0.0, 0.0, 0.0)
     assert scores["oracle"].coverage_80 == 1.0
@@ -56,7 +56,7 @@ def test_a_perfect_seasonal_series_gives_seasonal_naive_no_loss(tiny: Make) -> N
     season[1] = 6.0  # so that the series has a scale
     trained_on = cut(tiny(), a=season)
     pairs = pick_pairs(trained_on.panel, trained_on.firsts, 4)
-    scale = find_scales(trained_on.known, 4)
+    scale = find_scales(trained_on.known, 4, pairs.rows)
     score = backtest({"naive": naive(trained_on)}, trained_on.panel, pairs, horizon=4, scale=scale)["naive"]
     assert (score.mase, score.wql) == (0.0, 0.0)
     assert (score.origins, score.windows, score.steps) == (3, 3, 12)
@@ -68,8 +68,12 @@ def test_scales_are_those_of_the_known_part_only(tiny: Make) -> None:
     trained_on = cut(tiny(), a=values, late=np.concatenate([np.full(75, math.nan), np.ones(5)]))
     poisoned = values.copy()
     poisoned[-8:] = 1e6
-    assert find_scales(trained_on.known, 4)[0] == find_scales(cut(tiny(), a=poisoned).known, 4)[0] > 0.0
-    assert math.isnan(find_scales(trained_on.known, 4)[1])
+    assert (
+        find_scales(trained_on.known, 4, np.array([0, 1]))[0]
+        == find_scales(cut(tiny(), a=poisoned).known, 4, np.array([0]))[0]
+        > 0.0
+    )
+    assert math.isnan(find_scales(trained_on.known, 4, np.array([0, 1]))[1])
 
 
 def test_every_forecaster_sees_the_same_pairs_and_none_without_a_target(tiny: Make) -> None:
