@@ -1,0 +1,36 @@
+"""One line per fault test: what was done, and what came of it."""
+
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tests.faults.verify import Findings
+
+RESULTS = "TIDECAST_FAULT_RESULTS"  # a file; each run adds a line of JSON
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The result of a fault test."""
+
+    fault: str
+    place: str
+    events: int
+    faults: int
+    lost: int
+    doubled: int
+    mismatched: int
+    seconds_to_lag_0: float
+
+
+def report(fault: str, place: str, *, events: int, faults: int, findings: Findings, seconds: float) -> None:
+    """Print the summary (pytest -s shows it) and add it to the file that TIDECAST_FAULT_RESULTS names."""
+    counts = (len(findings.lost), len(findings.doubled), len(findings.mismatched))
+    summary = Summary(fault, place, events, faults, *counts, round(seconds, 1))
+    fields = asdict(summary)
+    sys.stdout.write("\n" + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in fields.items()) + "\n")
+    if path := os.environ.get(RESULTS):
+        with Path(path).open("a") as file:
+            file.write(json.dumps(fields) + "\n")

@@ -1,0 +1,54 @@
+"""Workers are killed with kill -9 at random moments; every event and every forecast is there exactly once."""
+
+import time
+from collections.abc import Sequence
+from random import Random
+
+import pytest
+
+from tests.faults.conftest import Place
+from tests.faults.deployment import Sender
+from tests.faults.fleet import Fleet, holds_within
+from tests.faults.panel import Panel, split
+from tests.faults.summary import report
+from tests.faults.verify import verify, wait_for_lag_0
+
+KILLS = 10
+PANEL = Panel(series=40, steps=500)  # 20,000 events
+
+
+def kill_at_random(fleet: Fleet, workers: Sequence[str], random: Random) -> None:
+    """Kill one worker, mostly while it takes turns, sometimes while it starts, and start it again."""
+    victim = random.choice(workers)
+    if random.random() < 0.7:
+        holds_within(lambda: bool(fleet.events(victim, "turn")), 8.0, pause=0.02)
+        time.sleep(random.uniform(0.0, 0.6))
+    else:
+        time.sleep(random.uniform(0.0, 4.0))
+    fleet.kill(victim)
+    fleet.start(victim)
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_or_doubled_when_workers_are_killed_at_random(place: Place) -> None:
+    random = Random(9)
+    workers = ["one", "two"]
+    deployment = place.deploy(*PANEL.settings, "kafka.max_messages=100")
+    sender = Sender(deployment)
+    messages = list(PANEL.messages(twice=0.02, poison=60, seed=9))
+    with place.fleet(deployment) as fleet:
+        for worker in workers:
+            fleet.start(worker)
+        for part in split(messages, KILLS):
+            sender.send(part)
+            kill_at_random(fleet, workers, random)
+        began = time.monotonic()
+        wait_for_lag_0(deployment)
+        seconds = time.monotonic() - began
+        codes = [fleet.stop(worker) for worker in workers]
+        findings = verify(deployment, PANEL, sender)
+        report(
+            "kill -9", place.name, events=len(messages), faults=KILLS, findings=findings, seconds=seconds
+        )
+        assert not findings, str(findings)
+        assert codes == [0, 0]
