@@ -140,17 +140,19 @@ def pieces(
     )
     places = places[np.lexsort((places[:, 1], places[:, 0]))]
     begin = 0
+    moved: set[int] = set()
     while True:
         end = min(begin + most, len(places))
         while 0 < end < len(places) and (places[end, :2] == places[end - 1, :2]).all():
             end += 1
         piece = places[begin:end]
-        reached = dict(next_offsets)
+        reached = {at: offset for at, offset in next_offsets.items() if at not in moved}
         if end < len(places):
-            following = places[end]
-            reached = {at: next_offsets[at] for at in set(piece[:, 0].tolist()) if at < following[0]}
-            if following[0] in piece[:, 0]:
-                reached[int(following[0])] = int(piece[-1, 1]) + 1
+            following = int(places[end, 0])
+            reached = {at: next_offsets[at] for at in set(piece[:, 0].tolist()) if at < following}
+            moved.update(reached)
+            if following in piece[:, 0]:
+                reached[following] = int(piece[-1, 1]) + 1
         chosen = piece[:, 2]
         yield forecasts.take(chosen[chosen >= 0]), [letters[-1 - i] for i in chosen[chosen < 0]], reached
         begin = end

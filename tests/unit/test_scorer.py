@@ -1,0 +1,171 @@
+"""Which model serves, when it swaps, and what happens when it cannot."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from models.artifact import pack
+from models.config import ModelConfig
+from models.forecasters import build
+from pipeline.errors import ConfigError
+from pipeline.grid import Frequency
+from pipeline.observe import Due, Grid
+from pipeline.scorer import Scorer
+from pipeline.settings import ModelSettings, SeriesSettings, Settings
+from pipeline.windows import model_config
+
+SETTINGS = Settings(
+    series=SeriesSettings(context=24, horizon=4, season=6),
+    model=ModelSettings(hidden=8, heads=2, layers=1, series_dim=2),
+)
+HOURS = Frequency("h")
+SHAPE = model_config(SETTINGS, HOURS, 2)
+SECOND = 1_000_000
+
+
+class Registry:
+    """`pipeline.ports.Champion` with one alias."""
+
+    def __init__(self) -> None:
+        self.artifacts: dict[int, bytes] = {}
+        self.alias: int | None = None
+
+    def promote(self, version: int, shape: ModelConfig = SHAPE) -> None:
+        torch.manual_seed(version)
+        model = build(shape)
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.add_(torch.randn_like(weight) * 0.1)
+        self.artifacts[version] = pack(model, series=["a", "b"], provenance={})
+        self.alias = version
+
+    def champion(self) -> int | None:
+        return self.alias
+
+    def artifact(self, version: int) -> bytes:
+        return self.artifacts[version]
+
+
+def due(names: str = "abz", seen: float = 1.0) -> Due:
+    count = len(names)
+    observed = np.zeros((count, 24), np.bool_)
+    observed[:, 24 - round(24 * seen) :] = True
+    target = np.where(observed, np.arange(24, dtype=np.float32), np.float32(0))
+    steps = np.arange(count) + 1_000
+    return Due(1, list(names), np.arange(count), steps, np.arange(count)[::-1] + 50, target, observed)
+
+
+def scorer(registry: Registry) -> Scorer:
+    return Scorer(registry, Grid(HOURS, SETTINGS.series), model_config(SETTINGS, HOURS, 0))
+
+
+def test_without_a_champion_seasonal_naive_answers_as_fallback() -> None:
+    one = scorer(Registry())
+    one.refresh(0)
+    made = one.score([due()], now=7)
+    assert set(made.quality) == {"fallback"}
+    assert set(made.model_version.tolist()) == {0}
+    assert made.quantiles[0, :, 6].tolist() == [18.0, 19.0, 20.0, 21.0]
+    assert made.issued_at.tolist() == [7, 7, 7]
+
+
+def test_forecasts_come_in_offset_order_with_their_target_times() -> None:
+    made = scorer(Registry()).score([due()], now=0)
+    assert made.offset.tolist() == [50, 51, 52]
+    assert list(made.series) == ["z", "b", "a"]
+    hour = 3_600 * SECOND
+    assert made.origin.tolist() == [1_002 * hour, 1_001 * hour, 1_000 * hour]
+    assert (made.target_times - made.origin[:, None]).tolist() == [[hour, 2 * hour, 3 * hour, 4 * hour]] * 3
+
+
+def test_a_champion_is_picked_up_between_turns_and_swapped() -> None:
+    registry = Registry()
+    one = scorer(registry)
+    one.refresh(0)
+    registry.promote(1)
+    one.refresh(1)
+    assert one.version == 0, "it looks every few seconds only"
+    one.refresh(3 * SECOND)
+    first = one.score([due()], now=0)
+    assert (set(first.model_version.tolist()), set(first.quality)) == ({1}, {"ok"})
+    registry.promote(2)
+    one.refresh(9 * SECOND)
+    second = one.score([due()], now=0)
+    assert set(second.model_version.tolist()) == {2}
+    assert not np.allclose(first.quantiles, second.quantiles)
+    registry.alias = None
+    one.refresh(12 * SECOND)
+    assert one.version == 0
+
+
+def test_quantiles_ascend_and_do_not_depend_on_the_company() -> None:
+    registry = Registry()
+    registry.promote(1)
+    one = scorer(registry)
+    one.refresh(0)
+    together, alone = one.score([due("abz")], now=0), one.score([due("a")], now=0)
+    assert (np.diff(together.quantiles, axis=2) >= 0).all()
+    row = together.series.index("a")
+    np.testing.assert_allclose(together.quantiles[row], alone.quantiles[0], rtol=1e-5, atol=1e-4)
+
+
+def test_a_window_with_many_gaps_is_called_degraded() -> None:
+    registry = Registry()
+    registry.promote(1)
+    one = scorer(registry)
+    one.refresh(0)
+    assert set(one.score([due(seen=0.4)], now=0).quality) == {"degraded"}
+
+
+@pytest.mark.parametrize("field", ["context_length", "horizon", "season"])
+def test_a_first_champion_of_another_shape_is_refused_in_words(field: str) -> None:
+    registry = Registry()
+    registry.promote(1, replace(SHAPE, **{field: 2 * getattr(SHAPE, field)}))
+    with pytest.raises(ConfigError, match=f"version 1 has {field} .* tidecast job run retrain"):
+        scorer(registry).refresh(0)
+
+
+def test_a_later_champion_of_another_shape_leaves_the_one_in_use() -> None:
+    registry = Registry()
+    registry.promote(1)
+    one = scorer(registry)
+    one.refresh(0)
+    registry.promote(2, replace(SHAPE, horizon=8))
+    one.refresh(9 * SECOND)
+    assert one.version == 1
+    assert set(one.score([due()], now=0).model_version.tolist()) == {1}
+
+
+def test_an_artifact_that_cannot_be_read_is_refused_in_words() -> None:
+    registry = Registry()
+    registry.artifacts[1], registry.alias = b"\x10not an artifact", 1
+    with pytest.raises(ConfigError, match="tidecast models rollback"):
+        scorer(registry).refresh(0)
+
+
+class Broken(torch.nn.Module):
+    """Answers NaN for the first window."""
+
+    def forward(self, batch: object) -> torch.Tensor:
+        answer = torch.zeros(3, 4, 13)
+        answer[0] = torch.nan
+        return answer
+
+
+def test_a_forecast_that_is_not_finite_is_replaced_by_the_fallback() -> None:
+    registry = Registry()
+    registry.promote(1)
+    one = scorer(registry)
+    one.refresh(0)
+    assert one._loaded is not None
+    one._loaded = one._loaded._replace(model=Broken())  # type: ignore[arg-type]
+    made = one.score([due()], now=0)
+    assert np.isfinite(made.quantiles).all()
+    assert dict(zip(made.series, made.quality, strict=True)) == {"a": "fallback", "b": "ok", "z": "ok"}
+    assert dict(zip(made.series, made.model_version.tolist(), strict=True)) == {"a": 0, "b": 1, "z": 1}
+
+
+def test_nothing_due_is_no_forecast() -> None:
+    assert len(scorer(Registry()).score([], now=0)) == 0
