@@ -103,6 +103,13 @@ class InputSettings(Section):
     max_message_bytes: int = Field(900_000, ge=1)
     max_name_bytes: int = Field(256, ge=1)
 
+    @model_validator(mode="after")
+    def check_fields(self) -> "InputSettings":
+        """Each part of an event has a field of its own."""
+        if len({self.series_id, self.timestamp, self.value}) < 3:
+            raise ValueError("series_id, timestamp and value must name three different fields")
+        return self
+
 
 class SeriesSettings(Section):
     """The grid, the window, and when a series is due for a forecast."""

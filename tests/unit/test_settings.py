@@ -1,0 +1,89 @@
+"""Where settings come from, and how wrong ones are refused."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import ConfigError
+from pipeline.settings import load, masked, shown
+
+
+def test_the_command_line_wins_over_the_environment_over_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "tidecast.toml"
+    file.write_text("[series]\nhorizon = 1\ncontext = 10\nseason = 5\n")
+    monkeypatch.setenv("TIDECAST_SERIES__HORIZON", "2")
+    monkeypatch.setenv("TIDECAST_SERIES__CONTEXT", "20")
+    settings = load(file, ["series.horizon=3"])
+    assert (settings.series.horizon, settings.series.context, settings.series.season) == (3, 20, 5)
+
+
+def test_without_a_file_the_defaults_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load().series.frequency == "1h"
+
+
+@pytest.mark.parametrize(
+    ("sets", "reason"),
+    [
+        (["series.horizn=3"], r"unknown key series\.horizn"),
+        (["serie.horizon=3"], r"unknown key serie"),
+        (["series.horizon=many"], r"series\.horizon: .*integer"),
+        (["series.horizon=0"], r"series\.horizon: .*greater than or equal to 1"),
+        (["series.duplicates='newest'"], r"series\.duplicates: .*'last'"),
+        (["kafka.poll=0.1"], r"kafka: poll must be at least 500 ms"),
+        (["kafka.session_timeout='soon'"], r"kafka\.session_timeout: 'soon' is not a duration; write '90s'"),
+        (["input.value='timestamp'"], r"input: .*three different fields"),
+        (["horizon=3"], r"write section\.key=value"),
+        (["series.horizon"], r"write section\.key=value"),
+    ],
+)
+def test_wrong_settings_are_refused_in_one_line(sets: list[str], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason) as refused:
+        load(None, sets)
+    assert "\n" not in str(refused.value)
+
+
+def test_everything_that_is_wrong_is_said_at_once() -> None:
+    with pytest.raises(ConfigError) as refused:
+        load(None, ["series.horizon=0", "series.contxt=3", "kafka.partitions='x'"])
+    assert all(part in str(refused.value) for part in ("series.horizon", "series.contxt", "kafka.partitions"))
+
+
+def test_a_file_that_is_missing_or_not_toml_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        load(tmp_path / "none.toml")
+    bad = tmp_path / "bad.toml"
+    bad.write_text("[series\n")
+    with pytest.raises(ConfigError, match="not TOML"):
+        load(bad)
+
+
+def test_an_environment_variable_of_an_unknown_section_or_key_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDECAST_SERIE__HORIZON", "2")
+    with pytest.raises(ConfigError, match="TIDECAST_SERIE__HORIZON names no section"):
+        load()
+    monkeypatch.delenv("TIDECAST_SERIE__HORIZON")
+    monkeypatch.setenv("TIDECAST_SERIES__HORIZN", "2")
+    with pytest.raises(ConfigError, match=r"unknown key series\.horizn"):
+        load()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("'90s'", 90), ("'10 min'", 600), ("'2h'", 7200), ("'1 day'", 86400), ("1.5", 1.5)]
+)
+def test_durations_are_words_or_seconds(text: str, seconds: float) -> None:
+    assert load(None, [f"training.budget={text}"]).training.budget == seconds
+
+
+def test_secrets_are_masked_wherever_settings_are_shown() -> None:
+    settings = load(None, ["database.url='postgresql://me:s3cret@db/x'", "kafka.sasl_password='s3cret'"])
+    assert "s3cret" not in f"{settings!r} {settings} {shown(settings)}"
+    assert shown(settings)["database"]["url"] == "postgresql://me:***@db/x"
+    assert masked("sqlite:///a.db") == "sqlite:///a.db"
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load().series.horizon = 3  # type: ignore[misc]
