@@ -17,7 +17,7 @@ from pipeline.database.engine import inspecting, reading, writing
 from pipeline.database.instants import Instant
 from pipeline.database.rows import rows_of
 from pipeline.database.tables import QUANTILES, dead_letters, series
-from pipeline.errors import ConfigError, Corrupt
+from pipeline.errors import ConfigError, Corrupt, Unavailable
 from pipeline.records import DeadLetter, History
 
 Row = dict[str, Any]
@@ -67,6 +67,7 @@ SELECT (SELECT COUNT(*) FROM series) AS series,
        (SELECT COUNT(*) FROM forecasts) AS forecast_rows,
        (SELECT COUNT(*) FROM dead_letters) AS dead_letters
 """
+READ_ONLY = "25006"  # SQLSTATE; from a worker it means a replica after a failover, which passes
 _ALWAYS = (0, 253_402_300_799_000_000)  # years 1970 to 9999
 
 
@@ -156,8 +157,10 @@ class Reader:
         try:
             with inspecting(self._engine) as connection:
                 return _plain_rows(connection, text(sql), params or {})
-        except Corrupt as error:
-            raise ConfigError(str(error)) from error
+        except (Corrupt, Unavailable) as error:
+            if isinstance(error, Unavailable) and _state(error) != READ_ONLY:
+                raise
+            raise ConfigError(f"the query was refused: {error}") from error
 
     def _fetch(self, query: TextClause, params: Mapping[str, Any]) -> list[Row]:
         with reading(self._engine) as connection:
@@ -178,6 +181,11 @@ def _spelled(sql: str, name: str | None) -> str:
 
 def _named(name: str | None) -> dict[str, Any]:
     return {} if name is None else {"series": name}
+
+
+def _state(error: Exception) -> str | None:
+    state: str | None = getattr(getattr(error.__cause__, "orig", None), "sqlstate", None)
+    return state
 
 
 def plain(value: Any) -> Any:

@@ -194,15 +194,14 @@ def _champion(connection: Connection) -> int | None:
 def _move(connection: Connection, action: str, version: int, expected: int | None, reason: str, now: int) -> bool:
     if expected is None:
         new = inserting(connection, aliases).values(alias=CHAMPION, version=version)
-        moved = connection.execute(new.on_conflict_do_nothing(index_elements=["alias"]))
+        change = new.on_conflict_do_nothing(index_elements=["alias"])
     else:
-        moved = connection.execute(
-            update(aliases).where(aliases.c.alias == CHAMPION, aliases.c.version == expected).values(version=version)
-        )
-    if moved.rowcount != 1:
+        held = update(aliases).where(aliases.c.alias == CHAMPION, aliases.c.version == expected)
+        change = held.values(version=version)
+    if connection.execute(change.returning(aliases.c.version)).first() is None:
         return False
-    change = {"alias": CHAMPION, "action": action, "version": version, "previous": expected, "reason": reason}
-    connection.execute(alias_history.insert().values(**change, changed_at=now))
+    record = {"alias": CHAMPION, "action": action, "version": version, "previous": expected, "reason": reason}
+    connection.execute(alias_history.insert().values(**record, changed_at=now))
     return True
 
 

@@ -1,0 +1,516 @@
+"""What every adapter of a port must do; one class per port, run over each adapter.
+
+A subclass provides the fixtures. The database part: `database`, an open and empty tidecast database.
+"""
+
+import math
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import event, text
+
+from pipeline.database import Database, SqlStore
+from pipeline.errors import ConfigError, Corrupt, Fenced
+from pipeline.records import (
+    Advance,
+    Claim,
+    DeadLetter,
+    Forecasts,
+    Observations,
+    Turn,
+    no_forecasts,
+    no_observations,
+)
+
+HOUR = 3_600_000_000
+NOW = 1_767_225_600_123_456  # 2026-01-01 00:00:00.123456
+START = 1_767_225_600_000_000
+Cell = tuple[int, int, float | None, int, int, bool]  # series_id, observed_at, value, events, offset, fresh
+
+
+def observations(cells: Iterable[Cell], partition: int = 0) -> Observations:
+    rows = list(cells)
+    ids, times, values, events, offsets, fresh = zip(*rows, strict=True) if rows else ((),) * 6
+    return Observations(
+        series_id=np.array(ids, np.int64),
+        observed_at=np.array(times, np.int64),
+        value=np.array([0.0 if value is None else value for value in values]),
+        observed=np.array([value is not None for value in values], np.bool_),
+        events=np.array(events, np.int64),
+        partition=np.full(len(rows), partition, np.int64),
+        offset=np.array(offsets, np.int64),
+        fresh=np.array(fresh, np.bool_),
+    )
+
+
+def forecasts(series: dict[str, int], origin: int, offset: int, **changes: Any) -> Forecasts:
+    """One forecast of three hourly steps per series, with quantiles that use every bit."""
+    n = len(series)
+    seed = changes.get("seed", 0)
+    return Forecasts(
+        series=list(series),
+        series_id=np.array(list(series.values()), np.int64),
+        origin=np.full(n, origin, np.int64),
+        target_times=np.tile(origin + HOUR * np.arange(1, 4), (n, 1)),
+        quantiles=np.sort(np.random.default_rng(seed).normal(0, 1e5, (n, 3, 13)), axis=2),
+        model_version=np.full(n, changes.get("version", 1), np.int64),
+        quality=changes.get("quality", ["ok"] * n),
+        issued_at=np.full(n, NOW, np.int64),
+        partition=np.full(n, changes.get("partition", 0), np.int64),
+        offset=offset + np.arange(n, dtype=np.int64),
+    )
+
+
+def turn_of(claim: Claim, stop: int, **parts: Any) -> Turn:
+    """A turn that moves one claim to `stop`."""
+    return Turn(
+        advances=(Advance(claim.partition, claim.epoch, claim.next_offset, stop),),
+        observations=parts.get("observations", no_observations()),
+        forecasts=parts.get("forecasts", no_forecasts(3)),
+        dead_letters=parts.get("dead_letters", ()),
+    )
+
+
+def same(one: Forecasts, other: Forecasts) -> bool:
+    return (
+        list(one.series) == list(other.series)
+        and list(one.quality) == list(other.quality)
+        and one.quantiles.tobytes() == other.quantiles.tobytes()
+        and all(
+            np.array_equal(getattr(one, name), getattr(other, name))
+            for name in ("series_id", "origin", "target_times", "model_version", "issued_at", "partition", "offset")
+        )
+    )
+
+
+def at_once(*calls: Callable[[], Any]) -> list[Any]:
+    """Run calls in threads that start together; return their results, exceptions included."""
+    barrier = threading.Barrier(len(calls))
+
+    def run(call: Callable[[], Any]) -> Any:
+        barrier.wait()
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        started = [pool.submit(run, call) for call in calls]
+        return [future.exception() or future.result() for future in started]
+
+
+def folded(policy: str, values: list[float | None]) -> tuple[float | None, int]:
+    """What a row must hold after these events, in order: the value and the number of events with one."""
+    value: float | None = None
+    events = 0
+    for new in values:
+        if policy == "last":
+            value = new
+        elif value is None or new is None:
+            value = new if value is None else value
+        elif policy == "mean":
+            value = (value * events + new) / (events + 1)
+        elif policy != "first":
+            value = {"sum": value + new, "max": max(value, new)}[policy]
+        events += new is not None
+    return value, events
+
+
+class StoreContract:
+    """`pipeline.ports.Store` over SQL."""
+
+    @pytest.fixture
+    def store(self, database: Database) -> SqlStore:
+        return database.store("meters", "last", lambda: NOW)
+
+    def test_a_new_partition_starts_at_zero_and_each_claim_raises_the_epoch(self, store: SqlStore) -> None:
+        assert store.claim(3, "one") == Claim(3, 1, 0)
+        assert store.claim(3, "two") == Claim(3, 2, 0)
+
+    def test_two_threads_that_claim_at_once_get_different_epochs(self, store: SqlStore) -> None:
+        claims = at_once(*(lambda: store.claim(0, "me") for _ in range(6)))
+        assert sorted(claim.epoch for claim in claims) == [1, 2, 3, 4, 5, 6]
+
+    def test_a_stale_epoch_stores_nothing(self, store: SqlStore, database: Database) -> None:
+        stale = store.claim(0, "frozen")
+        ids = store.recent(["a"], 5).series_id
+        store.claim(0, "new owner")
+        with pytest.raises(Fenced, match="another worker"):
+            store.commit(
+                turn_of(
+                    stale,
+                    5,
+                    observations=observations([(int(ids[0]), START, 1.0, 1, 0, True)]),
+                    forecasts=forecasts({"a": int(ids[0])}, START, 0),
+                    dead_letters=(DeadLetter(0, 1, "bad", None, b"x"),),
+                )
+            )
+        counts = database.reader.counts()
+        assert counts == {**dict.fromkeys(counts, 0), "series": 1}
+        assert store.claim(0, "again").next_offset == 0
+
+    def test_one_stale_partition_of_two_stores_nothing_of_either(self, store: SqlStore) -> None:
+        good, stale = store.claim(0, "me"), store.claim(1, "me")
+        store.claim(1, "other")
+        advances = (Advance(0, good.epoch, 0, 7), Advance(1, stale.epoch, 0, 7))
+        with pytest.raises(Fenced):
+            store.commit(Turn(advances, no_observations(), no_forecasts(3), ()))
+        assert store.claim(0, "me").next_offset == 0
+
+    def test_the_same_turn_again_is_fenced_and_stores_nothing(self, store: SqlStore, database: Database) -> None:
+        claim = store.claim(0, "me")
+        series_id = int(store.recent(["a"], 5).series_id[0])
+        turn = turn_of(claim, 1, observations=observations([(series_id, START, 2.0, 1, 0, True)]))
+        store.commit(turn)
+        with pytest.raises(Fenced):
+            store.commit(turn)
+        assert database.reader.counts()["events"] == 1
+
+    def test_two_turns_sum_exactly_once(self, database: Database) -> None:
+        store = database.store("meters", "sum", lambda: NOW)
+        claim = store.claim(0, "me")
+        series_id = int(store.recent(["a"], 5).series_id[0])
+        store.commit(turn_of(claim, 2, observations=observations([(series_id, START, 3.0, 2, 1, True)])))
+        claim = Claim(0, claim.epoch, 2)
+        store.commit(turn_of(claim, 3, observations=observations([(series_id, START, 4.0, 1, 2, False)])))
+        history = store.recent(["a"], 5)
+        assert history.value.tolist() == [7.0]
+        assert history.events.tolist() == [3]
+
+    @pytest.mark.parametrize("policy", ["last", "first", "mean", "sum", "max"])
+    def test_rows_combine_like_a_fold_over_the_events_in_order(self, database: Database, policy: Any) -> None:
+        store = database.store("meters", policy, lambda: NOW)
+        claim = store.claim(0, "me")
+        series_id = int(store.recent(["a"], 5).series_id[0])
+        hours, offset = count(), count()
+        values = st.one_of(st.none(), st.floats(-1e9, 1e9, allow_subnormal=False).map(lambda value: value + 0.0))
+
+        @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+        @given(st.lists(st.tuples(values, st.booleans()), min_size=1, max_size=5))
+        def check(events: list[tuple[float | None, bool]]) -> None:
+            nonlocal claim
+            time = START + HOUR * next(hours)
+            for value, said_fresh in events:
+                cell = (series_id, time, value, int(value is not None), next(offset), said_fresh)
+                stop = claim.next_offset + 1
+                store.commit(turn_of(claim, stop, observations=observations([cell])))
+                claim = Claim(0, claim.epoch, stop)
+            history = store.recent(["a"], 1)
+            value, merged = folded(policy, [value for value, _ in events])
+            assert history.observed.tolist() == [value is not None]
+            assert history.value.tolist() == [0.0 if value is None else value]
+            assert history.events.tolist() == [merged]
+            assert history.observed_at.tolist() == [time]
+
+        check()
+
+    def test_a_crash_in_the_middle_of_a_commit_stores_nothing(self, store: SqlStore, database: Database) -> None:
+        claim = store.claim(0, "me")
+        series_id = int(store.recent(["a"], 5).series_id[0])
+
+        def crash(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+            if "dead_letters" in statement:
+                raise KeyboardInterrupt
+
+        turn = turn_of(
+            claim,
+            5,
+            observations=observations([(series_id, START, 1.0, 1, 0, True)]),
+            forecasts=forecasts({"a": series_id}, START, 0),
+            dead_letters=(DeadLetter(0, 1, "bad", None, b"x"),),
+        )
+        event.listen(database.engine, "before_cursor_execute", crash)
+        with pytest.raises(KeyboardInterrupt):
+            store.commit(turn)
+        event.remove(database.engine, "before_cursor_execute", crash)
+        counts = database.reader.counts()
+        assert counts == {**dict.fromkeys(counts, 0), "series": 1}
+        assert len(store.commit(turn)) == 1
+
+    def test_unpublished_returns_the_same_bits_in_offset_order(self, store: SqlStore) -> None:
+        claim = store.claim(0, "me")
+        names = ["b", "a", "c"]
+        ids = dict(zip(names, store.recent(names, 1).series_id.tolist(), strict=True))
+        new = forecasts(ids, START, 10, quality=["ok", "fallback", "degraded"])
+        letters = (DeadLetter(0, 11, "not JSON", b"\x00k", b"\xff{"), DeadLetter(0, 19, "empty", None, None))
+        stored = store.commit(turn_of(claim, 20, forecasts=new, dead_letters=letters))
+        assert same(stored, new)
+        again, letters_again = store.unpublished(0, 0, 20)
+        assert same(again, new)
+        assert letters_again == letters
+        part, letters_part = store.unpublished(0, 11, 12)
+        assert same(part, new.take(np.array([1])))
+        assert letters_part == letters[:1]
+        assert len(store.unpublished(0, 20, 30)[0]) == 0
+        assert len(store.unpublished(1, 0, 20)[0]) == 0
+
+    def test_negative_zero_is_returned_as_it_is_stored(self, store: SqlStore) -> None:
+        claim = store.claim(0, "me")
+        new = forecasts({"a": int(store.recent(["a"], 1).series_id[0])}, START, 0)
+        new.quantiles[0, 0, 3] = -0.0
+        stored = store.commit(turn_of(claim, 1, forecasts=new))
+        assert same(stored, store.unpublished(0, 0, 1)[0])
+        assert math.copysign(1, stored.quantiles[0, 0, 3]) == 1
+
+    def test_another_topic_has_its_own_offsets_and_outbox(self, store: SqlStore, database: Database) -> None:
+        claim = store.claim(0, "me")
+        new = forecasts({"a": int(store.recent(["a"], 1).series_id[0])}, START, 0)
+        store.commit(turn_of(claim, 1, forecasts=new))
+        other = database.store("renamed", "last", lambda: NOW)
+        assert other.claim(0, "me") == Claim(0, 1, 0)
+        assert len(other.unpublished(0, 0, 10)[0]) == 0
+
+    def test_a_forecast_that_is_already_stored_is_left_as_it_was(self, store: SqlStore) -> None:
+        claim = store.claim(0, "me")
+        ids = dict(zip("abc", store.recent(["a", "b", "c"], 1).series_id.tolist(), strict=True))
+        first = forecasts({"b": ids["b"]}, START, 0)
+        store.commit(turn_of(claim, 1, forecasts=first))
+        second = forecasts(ids, START, 1, seed=5)
+        stored = store.commit(turn_of(Claim(0, claim.epoch, 1), 4, forecasts=second))
+        assert same(stored, second.take(np.array([0, 2])))
+        assert same(store.unpublished(0, 0, 1)[0], first)
+
+    def test_a_row_wrongly_called_fresh_is_merged(self, database: Database) -> None:
+        store = database.store("meters", "sum", lambda: NOW)
+        claim = store.claim(0, "me")
+        series_id = int(store.recent(["a"], 1).series_id[0])
+        store.commit(turn_of(claim, 1, observations=observations([(series_id, START, 1.0, 1, 0, True)])))
+        cells = [(series_id, START, 2.0, 1, 1, True), (series_id, START + HOUR, 5.0, 1, 2, True)]
+        store.commit(turn_of(Claim(0, claim.epoch, 1), 3, observations=observations(cells)))
+        assert store.recent(["a"], 9).value.tolist() == [3.0, 5.0]
+
+    def test_recent_is_bounded_in_the_order_of_the_names_and_oldest_first(self, store: SqlStore) -> None:
+        claim = store.claim(0, "me")
+        a, b = store.recent(["a", "b"], 1).series_id.tolist()
+        cells = [(a, START + HOUR * h, None if h == 3 else float(h), int(h != 3), h, True) for h in range(5)]
+        store.commit(turn_of(claim, 6, observations=observations([*cells, (b, START + 1, 7.5, 1, 5, True)])))
+        history = store.recent(["new", "b", "a"], 3)
+        assert history.series_id.tolist()[1:] == [b, a]
+        assert history.bounds.tolist() == [0, 0, 1, 4]
+        assert history.observed_at.tolist() == [START + 1, *(START + HOUR * h for h in (2, 3, 4))]
+        assert history.value.tolist() == [7.5, 2.0, 0.0, 4.0]
+        assert history.observed.tolist() == [True, True, False, True]
+        assert history.events.tolist() == [1, 1, 0, 1]
+
+    @pytest.mark.parametrize("instant", [START + 1, START + 999_999, 0, -1, -62_135_596_800_000_000, 2**55 + 1])
+    def test_times_keep_every_microsecond(self, store: SqlStore, instant: int) -> None:
+        claim = store.claim(0, "me")
+        a, b = store.recent(["a", "b"], 1).series_id.tolist()
+        cells = [(a, instant, 1.0, 1, 0, True), (b, instant, 1.0, 1, 0, False)]
+        store.commit(turn_of(claim, 1, observations=observations(cells)))
+        assert store.recent(["a", "b"], 1).observed_at.tolist() == [instant, instant]
+
+    @pytest.mark.parametrize("name", ["it's", 'a "b"', "naïve ☃ 😀", "a%s:x", "'; DROP TABLE series; --", " ", "日本"])
+    def test_any_text_can_be_a_series_name(self, store: SqlStore, database: Database, name: str) -> None:
+        series_id = store.recent([name, "other"], 1).series_id
+        assert store.recent(["other", name], 1).series_id.tolist() == series_id.tolist()[::-1]
+        assert name in database.reader.training_history(None, 5)[0]
+
+    @pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+    def test_a_name_that_is_not_text_in_sql_is_refused(self, store: SqlStore, name: str) -> None:
+        with pytest.raises(Corrupt, match="should have refused"):
+            store.recent([name], 1)
+
+    def test_workers_that_meet_the_same_names_give_them_the_same_ids(self, store: SqlStore) -> None:
+        names = [f"s{i}" for i in range(300)]
+        one, other = at_once(lambda: store.recent(names, 1), lambda: store.recent(names[::-1], 1))
+        assert one.series_id.tolist() == other.series_id.tolist()[::-1]
+        assert len(set(one.series_id.tolist())) == 300
+
+    def test_a_number_that_is_not_finite_is_refused(self, store: SqlStore) -> None:
+        claim = store.claim(0, "me")
+        new = forecasts({"a": int(store.recent(["a"], 1).series_id[0])}, START, 0)
+        new.quantiles[0, 1, 2] = np.nan
+        with pytest.raises(Corrupt, match="not finite"):
+            store.commit(turn_of(claim, 1, forecasts=new))
+
+    def test_a_rewind_moves_the_offset_and_is_on_record(self, store: SqlStore, database: Database) -> None:
+        claim = store.claim(2, "me")
+        moved = store.rewind(claim, 900, "retention passed us")
+        assert moved == Claim(2, claim.epoch, 900)
+        with pytest.raises(Fenced):
+            store.rewind(claim, 5, "stale")
+        jumps = database.reader.query("SELECT * FROM ingest_jumps")
+        assert [(row["from_offset"], row["to_offset"], row["reason"]) for row in jumps] == [
+            (0, 900, "retention passed us")
+        ]
+
+    def test_a_dead_letter_twice_is_one_row_and_can_be_requeued_once(self, store: SqlStore, database: Database) -> None:
+        claim = store.claim(0, "me")
+        letter = DeadLetter(0, 0, "nul \0 and \ud800", b"\xff", None)
+        store.commit(turn_of(claim, 1, dead_letters=(letter,)))
+        claim = store.rewind(Claim(0, claim.epoch, 1), 0, "again")
+        store.commit(turn_of(claim, 1, dead_letters=(letter,)))
+        reader = database.reader
+        assert [row["reason"] for row in reader.dead_letters()] == ["nul \\0 and \\ud800"]
+        assert reader.dead_letter("meters", 0, 0).key == b"\xff"
+        assert reader.mark_requeued("meters", 0, 0, NOW)
+        assert not reader.mark_requeued("meters", 0, 0, NOW)
+        assert reader.dead_letters(waiting=True) == []
+        with pytest.raises(ConfigError, match="no dead letter"):
+            reader.dead_letter("meters", 0, 1)
+
+
+class RegistryContract:
+    """Models and the champion."""
+
+    def register(self, database: Database, artifact: bytes = b"weights") -> int:
+        return database.registry.register(
+            name="gru",
+            config={"season": 24},
+            metrics={"mase": 0.8},
+            train_from=START,
+            train_to=START + HOUR,
+            seed=2**40,
+            code="abc123",
+            artifact=artifact,
+            now=NOW,
+        )
+
+    def test_a_model_comes_back_as_it_was_registered(self, database: Database) -> None:
+        content = bytes(range(256)) * 1000
+        version = self.register(database, content)
+        assert version == 1
+        assert database.registry.artifact(version) == content
+        row = database.registry.model(version)
+        assert (row.config, row.metrics, row.season, row.train_to, row.seed, row.created_at) == (
+            {"season": 24},
+            {"mase": 0.8},
+            24,
+            START + HOUR,
+            2**40,
+            NOW,
+        )
+        assert [(row.version, row.name) for row in database.registry.models()] == [(1, "gru"), (0, "seasonal-naive")]
+
+    def test_an_artifact_that_was_changed_is_corrupt(self, database: Database) -> None:
+        version = self.register(database)
+        with database.engine.begin() as connection:
+            connection.execute(text("UPDATE models SET artifact = :bytes WHERE version = 1"), {"bytes": b"other"})
+        with pytest.raises(Corrupt, match="sha256"):
+            database.registry.artifact(version)
+
+    def test_the_baseline_and_unknown_versions_have_no_artifact(self, database: Database) -> None:
+        for version in (0, 99):
+            with pytest.raises(ConfigError, match="no artifact"):
+                database.registry.artifact(version)
+            with pytest.raises(ConfigError, match="no artifact"):
+                database.registry.promote(version, expected=None, reason="x", now=NOW)
+
+    def test_a_promotion_needs_the_champion_it_expects(self, database: Database) -> None:
+        registry = database.registry
+        one, two = self.register(database), self.register(database)
+        assert registry.champion() is None
+        assert not registry.promote(one, expected=7, reason="wrong", now=NOW)
+        assert registry.promote(one, expected=None, reason="first", now=NOW)
+        assert not registry.promote(two, expected=None, reason="late", now=NOW)
+        assert registry.promote(two, expected=one, reason="gain 3.1 % on 40 origins", now=NOW + 1)
+        assert registry.champion() == two
+        assert [(change.version, change.previous, change.reason) for change in registry.history()] == [
+            (two, one, "gain 3.1 % on 40 origins"),
+            (one, None, "first"),
+        ]
+
+    @pytest.mark.parametrize("settled", [False, True])
+    def test_of_promotions_at_once_one_wins(self, database: Database, settled: bool) -> None:
+        versions = [self.register(database) for _ in range(6)]
+        expected = versions.pop() if settled else None
+        if expected is not None:
+            database.registry.promote(expected, expected=None, reason="first", now=NOW)
+        won = at_once(
+            *(
+                lambda version=version: database.registry.promote(version, expected=expected, reason="race", now=NOW)
+                for version in versions
+            )
+        )
+        assert won.count(True) == 1
+        assert won.count(False) == len(versions) - 1
+        assert database.registry.champion() == versions[won.index(True)]
+        assert len([change for change in database.registry.history() if change.reason == "race"]) == 1
+
+    def test_rolling_back_twice_goes_back_two_champions(self, database: Database) -> None:
+        registry = database.registry
+        champion = None
+        for _ in range(3):
+            version = self.register(database)
+            registry.promote(version, expected=champion, reason="better", now=NOW)
+            champion = version
+        assert registry.rollback(NOW) == 2
+        assert registry.rollback(NOW) == 1
+        with pytest.raises(ConfigError, match="no earlier champion"):
+            registry.rollback(NOW)
+        assert registry.promote(3, expected=1, reason="back", now=NOW)
+        assert registry.rollback(NOW) == 1
+
+    def test_a_backtest_without_evidence_is_null(self, database: Database) -> None:
+        version = self.register(database)
+        database.registry.record_backtest(
+            version=version, compared_to=0, origins=4, mase=math.nan, wql=0.2, coverage_80=None, n=96, now=NOW
+        )
+        (row,) = database.registry.backtests(version)
+        assert (row["mase"], row["wql"], row["coverage_80"], row["n"]) == (None, 0.2, None, 96)
+
+
+class LedgerContract:
+    """Leases and runs."""
+
+    def test_a_lease_is_taken_over_after_it_expired_with_a_higher_epoch(self, database: Database) -> None:
+        ledger = database.ledger
+        assert ledger.acquire("scheduler", "a", NOW, 30) == 1
+        assert ledger.acquire("scheduler", "b", NOW + 29_999_999, 30) is None
+        assert ledger.renew("scheduler", "a", 1, NOW + 29_999_999, 30)
+        assert ledger.acquire("scheduler", "b", NOW + 30_000_000, 30) is None
+        assert ledger.acquire("scheduler", "b", NOW + 60_000_000, 30) == 2
+        assert not ledger.renew("scheduler", "a", 1, NOW + 60_000_001, 30)
+        ledger.release("scheduler", "a", 1)
+        assert ledger.acquire("scheduler", "c", NOW + 60_000_002, 30) is None
+        ledger.release("scheduler", "b", 2)
+        assert ledger.acquire("scheduler", "c", NOW + 60_000_003, 30) == 3
+
+    def test_of_two_that_take_a_lease_at_once_one_gets_it(self, database: Database) -> None:
+        won = at_once(*(lambda owner=str(i): database.ledger.acquire("x", owner, NOW, 30) for i in range(6)))
+        assert sorted(won, key=str) == [1, *[None] * 5]
+
+    def test_a_due_run_begins_once(self, database: Database) -> None:
+        ledger = database.ledger
+        won = at_once(*(lambda owner=str(i): ledger.begin("retrain", START, owner, NOW) for i in range(4)))
+        assert len([run for run in won if run is not None]) == 1
+        assert ledger.begin("retrain", START, "late", NOW) is None
+        assert ledger.begin("retrain", START + HOUR, "next", NOW) is not None
+
+    def test_a_run_beats_progresses_and_ends_once(self, database: Database) -> None:
+        ledger = database.ledger
+        run = ledger.begin("retrain", START, "me", NOW)
+        assert run is not None
+        assert ledger.heartbeat(run, NOW + 5, {"step": 3})
+        assert ledger.heartbeat(run, NOW + 6, None)
+        assert ledger.finish(run, "failed", "out of memory", NOW + 9)
+        assert not ledger.finish(run, "ok", None, NOW + 10)
+        assert not ledger.heartbeat(run, NOW + 11, None)
+        row = ledger.last("retrain")
+        assert row is not None
+        assert (row.outcome, row.reason, row.progress, row.heartbeat_at, row.finished_at) == (
+            "failed",
+            "out of memory",
+            {"step": 3},
+            NOW + 6,
+            NOW + 9,
+        )
+
+    def test_a_silent_run_is_lost_until_it_reports_after_all(self, database: Database) -> None:
+        ledger = database.ledger
+        silent = ledger.begin("retrain", START, "frozen", NOW)
+        alive = ledger.begin("retrain", START + HOUR, "me", NOW)
+        assert silent is not None
+        assert alive is not None
+        ledger.heartbeat(alive, NOW + 50_000_000, None)
+        assert ledger.mark_lost(NOW + 61_000_000, 60) == 1
+        assert ledger.mark_lost(NOW + 61_000_000, 60) == 0
+        assert [run.outcome for run in ledger.runs("retrain")] == ["running", "lost"]
+        assert not ledger.heartbeat(silent, NOW + 62_000_000, None)
+        assert ledger.finish(silent, "ok", None, NOW + 63_000_000)
+        assert ledger.last("never") is None
