@@ -60,7 +60,7 @@ def save(fans: Sequence[Fan], file: Path) -> None:
         ticks.set_major_formatter(dates.ConciseDateFormatter(ticks.get_major_locator()))  # type: ignore[no-untyped-call]
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=8)
-    axes[0, 0].legend(loc="upper left", fontsize=7, ncols=5, frameon=False)
+    axes[0, 0].legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), fontsize=7, ncols=5, frameon=False)
     figure.tight_layout()
     try:
         figure.savefig(file, dpi=120)
@@ -72,7 +72,7 @@ def save(fans: Sequence[Fan], file: Path) -> None:
 
 def text(fan: Fan, width: int = 100, height: int = 12) -> list[str]:
     """Draw a fan with characters: the observed past, the 80 % interval, the median and what came."""
-    columns = max(width - LABEL - 2, 20)
+    columns = max(width - LABEL - 3, 20)
     horizon = min(len(fan.target_times), columns // 2)
     past = min(len(fan.history), columns - horizon)
     low, median, high = (_squeeze(fan.quantile(level), horizon) for level in (0.1, 0.5, 0.9))

@@ -90,9 +90,7 @@ def _load(file: Path, columns: Columns) -> pd.DataFrame:
     except ImportError as error:
         raise ConfigError("reading Parquet needs pyarrow: pip install 'tidecast[parquet]'") from error
     except (ValueError, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(
-            f"{file} cannot be read as {'Parquet' if file.suffix in PARQUET else 'CSV'}: {error}"
-        ) from error
+        raise ConfigError(f"{file} is not a readable CSV or Parquet file: {error}") from error
 
 
 def _times(stamps: "pd.Series[str]", file: Path) -> "pd.Series[pd.Timestamp]":

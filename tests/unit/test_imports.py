@@ -1,0 +1,86 @@
+"""The import direction, the homes of outside libraries, and the size and names of modules."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("models", "pipeline", "jobs")
+MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+WIRING = ("pipeline/app.py", "pipeline/cli.py", "pipeline/commands/", "jobs/commands.py", "jobs/__main__.py")
+HOMES = {
+    "kafka": ("pipeline/kafka/", "pipeline/quickstart/broker/"),
+    "sqlalchemy": ("pipeline/database/",),
+    "alembic": ("pipeline/database/",),
+    "psycopg": ("pipeline/database/",),
+    "apscheduler": ("jobs/schedule.py",),
+    "matplotlib": ("pipeline/quickstart/chart.py",),
+    "click": ("pipeline/cli.py", "pipeline/commands/", "jobs/commands.py"),
+    "pydantic_settings": ("pipeline/settings.py",),
+}
+SERVICES = ("codec", "grid", "ring", "observe", "windows", "scorer", "turn", "claim", "stream")
+ADAPTERS = ("pipeline.kafka", "pipeline.database", "pipeline.app", "pipeline.cli", "pipeline.commands", "jobs")
+VAGUE = {"utils", "util", "common", "base", "manager", "managers", "helpers", "helper", "misc"}
+MOST_LINES = 300
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, also inside functions."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def within(module: str, packages: tuple[str, ...]) -> bool:
+    return any(module == package or module.startswith(package + ".") for package in packages)
+
+
+def offenders(paths: list[Path], packages: tuple[str, ...]) -> list[str]:
+    return [f"{name(path)} imports {module}" for path in paths for module in imports(path) if within(module, packages)]
+
+
+def test_the_rules_look_at_every_package() -> None:
+    assert {path.relative_to(ROOT).parts[0] for path in MODULES} == set(PACKAGES)
+
+
+def test_models_import_neither_pipeline_nor_jobs() -> None:
+    assert offenders([path for path in MODULES if name(path).startswith("models/")], ("pipeline", "jobs")) == []
+
+
+def test_pipeline_imports_no_jobs_outside_the_wiring() -> None:
+    paths = [path for path in MODULES if name(path).startswith("pipeline/") and not name(path).startswith(WIRING)]
+    assert offenders(paths, ("jobs",)) == []
+
+
+def test_jobs_import_no_adapters_outside_the_wiring() -> None:
+    paths = [path for path in MODULES if name(path).startswith("jobs/") and not name(path).startswith(WIRING)]
+    assert offenders(paths, ("pipeline.kafka", "pipeline.database", "pipeline.app")) == []
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_services_import_ports_and_never_adapters(service: str) -> None:
+    assert offenders([ROOT / "pipeline" / f"{service}.py"], (*ADAPTERS, *HOMES)) == []
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_an_outside_library_is_imported_in_its_home_only(library: str) -> None:
+    strangers = [path for path in MODULES if not name(path).startswith(HOMES[library])]
+    assert offenders(strangers, (library,)) == []
+
+
+def test_no_module_is_longer_than_one_can_hold_in_mind() -> None:
+    lengths = {name(path): len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
+    assert {module: lines for module, lines in lengths.items() if lines > MOST_LINES} == {}
+
+
+def test_no_module_has_a_name_that_says_nothing() -> None:
+    assert [name(path) for path in MODULES if VAGUE & set(path.relative_to(ROOT).with_suffix("").parts)] == []

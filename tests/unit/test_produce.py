@@ -1,0 +1,152 @@
+import gzip
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipeline.errors import ConfigError
+from pipeline.quickstart.demo_series import FILE, HORIZON, load
+from pipeline.quickstart.produce import Columns, messages, paced, read
+from pipeline.settings import InputSettings
+
+HOUR = 3_600_000_000
+SEVEN = 1_767_250_800_000_000  # 2026-01-01 07:00 UTC
+
+
+def write(tmp_path: Path, text: str, name: str = "values.csv") -> Path:
+    file = tmp_path / name
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def decoded(table: pd.DataFrame, fields: InputSettings | None = None) -> list[dict[str, object]]:
+    return [json.loads(value) for _, value, _ in messages(table, fields or InputSettings())]
+
+
+def test_rows_become_messages_in_time_order_keyed_by_series(tmp_path: Path) -> None:
+    file = write(
+        tmp_path,
+        "series_id,timestamp,value\nb,2026-01-01T07:00:00Z,2\na,2026-01-01T07:00:00Z,1\nb,2026-01-01T06:00:00Z,0.5\n",
+    )
+    table = read(file, Columns())
+    assert [key for key, _, _ in messages(table, InputSettings())] == [b"b", b"b", b"a"]
+    assert decoded(table) == [
+        {"series_id": "b", "timestamp": "2026-01-01T06:00:00.000000Z", "value": 0.5},
+        {"series_id": "b", "timestamp": "2026-01-01T07:00:00.000000Z", "value": 2.0},
+        {"series_id": "a", "timestamp": "2026-01-01T07:00:00.000000Z", "value": 1.0},
+    ]
+
+
+def test_messages_use_the_field_names_that_the_worker_reads(tmp_path: Path) -> None:
+    file = write(tmp_path, "series_id,timestamp,value\na,2026-01-01T07:00:00Z,1\n")
+    (event,) = decoded(read(file, Columns()), InputSettings(series_id="id", timestamp="at", value="kwh"))
+    assert event == {"id": "a", "at": "2026-01-01T07:00:00.000000Z", "kwh": 1.0}
+
+
+def test_columns_may_have_other_names_and_more_of_them_may_be_there(tmp_path: Path) -> None:
+    file = write(tmp_path, "place,when,load,weather\nx,2026-01-01,3,rain\n")
+    assert decoded(read(file, Columns("place", "when", "load")))[0]["value"] == 3.0
+
+
+@pytest.mark.parametrize("empty", ["", "NA", "nan", "null"])
+def test_an_empty_value_is_sent_as_null(tmp_path: Path, empty: str) -> None:
+    file = write(tmp_path, f"series_id,timestamp,value\na,2026-01-01T07:00:00Z,{empty}\n")
+    assert decoded(read(file, Columns()))[0]["value"] is None
+
+
+def test_a_series_named_na_or_a_number_keeps_its_name(tmp_path: Path) -> None:
+    file = write(tmp_path, "series_id,timestamp,value\nNA,2026-01-01,1\n007,2026-01-01,1\n")
+    assert {event["series_id"] for event in decoded(read(file, Columns()))} == {"NA", "007"}
+
+
+@pytest.mark.parametrize(
+    "stamp",
+    ["2026-01-01T07:00:00Z", "2026-01-01T09:00:00+02:00", "2026-01-01 07:00", "1767250800", "1767250800000"],
+)
+def test_every_way_to_write_a_time_means_the_same_and_without_an_offset_it_is_utc(tmp_path: Path, stamp: str) -> None:
+    file = write(tmp_path, f"series_id,timestamp,value\na,{stamp},1\n")
+    assert decoded(read(file, Columns()))[0]["timestamp"] == "2026-01-01T07:00:00.000000Z"
+
+
+def test_since_is_the_first_time_and_until_is_left_out(tmp_path: Path) -> None:
+    rows = "".join(f"a,2026-01-01T{hour:02d}:00:00Z,{hour}\n" for hour in range(10))
+    file = write(tmp_path, "series_id,timestamp,value\n" + rows)
+    assert [event["value"] for event in decoded(read(file, Columns(), SEVEN, SEVEN + 2 * HOUR))] == [7.0, 8.0]
+
+
+def test_gzip_and_parquet_files_read_like_plain_csv(tmp_path: Path) -> None:
+    text = "series_id,timestamp,value\na,2026-01-01T07:00:00Z,1.5\n"
+    plain = decoded(read(write(tmp_path, text), Columns()))
+    packed = tmp_path / "values.csv.gz"
+    packed.write_bytes(gzip.compress(text.encode()))
+    columns = tmp_path / "values.parquet"
+    read(packed, Columns()).to_parquet(columns)
+    assert decoded(read(packed, Columns())) == plain == decoded(read(columns, Columns()))
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("series,timestamp,value\na,2026-01-01,1\n", "no column series_id: it has series, timestamp, value"),
+        ("series_id,timestamp,value\na,2026-01-01,1\na,soon,1\n", "row 2: timestamp 'soon' is not"),
+        ("series_id,timestamp,value\na,2026-01-01,much\n", "row 1: value 'much' is not a finite number"),
+        ("series_id,timestamp,value\na,2026-01-01,inf\n", "is not a finite number"),
+        ("series_id,timestamp,value\n,2026-01-01,1\n", "row 1: series_id"),
+        ("", "is not a readable CSV"),
+    ],
+)
+def test_a_file_that_does_not_fit_says_where_and_why(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        read(write(tmp_path, text), Columns())
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.csv does not exist"):
+        read(Path("nowhere.csv"), Columns())
+
+
+def test_a_rate_spreads_messages_evenly_over_time() -> None:
+    clock = [0.0]
+    sent_at = []
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    for _ in paced(((b"k", b"v", []) for _ in range(5)), 2.0, now=lambda: clock[0], sleep=sleep):
+        sent_at.append(clock[0])
+    assert sent_at == [0.0, 0.5, 1.0, 1.5, 2.0]
+
+
+def test_without_a_rate_nothing_waits() -> None:
+    def never(seconds: float) -> None:
+        raise AssertionError(f"slept {seconds} s")
+
+    assert len(list(paced(((b"k", b"v", []) for _ in range(3)), None, sleep=never))) == 3
+
+
+def test_the_packaged_series_are_whole_hourly_and_small() -> None:
+    table = read(FILE, Columns())
+    sizes = table.groupby("series_id").size()
+    assert len(sizes) == 64
+    assert set(sizes) == {748, 1008}
+    assert table["value"].notna().all()
+    assert FILE.stat().st_size < 1_000_000
+    assert "CC BY 4.0" in (FILE.parent / "ORIGIN.md").read_text(encoding="utf-8")
+
+
+def test_the_demo_moves_series_by_whole_weeks_to_end_in_one_week() -> None:
+    original = read(FILE, Columns()).groupby("series_id")["timestamp"].max()
+    moved = load().groupby("series_id")["timestamp"].max()
+    assert set(((moved - original) / pd.Timedelta(weeks=1)) % 1) == {0.0}
+    assert moved.max() - moved.min() < pd.Timedelta(weeks=1)
+    assert moved.max() == original.max()
+
+
+def test_the_demo_counts_the_hours_left_to_each_series_own_end() -> None:
+    table = load(5)
+    assert table["series_id"].nunique() == 5
+    cut = table[table["left"] == HORIZON].set_index("series_id")["timestamp"]
+    end = table[table["left"] == 0].set_index("series_id")["timestamp"]
+    assert set(end - cut) == {pd.Timedelta(hours=HORIZON)}
+    assert table["left"].is_monotonic_decreasing
