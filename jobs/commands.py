@@ -38,6 +38,7 @@ def run(settings: "Settings", name: str, as_json: bool) -> None:
     from pipeline.telemetry import start_logging
 
     start_logging()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, so the ledger hears of it
     tune_cpu(training_threads(settings))
     with opened(settings) as database, stages() as on_stage:
         runner = Runner(database.ledger, now, owner(settings), settings.jobs.timeout)

@@ -20,7 +20,7 @@ TICK = 0.2
 RETRIES = (0.5, 2.0, 5.0)
 
 Work = Callable[[OnStage], Outcome]
-log = structlog.get_logger(__name__)
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)

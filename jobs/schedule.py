@@ -31,7 +31,7 @@ LOOK_BACK = tuple(timedelta(days=days) for days in (0.05, 1, 8, 32, 367))
 
 Fire = Callable[[str, int, threading.Event], object]
 """Runs job NAME for the time it was due, ends early when the event is set."""
-log = structlog.get_logger(__name__)
+log = structlog.get_logger()
 
 
 def read_cron(text: str) -> CronTrigger:
@@ -113,12 +113,13 @@ class Schedule:
 
     def _fire_last(self, job: str, trigger: CronTrigger, halt: threading.Event) -> None:
         due = last_due(trigger, self.clock())
-        if due is None or halt.is_set():
-            return
-        try:
-            self.fire(job, due, halt)
-        except Unavailable as error:
-            log.warning("job not run: the database is away", job=job, reason=str(error))
+        while due is not None and not halt.is_set():
+            try:
+                self.fire(job, due, halt)
+                return
+            except Unavailable as error:
+                log.warning("job waits for the database", job=job, reason=str(error))
+                halt.wait(self.lease / 3)
 
     def _hold(self, epoch: int, stop: threading.Event) -> None:
         """Renew the lease at a third of it, and return when it is lost, might be lost, or `stop` is set."""

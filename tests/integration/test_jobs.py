@@ -151,6 +151,18 @@ def test_a_job_that_fails_is_one_line_on_stderr_and_exit_code_1(
     assert database.ledger.runs()[0].outcome == "failed"
 
 
+def test_sigterm_in_the_foreground_is_in_the_history(place: Place, database: Database, tmp_path: Path) -> None:
+    place(steps=1_000_000)
+    observe(database)
+    with tidecast(tmp_path, "job", "run", "retrain") as process:
+        wait_until(database.ledger.runs)
+        process.terminate()
+        _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130, errors
+    row = database.ledger.runs()[0]
+    assert (row.outcome, row.reason) == ("failed", "stopped: interrupted")
+
+
 def test_a_child_process_retrains_with_the_settings_that_it_is_given(place: Place, database: Database) -> None:
     settings = place()
     observe(database)

@@ -27,11 +27,14 @@ class Clock:
         self.now += round(seconds * 1e6)
 
 
-def make_history(values: Mapping[str, np.ndarray], start: int = START, step: int = HOUR) -> tuple[list[str], History]:
-    """Lay out a history from values per series, NaN for missing, all from `start` on."""
+def make_history(
+    values: Mapping[str, np.ndarray], delays: Mapping[str, int] | None = None
+) -> tuple[list[str], History]:
+    """Lay out a history from hourly values per series, NaN for missing, from START or some hours later."""
     lengths = [len(series) for series in values.values()]
     flat = np.concatenate([np.empty(0), *values.values()])
-    times = [start + step * np.arange(length) for length in lengths]
+    late = delays or {}
+    times = [START + HOUR * (late.get(name, 0) + np.arange(len(series))) for name, series in values.items()]
     return list(values), History(
         series_id=np.arange(1, len(values) + 1),
         bounds=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),

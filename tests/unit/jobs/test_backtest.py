@@ -127,11 +127,8 @@ def test_nothing_after_the_cut_is_known_and_the_origins_reach_the_end(tiny: Make
 
 
 def test_a_series_too_new_to_learn_from_has_no_row_of_its_own(tiny: Make) -> None:
-    names, history = make_history({"old": np.arange(64.0), "new": np.arange(10.0)})
-    shifted = history.observed_at.copy()
-    shifted[history.bounds[1] :] += 54 * HOUR
-    moved = type(history)(history.series_id, history.bounds, shifted, history.value, history.observed, history.events)
-    trained_on = cut_training_set(names, moved, tiny(), HOURLY)
+    names, history = make_history({"old": np.arange(64.0), "new": np.arange(10.0)}, {"new": 54})
+    trained_on = cut_training_set(names, history, tiny(), HOURLY)
     assert trained_on.learned == ("old",)
     assert trained_on.rows_of(("other", "old")).tolist() == [2, 0]
     assert 1 in pick_pairs(trained_on.panel, trained_on.firsts, 4).rows

@@ -154,9 +154,12 @@ def test_gaps_new_and_silent_series_are_no_obstacle(tiny: Make) -> None:
     values["silent"] = np.full(120, np.nan)
     values["constant"] = np.full(120, 3.0)
     values["none"] = np.empty(0)
-    outcome = run(tiny(), FakeRegistry(), FakeReader(*make_history(values)))
+    values["unborn"] = np.arange(6.0)
+    registry = FakeRegistry()
+    outcome = run(tiny(), registry, FakeReader(*make_history(values, {"unborn": 114})))
     assert outcome.ending == "ok"
-    assert outcome.facts["scores"]["naive"]["windows"] == 4 * 3
+    assert outcome.facts["scores"]["naive"]["windows"] == 4 * 3 + 1
+    assert unpack(registry.models[0]["artifact"]).series == ("s0", "s1", "s2", "silent", "constant")
 
 
 def test_a_warm_start_begins_where_the_champion_ended(tiny: Make) -> None:

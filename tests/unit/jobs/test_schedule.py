@@ -10,7 +10,7 @@ from jobs.catalog import CATALOG, timetable
 from jobs.commands import NAMES
 from jobs.cron import name_weekdays, split_cron
 from jobs.schedule import LEASE, Schedule, last_due, next_due, read_cron
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, Unavailable
 from pipeline.settings import Settings
 from tests.unit.jobs.fakes import FakeLedger
 
@@ -150,6 +150,21 @@ def test_a_database_that_stays_away_longer_than_the_lease_ends_the_duty() -> Non
         ledger.away = True
         wait_until(lambda: fire.halted == 1)
         ledger.away = False
+
+
+def test_a_due_run_waits_for_a_database_that_is_away_for_a_moment() -> None:
+    ledger = FakeLedger()
+    fire = Recorder(ledger, "one")
+    begin, failures = ledger.begin, iter([True, False])
+
+    def fail_once(job: str, due: int, owner: str, now: int) -> int | None:
+        if next(failures):
+            raise Unavailable("away for a moment")
+        return begin(job, due, owner, now)
+
+    ledger.begin = fail_once  # type: ignore[method-assign]
+    with serving(ledger, fire, lease=SHORT):
+        wait_until(lambda: any(run.outcome == "ok" for run in ledger.rows))
 
 
 def test_silent_runs_are_marked_lost_on_duty() -> None:
