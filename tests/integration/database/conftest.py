@@ -1,15 +1,14 @@
-"""An empty tidecast database per test, copied from one that was upgraded once per run."""
+"""An empty tidecast database per test; its schema was made once per run."""
 
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import psycopg
 import pytest
-from sqlalchemy.engine import make_url
 
 from pipeline.database import Database, open_database, upgrade
+from pipeline.database.tables import metadata
 
 PATIENCE = 20.0
 
@@ -22,7 +21,7 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgresql_template(request: pytest.FixtureRequest) -> str:
+def used_postgresql(request: pytest.FixtureRequest) -> str:
     url: str = request.getfixturevalue("postgresql").fresh_database()
     upgrade(url)
     return url
@@ -43,12 +42,19 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "tidecast.db")
         return f"sqlite:///{tmp_path / 'tidecast.db'}"
-    template = make_url(request.getfixturevalue("postgresql_template"))
-    name = f"test_{uuid4().hex[:12]}"
-    address = {"host": template.host, "port": template.port, "user": template.username, "dbname": "postgres"}
-    with psycopg.connect(**address, autocommit=True) as connection:  # type: ignore[arg-type]
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template.database}".encode())
-    return template.set(database=name).render_as_string(hide_password=False)
+    used: str = request.getfixturevalue("used_postgresql")
+    empty(used)
+    return used
+
+
+def empty(url: str) -> None:
+    """Take a PostgreSQL database back to what the migrations made; a new one costs 300 files and a second to remove."""
+    tables = [table.name for table in metadata.sorted_tables if table.name != "models"]
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY".encode())
+        connection.execute("DELETE FROM models WHERE version > 0")
+        connection.execute("UPDATE models SET config = '{}', season = NULL, step_seconds = NULL")
+        connection.execute("ALTER SEQUENCE models_version_seq RESTART")
 
 
 @pytest.fixture
