@@ -1,0 +1,74 @@
+"""The demo as a user runs it, made small: every event and every forecast is counted on both sides."""
+
+import json
+import re
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipeline.quickstart.demo_directory import CHART, DATABASE, MARKER, SETTINGS
+from pipeline.quickstart.demo_series import HORIZON, load
+
+SERIES = 6
+SMALL = ("training.steps=20", "training.batch=16", "model.hidden=8", "model.heads=1", "model.layers=1")
+ANY_CHALLENGER_WINS = ("jobs.gate_gain=-100", "jobs.gate_coverage=[0.0, 1.0]")
+
+
+@pytest.mark.slow
+def test_the_demo_stores_and_publishes_every_forecast_once_and_leaves_nothing_running(tmp_path: Path) -> None:
+    directory = tmp_path / "demo"
+    directory.mkdir()
+    (directory / MARKER).touch()
+    (directory / DATABASE).write_text("what an earlier demo left")
+    sets = [part for text in (*SMALL, *ANY_CHALLENGER_WINS) for part in ("--set", text)]
+    command = [sys.executable, "-m", "pipeline.cli", *sets, "demo", "--once", "--json", "--series", str(SERIES)]
+    done = subprocess.run(
+        [*command, "--directory", str(directory)], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    summary = json.loads(done.stdout)
+    assert set(summary) == {
+        "events",
+        "observations",
+        "forecasts_in_sql",
+        "messages_on_topic",
+        "mase",
+        "mase_seasonal_naive",
+        "coverage_80",
+        "seconds",
+    }
+    table = load(SERIES)
+    assert summary["events"] == summary["observations"] == len(table)
+    assert summary["forecasts_in_sql"] == summary["messages_on_topic"] >= SERIES * (HORIZON + 1)
+    assert 0 < summary["mase"] < 100
+    assert summary["mase_seasonal_naive"] == pytest.approx(seasonal_naive_by_hand(), abs=1e-4)
+    assert 0 <= summary["coverage_80"] <= 1
+
+    with sqlite3.connect(directory / DATABASE) as connection:
+        ((stored,),) = connection.execute("SELECT COUNT(*) FROM forecasts WHERE step = 1")
+        scored = connection.execute("SELECT COUNT(*) FROM forecasts WHERE model_version = 1 AND step = 1").fetchone()
+        runs = connection.execute("SELECT job, outcome FROM job_runs").fetchall()
+    connection.close()
+    assert stored == summary["forecasts_in_sql"]
+    assert scored == (SERIES * (HORIZON + 1),)  # the champion made every forecast of the streamed hours
+    assert runs == [("retrain", "ok")]
+    assert (directory / CHART).read_bytes().startswith(b"\x89PNG")
+    assert (directory / SETTINGS).is_file()
+    (worker,) = re.findall(r"tidecast stream, process (\d+)", done.stderr)
+    assert not psutil.pid_exists(int(worker))
+
+
+def seasonal_naive_by_hand() -> float:
+    """MASE of repeating the last day before the cut, written out for one series after the other."""
+    scores = []
+    for _, rows in load(SERIES).groupby("series_id")["value"]:
+        values = rows.tolist()
+        known, actual = values[:-HORIZON], values[-HORIZON:]
+        scale = sum(abs(known[i] - known[i - 24]) for i in range(24, len(known))) / (len(known) - 24)
+        error = sum(abs(known[len(known) - 24 + h % 24] - actual[h]) for h in range(HORIZON)) / HORIZON
+        scores.append(error / scale)
+    return sum(scores) / len(scores)
