@@ -4,7 +4,7 @@ A row is int16 field count, then per field int32 size and the bytes, all big-end
 rows are fixed-width as long as a batch agrees on which fields are NULL and on its texts; callers split by those.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,9 +47,11 @@ def encode(shape: tuple[int, ...], fields: Sequence[Field]) -> bytes:
     return rows.tobytes()
 
 
-def stream(batches: Sequence[bytes]) -> bytes:
-    """Wrap encoded batches into one COPY stream."""
-    return b"".join((HEADER, *batches, TRAILER))
+def stream(batches: Iterable[bytes]) -> Iterator[bytes]:
+    """Wrap encoded batches into one COPY stream, a batch at a time."""
+    yield HEADER
+    yield from batches
+    yield TRAILER
 
 
 def timestamps(instants: Ints) -> Ints:

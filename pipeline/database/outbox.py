@@ -9,45 +9,71 @@ from pipeline.database.tables import QUANTILES, dead_letters, forecasts, series,
 from pipeline.errors import Corrupt
 from pipeline.records import DeadLetter, Forecasts, Quality, no_forecasts
 
+_HEAD = (
+    "series_id",
+    "origin",
+    "model_version",
+    "issued_at",
+    "quality",
+    "source_partition",
+    "source_offset",
+)
+
 
 def read_forecasts(connection: Connection, topic: str, partition: int, start: int, stop: int) -> Forecasts:
     """Return the forecasts of offsets [start, stop) of a partition, by offset; the quantiles are the stored bits."""
     first, step = forecasts.alias("first"), forecasts.alias("step")
-    query = (
-        select(step, series.c.name)
-        .select_from(first)
-        .join(topics, topics.c.topic_id == first.c.source_topic)
-        .join(
-            step,
-            (step.c.series_id == first.c.series_id)
-            & (step.c.target_time >= first.c.target_time)  # lets the primary key find the steps
-            & (step.c.origin == first.c.origin)
-            & (step.c.model_version == first.c.model_version),
-        )
-        .join(series, series.c.series_id == first.c.series_id)
-        .where(topics.c.topic == topic, first.c.step == 1, first.c.source_partition == partition)
-        .where(first.c.source_offset >= start, first.c.source_offset < stop)
-        .order_by(first.c.source_offset, first.c.series_id, first.c.origin, first.c.model_version, step.c.step)
+    source = first.join(topics, topics.c.topic_id == first.c.source_topic)
+    chosen = (
+        (topics.c.topic == topic)
+        & (first.c.step == 1)
+        & (first.c.source_partition == partition)
+        & first.c.source_offset.between(start, stop - 1)
     )
-    rows = connection.execute(query).mappings().all()
-    if not rows:
+    order = (first.c.source_offset, first.c.series_id, first.c.origin, first.c.model_version)
+    head_query = (
+        select(series.c.name, *(first.c[name] for name in _HEAD))
+        .select_from(source.join(series, series.c.series_id == first.c.series_id))
+        .where(chosen)
+        .order_by(*order)
+    )
+    heads = connection.execute(head_query).all()  # (N,)
+    if not heads:
         return no_forecasts(1)
-    horizon = max(int(row["step"]) for row in rows)
-    if [row["step"] for row in rows] != list(range(1, horizon + 1)) * (len(rows) // horizon):
+    step_query = (
+        select(step.c.step, step.c.target_time, *(step.c[name] for name in QUANTILES))
+        .select_from(
+            source.join(
+                step,
+                (step.c.series_id == first.c.series_id)
+                & (step.c.target_time >= first.c.target_time)  # lets the primary key find the steps
+                & (step.c.origin == first.c.origin)
+                & (step.c.model_version == first.c.model_version),
+            )
+        )
+        .where(chosen)
+        .order_by(*order, step.c.step)
+    )
+    steps, times, quantiles = [], [], []  # arrays, chunk by chunk: a million rows as tuples would take gigabytes
+    for chunk in connection.execute(step_query, execution_options={"yield_per": 10_000}).partitions():
+        steps.append(np.array([row[0] for row in chunk], np.int64))
+        times.append(np.array([row[1] for row in chunk], np.int64))
+        quantiles.append(np.array([row[2:] for row in chunk], np.float64))
+    horizon = len(np.concatenate(steps)) // len(heads)
+    if not np.array_equal(np.concatenate(steps), np.tile(np.arange(1, horizon + 1), len(heads))):
         raise Corrupt(f"offsets {start} to {stop} of partition {partition} hold forecasts of several horizons")
-    heads = rows[::horizon]  # (N,)
 
     def column(name: str) -> Any:
-        return np.array([row[name] for row in heads], np.int64)
+        return np.array([getattr(row, name) for row in heads], np.int64)
 
     return Forecasts(
-        series=[str(row["name"]) for row in heads],
+        series=[str(row.name) for row in heads],
         series_id=column("series_id"),
         origin=column("origin"),
-        target_times=np.array([row["target_time"] for row in rows], np.int64).reshape(-1, horizon),
-        quantiles=np.array([[row[name] for name in QUANTILES] for row in rows]).reshape(-1, horizon, len(QUANTILES)),
+        target_times=np.concatenate(times).reshape(-1, horizon),
+        quantiles=np.concatenate(quantiles).reshape(-1, horizon, len(QUANTILES)),
         model_version=column("model_version"),
-        quality=[cast(Quality, row["quality"]) for row in heads],
+        quality=[cast(Quality, row.quality) for row in heads],
         issued_at=column("issued_at"),
         partition=column("source_partition"),
         offset=column("source_offset"),

@@ -1,5 +1,6 @@
 """Bulk rows on PostgreSQL: binary COPY encoded by NumPy in, arrays per series out."""
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from sqlalchemy import Connection
 from pipeline.database import copy
 from pipeline.database.engine import driver
 from pipeline.database.instants import to_datetime
-from pipeline.database.rows import FORECAST_COLUMNS, OBSERVATION_COLUMNS, merge_clause
+from pipeline.database.rows import FORECAST_COLUMNS, FORECASTS_AT_ONCE, OBSERVATION_COLUMNS, merge_clause
 from pipeline.errors import Corrupt
 from pipeline.records import Forecasts, History, Ints, Mask, Observations
 from pipeline.settings import Policy
@@ -95,30 +96,7 @@ class PostgresRows:
 
     def insert_forecasts(self, connection: Connection, new: Forecasts, topic: int) -> None:
         """Insert one row per step: one COPY, quality by quality."""
-        narrow = np.int32
-        quality = np.array(new.quality, object)
-        batches = []
-        for text in dict.fromkeys(new.quality):
-            part = new.take(quality == text)
-            batches.append(
-                copy.encode(
-                    part.target_times.shape,
-                    (
-                        _column(part.series_id.astype(narrow)),
-                        _column(copy.timestamps(part.origin)),
-                        np.arange(1, new.horizon + 1, dtype=narrow),
-                        copy.timestamps(part.target_times),
-                        _column(part.model_version.astype(narrow)),
-                        _column(copy.timestamps(part.issued_at)),
-                        part.quantiles,
-                        text.encode(),
-                        np.array(topic, narrow),
-                        _column(part.partition.astype(narrow)),
-                        _column(part.offset),
-                    ),
-                )
-            )
-        _copy_in(connection, _COPY_FORECASTS, batches)
+        _copy_in(connection, _COPY_FORECASTS, _forecast_batches(new, topic))
 
     def stored(self, connection: Connection, forecasts: Forecasts) -> Mask:
         """Say which forecasts are rows already."""
@@ -161,10 +139,34 @@ def _column(values: NDArray[Any]) -> NDArray[Any]:
     return values[:, None]  # (N, 1), to broadcast over the steps
 
 
-def _copy_in(connection: Connection, statement: str, batches: list[bytes]) -> None:
-    if not batches:
-        return
-    stream = memoryview(copy.stream(batches))
+def _forecast_batches(new: Forecasts, topic: int) -> Iterator[bytes]:
+    narrow = np.int32
+    quality = np.array(new.quality, object)
+    for text in dict.fromkeys(new.quality):
+        alike = np.flatnonzero(quality == text)
+        for start in range(0, len(alike), FORECASTS_AT_ONCE):
+            part = new.take(alike[start : start + FORECASTS_AT_ONCE])
+            yield copy.encode(
+                part.target_times.shape,
+                (
+                    _column(part.series_id.astype(narrow)),
+                    _column(copy.timestamps(part.origin)),
+                    np.arange(1, new.horizon + 1, dtype=narrow),
+                    copy.timestamps(part.target_times),
+                    _column(part.model_version.astype(narrow)),
+                    _column(copy.timestamps(part.issued_at)),
+                    part.quantiles,
+                    text.encode(),
+                    np.array(topic, narrow),
+                    _column(part.partition.astype(narrow)),
+                    _column(part.offset),
+                ),
+            )
+
+
+def _copy_in(connection: Connection, statement: str, batches: Iterable[bytes]) -> None:
     with driver(connection).cursor() as cursor, cursor.copy(statement) as writer:
-        for start in range(0, len(stream), _PIECE):
-            writer.write(stream[start : start + _PIECE])
+        for batch in copy.stream(batches):
+            whole = memoryview(batch)
+            for start in range(0, len(whole), _PIECE):
+                writer.write(whole[start : start + _PIECE])

@@ -20,6 +20,10 @@ FORECAST_COLUMNS = (
 )
 
 
+FORECASTS_AT_ONCE = 1000
+"""Forecasts that become rows at a time: bounds memory when a turn holds tens of thousands."""
+
+
 class Rows(Protocol):
     """Bulk reading and writing of the two large tables."""
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from pipeline.database.engine import driver
 from pipeline.database.instants import from_texts, to_text, to_texts
-from pipeline.database.rows import FORECAST_COLUMNS, OBSERVATION_COLUMNS, merge_clause
+from pipeline.database.rows import FORECAST_COLUMNS, FORECASTS_AT_ONCE, OBSERVATION_COLUMNS, merge_clause
 from pipeline.records import Forecasts, History, Ints, Mask, Observations
 from pipeline.settings import Policy
 
@@ -41,23 +41,9 @@ class SqliteRows:
 
     def insert_forecasts(self, connection: Connection, new: Forecasts, topic: int) -> None:
         """Insert one row per step."""
-        horizon = new.horizon
-        each = np.repeat(np.arange(len(new)), horizon)  # (N * H,)
-        origins, issued = np.array(to_texts(new.origin), object), np.array(to_texts(new.issued_at), object)
-        columns: list[Any] = [
-            new.series_id[each].tolist(),
-            origins[each].tolist(),
-            np.tile(np.arange(1, horizon + 1), len(new)).tolist(),
-            to_texts(new.target_times.reshape(-1)),
-            new.model_version[each].tolist(),
-            issued[each].tolist(),
-            *new.quantiles.reshape(-1, new.quantiles.shape[-1]).T.tolist(),
-            np.array(new.quality, object)[each].tolist(),
-            repeat(topic),
-            new.partition[each].tolist(),
-            new.offset[each].tolist(),
-        ]
-        driver(connection).executemany(_INSERT_FORECAST, zip(*columns, strict=False))
+        for start in range(0, len(new), FORECASTS_AT_ONCE):
+            part = new.take(np.arange(start, min(start + FORECASTS_AT_ONCE, len(new))))
+            driver(connection).executemany(_INSERT_FORECAST, _forecast_rows(part, topic))
 
     def stored(self, connection: Connection, forecasts: Forecasts) -> Mask:
         """Say which forecasts are rows already."""
@@ -92,6 +78,26 @@ class SqliteRows:
             observed=observed,
             events=events,
         )
+
+
+def _forecast_rows(new: Forecasts, topic: int) -> Any:
+    horizon = new.horizon
+    each = np.repeat(np.arange(len(new)), horizon)  # (N * H,)
+    origins, issued = np.array(to_texts(new.origin), object), np.array(to_texts(new.issued_at), object)
+    columns: list[Any] = [
+        new.series_id[each].tolist(),
+        origins[each].tolist(),
+        np.tile(np.arange(1, horizon + 1), len(new)).tolist(),
+        to_texts(new.target_times.reshape(-1)),
+        new.model_version[each].tolist(),
+        issued[each].tolist(),
+        *new.quantiles.reshape(-1, new.quantiles.shape[-1]).T.tolist(),
+        np.array(new.quality, object)[each].tolist(),
+        repeat(topic),
+        new.partition[each].tolist(),
+        new.offset[each].tolist(),
+    ]
+    return zip(*columns, strict=False)
 
 
 def _observation_rows(new: Observations, topic: int, now: int) -> Any:

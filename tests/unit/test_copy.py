@@ -11,25 +11,29 @@ from hypothesis.extra import numpy as arrays
 from pipeline.database import copy
 
 
-def decode(stream: bytes, formats: list[str | None]) -> list[tuple[Any, ...]]:
+def stream(batches: list[bytes]) -> bytes:
+    return b"".join(copy.stream(batches))
+
+
+def decode(content: bytes, formats: list[str | None]) -> list[tuple[Any, ...]]:
     """Read a COPY stream row by row; a format is a struct letter, or None for text."""
-    assert stream.startswith(b"PGCOPY\n\xff\r\n\x00" + bytes(8))
+    assert content.startswith(b"PGCOPY\n\xff\r\n\x00" + bytes(8))
     place, rows = 19, []
     while True:
-        (count,) = struct.unpack_from(">h", stream, place)
+        (count,) = struct.unpack_from(">h", content, place)
         place += 2
         if count == -1:
-            assert place == len(stream)
+            assert place == len(content)
             return rows
         assert count == len(formats)
         row: list[Any] = []
         for letter in formats:
-            (size,) = struct.unpack_from(">i", stream, place)
+            (size,) = struct.unpack_from(">i", content, place)
             place += 4
             if size == -1:
                 row.append(None)
                 continue
-            cell = stream[place : place + size]
+            cell = content[place : place + size]
             place += size
             row.append(cell if letter is None else struct.unpack(f">{letter}", cell)[0])
         rows.append(tuple(row))
@@ -48,14 +52,14 @@ def decode(stream: bytes, formats: list[str | None]) -> list[tuple[Any, ...]]:
 def test_every_value_comes_back_with_the_same_bits(columns: tuple[Any, ...]) -> None:
     short, long, triple, word = columns
     encoded = copy.encode((len(short),), (short, None, long, triple, word))
-    rows = decode(copy.stream([encoded]), ["i", "i", "q", "q", "q", "q", None])
+    rows = decode(stream([encoded]), ["i", "i", "q", "q", "q", "q", None])
     bits = triple.view(np.int64).tolist()
     assert rows == [(a, None, b, *c, word) for a, b, c in zip(short.tolist(), long.tolist(), bits, strict=True)]
 
 
 def test_arrays_broadcast_over_a_table_of_rows_in_c_order() -> None:
     encoded = copy.encode((2, 3), (np.array([[10], [20]]), np.arange(3, dtype=np.int32), np.array(1.5)))
-    assert decode(copy.stream([encoded]), ["q", "i", "d"]) == [
+    assert decode(stream([encoded]), ["q", "i", "d"]) == [
         (series, step, 1.5) for series in (10, 20) for step in (0, 1, 2)
     ]
 
@@ -63,11 +67,11 @@ def test_arrays_broadcast_over_a_table_of_rows_in_c_order() -> None:
 def test_batches_of_different_widths_make_one_stream() -> None:
     known = copy.encode((1,), (np.array([1]), np.array([2.0])))
     missing = copy.encode((2,), (np.array([3, 4]), None))
-    assert decode(copy.stream([known, missing]), ["q", "d"]) == [(1, 2.0), (3, None), (4, None)]
+    assert decode(stream([known, missing]), ["q", "d"]) == [(1, 2.0), (3, None), (4, None)]
 
 
 def test_no_batches_are_an_empty_stream() -> None:
-    assert decode(copy.stream([]), []) == []
+    assert decode(stream([]), []) == []
 
 
 def test_times_count_from_the_year_2000() -> None:

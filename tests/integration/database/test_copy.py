@@ -38,7 +38,7 @@ def test_postgresql_stores_what_numpy_encoded(connection: Any, columns: tuple[An
     connection.execute("TRUNCATE x")
     fields = (short, long, real, copy.timestamps(time), word.encode(), None)
     with connection.cursor() as cursor, cursor.copy("COPY x FROM STDIN (FORMAT BINARY)") as writer:
-        writer.write(copy.stream([copy.encode((len(short),), fields)]))
+        writer.write(b"".join(copy.stream([copy.encode((len(short),), fields)])))
     rows = connection.execute("SELECT * FROM x").fetchall()
     expected = zip(short.tolist(), long.tolist(), real.tolist(), map(to_datetime, time.tolist()), strict=True)
     assert rows == [(*row, word, None) for row in expected]
