@@ -4,6 +4,7 @@ TidecastError
 ├── ConfigError    the operator: settings, topics or schema do not fit; exit 2, never retried
 ├── Unavailable    nobody: a broker or database is away; back off and claim again; exit 1 from a command
 ├── Fenced         nobody: another worker owns the partition now; forget it and go on
+├── Replaced       nobody, or the operator: another process runs under this worker's name; exit 1
 └── Corrupt        the developers: an invariant broke; exit 1
 
 Every message is one line that says what to do.
@@ -28,6 +29,10 @@ class Unavailable(TidecastError):
 
 class Fenced(TidecastError):
     """The partition's epoch has moved on: another worker claimed it."""
+
+
+class Replaced(TidecastError):
+    """Another process has joined the group under this worker's instance name; this one must end."""
 
 
 class Corrupt(TidecastError):

@@ -8,7 +8,7 @@ from typing import Any
 
 from kafka import errors
 
-from pipeline.errors import ConfigError, Fenced, TidecastError, Unavailable
+from pipeline.errors import ConfigError, Fenced, Replaced, TidecastError, Unavailable
 from pipeline.settings import KafkaSettings
 
 CODECS = {"lz4": "lz4", "zstandard": "zstd", "snappy": "snappy"}
@@ -23,7 +23,6 @@ NOT_OURS = (
     errors.CommitFailedError,
     errors.IllegalGenerationError,
     errors.UnknownMemberIdError,
-    errors.FencedInstanceIdError,
     errors.RebalanceInProgressError,
     errors.ProducerFencedError,
     errors.InvalidProducerEpochError,
@@ -57,6 +56,11 @@ def explained(doing: str, settings: KafkaSettings) -> Iterator[None]:
         yield
     except TidecastError:
         raise
+    except errors.FencedInstanceIdError as error:
+        raise Replaced(
+            f"{doing}: another process has joined as kafka.instance {settings.instance}; "
+            "if both are wanted, give each its own name"
+        ) from error
     except NOT_OURS as error:
         raise Fenced(f"{doing}: this worker's generation is over ({_said(error)})") from error
     except WRONG_SETTINGS as error:
