@@ -86,9 +86,14 @@ def merge_clause(policy: Policy) -> str:
     )
 
 
-def take(observations: Observations, chosen: Mask) -> Observations:
-    """Select rows by mask."""
+def take(observations: Observations, chosen: Ints | Mask) -> Observations:
+    """Select rows by index or mask, in the order given."""
     return Observations(*(getattr(observations, field.name)[chosen] for field in fields(observations)))
+
+
+def in_key_order(forecasts: Forecasts) -> Forecasts:
+    """Sort by series and origin."""
+    return forecasts.take(np.lexsort((forecasts.origin, forecasts.series_id)))
 
 
 def first_of_each(forecasts: Forecasts) -> Mask:
