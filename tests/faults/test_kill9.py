@@ -8,8 +8,8 @@ import pytest
 
 from tests.faults.conftest import Place
 from tests.faults.deployment import Sender
-from tests.faults.fleet import Fleet, holds_within
-from tests.faults.panel import Panel, split
+from tests.faults.fleet import Fleet, holds_within, until
+from tests.faults.panel import Message, Panel, split
 from tests.faults.summary import report
 from tests.faults.verify import verify, wait_for_lag_0
 
@@ -17,14 +17,13 @@ KILLS = 10
 PANEL = Panel(series=40, steps=500)  # 20,000 events
 
 
-def kill_at_random(fleet: Fleet, workers: Sequence[str], random: Random) -> None:
-    """Kill one worker, mostly while it takes turns, sometimes while it starts, and start it again."""
-    victim = random.choice(workers)
+def kill_at_random(fleet: Fleet, victim: str, part: Sequence[Message], sender: Sender, random: Random) -> None:
+    """Send a part of the input and kill a worker in the middle of it, while it claims or while it takes turns."""
+    until(lambda: bool(fleet.events(victim, "worker ready")), 60.0, f"{victim} is ready")
     if random.random() < 0.7:
-        holds_within(lambda: bool(fleet.events(victim, "turn")), 8.0, pause=0.02)
-        time.sleep(random.uniform(0.0, 0.6))
-    else:
-        time.sleep(random.uniform(0.0, 4.0))
+        holds_within(lambda: bool(fleet.events(victim, "claimed")), 15.0, pause=0.02)
+    sender.send(part)
+    time.sleep(random.uniform(0.0, 0.8))
     fleet.kill(victim)
     fleet.start(victim)
 
@@ -33,15 +32,14 @@ def kill_at_random(fleet: Fleet, workers: Sequence[str], random: Random) -> None
 def test_nothing_is_lost_or_doubled_when_workers_are_killed_at_random(place: Place) -> None:
     random = Random(9)
     workers = ["one", "two"]
-    deployment = place.deploy(*PANEL.settings, "kafka.max_messages=100")
-    sender = Sender(deployment)
+    deployment = place.deploy(*PANEL.settings, "kafka.max_messages=50", "kafka.session_timeout=20")
+    sender = Sender(deployment, batch=10)
     messages = list(PANEL.messages(twice=0.02, poison=60, seed=9))
     with place.fleet(deployment) as fleet:
         for worker in workers:
             fleet.start(worker)
-        for part in split(messages, KILLS):
-            sender.send(part)
-            kill_at_random(fleet, workers, random)
+        for kill, part in enumerate(split(messages, KILLS)):
+            kill_at_random(fleet, workers[kill % 2], part, sender, random)
         began = time.monotonic()
         wait_for_lag_0(deployment)
         seconds = time.monotonic() - began

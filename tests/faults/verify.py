@@ -102,7 +102,8 @@ def verify(deployment: Deployment, panel: Panel, sender: Sender) -> Findings:
 
 def gather(deployment: Deployment, sender: Sender) -> Evidence:
     """Read SQL, the topics and the offsets."""
-    with deployment.engine().connect() as connection:
+    engine = deployment.engine()
+    with engine.connect() as connection:
         rows = connection.execute(
             text("SELECT s.name, o.observed_at, o.value, o.events FROM observations o JOIN series s USING (series_id)")
         )
@@ -120,7 +121,7 @@ def gather(deployment: Deployment, sender: Sender) -> Evidence:
             {"topic": deployment.topic},
         )
         letters = [(row[0], row[1], row[2], _bytes(row[3]), _bytes(row[4])) for row in rows]
-        connection.engine.dispose()
+    engine.dispose()
     return Evidence(
         sent=dict(sender.sent),
         input=read_confluent(deployment, deployment.topic),
