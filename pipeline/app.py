@@ -28,7 +28,7 @@ from pipeline.stream import Worker
 from pipeline.supervisor import Role, Supervisor
 from pipeline.telemetry import Phases, start_logging
 from pipeline.turn import Parts, nothing_happens
-from pipeline.watchdog import Watchdog
+from pipeline.watchdog import Watchdog, WatchedStore
 from pipeline.windows import model_config
 
 log = structlog.get_logger()
@@ -74,9 +74,10 @@ def built_worker(
             partitions=(counts[settings.kafka.output_topic], counts[settings.kafka.dead_letter_topic]),
         )
         stack.callback(publisher.close)
+        store = database.store(settings.kafka.input_topic, settings.series.duplicates, now)
         parts = Parts(
             source=source,
-            store=database.store(settings.kafka.input_topic, settings.series.duplicates, now),
+            store=WatchedStore(store, Watchdog(settings.database.timeout * 4)),
             publisher=publisher,
             scorer=scorer,
             reader=Reader(settings.input, frequency),

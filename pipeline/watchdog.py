@@ -4,8 +4,11 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+
+from pipeline.ports import Store
+from pipeline.records import Claim, DeadLetter, Forecasts, History, Turn
 
 log = logging.getLogger(__name__)
 
@@ -50,3 +53,36 @@ class Watchdog:
             if guarded is not None and time.monotonic() > guarded[1]:
                 self._expire(guarded[0], self._seconds)
                 return
+
+
+class WatchedStore:
+    """A `Store` under a watchdog: a database server that is frozen still acknowledges, so its calls never time out."""
+
+    def __init__(self, store: Store, watchdog: Watchdog) -> None:
+        self._store = store
+        self._watchdog = watchdog
+
+    def claim(self, partition: int, owner: str) -> Claim:
+        """See pipeline.ports.Store."""
+        with self._watchdog.guard("claiming a partition in SQL"):
+            return self._store.claim(partition, owner)
+
+    def recent(self, names: Sequence[str], depth: int) -> History:
+        """See pipeline.ports.Store."""
+        with self._watchdog.guard("reading history from SQL"):
+            return self._store.recent(names, depth)
+
+    def commit(self, turn: Turn) -> Forecasts:
+        """See pipeline.ports.Store."""
+        with self._watchdog.guard("storing a turn in SQL"):
+            return self._store.commit(turn)
+
+    def unpublished(self, partition: int, start: int, stop: int) -> tuple[Forecasts, tuple[DeadLetter, ...]]:
+        """See pipeline.ports.Store."""
+        with self._watchdog.guard("reading the outbox from SQL"):
+            return self._store.unpublished(partition, start, stop)
+
+    def rewind(self, claim: Claim, next_offset: int, reason: str) -> Claim:
+        """See pipeline.ports.Store."""
+        with self._watchdog.guard("moving an offset in SQL"):
+            return self._store.rewind(claim, next_offset, reason)

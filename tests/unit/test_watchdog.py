@@ -4,7 +4,9 @@ import subprocess
 import sys
 import threading
 
-from pipeline.watchdog import Watchdog
+from pipeline.records import Claim
+from pipeline.watchdog import Watchdog, WatchedStore
+from tests.fakes import MemoryStore
 
 
 def test_a_call_that_does_not_return_is_reported_with_its_name() -> None:
@@ -40,3 +42,26 @@ def test_the_process_ends_with_one_and_a_reason() -> None:
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=False)
     assert ended.returncode == 1
     assert "a Kafka transaction did not return" in ended.stderr
+
+
+class FrozenStore(MemoryStore):
+    """A database that acknowledges and never answers, until the watchdog has rung."""
+
+    def __init__(self, rang: threading.Event) -> None:
+        super().__init__()
+        self.rang = rang
+
+    def claim(self, partition: int, owner: str) -> Claim:
+        assert self.rang.wait(20)
+        return super().claim(partition, owner)
+
+
+def test_a_frozen_database_is_noticed() -> None:
+    rang, doing = threading.Event(), []
+
+    def expire(what: str, _: float) -> None:
+        doing.append(what)
+        rang.set()
+
+    WatchedStore(FrozenStore(rang), Watchdog(0.2, expire)).claim(0, "me")
+    assert doing == ["claiming a partition in SQL"]
