@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import uuid4
 
 from confluent_kafka import Producer
@@ -57,11 +58,18 @@ class Deployment:
 
     def stored(self) -> dict[int, int]:
         """S: the next offset to store of every partition that was ever claimed."""
+        return {row.partition: row.next_offset for row in self._state()}
+
+    def owners(self) -> dict[int, str]:
+        """The instance that last claimed each partition."""
+        return {row.partition: row.owner.partition(":")[0] for row in self._state()}
+
+    def _state(self) -> list[Any]:
         engine = self.engine()
         try:
             with engine.connect() as connection:
-                query = text("SELECT partition, next_offset FROM ingest_state WHERE topic = :topic")
-                return {row.partition: row.next_offset for row in connection.execute(query, {"topic": self.topic})}
+                query = text("SELECT partition, next_offset, owner FROM ingest_state WHERE topic = :topic")
+                return list(connection.execute(query, {"topic": self.topic}))
         finally:
             engine.dispose()
 

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 END_SECONDS = 30.0
+ROOT = Path(__file__).parents[2]
 
 
 def until(condition: Callable[[], bool], seconds: float, doing: Callable[[], str] | str, pause: float = 0.1) -> None:
@@ -62,23 +63,25 @@ class Fleet:
         if error is not None:
             error.add_note(self.describe())
 
-    def start(self, name: str, *options: str, sets: Sequence[str] = ()) -> None:
-        """Start a worker (again) under an instance name; `options` follow `stream` on its command line."""
+    def start(self, name: str, *options: str, faults: str = "") -> None:
+        """Start a worker (again) under an instance name; `options` follow `stream` on its command line.
+
+        With `faults` it is tests.faults.worker, which sends itself signals at named points.
+        """
         assert name not in self._members or self._members[name].process.poll() is not None, f"{name} still runs"
         self._lives += 1
         log = self._folder / f"{self._lives:03d}-{name}.log"
-        command = [sys.executable, "-m", "pipeline.cli"]
-        for text in [*self._sets, f"kafka.instance={name}", *sets]:
-            command += ["--set", text]
+        sets = [word for text in [*self._sets, f"kafka.instance={name}"] for word in ("--set", text)]
+        module = ["tests.faults.worker", faults, *sets] if faults else ["pipeline.cli", *sets, "stream", *options]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("TIDECAST_")}
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [*command, "stream", *options],
+                [sys.executable, "-m", *module],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 cwd=self._folder,
-                env=environment | {"PYTHONUNBUFFERED": "1"},
+                env=environment | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)},
             )
         self._members[name] = Member(process, log)
 
@@ -91,6 +94,10 @@ class Fleet:
     def freeze(self, name: str) -> None:
         """SIGSTOP: it keeps its connections and its state, and does nothing."""
         self._members[name].process.send_signal(signal.SIGSTOP)
+
+    def is_frozen(self, name: str) -> bool:
+        stat = Path(f"/proc/{self._members[name].process.pid}/stat").read_text()
+        return stat.rpartition(")")[2].split()[0] == "T"
 
     def thaw(self, name: str) -> None:
         """SIGCONT."""

@@ -1,0 +1,78 @@
+"""A worker with faults built in: `python -m tests.faults.worker KILL@after_sql:3,STOP@before_sql:5 --set ...`.
+
+It is `tidecast stream`, but at the third pass of the point after_sql it sends itself SIGKILL; a fault counts passes
+from the one before it. The points are those of pipeline.turn and pipeline.claim.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from models.cpu import tune_cpu
+from pipeline.app import built_worker, stop_signal
+from pipeline.settings import load
+from pipeline.telemetry import start_logging
+
+log = structlog.get_logger()
+POINTS = (
+    "after_poll",
+    "before_sql",
+    "after_sql",
+    "in_publish",
+    "after_publish",
+    "in_claim_after_sql",
+    "in_claim_before_publish",
+    "in_claim_after_publish",
+)
+
+
+@dataclass
+class Fault:
+    """A signal at the `left`-th pass of a point from now on."""
+
+    signal: signal.Signals
+    point: str
+    left: int
+
+    def __str__(self) -> str:
+        return f"{self.signal.name.removeprefix('SIG')}@{self.point}:{self.left}"
+
+
+def read(text: str) -> list[Fault]:
+    """Read 'STOP@before_sql:5,KILL@after_sql:3'."""
+    faults = []
+    for word in text.split(","):
+        name, _, place = word.partition("@")
+        point, _, count = place.partition(":")
+        assert point in POINTS, f"{point} is no point; use one of {POINTS}"
+        faults.append(Fault(signal.Signals[f"SIG{name}"], point, int(count)))
+    return faults
+
+
+def run(faults: Sequence[Fault], sets: Sequence[str]) -> None:
+    """Run a worker until SIGTERM or a fault ends it."""
+    waiting = list(faults)
+
+    def passed(point: str) -> None:
+        if waiting and waiting[0].point == point:
+            waiting[0].left -= 1
+            if not waiting[0].left:
+                fault = waiting.pop(0)
+                log.info("fault", point=point, signal=fault.signal.name)
+                os.kill(os.getpid(), fault.signal)
+
+    start_logging()
+    tune_cpu(1)
+    stopping = stop_signal()
+    with built_worker(load(None, sets), passed=passed) as worker:
+        log.info("worker ready")
+        worker.run(stopping)
+    log.info("worker stopped", turns=worker.turns)
+
+
+if __name__ == "__main__":
+    run(read(sys.argv[1]), sys.argv[3::2])
