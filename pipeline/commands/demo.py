@@ -42,6 +42,7 @@ def demo(invocation: Invocation, once: bool, as_json: bool, directory: Path, ser
     Replays packaged series of M4-Hourly up to 48 hours before their end, trains, then streams the last hours one by
     one and shows the forecasts against what came. Needs no Kafka and no database. Settings come from --set only.
     """
+    began = time.monotonic()
     from pipeline.errors import ConfigError
     from pipeline.quickstart import demo as steps
     from pipeline.quickstart import report
@@ -49,7 +50,6 @@ def demo(invocation: Invocation, once: bool, as_json: bool, directory: Path, ser
     if invocation.config:
         raise ConfigError("the demo writes its own settings file; leave --config away, or use --set")
     isolate()
-    began = time.monotonic()
     screen = make_screen(as_json)
     with steps.started(directory, series, invocation.sets, screen) as running:
         steps.ingest(running, screen)
@@ -85,10 +85,13 @@ def isolate() -> None:
 
 
 def wait(running: "Running") -> None:
-    """Wait for Ctrl-C; Unavailable if the worker ends first."""
-    while True:
-        running.worker.check()
-        time.sleep(0.5)
+    """Wait for Ctrl-C, which is how this ends well; Unavailable if the worker ends first."""
+    try:
+        while True:
+            running.worker.check()
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        click.echo(err=True)
 
 
 def make_screen(as_json: bool) -> "Screen":

@@ -37,7 +37,8 @@ FROM forecast_vs_actual WHERE series = '{series}' AND origin = '{origin}' ORDER 
     Query(
         "Every model on all matured forecasts (version 0 is the seasonal naive)",
         """\
-SELECT model_version, name, champion, n, mase, coverage_80, skill FROM model_leaderboard""",
+SELECT model_version, name, n, ROUND(mase, 3) AS mase, ROUND(coverage_80, 3) AS coverage_80, ROUND(skill, 3) AS skill
+FROM model_leaderboard""",
     ),
     Query(
         "Where a forecast came from",
