@@ -31,6 +31,7 @@ from pipeline.settings import load as load_settings
 PATIENCE = 60.0  # seconds without any progress before the demo gives up
 SWAP_SECONDS = 3.0  # a worker looks for a new champion every 2 s
 LOOK_SECONDS = 0.02
+FIXED = ("series.frequency=1h", f"series.horizon={HORIZON}")  # what the comparison assumes
 COLUMNS = tuple("q" + f"{level:.3f}"[2:].removesuffix("0") for level in QUANTILE_LEVELS)
 ISSUED = f"""
 SELECT f.step, f.model_version, {", ".join(f"f.{name}" for name in COLUMNS)}
@@ -96,7 +97,7 @@ def started(directory: Path, series: int, sets: Sequence[str], screen: Screen) -
     with prepared(directory), DevelopmentBroker() as broker:
         file = write_settings(directory, broker.bootstrap_servers)
         url = f"sqlite:///{(directory / DATABASE).absolute()}"
-        own = [f"kafka.bootstrap_servers={broker.bootstrap_servers}", f"database.url={url}"]
+        own = [f"kafka.bootstrap_servers={broker.bootstrap_servers}", f"database.url={url}", *FIXED]
         settings = load_settings(file, [*sets, *own])
         upgrade(url)
         check_topics(settings.kafka)

@@ -75,6 +75,8 @@ def show(running: Running, summary: Summary, issued: Issued, width: int, section
             ["share of actuals in the 80 % interval", f"{100 * summary.coverage_80:.1f} %", "-"],
         ],
     )
+    if not issued.model_version.all():
+        line("version 0 is the fallback, seasonal naive: the trained model was not promoted, see Train above")
     drawn = fans(running.table, issued)
     chart.save(drawn, running.directory / CHART)
     section("Chart", f"series {drawn[0].series}; more in {running.directory / CHART}")
