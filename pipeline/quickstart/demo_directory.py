@@ -87,7 +87,7 @@ class Worker:
         self._log = directory / LOG
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.cli", *arguments, "stream"],
+                [sys.executable, "-P", "-m", "pipeline.cli", *arguments, "stream"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
