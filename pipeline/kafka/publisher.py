@@ -49,6 +49,7 @@ class KafkaPublisher:
         try:
             with self._watchdog.guard("a Kafka transaction"), explained("publishing", settings):
                 producer = self._ready()
+                membership = self._group_metadata()
                 producer.begin_transaction()
                 for partition, key, value, headers in messages:
                     at = partition % self._output_partitions
@@ -56,7 +57,7 @@ class KafkaPublisher:
                 for partition, letter_key, letter_value, headers in letters:
                     at = partition % self._dead_letter_partitions
                     producer.send(settings.dead_letter_topic, letter_value, letter_key, headers, partition=at)
-                producer.send_offsets_to_transaction(offsets, self._group_metadata())
+                producer.send_offsets_to_transaction(offsets, membership)
                 producer.commit_transaction()
         except TidecastError:
             self._drop()

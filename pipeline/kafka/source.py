@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.structs import MemberState
 
 from pipeline.errors import Fenced
 from pipeline.kafka.batches import Columns, Unread, install
@@ -121,8 +122,15 @@ class KafkaSource:
         self._consumer.pause(*(at for at in map(self._at, partitions) if at in mine))
 
     def group_metadata(self) -> Any:
-        """Return what a transaction needs to be fenced by the group's generation (KIP-447)."""
-        return self._consumer.group_metadata()
+        """Return what a transaction needs to be fenced by the group's generation (KIP-447).
+
+        Raises Fenced unless this worker is a settled member. One that the group has forgotten has generation -1, which
+        an empty group accepts; one that is joining may have the generation in which its partitions are another's.
+        """
+        membership = self._consumer.group_metadata()
+        if membership.state != MemberState.STABLE:
+            raise Fenced("this worker is no settled member of the group now")
+        return membership
 
     def close(self) -> None:
         """Stop consuming; a static member keeps its partitions until its session ends."""

@@ -1,12 +1,14 @@
 """A worker with faults built in: `python -m tests.faults.worker KILL@after_sql:3,STOP@before_sql:5 --set ...`.
 
 It is `tidecast stream`, but at the third pass of the point after_sql it sends itself SIGKILL; a fault counts passes
-from the one before it. The points are those of pipeline.turn and pipeline.claim.
+from the one before it. The points are those of pipeline.turn and pipeline.claim. DOZE is STOP, but its main thread
+sleeps on for some seconds after the process was woken, so that the library's own thread is always first.
 """
 
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +20,8 @@ from pipeline.settings import load
 from pipeline.telemetry import start_logging
 
 log = structlog.get_logger()
+KINDS = ("KILL", "STOP", "DOZE")
+DOZE_SECONDS = 4.0
 POINTS = (
     "after_poll",
     "before_sql",
@@ -32,14 +36,17 @@ POINTS = (
 
 @dataclass
 class Fault:
-    """A signal at the `left`-th pass of a point from now on."""
+    """What happens at the `left`-th pass of a point from now on."""
 
-    signal: signal.Signals
+    kind: str
     point: str
     left: int
 
-    def __str__(self) -> str:
-        return f"{self.signal.name.removeprefix('SIG')}@{self.point}:{self.left}"
+    def happen(self) -> None:
+        number = signal.SIGKILL if self.kind == "KILL" else signal.SIGSTOP
+        os.kill(os.getpid(), number)
+        if self.kind == "DOZE":
+            time.sleep(DOZE_SECONDS)
 
 
 def read(text: str) -> list[Fault]:
@@ -49,7 +56,8 @@ def read(text: str) -> list[Fault]:
         name, _, place = word.partition("@")
         point, _, count = place.partition(":")
         assert point in POINTS, f"{point} is no point; use one of {POINTS}"
-        faults.append(Fault(signal.Signals[f"SIG{name}"], point, int(count)))
+        assert name in KINDS, f"{name} is no fault; use one of {KINDS}"
+        faults.append(Fault(name, point, int(count)))
     return faults
 
 
@@ -62,8 +70,8 @@ def run(faults: Sequence[Fault], sets: Sequence[str]) -> None:
             waiting[0].left -= 1
             if not waiting[0].left:
                 fault = waiting.pop(0)
-                log.info("fault", point=point, signal=fault.signal.name)
-                os.kill(os.getpid(), fault.signal)
+                log.info("fault", point=point, kind=fault.kind)
+                fault.happen()
 
     start_logging()
     tune_cpu(1)
