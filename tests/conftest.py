@@ -5,6 +5,7 @@ import random
 
 import numpy as np
 import pytest
+import structlog
 import torch
 from hypothesis import HealthCheck, settings
 
@@ -15,7 +16,8 @@ torch.set_num_threads(1)
 
 @pytest.fixture(autouse=True)
 def same_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seed every source of randomness and hide the developer's own settings."""
+    """Seed every source of randomness, hide the developer's own settings, forget a log that a test has set up."""
+    structlog.reset_defaults()
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
