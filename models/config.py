@@ -41,7 +41,7 @@ class ModelConfig:
     calendar_features: int = 0
     series: int = 0
     series_dim: int = 16
-    location: str = "mean"
+    location: str = "last"
     quantile_levels: tuple[float, ...] = QUANTILE_LEVELS
 
     def __post_init__(self) -> None:
@@ -86,28 +86,26 @@ class TrainConfig:
     steps of every series that are never trained on; 0 trains on everything and keeps the last average.
     id_dropout: share of windows whose series is hidden (UNK), so that a new series can be served;
     history_dropout: share whose history is cut short. relative: weight of the relative term of the loss.
-    max_seconds: wall-clock budget, None for none; the learning rate is annealed within it. threads: CPU
-    threads of the fit.
+    max_seconds: wall-clock budget, None for none; the learning rate is annealed within it.
     """
 
-    steps: int = 600
-    batch_size: int = 256
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-2
+    steps: int = 400
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 1.0
     clip_norm: float = 1.0
     ema: float = 0.99
     relative: float = 0.1
     seed: int = 0
-    patience: int = 10
-    validate_every: int = 50
+    patience: int = 8
+    validate_every: int = 25
     validation_steps: int = 48
     id_dropout: float = 0.1
     history_dropout: float = 0.1
     max_seconds: float | None = None
-    threads: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "patience", "validate_every", "threads"):
+        for name in ("steps", "batch_size", "patience", "validate_every"):
             _check_integer(name, getattr(self, name), 1)
         for name in ("seed", "validation_steps"):
             _check_integer(name, getattr(self, name), 0)

@@ -58,7 +58,7 @@ def test_the_network_overfits_one_batch(cell: str) -> None:
 def test_the_network_beats_seasonal_naive_on_a_noisy_season() -> None:
     panel = make_panel(series=8, steps=260, season=12, noise=0.5)
     config = ModelConfig(**{**SMALL, "series": 8, "horizon": 12})
-    train = TrainConfig(steps=150, batch_size=64, validate_every=50, validation_steps=24, learning_rate=5e-3, threads=1)
+    train = TrainConfig(steps=150, batch_size=64, validate_every=50, validation_steps=24, learning_rate=5e-3)
     model = build(config)
     assert isinstance(model, AttentionForecaster)
     fit(model, panel, train, device=torch.device("cpu"), on_progress=lambda _: None)

@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 CONFIG = ModelConfig(
     hidden=8, heads=2, layers=1, segment=6, context_length=24, horizon=6, season=6, series=4, series_dim=4
 )
-TRAIN = TrainConfig(steps=20, batch_size=16, validate_every=5, validation_steps=12, learning_rate=1e-2, threads=1)
+TRAIN = TrainConfig(steps=20, batch_size=16, validate_every=5, validation_steps=12, learning_rate=1e-2)
 
 
 def build_network(seed: int = 0) -> AttentionForecaster:
