@@ -22,14 +22,14 @@ from pipeline.database import Database, open_database, upgrade
 from pipeline.errors import Corrupt, Unavailable
 from pipeline.kafka.topics import check_topics, read_topic, send
 from pipeline.quickstart.broker import DevelopmentBroker
-from pipeline.quickstart.demo_directory import DATABASE, Worker, prepared, write_settings
+from pipeline.quickstart.demo_directory import DATABASE, LOG, Worker, prepared, write_settings
 from pipeline.quickstart.demo_series import HORIZON, Figures, Issued, load, measure
 from pipeline.quickstart.produce import messages
 from pipeline.settings import Settings
 from pipeline.settings import load as load_settings
 
 PATIENCE = 60.0  # seconds without any progress before the demo gives up
-SWAP_SECONDS = 3.0  # a worker looks for a new champion every 2 s
+SWAP_SECONDS = 60.0  # a worker looks for a new champion every 2 s; a loaded machine may take longer
 LOOK_SECONDS = 0.02
 FIXED = ("series.frequency=1h", f"series.horizon={HORIZON}")  # what the comparison assumes
 COLUMNS = tuple("q" + f"{level:.3f}"[2:].removesuffix("0") for level in QUANTILE_LEVELS)
@@ -129,13 +129,17 @@ def ingest(running: Running, screen: Screen) -> None:
 
 
 def train(running: Running, job: Job, screen: Screen) -> None:
-    """3 train: run the job, which returns its reason, and give the worker time to see the new champion."""
+    """3 train: run the job, which returns its reason, and wait until the worker uses the new champion."""
     began = time.monotonic()
     reason = job(running.settings, running.database)
     screen.section("Train", f"tidecast job run retrain took {time.monotonic() - began:.1f} s")
     screen.line(reason)
-    running.worker.check()
-    time.sleep(SWAP_SECONDS)
+    deadline = time.monotonic() + SWAP_SECONDS
+    while running.database.registry.champion() is not None and not running.worker.said("champion in use"):
+        running.worker.check()
+        if time.monotonic() > deadline:
+            raise Unavailable(f"the worker does not take the new champion; see {running.directory / LOG}")
+        time.sleep(LOOK_SECONDS)
 
 
 def stream(running: Running, screen: Screen) -> None:
@@ -199,7 +203,7 @@ def await_observations(running: Running, expected: int, advance: Callable[[int],
         if time.monotonic() - moved > PATIENCE:
             raise Unavailable(
                 f"the worker has stored {count} of {expected} observations and goes on no more; "
-                f"see {running.directory / 'worker.log'}"
+                f"see {running.directory / LOG}"
             )
         time.sleep(LOOK_SECONDS)
 

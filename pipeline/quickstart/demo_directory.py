@@ -108,6 +108,10 @@ class Worker:
             last = lines[-1] if lines else "it logged nothing"
             raise Unavailable(f"the worker ended with exit code {code}: {last} (all of it is in {self._log})")
 
+    def said(self, words: str) -> bool:
+        """Tell whether the worker has logged some words."""
+        return words in self._log.read_text(encoding="utf-8", errors="replace")
+
     def end(self) -> None:
         """Ask the worker to end, and end it after END_SECONDS."""
         deadline = time.monotonic() + END_SECONDS
