@@ -158,7 +158,8 @@ def test_sigterm_in_the_foreground_is_in_the_history(place: Place, database: Dat
         wait_until(database.ledger.runs)
         process.terminate()
         _, errors = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 130, errors
+    # Python ends by SIGINT itself, which a shell shows as 130 too, when the interrupt came inside an exec of an import.
+    assert process.returncode in (130, -signal.SIGINT), errors
     row = database.ledger.runs()[0]
     assert (row.outcome, row.reason) == ("failed", "stopped: interrupted")
 
