@@ -1,0 +1,79 @@
+"""`python -m tests.bench`: measure, as JSON lines on stdout and in tests/bench/results."""
+
+from pathlib import Path
+
+import click
+
+from tests.bench.results import say
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def bench(context: click.Context) -> None:
+    """Measure tidecast beside its peers and what bounds it. Without a name, everything runs, one after the other.
+
+    Figures go to stdout and to tests/bench/results, one JSON object a line; see tests/bench/README.md.
+    """
+    if context.invoked_subcommand is None:
+        for command in (ring, ingest, end_to_end):
+            context.invoke(command)
+
+
+@bench.command(name="end-to-end")
+@click.option("--events", type=click.IntRange(1_000), default=600_000, show_default=True, help="Events of a load.")
+@click.option("--series", type=click.IntRange(10), default=10_000, show_default=True, help="Series of a load.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="A figure is their median.")
+@click.option("--database", type=click.Choice(["sqlite", "postgresql", "both"]), default="both", show_default=True)
+@click.option("--peers/--no-peers", default=True, show_default=True, help="Measure Quix Streams in the same run.")
+@click.option(
+    "--only", multiple=True, help="A load: same-hour, late, import, due-naive, due-attention. May be repeated."
+)
+@click.option("--quick", is_flag=True, help="1,000 series, 40,000 events, one round: to see that it works.")
+@click.option(
+    "--profile", type=click.Path(file_okay=False, path_type=Path), help="Write profiles there; figures are then lower."
+)
+def end_to_end(
+    events: int,
+    series: int,
+    rounds: int,
+    database: str,
+    peers: bool,
+    only: tuple[str, ...],
+    quick: bool,
+    profile: Path | None,
+) -> None:
+    """Events per second of a worker: Kafka in, SQL and forecast messages out."""
+    from tests.bench import end_to_end as bench
+
+    unknown = set(only) - set(bench.PROTOCOLS)
+    if unknown:
+        raise click.BadParameter(f"{', '.join(sorted(unknown))}: choose from {', '.join(bench.PROTOCOLS)}")
+    if profile:
+        profile.mkdir(parents=True, exist_ok=True)
+    sizes = bench.Sizes(1_000, 40_000, 1) if quick else bench.Sizes(series, events, rounds)
+    path = bench.run(sizes, database=database, with_peers=peers, only=only, profiles=profile)
+    say(f"written to {path}")
+
+
+@bench.command()
+@click.option("--events", type=click.IntRange(10_000), default=600_000, show_default=True)
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
+def ingest(events: int, rounds: int) -> None:
+    """Messages per second from Kafka to columns, with and without the batch hook."""
+    from tests.bench import ingest as bench
+
+    say(f"written to {bench.run(events, rounds)}")
+
+
+@bench.command()
+@click.option("--series", type=click.IntRange(10), default=10_000, show_default=True)
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
+def ring(series: int, rounds: int) -> None:
+    """Appends and windows per second of the ring, beside a deque per series."""
+    from tests.bench import ring as bench
+
+    say(f"written to {bench.run(series, rounds)}")
+
+
+if __name__ == "__main__":
+    bench(prog_name="python -m tests.bench")
