@@ -43,7 +43,11 @@ class Panel:
     def settings(self) -> tuple[str, ...]:
         """What makes the worker forecast every step of this panel with the seasonal naive."""
         shape = {"context": self.context, "season": self.season, "horizon": self.horizon}
-        return ("series.frequency=1h", "series.on=every_step", *(f"series.{key}={value}" for key, value in shape.items()))
+        return (
+            "series.frequency=1h",
+            "series.on=every_step",
+            *(f"series.{key}={value}" for key, value in shape.items()),
+        )
 
     @property
     def names(self) -> list[str]:

@@ -45,8 +45,6 @@ def test_nothing_is_lost_or_doubled_when_workers_are_killed_at_random(place: Pla
         seconds = time.monotonic() - began
         codes = [fleet.stop(worker) for worker in workers]
         findings = verify(deployment, PANEL, sender)
-        report(
-            "kill -9", place.name, events=len(messages), faults=KILLS, findings=findings, seconds=seconds
-        )
+        report("kill -9", place.name, events=len(messages), faults=KILLS, findings=findings, seconds=seconds)
         assert not findings, str(findings)
         assert codes == [0, 0]

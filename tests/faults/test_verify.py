@@ -107,7 +107,9 @@ def _one_step_less(entry: Any) -> Any:
         pytest.param("lost", lambda e: replace(e, forecasts=_drop(e.forecasts)), id="a forecast is gone from SQL"),
         pytest.param("doubled", lambda e: replace(e, forecasts=_twice(e.forecasts)), id="a forecast is twice in SQL"),
         pytest.param(
-            "lost", lambda e: replace(e, forecasts=_change(e.forecasts, _one_step_less)), id="a step of a forecast is gone"
+            "lost",
+            lambda e: replace(e, forecasts=_change(e.forecasts, _one_step_less)),
+            id="a step of a forecast is gone",
         ),
         pytest.param(
             "mismatched",
@@ -116,7 +118,9 @@ def _one_step_less(entry: Any) -> Any:
         ),
         pytest.param(
             "mismatched",
-            lambda e: replace(e, forecasts=_change(e.forecasts, lambda entry: (entry[0], replace(entry[1], source=(0, 0))))),
+            lambda e: replace(
+                e, forecasts=_change(e.forecasts, lambda entry: (entry[0], replace(entry[1], source=(0, 0))))
+            ),
             id="a forecast names another source",
         ),
         pytest.param("lost", _output(_drop, *CLIENTS), id="a message is gone"),
@@ -178,9 +182,7 @@ def repaired(run: Run) -> Iterator[Callable[[str], None]]:
         ("mismatched", "UPDATE forecasts SET q90 = q90 + 0.000001 WHERE step = 1 AND series_id = 1"),
     ],
 )
-def test_a_fault_in_the_database_is_found(
-    run: Run, repaired: Callable[[str], None], kind: str, statement: str
-) -> None:
+def test_a_fault_in_the_database_is_found(run: Run, repaired: Callable[[str], None], kind: str, statement: str) -> None:
     repaired(statement)
     assert getattr(judge(gather(*run), run[0], PANEL), kind)
 

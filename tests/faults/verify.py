@@ -148,6 +148,16 @@ def judge(evidence: Evidence, deployment: Deployment, panel: Panel) -> Findings:
     return findings
 
 
+def agreement(evidence: Evidence, deployment: Deployment) -> Findings:
+    """Compare the parts of what was found with each other only, whatever the numbers are."""
+    findings = Findings()
+    _judge_input(evidence, findings)
+    _judge_offsets(evidence, findings)
+    _judge_messages(evidence, deployment, findings)
+    _judge_dead_letters(evidence, deployment, findings)
+    return findings
+
+
 def _judge_input(evidence: Evidence, findings: Findings) -> None:
     arrived = Counter((record.key, record.value) for record in evidence.input)
     for message in arrived.keys() | evidence.sent.keys():
@@ -256,7 +266,9 @@ def _judge_messages(evidence: Evidence, deployment: Deployment, findings: Findin
 
 def _judge_dead_letters(evidence: Evidence, deployment: Deployment, findings: Findings) -> None:
     _judge_clients(evidence.dead, "dead letters", findings)
-    wanted = {(record.partition, record.offset): (record.key, record.value) for record in evidence.input if _bad(record)}
+    wanted = {
+        (record.partition, record.offset): (record.key, record.value) for record in evidence.input if _bad(record)
+    }
     rows = Counter((partition, offset) for partition, offset, *_ in evidence.letters)
     for source in wanted.keys() | rows.keys():
         findings.count(f"dead letter {source}", rows[source], int(source in wanted))
@@ -349,7 +361,8 @@ def read_python(deployment: Deployment, topic: str) -> list[Record]:
         def read() -> bool:
             for partition, polled in consumer.poll(timeout_ms=500, max_records=5_000).items():
                 records.extend(
-                    Record(partition.partition, each.offset, each.key, each.value, tuple(each.headers)) for each in polled
+                    Record(partition.partition, each.offset, each.key, each.value, tuple(each.headers))
+                    for each in polled
                 )
             return all(consumer.position(each) >= end[each] for each in at)
 
