@@ -1,10 +1,8 @@
 """From the input topic to SQL and the output topics, over the whole path and nothing replaced."""
 
 import json
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -313,7 +311,6 @@ def test_a_database_older_than_the_topic_is_refused_until_the_rewind_is_accepted
     assert not findings.lost and not findings.doubled, str(findings)
     # What was published before keeps its issued_at; the row that was stored again has a later one.
     assert all("differs from its rows" in line for line in findings.mismatched), str(findings)
-    engine = deployment.engine()
 
 
 def test_retention_that_passes_what_was_stored_is_recorded_and_the_worker_goes_on(place: Place) -> None:

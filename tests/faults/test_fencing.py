@@ -1,4 +1,4 @@
-"""A frozen worker loses its partitions to another one; when it wakes in the middle of a turn, it must change nothing."""
+"""A frozen worker loses its partitions to another one; when it wakes in the middle of a turn, it changes nothing."""
 
 import time
 
