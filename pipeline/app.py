@@ -111,7 +111,7 @@ def run_all(settings: Settings, options: Sequence[str], *, workers: int = 1) -> 
         databases.upgrade(url)
     open_database(settings).close()
     topics.check_topics(settings.kafka)
-    command = [sys.executable, "-m", "pipeline.cli", *options]
+    command = [sys.executable, "-P", "-m", "pipeline.cli", *options]  # -P: not from the working folder
     roles = [Role("scheduler", [*command, "schedule"])]
     for number in range(workers):
         instance = f"{settings.kafka.instance}-{number}"

@@ -43,6 +43,11 @@ def parse_seconds(text: object) -> float:
         raise ValueError(f"{text!r} is not a duration; write '90s', '10 min', '2h' or '1 day'") from error
 
 
+def parse_cron(text: object) -> object:
+    """Read 'off' as no timetable, which TOML cannot say."""
+    return None if text in ("off", "") else text
+
+
 Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(gt=0)]
 
 
@@ -158,7 +163,7 @@ class TrainingSettings(Section):
 class JobSettings(Section):
     """The timetable (cron expressions in UTC) and the gate that a challenger must pass."""
 
-    retrain: str | None = "17 3 * * *"
+    retrain: Annotated[str | None, BeforeValidator(parse_cron)] = "17 3 * * *"
     timeout: Seconds = 6 * 3600.0
     lease: Seconds = 30.0
     gate_origins: int = Field(4, ge=1)

@@ -87,3 +87,8 @@ def test_secrets_are_masked_wherever_settings_are_shown() -> None:
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load().series.horizon = 3  # type: ignore[misc]
+
+
+def test_a_job_is_switched_off_in_words() -> None:
+    assert load(None, ["jobs.retrain=off"]).jobs.retrain is None
+    assert load(None, ["jobs.retrain='0 * * * *'"]).jobs.retrain == "0 * * * *"
