@@ -281,15 +281,15 @@ def _judge_dead_letters(evidence: Evidence, deployment: Deployment, findings: Fi
         counted: Counter[str] = Counter()
         for record in records:
             headers = dict(record.headers)
-            source = headers["source"].decode()
-            counted[source] += 1
-            partition, offset = map(int, source.split("/")[1:])
+            named = headers["source"].decode()
+            counted[named] += 1
+            partition, offset = map(int, named.split("/")[1:])
             if (record.key, record.value) != wanted.get((partition, offset)):
-                findings.mismatched.append(f"{client}: dead letter {source} holds other bytes than the input")
-            if headers["reason"].decode() != reasons.get(source):
-                findings.mismatched.append(f"{client}: dead letter {source} gives another reason than SQL")
-        for source in counted.keys() | reasons.keys():
-            findings.count(f"{client}: dead letter {source}", counted[source], int(source in reasons))
+                findings.mismatched.append(f"{client}: dead letter {named} holds other bytes than the input")
+            if headers["reason"].decode() != reasons.get(named):
+                findings.mismatched.append(f"{client}: dead letter {named} gives another reason than SQL")
+        for named in counted.keys() | reasons.keys():
+            findings.count(f"{client}: dead letter {named}", counted[named], int(named in reasons))
 
 
 def _judge_clients(read: Mapping[str, Sequence[Record]], what: str, findings: Findings) -> None:
@@ -351,7 +351,7 @@ def published_confluent(deployment: Deployment) -> dict[int, int]:
 
 def read_python(deployment: Deployment, topic: str) -> list[Record]:
     """Read a topic's committed messages to its end with kafka-python."""
-    records = []
+    records: list[Record] = []
     with _python(deployment) as consumer:
         at = [TopicPartition(topic, partition) for partition in range(deployment.partitions)]
         consumer.assign(at)
@@ -382,7 +382,7 @@ def read_confluent(deployment: Deployment, topic: str) -> list[Record]:
             partition = message.partition()
             assert partition is not None
             if error is None:
-                headers = tuple((name, bytes(value)) for name, value in message.headers() or ())
+                headers = tuple((name, bytes(value or b"")) for name, value in dict(message.headers() or ()).items())
                 records.append(Record(partition, message.offset() or 0, message.key(), message.value(), headers))
             elif error.code() == KafkaError._PARTITION_EOF:
                 ended.add(partition)
