@@ -67,6 +67,10 @@ class Source(Protocol):
         """Return partitions revoked or lost since the last call."""
         ...
 
+    def joined(self) -> bool:
+        """Tell whether this worker is a settled member of the group now, so that what it is assigned is its own."""
+        ...
+
     def published(self, partition: int) -> int | None:
         """Return the group's next offset, waiting for a dead owner's pending transaction; None if never set."""
         ...
@@ -86,6 +90,10 @@ class Source(Protocol):
 
 class Publisher(Protocol):
     """The producing side: one Kafka transaction per call."""
+
+    def prepare(self) -> None:
+        """End the transaction that a predecessor of this name may have left open, so that a claim need not wait."""
+        ...
 
     def publish(self, forecasts: Forecasts, dead_letters: Sequence[DeadLetter], next_offsets: dict[int, int]) -> None:
         """Send the messages and the group's next offsets in one transaction.

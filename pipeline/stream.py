@@ -51,9 +51,8 @@ class Worker:
         if now < self._wait_until:
             return
         parts.scorer.refresh(now)
-        for partition in sorted(self._unclaimed):
-            self.owned[partition] = claim(partition, self._owner, parts, self._accept)
-            self._unclaimed.discard(partition)
+        if self._unclaimed and parts.source.joined():
+            self._claim()
         if any(run.partition in self.owned for run in polled):
             taken = take_turn(polled, self.owned, parts)
             self.turns += 1
@@ -67,6 +66,12 @@ class Worker:
                 seconds=round((parts.clock() - now) / SECOND, 3),
             )
         self._failures = 0
+
+    def _claim(self) -> None:
+        self.parts.publisher.prepare()
+        for partition in sorted(self._unclaimed):
+            self.owned[partition] = claim(partition, self._owner, self.parts, self._accept)
+            self._unclaimed.discard(partition)
 
     def _follow_assignment(self) -> None:
         for partition in self.parts.source.revoked():

@@ -118,6 +118,7 @@ class MemorySource:
     def __init__(self, topics: MemoryTopics, most: int = 100) -> None:
         self.topics = topics
         self.most = most
+        self.settled = True
         self.positions: dict[int, int] = {}
         self.new: list[int] = list(topics.inputs)
         self.gone: list[int] = []
@@ -141,6 +142,9 @@ class MemorySource:
         gone, self.gone = self.gone, []
         return gone
 
+    def joined(self) -> bool:
+        return self.settled
+
     def published(self, partition: int) -> int | None:
         return self.topics.offsets.get(partition)
 
@@ -161,6 +165,10 @@ class MemoryPublisher:
     def __init__(self, topics: MemoryTopics) -> None:
         self.topics = topics
         self.generation = topics.generation
+
+    def prepare(self) -> None:
+        if self.generation != self.topics.generation:
+            raise Fenced("the generation is over")
 
     def publish(self, forecasts: Forecasts, dead_letters: Sequence[DeadLetter], next_offsets: dict[int, int]) -> None:
         if self.generation != self.topics.generation:

@@ -37,6 +37,11 @@ class KafkaPublisher:
         self._output_partitions, self._dead_letter_partitions = partitions
         self._producer: KafkaProducer | None = None
 
+    def prepare(self) -> None:
+        """See pipeline.ports.Publisher."""
+        with self._watchdog.guard("starting the producer"), explained("starting the producer", self._settings):
+            self._ready()
+
     def publish(self, forecasts: Forecasts, dead_letters: Sequence[DeadLetter], next_offsets: dict[int, int]) -> None:
         """See pipeline.ports.Publisher."""
         settings = self._settings

@@ -93,6 +93,10 @@ class KafkaSource:
         taken, self._listener.revoked[:] = list(self._listener.revoked), []
         return taken
 
+    def joined(self) -> bool:
+        """See pipeline.ports.Source."""
+        return bool(self._consumer.group_metadata().state == MemberState.STABLE)
+
     def published(self, partition: int) -> int | None:
         """See pipeline.ports.Source."""
         with (

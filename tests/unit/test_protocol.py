@@ -235,3 +235,14 @@ def test_publishing_before_storing_would_be_caught(monkeypatch: pytest.MonkeyPat
         run_dry(worker(memory, topics, series=EVERY, most=17, passed=CrashAt("between", 2)))
     with pytest.raises(ConfigError, match="older backup"):  # K > S: published and not stored
         run_dry(worker(memory, topics, series=EVERY, most=17))
+
+
+def test_a_worker_that_is_not_settled_in_the_group_claims_nothing() -> None:
+    store, topics = MemoryStore(), filled()
+    one = worker(store, topics)
+    assert isinstance(one.parts.source, MemorySource)
+    one.parts.source.settled = False
+    one.step()
+    assert (store.state, one.owned) == ({}, {})
+    one.parts.source.settled = True
+    run_dry(one)
