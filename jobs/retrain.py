@@ -17,7 +17,7 @@ from jobs.warm_start import warm_start
 from models.artifact import ArtifactError, Loaded, pack, unpack
 from models.baselines import SeasonalNaive
 from models.config import ModelConfig, TrainConfig
-from models.forecasters import AttentionForecaster, Forecaster, build
+from models.forecasters import Forecaster, RecurrentForecaster, build
 from models.predict import predict
 from models.training import FitReport, Progress, choose_device, fit
 from pipeline.errors import ConfigError, Corrupt
@@ -44,7 +44,7 @@ class Champion:
 class Fitted:
     """A trained challenger and how it came about."""
 
-    model: AttentionForecaster
+    model: RecurrentForecaster
     training: TrainConfig
     report: FitReport
     start: str
@@ -78,7 +78,7 @@ def retrain(
     on_stage(Stage("registering"))
     facts = _facts(trained_on, fitted, scores, judged) | {"seconds": (clock() - began) / 1e6}
     version = registry.register(
-        name=f"{settings.model.kind}-{settings.model.cell}",
+        name=f"{fitted.model.config.kind}-{fitted.model.config.cell}",
         config=fitted.model.config.to_dict() | {"frequency": frequency.text, "step_seconds": frequency.seconds},
         metrics=facts,
         train_from=trained_on.lineage.train_from,
@@ -137,7 +137,7 @@ def fit_challenger(
     except ValueError as error:
         raise ConfigError(f"settings: training.{error}") from error
     model = build(model_config(settings, frequency, len(trained_on.learned)), seed=training.seed)
-    assert isinstance(model, AttentionForecaster), "settings name no other kind"
+    assert isinstance(model, RecurrentForecaster), "settings name no other kind"
     start = "from scratch"
     if settings.training.warm_start and champion and champion.loaded:
         start = warm_start(model, trained_on.learned, champion.loaded)

@@ -6,16 +6,16 @@ from dataclasses import replace
 import torch
 
 from models.artifact import Loaded
-from models.forecasters import AttentionForecaster
+from models.forecasters import RecurrentForecaster
 
 
-def warm_start(model: AttentionForecaster, learned: Sequence[str], champion: Loaded) -> str:
+def warm_start(model: RecurrentForecaster, learned: Sequence[str], champion: Loaded) -> str:
     """Copy the champion's weights into `model`, series by name, and say in words what was done.
 
     A series that the champion does not know starts from its UNK row. Nothing is copied when the networks differ in
     anything but their series.
     """
-    if not isinstance(champion.model, AttentionForecaster):
+    if not isinstance(champion.model, RecurrentForecaster):
         return "from scratch: the champion is another kind of model"
     if replace(champion.config, series=model.config.series) != model.config:
         return "from scratch: the champion's network has another shape"

@@ -30,13 +30,31 @@ class CrossAttention(nn.Module):
         return values.reshape(rows, count, self.heads, hidden // self.heads).transpose(1, 2)
 
 
+class AdditiveAttention(nn.Module):
+    """Bahdanau's: the score of a query and a state is v . tanh(Wq + Us), softmax over the states."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(hidden, hidden)
+        self.key = nn.Linear(hidden, hidden, bias=False)
+        self.score = nn.Linear(hidden, 1, bias=False)
+        self.out = nn.Linear(hidden, hidden)
+
+    def forward(self, queries: Tensor, states: Tensor) -> Tensor:
+        """(B, X, D) and (B, S, D) to (B, X, D)."""
+        both = self.query(queries)[:, :, None] + self.key(states)[:, None]  # (B, X, S, D)
+        weights = self.score(both.tanh()).squeeze(-1).softmax(dim=-1)  # (B, X, S)
+        mixed: Tensor = self.out(weights @ states)  # (B, X, D)
+        return mixed
+
+
 class AttentionBlock(nn.Module):
     """Pre-norm cross-attention and a feed-forward network, both residual."""
 
-    def __init__(self, hidden: int, heads: int, dropout: float) -> None:
+    def __init__(self, attend: CrossAttention | AdditiveAttention, hidden: int, dropout: float) -> None:
         super().__init__()
         self.query_norm = nn.LayerNorm(hidden)
-        self.attend = CrossAttention(hidden, heads)
+        self.attend = attend
         self.norm = nn.LayerNorm(hidden)
         self.feed = nn.Sequential(
             nn.Linear(hidden, 2 * hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * hidden, hidden)

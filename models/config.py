@@ -9,29 +9,35 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from models.presets import ATTENTIONS, CELLS, DECODERS, DIRECTIONS, KINDS, PRESETS, STACKS
+
 QUANTILE_LEVELS: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.975)
 """Probabilities of every forecast in SQL and on the output topic; 0.5 is the point forecast."""
 
-KINDS = ("attention", "seasonal_naive")
-CELLS = ("gru", "lstm", "rnn")
 LOCATIONS = ("mean", "last")
+PARTS = {"cell": CELLS, "direction": DIRECTIONS, "stack": STACKS, "attention": ATTENTIONS, "decoder": DECODERS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
     """The shape of one forecaster; everything that its weights depend on.
 
-    kind: "attention" or "seasonal_naive". cell: recurrent cell of the encoder. hidden (D), layers, heads,
-    dropout: sizes of the network. segment: steps per token; divides context_length. context_length (T),
-    horizon (H), season: in steps. calendar_features (F): columns of the known-future calendar. series: known
-    series, embedding rows 1..series; row 0 is UNK. series_dim: width of the series embedding, 0 for none.
-    location: what a window is centred on. Raises ValueError, with what to change, when a field cannot work.
+    kind: one of KINDS; it chooses the parts that are left away ("" or 0): cell, layers, direction, stack, attention,
+    decoder (see `Preset`). hidden (D), heads, dropout: sizes of the network. segment: steps per token, 1 for a token
+    per point; divides context_length. context_length (T), horizon (H), season: in steps. calendar_features (F):
+    columns of the known-future calendar. series: known series, embedding rows 1..series; row 0 is UNK.
+    series_dim: width of the series embedding, 0 for none. location: what a window is centred on. Raises ValueError,
+    with what to change, when a field cannot work.
     """
 
     kind: str = "attention"
-    cell: str = "gru"
+    cell: str = ""
+    layers: int = 0
+    direction: str = ""
+    stack: str = ""
+    attention: str = ""
+    decoder: str = ""
     hidden: int = 64
-    layers: int = 2
     heads: int = 4
     segment: int = 24
     dropout: float = 0.1
@@ -46,7 +52,13 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _check_choice("kind", self.kind, KINDS)
-        _check_choice("cell", self.cell, CELLS)
+        preset = PRESETS.get(self.kind, PRESETS["attention"])
+        for name, choices in PARTS.items():
+            if not getattr(self, name):
+                object.__setattr__(self, name, getattr(preset, name))
+            _check_choice(name, getattr(self, name), choices)
+        if self.layers == 0 and not isinstance(self.layers, bool):
+            object.__setattr__(self, "layers", preset.layers)
         _check_choice("location", self.location, LOCATIONS)
         for name in ("hidden", "layers", "heads", "segment", "context_length", "horizon", "season"):
             _check_integer(name, getattr(self, name), 1)
@@ -60,6 +72,10 @@ class ModelConfig:
             )
         if self.hidden % self.heads:
             raise ValueError(f"heads {self.heads} does not divide hidden {self.hidden}: change one of them")
+        if self.hidden % 2 and self.direction == "bidirectional":
+            raise ValueError(f"hidden {self.hidden} must be even for a bidirectional encoder: half of it goes each way")
+        if self.attention != "none" and self.decoder == "dense":
+            raise ValueError("decoder 'dense' reads the last state only: use decoder 'queries', or attention 'none'")
         levels = self.quantile_levels
         ascending = all(low < high for low, high in itertools.pairwise(levels))
         if not levels or not ascending or not 0.0 < levels[0] <= levels[-1] < 1.0 or 0.5 not in levels:

@@ -1,34 +1,40 @@
-"""The forecasters by name. A new kind is one class of the parts and one line in `build`."""
+"""The forecasters: one recurrent network of few parts for every kind, and seasonal naive."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from models.attention import AttentionBlock
+from models.attention import AdditiveAttention, AttentionBlock, CrossAttention
 from models.baselines import SeasonalNaive
 from models.batch import Batch
 from models.config import ModelConfig
 from models.heads import HorizonQueries, QuantileHead, SeasonalSkip, StepStates
+from models.presets import NAIVE
 from models.recurrent import SegmentTokens, StackedEncoder
 from models.scaling import find_scale
 
 
-class AttentionForecaster(nn.Module):
-    """Stacked recurrent encoder over segment tokens, and attention of horizon queries over all its states."""
+class RecurrentForecaster(nn.Module):
+    """Recurrent encoder over tokens, horizon queries that start from its final state, attention if there is any.
+
+    A dense decoder is one query for the whole horizon, straight into the head.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        hidden, dropout = config.hidden, config.dropout
+        hidden, horizon, features = config.hidden, config.horizon, config.calendar_features
+        dense = config.decoder == "dense"
         self.tokens = SegmentTokens(config.segment, hidden)
         self.series = SeriesEmbedding(config.series, config.series_dim, hidden) if config.series_dim else None
-        self.encoder = StackedEncoder(config.cell, hidden, layers=config.layers, dropout=dropout)
-        self.queries = HorizonQueries(config.horizon, config.segment, hidden, features=config.calendar_features)
-        self.attention = AttentionBlock(hidden, config.heads, dropout)
-        self.steps = StepStates(config.horizon, config.segment, hidden, features=config.calendar_features)
-        self.skip = SeasonalSkip(config.context_length, config.horizon, config.season)
-        self.head = QuantileHead(self.steps.width, config.quantile_levels)
+        self.encoder = StackedEncoder(config)
+        self.queries = HorizonQueries(horizon, horizon if dense else config.segment, hidden, features=features)
+        self.attention = _build_attention(config)
+        self.steps = None if dense else StepStates(horizon, config.segment, hidden, features=features)
+        self.skip = SeasonalSkip(config.context_length, horizon, config.season)
+        width = hidden if self.steps is None else self.steps.width
+        self.head = QuantileHead(width, config.quantile_levels, steps=horizon if dense else 1)
 
     def forward(self, batch: Batch) -> Tensor:
         """Quantiles (B, H, Q), ascending, in the user's units."""
@@ -37,12 +43,22 @@ class AttentionForecaster(nn.Module):
         tokens = self.tokens(values, batch.observed)  # (B, S, D)
         if self.series is not None:
             tokens = tokens + self.series(batch.series)[:, None, :]  # (B, S, D)
-        states = self.encoder(tokens)  # (B, S, D)
-        queries = self.queries(states[:, -1], batch.calendar)  # (B, X, D)
-        mixed = self.attention(queries, states)  # (B, X, D)
-        steps = self.steps(mixed, batch.calendar)  # (B, H, width)
-        quantiles = self.head(steps) + self.skip(values)[:, :, None]  # (B, H, Q) in window scales
+        states, final = self.encoder(tokens)  # (B, S, D), (B, D)
+        decoded = self.queries(final, batch.calendar)  # (B, X, D)
+        if self.attention is not None:
+            decoded = self.attention(decoded, states)  # (B, X, D)
+        if self.steps is not None:
+            decoded = self.steps(decoded, batch.calendar)  # (B, H, width)
+        quantiles = self.head(decoded) + self.skip(values)[:, :, None]  # (B, H, Q) in window scales
         return scale.invert(quantiles)  # (B, H, Q)
+
+
+def _build_attention(config: ModelConfig) -> AttentionBlock | None:
+    if config.attention == "none":
+        return None
+    additive = config.attention == "additive"
+    attend = AdditiveAttention(config.hidden) if additive else CrossAttention(config.hidden, config.heads)
+    return AttentionBlock(attend, config.hidden, config.dropout)
 
 
 class SeriesEmbedding(nn.Module):
@@ -60,14 +76,14 @@ class SeriesEmbedding(nn.Module):
         return vectors
 
 
-Forecaster = AttentionForecaster | SeasonalNaive
+Forecaster = RecurrentForecaster | SeasonalNaive
 """Every kind: `config`, and `forward(batch) -> (B, H, Q)`."""
 
 
 def build(config: ModelConfig, *, seed: int = 0) -> Forecaster:
     """The forecaster of `config` on the CPU, its first weights drawn from `seed`; the caller's random state is kept."""
-    if config.kind == "seasonal_naive":
+    if config.kind == NAIVE:
         return SeasonalNaive(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AttentionForecaster(config)
+        return RecurrentForecaster(config)

@@ -79,17 +79,18 @@ class SeasonalSkip(nn.Module):
 class QuantileHead(nn.Module):
     """A median and softplus distances summed outwards from it, so quantiles never cross."""
 
-    def __init__(self, width: int, levels: tuple[float, ...]) -> None:
+    def __init__(self, width: int, levels: tuple[float, ...], *, steps: int = 1) -> None:
         super().__init__()
+        self.levels = len(levels)
         self.median = levels.index(0.5)
-        self.project = nn.Linear(width, len(levels))
+        self.project = nn.Linear(width, steps * self.levels)
         with torch.no_grad():
             self.project.bias.fill_(math.log(math.expm1(FIRST_GAP)))
-            self.project.bias[self.median] = 0.0
+            self.project.bias[self.median :: self.levels] = 0.0
 
-    def forward(self, steps: Tensor) -> Tensor:
-        """Step states (B, H, width) to ascending quantiles (B, H, Q) in window scales."""
-        raw = self.project(steps)  # (B, H, Q)
+    def forward(self, states: Tensor) -> Tensor:
+        """States (B, H / steps, width), each of `steps` steps, to ascending quantiles (B, H, Q) in window scales."""
+        raw = self.project(states).reshape(states.shape[0], -1, self.levels)  # (B, H, Q)
         centre = raw[..., self.median : self.median + 1]  # (B, H, 1)
         below = functional.softplus(raw[..., : self.median]).flip(-1).cumsum(-1).flip(-1)  # (B, H, below)
         above = functional.softplus(raw[..., self.median + 1 :]).cumsum(-1)  # (B, H, above)

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
+
+from models.config import ModelConfig
+
+LONG = 64
+"""Tokens above which gates are initialised for long memory."""
 
 
 class SegmentTokens(nn.Module):
@@ -23,22 +30,42 @@ class SegmentTokens(nn.Module):
         return tokens
 
 
-def build_cell(cell: str, hidden: int) -> nn.RNNBase:
-    """One recurrent layer "gru", "lstm" or "rnn" of D inputs and D states, (B, S, D) to (B, S, D)."""
-    if cell == "gru":
-        return nn.GRU(hidden, hidden, batch_first=True)
+def build_cell(cell: str, hidden: int, *, direction: str, tokens: int) -> nn.RNNBase:
+    """One recurrent layer "gru", "lstm" or "rnn" of D inputs and D states, (B, S, D) to (B, S, D).
+
+    Over more than LONG tokens, gates start so that units remember for between 1 and all of them (chrono
+    initialisation): with zero biases a state halves at every step, and nothing learns from 200 steps back.
+    """
+    both = direction == "bidirectional"
+    width = hidden // 2 if both else hidden
+    kind = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}[cell]
+    layer: nn.RNNBase = kind(hidden, width, batch_first=True, bidirectional=both)
+    if tokens > LONG and cell != "rnn":
+        for name, bias in layer.named_parameters():
+            if name.startswith("bias_"):
+                _remember(bias, cell, width, tokens, half=name.startswith("bias_hh"))
+    return layer
+
+
+@torch.no_grad()
+def _remember(bias: Tensor, cell: str, width: int, tokens: int, *, half: bool) -> None:
+    # torch's order of gates: reset, update, new (GRU); input, forget, cell, output (LSTM). Two biases are added.
+    times = torch.exp(torch.linspace(0.1, math.log(tokens - 1.0), width))  # (width,) spread over the scales of time
+    keep = torch.zeros(width) if half else torch.log(times)
     if cell == "lstm":
-        return nn.LSTM(hidden, hidden, batch_first=True)
-    return nn.RNN(hidden, hidden, batch_first=True)
+        bias[:width] = -keep
+        bias[width : 2 * width] = keep
+    else:
+        bias[width : 2 * width] = keep
 
 
 class ResidualLayer(nn.Module):
     """LayerNorm, recurrent layer, dropout, added to its input (pre-norm residual)."""
 
-    def __init__(self, cell: str, hidden: int, dropout: float) -> None:
+    def __init__(self, recur: nn.RNNBase, hidden: int, dropout: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(hidden)
-        self.recur = build_cell(cell, hidden)
+        self.recur = recur
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, states: Tensor) -> Tensor:
@@ -48,15 +75,46 @@ class ResidualLayer(nn.Module):
         return added
 
 
-class StackedEncoder(nn.Module):
-    """Residual recurrent layers and a last LayerNorm."""
+class PlainLayer(nn.Module):
+    """A recurrent layer and dropout, as in textbooks."""
 
-    def __init__(self, cell: str, hidden: int, *, layers: int, dropout: float) -> None:
+    def __init__(self, recur: nn.RNNBase, dropout: float) -> None:
         super().__init__()
-        self.layers = nn.Sequential(*(ResidualLayer(cell, hidden, dropout) for _ in range(layers)))
-        self.norm = nn.LayerNorm(hidden)
+        self.recur = recur
+        self.dropout = nn.Dropout(dropout)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens (B, S, D) to states (B, S, D)."""
-        states: Tensor = self.norm(self.layers(tokens))
-        return states
+    def forward(self, states: Tensor) -> Tensor:
+        """(B, S, D) to (B, S, D)."""
+        states, _ = self.recur(states)  # (B, S, D)
+        dropped: Tensor = self.dropout(states)
+        return dropped
+
+
+class StackedEncoder(nn.Module):
+    """Recurrent layers over the S tokens of a window: plain ones, or residual ones and a last LayerNorm."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        hidden, tokens = config.hidden, config.context_length // config.segment
+        self.both = config.direction == "bidirectional"
+        self.layers = nn.Sequential()
+        for _ in range(config.layers):
+            recur = build_cell(config.cell, hidden, direction=config.direction, tokens=tokens)
+            residual = config.stack == "residual"
+            self.layers.append(
+                ResidualLayer(recur, hidden, config.dropout) if residual else PlainLayer(recur, config.dropout)
+            )
+        self.norm = nn.LayerNorm(hidden) if config.stack == "residual" else None
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens (B, S, D) to all states (B, S, D) and the final one (B, D), which has seen the whole window.
+
+        Read backwards, the whole window has been seen at the oldest token, so that half is taken there.
+        """
+        states: Tensor = self.layers(tokens)  # (B, S, D)
+        if self.norm is not None:
+            states = self.norm(states)
+        if not self.both:
+            return states, states[:, -1]
+        half = states.shape[2] // 2
+        return states, torch.cat((states[:, -1, :half], states[:, 0, half:]), dim=1)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from models.config import TrainConfig
-from models.forecasters import AttentionForecaster
+from models.forecasters import RecurrentForecaster
 from models.losses import weigh_error
 from models.panel import Panel
 from models.sampling import Windows, cut_with_truth, held_back_origins, hide_some, list_windows
@@ -60,7 +60,7 @@ def choose_device(wish: str) -> torch.device:
 
 
 def fit(
-    model: AttentionForecaster,
+    model: RecurrentForecaster,
     panel: Panel,
     config: TrainConfig,
     *,
@@ -143,7 +143,7 @@ def fit(
 
 
 @torch.no_grad()
-def validate(model: AttentionForecaster, panel: Panel, windows: Windows, config: TrainConfig) -> float:
+def validate(model: RecurrentForecaster, panel: Panel, windows: Windows, config: TrainConfig) -> float:
     """Loss of `model` (eval mode) on rolling origins over the held-back steps; NaN when none of them was observed."""
     rows, ends = held_back_origins(panel, held_back=config.validation_steps, horizon=model.config.horizon)
     whole = replace(windows, panel=panel)

@@ -129,12 +129,16 @@ class SeriesSettings(Section):
 
 
 class ModelSettings(Section):
-    """The network that the retraining job fits."""
+    """The network that the retraining job fits; what is left away is chosen by kind."""
 
-    kind: Literal["attention"] = "attention"
-    cell: Literal["rnn", "lstm", "gru"] = "gru"
+    kind: Literal["rnn", "lstm", "gru", "bidirectional", "stacked", "attention"] = "attention"
+    cell: Literal["rnn", "lstm", "gru"] | None = None
+    layers: int | None = Field(None, ge=1, le=4)
+    direction: Literal["forward", "bidirectional"] | None = None
+    stack: Literal["plain", "residual"] | None = None
+    attention: Literal["none", "multihead", "additive"] | None = None
+    decoder: Literal["queries", "dense"] | None = None
     hidden: int = Field(64, ge=1)
-    layers: int = Field(2, ge=1, le=8)
     heads: int = Field(4, ge=1)
     segment: int | None = Field(None, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1)

@@ -68,9 +68,13 @@ def model_config(settings: Settings, frequency: Frequency, series: int) -> Model
     try:
         return ModelConfig(
             kind=chosen.kind,
-            cell=chosen.cell,
+            cell=chosen.cell or "",
+            layers=chosen.layers or 0,
+            direction=chosen.direction or "",
+            stack=chosen.stack or "",
+            attention=chosen.attention or "",
+            decoder=chosen.decoder or "",
             hidden=chosen.hidden,
-            layers=chosen.layers,
             heads=chosen.heads,
             segment=chosen.segment or usual_segment(context, season),
             dropout=chosen.dropout,

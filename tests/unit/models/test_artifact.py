@@ -58,6 +58,32 @@ def test_a_broken_artifact_says_what_is_wrong(artifact: bytes, words: str) -> No
         unpack(artifact)
 
 
+def test_an_artifact_from_before_the_parts_could_be_chosen_still_loads() -> None:
+    config = {
+        "kind": "attention", "cell": "gru", "hidden": 4, "layers": 2, "heads": 1, "segment": 2, "dropout": 0.1,
+        "context_length": 4, "horizon": 2, "season": 2, "calendar_features": 2, "series": 2, "series_dim": 3,
+        "location": "last", "quantile_levels": [0.1, 0.5, 0.9],
+    }  # fmt: skip
+    recurrent = [f"recur.{kind}_{side}_l0" for kind in ("weight", "bias") for side in ("ih", "hh")]
+    names = {
+        "tokens.project.weight", "tokens.project.bias", "series.rows.weight", "series.project.weight",
+        *(f"encoder.layers.{n}.{name}" for n in (0, 1) for name in (*recurrent, "norm.weight", "norm.bias")),
+        "encoder.norm.weight", "encoder.norm.bias", "queries.position", "queries.calendar.weight",
+        "queries.calendar.bias", "steps.unfold.weight", "steps.unfold.bias", "steps.calendar.weight", "skip.weight",
+        *(f"attention.{part}.{name}" for name in ("weight", "bias") for part in (
+            "query_norm", "attend.query", "attend.key_value", "attend.out", "norm", "feed.0", "feed.3")),
+        "head.project.weight", "head.project.bias",
+    }  # fmt: skip
+    weights = build(ModelConfig.from_dict(config), seed=5).state_dict()
+    assert set(weights) == names
+    loaded = unpack(pack_with(weights, config=config))
+    assert (loaded.config.attention, loaded.config.stack, loaded.config.direction) == (
+        "multihead",
+        "residual",
+        "forward",
+    )
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, len(ARTIFACT) - 1), st.integers(0, 255))
 def test_any_changed_byte_is_an_artifact_error_or_a_model(position: int, byte: int) -> None:

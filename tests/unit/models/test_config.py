@@ -18,6 +18,23 @@ def test_configs_survive_json() -> None:
     assert ModelConfig.from_dict({}) == ModelConfig()
 
 
+def test_a_kind_chooses_the_parts_that_are_left_away() -> None:
+    parts = ("cell", "layers", "direction", "stack", "attention", "decoder")
+
+    def choose(**fields: Any) -> list[Any]:
+        config = ModelConfig(**fields)
+        assert ModelConfig.from_dict(config.to_dict()) == config
+        return [getattr(config, part) for part in parts]
+
+    assert choose(kind="rnn") == ["rnn", 1, "forward", "plain", "none", "queries"]
+    assert choose(kind="lstm") == ["lstm", 1, "forward", "plain", "none", "queries"]
+    assert choose(kind="gru") == ["gru", 1, "forward", "plain", "none", "queries"]
+    assert choose(kind="bidirectional") == ["lstm", 1, "bidirectional", "plain", "none", "queries"]
+    assert choose(kind="stacked") == ["gru", 2, "forward", "residual", "none", "queries"]
+    assert choose(kind="attention") == ["gru", 2, "forward", "residual", "multihead", "queries"]
+    assert choose(kind="rnn", cell="lstm", layers=3, decoder="dense")[:2] == ["lstm", 3]
+
+
 def test_thirteen_levels_around_the_median() -> None:
     assert len(QUANTILE_LEVELS) == 13
     assert [round(1.0 - level, 6) for level in reversed(QUANTILE_LEVELS)] == list(QUANTILE_LEVELS)
@@ -26,8 +43,15 @@ def test_thirteen_levels_around_the_median() -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"kind": "prophet"}, "use one of attention, seasonal_naive"),
+        ({"kind": "prophet"}, "use one of rnn, lstm, gru, bidirectional, stacked, attention, seasonal_naive"),
         ({"cell": "mamba"}, "use one of gru, lstm, rnn"),
+        ({"layers": -1}, "whole number of at least 1"),
+        ({"direction": "sideways"}, "use one of forward, bidirectional"),
+        ({"stack": "high"}, "use one of plain, residual"),
+        ({"attention": "divided"}, "use one of none, multihead, additive"),
+        ({"decoder": "json"}, "use one of queries, dense"),
+        ({"decoder": "dense"}, "or attention 'none'"),
+        ({"kind": "bidirectional", "hidden": 9, "heads": 1}, "must be even"),
         ({"location": "median"}, "use one of mean, last"),
         ({"segment": 20}, "use a segment of 21"),
         ({"heads": 3}, "does not divide hidden"),

@@ -8,19 +8,26 @@ import numpy as np
 import pytest
 import torch
 
+from models.batch import Batch
 from models.config import ModelConfig, TrainConfig
-from models.forecasters import AttentionForecaster, build
+from models.forecasters import RecurrentForecaster, build
 from models.losses import Truth, weigh_error
 from models.metrics import Matured, measure, seasonal_scale, skill
 from models.predict import predict
+from models.presets import PRESETS
 from models.training import fit
 from tests.checks import CHECKS, make_batch
 from tests.unit.models.panels import make_panel
 
 SMALL = {"hidden": 16, "heads": 2, "segment": 6, "context_length": 48, "horizon": 10, "season": 12, "series": 4}
 CONFIGS = {
-    "attention-gru": ModelConfig(**SMALL, calendar_features=3),
-    "attention-lstm": ModelConfig(**SMALL, cell="lstm", location="last"),
+    **{kind: ModelConfig(**SMALL, kind=kind, calendar_features=3) for kind in PRESETS},
+    "rnn-dense": ModelConfig(**SMALL, kind="rnn", decoder="dense", calendar_features=3),
+    "lstm-points": ModelConfig(**{**SMALL, "segment": 1}, kind="lstm", location="mean"),
+    "gru-points-additive": ModelConfig(**{**SMALL, "segment": 1}, kind="gru", attention="additive"),
+    "bidirectional-deep": ModelConfig(**SMALL, kind="bidirectional", cell="rnn", layers=4, stack="residual"),
+    "stacked-lstm-additive": ModelConfig(**SMALL, kind="stacked", cell="lstm", attention="additive"),
+    "attention-both-ways": ModelConfig(**SMALL, direction="bidirectional", location="mean"),
     "attention-rnn": ModelConfig(**SMALL, cell="rnn", layers=1, series_dim=0),
     "attention-no-season": ModelConfig(**{**SMALL, "season": 1}),
     "attention-odd-season": ModelConfig(**{**SMALL, "season": 7, "horizon": 17}),
@@ -55,12 +62,13 @@ def test_the_network_overfits_one_batch(cell: str) -> None:
     assert losses[-1] < 0.1 * losses[0]
 
 
-def test_the_network_beats_seasonal_naive_on_a_noisy_season() -> None:
+@pytest.mark.parametrize("kind", PRESETS)
+def test_every_kind_beats_seasonal_naive_on_a_noisy_season(kind: str) -> None:
     panel = make_panel(series=8, steps=260, season=12, noise=0.5)
-    config = ModelConfig(**{**SMALL, "series": 8, "horizon": 12})
+    config = ModelConfig(**{**SMALL, "series": 8, "horizon": 12}, kind=kind)
     train = TrainConfig(steps=150, batch_size=64, validate_every=50, validation_steps=24, learning_rate=5e-3)
     model = build(config)
-    assert isinstance(model, AttentionForecaster)
+    assert isinstance(model, RecurrentForecaster)
     fit(model, panel, train, device=torch.device("cpu"), on_progress=lambda _: None)
 
     rows, ends = np.repeat(np.arange(8), 2), np.tile([236, 248], 8)
@@ -77,8 +85,40 @@ def test_the_network_beats_seasonal_naive_on_a_noisy_season() -> None:
     assert 0.6 < scores[0]["coverage_80"] < 0.95
 
 
+def learn_first_value(kind: str) -> float:
+    """Train a small network to repeat the sign of the first of 200 noisy values; the share that it gets right."""
+    config = ModelConfig(
+        kind=kind, hidden=16, heads=1, segment=1, context_length=200, horizon=1, season=1, dropout=0.0, series_dim=0,
+        location="mean", quantile_levels=(0.5,),
+    )  # fmt: skip
+    model = build(config, seed=1)
+    generator = torch.Generator().manual_seed(2)
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
+    right = []
+    for _ in range(120):
+        sign = torch.randint(2, (32,), generator=generator) * 2.0 - 1.0
+        target = 0.3 * torch.randn((32, 200), generator=generator)
+        target[:, 0] = 3.0 * sign
+        seen = torch.ones_like(target, dtype=torch.bool)
+        answer = model(Batch(target, seen, torch.zeros(32).long(), torch.zeros(32, 1, 0)))[:, 0, 0]
+        loss = (answer - sign).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        right.append(float((answer.sign() == sign).float().mean()))
+    return float(np.mean(right[-20:]))
+
+
+@pytest.mark.slow
+def test_a_signal_200_steps_back_reaches_gated_cells_and_vanishes_in_a_vanilla_one() -> None:
+    assert learn_first_value("gru") > 0.95
+    assert learn_first_value("lstm") > 0.95
+    assert learn_first_value("rnn") < 0.7
+
+
 def test_a_short_history_is_the_same_as_a_long_one_that_was_not_observed() -> None:
-    config = CONFIGS["attention-gru"]
+    config = CONFIGS["attention"]
     panel = make_panel(series=4, steps=[60, 9, 48, 1], season=12, noise=0.1, features=3)
     rows = torch.arange(4)
     batch = panel.cut(rows, panel.length, context_length=48, horizon=10)
@@ -88,7 +128,7 @@ def test_a_short_history_is_the_same_as_a_long_one_that_was_not_observed() -> No
 
 
 def test_predicting_in_parts_changes_nothing() -> None:
-    config = CONFIGS["attention-lstm"]
+    config = CONFIGS["attention-rnn"]
     panel = make_panel(series=4, steps=60, season=12, noise=0.1)
     model, rows = build(config), np.array([0, 1, 2, 3, 0, 1, 2])
     ends = np.array([60, 50, 49, 48, 20, 2, 1])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from models import training
 from models.config import ModelConfig, TrainConfig
-from models.forecasters import AttentionForecaster, build
+from models.forecasters import RecurrentForecaster, build
 from models.metrics import seasonal_scale as scale_of_metrics
 from models.panel import Panel
 from models.sampling import cut_with_truth, held_back_origins, hide_some, list_windows, seasonal_scale
@@ -29,13 +29,13 @@ CONFIG = ModelConfig(
 TRAIN = TrainConfig(steps=20, batch_size=16, validate_every=5, validation_steps=12, learning_rate=1e-2)
 
 
-def build_network(seed: int = 0) -> AttentionForecaster:
+def build_network(seed: int = 0) -> RecurrentForecaster:
     model = build(CONFIG, seed=seed)
-    assert isinstance(model, AttentionForecaster)
+    assert isinstance(model, RecurrentForecaster)
     return model
 
 
-def run(model: AttentionForecaster, panel: Panel, config: TrainConfig = TRAIN) -> FitReport:
+def run(model: RecurrentForecaster, panel: Panel, config: TrainConfig = TRAIN) -> FitReport:
     return fit(model, panel, config, device=CPU, on_progress=lambda _: None)
 
 
@@ -61,7 +61,7 @@ def test_the_best_weights_are_kept_not_the_last(panel: Panel, monkeypatch: pytes
     scores = iter([5.0, 3.0, 1.0, 2.0, 4.0])  # before the first step, then every 5 steps
     seen: list[torch.Tensor] = []
 
-    def score(model: AttentionForecaster, *_: object) -> float:
+    def score(model: RecurrentForecaster, *_: object) -> float:
         seen.append(model.head.project.weight.detach().clone())
         return next(scores)
 

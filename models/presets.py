@@ -1,0 +1,41 @@
+"""The kinds of forecasters: each one is a choice of parts, and any part can be chosen otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CELLS = ("gru", "lstm", "rnn")
+DIRECTIONS = ("forward", "bidirectional")
+STACKS = ("plain", "residual")
+ATTENTIONS = ("none", "multihead", "additive")
+DECODERS = ("queries", "dense")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """What a kind is made of where the user does not say.
+
+    cell and layers: of the encoder, which reads tokens oldest first (direction "forward") or both ways
+    ("bidirectional": half of the width each way; the whole window is past, so nothing leaks). stack: "plain" as in
+    textbooks, or "residual" with pre-LayerNorm. attention: of the future over all states. decoder: "queries",
+    one small state per step, or "dense", one dense layer from the last state.
+    """
+
+    cell: str
+    layers: int = 1
+    direction: str = "forward"
+    stack: str = "plain"
+    attention: str = "none"
+    decoder: str = "queries"
+
+
+PRESETS: dict[str, Preset] = {
+    "rnn": Preset(cell="rnn"),
+    "lstm": Preset(cell="lstm"),
+    "gru": Preset(cell="gru"),
+    "bidirectional": Preset(cell="lstm", direction="bidirectional"),
+    "stacked": Preset(cell="gru", layers=2, stack="residual"),
+    "attention": Preset(cell="gru", layers=2, stack="residual", attention="multihead"),
+}
+NAIVE = "seasonal_naive"
+KINDS = (*PRESETS, NAIVE)
