@@ -188,7 +188,11 @@ def train_config(settings: Settings, validation_steps: int) -> TrainConfig:
     """Read how to fit from the settings."""
     chosen = settings.training
     return TrainConfig(
+        loss=chosen.loss,
+        optimizer=chosen.optimizer,
+        schedule=chosen.schedule,
         steps=chosen.steps,
+        patience=chosen.patience,
         batch_size=chosen.batch,
         learning_rate=chosen.learning_rate,
         weight_decay=chosen.weight_decay,

@@ -9,12 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from models.presets import ATTENTIONS, CELLS, DECODERS, DIRECTIONS, KINDS, PRESETS, STACKS
+from models.presets import ATTENTIONS, CELLS, DECODERS, DIRECTIONS, KINDS, OUTPUTS, PRESETS, STACKS
 
 QUANTILE_LEVELS: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.975)
 """Probabilities of every forecast in SQL and on the output topic; 0.5 is the point forecast."""
 
 LOCATIONS = ("mean", "last")
+LOSSES = ("pinball", "mse", "mae", "huber")
+OPTIMIZERS = ("adamw", "adam", "rmsprop")
+SCHEDULES = ("one_cycle", "cosine", "constant")
 PARTS = {"cell": CELLS, "direction": DIRECTIONS, "stack": STACKS, "attention": ATTENTIONS, "decoder": DECODERS}
 
 
@@ -26,8 +29,8 @@ class ModelConfig:
     decoder (see `Preset`). hidden (D), heads, dropout: sizes of the network. segment: steps per token, 1 for a token
     per point; divides context_length. context_length (T), horizon (H), season: in steps. calendar_features (F):
     columns of the known-future calendar. series: known series, embedding rows 1..series; row 0 is UNK.
-    series_dim: width of the series embedding, 0 for none. location: what a window is centred on. Raises ValueError,
-    with what to change, when a field cannot work.
+    series_dim: width of the series embedding, 0 for none. location: what a window is centred on. output: "quantiles",
+    for pinball loss, or "point", for a point loss. Raises ValueError, with what to change, when a field cannot work.
     """
 
     kind: str = "attention"
@@ -48,6 +51,7 @@ class ModelConfig:
     series: int = 0
     series_dim: int = 16
     location: str = "last"
+    output: str = "quantiles"
     quantile_levels: tuple[float, ...] = QUANTILE_LEVELS
 
     def __post_init__(self) -> None:
@@ -60,6 +64,7 @@ class ModelConfig:
         if self.layers == 0 and not isinstance(self.layers, bool):
             object.__setattr__(self, "layers", preset.layers)
         _check_choice("location", self.location, LOCATIONS)
+        _check_choice("output", self.output, OUTPUTS)
         for name in ("hidden", "layers", "heads", "segment", "context_length", "horizon", "season"):
             _check_integer(name, getattr(self, name), 1)
         for name in ("calendar_features", "series", "series_dim"):
@@ -97,14 +102,19 @@ class ModelConfig:
 class TrainConfig:
     """How one fit runs. Steps are optimiser steps; there are no epochs.
 
+    loss: "pinball" for a network whose output is quantiles, else "mse", "mae" or "huber" of the point forecast.
+    optimizer: "adamw", the only one that decays weights, "adam" or "rmsprop". schedule: of the learning rate.
     ema: decay of the averaged weights, which are the ones validated and kept. validate_every: steps between
     two validations; patience: validations without a better loss before stopping. validation_steps: the last
     steps of every series that are never trained on; 0 trains on everything and keeps the last average.
     id_dropout: share of windows whose series is hidden (UNK), so that a new series can be served;
-    history_dropout: share whose history is cut short. relative: weight of the relative term of the loss.
+    history_dropout: share whose history is cut short. relative: weight of the relative term of pinball loss.
     max_seconds: wall-clock budget, None for none; the learning rate is annealed within it.
     """
 
+    loss: str = "pinball"
+    optimizer: str = "adamw"
+    schedule: str = "one_cycle"
     steps: int = 400
     batch_size: int = 64
     learning_rate: float = 1e-3
@@ -121,6 +131,9 @@ class TrainConfig:
     max_seconds: float | None = None
 
     def __post_init__(self) -> None:
+        _check_choice("loss", self.loss, LOSSES)
+        _check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        _check_choice("schedule", self.schedule, SCHEDULES)
         for name in ("steps", "batch_size", "patience", "validate_every"):
             _check_integer(name, getattr(self, name), 1)
         for name in ("seed", "validation_steps"):

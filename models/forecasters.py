@@ -9,7 +9,7 @@ from models.attention import AdditiveAttention, AttentionBlock, CrossAttention
 from models.baselines import SeasonalNaive
 from models.batch import Batch
 from models.config import ModelConfig
-from models.heads import HorizonQueries, QuantileHead, SeasonalSkip, StepStates
+from models.heads import HorizonQueries, PointHead, QuantileHead, SeasonalSkip, StepStates
 from models.presets import NAIVE
 from models.recurrent import SegmentTokens, StackedEncoder
 from models.scaling import find_scale
@@ -33,8 +33,7 @@ class RecurrentForecaster(nn.Module):
         self.attention = _build_attention(config)
         self.steps = None if dense else StepStates(horizon, config.segment, hidden, features=features)
         self.skip = SeasonalSkip(config.context_length, horizon, config.season)
-        width = hidden if self.steps is None else self.steps.width
-        self.head = QuantileHead(width, config.quantile_levels, steps=horizon if dense else 1)
+        self.head = _build_head(config, hidden if self.steps is None else self.steps.width)
 
     def forward(self, batch: Batch) -> Tensor:
         """Quantiles (B, H, Q), ascending, in the user's units."""
@@ -59,6 +58,13 @@ def _build_attention(config: ModelConfig) -> AttentionBlock | None:
     additive = config.attention == "additive"
     attend = AdditiveAttention(config.hidden) if additive else CrossAttention(config.hidden, config.heads)
     return AttentionBlock(attend, config.hidden, config.dropout)
+
+
+def _build_head(config: ModelConfig, width: int) -> QuantileHead | PointHead:
+    steps = config.horizon if config.decoder == "dense" else 1
+    if config.output == "point":
+        return PointHead(width, config.quantile_levels, config.horizon, steps=steps)
+    return QuantileHead(width, config.quantile_levels, steps=steps)
 
 
 class SeriesEmbedding(nn.Module):

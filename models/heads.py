@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 import torch
 from torch import Tensor, nn
@@ -95,3 +96,27 @@ class QuantileHead(nn.Module):
         below = functional.softplus(raw[..., : self.median]).flip(-1).cumsum(-1).flip(-1)  # (B, H, below)
         above = functional.softplus(raw[..., self.median + 1 :]).cumsum(-1)  # (B, H, above)
         return torch.cat((centre - below, centre, centre + above), dim=-1)  # (B, H, Q)
+
+
+class PointHead(nn.Module):
+    """One value per step, trained by a point loss, and quantiles at fixed distances from it.
+
+    `offsets` (H, Q), in window scales, are the quantiles of the residuals on the validation cut (see `calibrate`);
+    until then those of a normal with the window's deviation. They are stored with the weights.
+    """
+
+    offsets: Tensor
+
+    def __init__(self, width: int, levels: tuple[float, ...], horizon: int, *, steps: int = 1) -> None:
+        super().__init__()
+        self.median = levels.index(0.5)
+        self.project = nn.Linear(width, steps)
+        nn.init.zeros_(self.project.bias)
+        normal = torch.tensor([NormalDist().inv_cdf(level) for level in levels])
+        self.register_buffer("offsets", normal.repeat(horizon, 1))  # (H, Q)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """States (B, H / steps, width), each of `steps` steps, to ascending quantiles (B, H, Q) in window scales."""
+        point = self.project(states).flatten(1)  # (B, H)
+        quantiles: Tensor = point[:, :, None] + self.offsets  # (B, H, Q)
+        return quantiles

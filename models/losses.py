@@ -1,12 +1,19 @@
-"""What a fit minimises: pinball loss over the levels in units of each series' seasonal-naive error."""
+"""What a fit minimises, in units of each series' seasonal-naive error: pinball loss or a point loss."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+POINT_LOSSES: dict[str, Callable[..., Tensor]] = {
+    "mse": functional.mse_loss,
+    "mae": functional.l1_loss,
+    "huber": functional.huber_loss,
+}
 
 
 class Truth(NamedTuple):
@@ -17,19 +24,28 @@ class Truth(NamedTuple):
     scale: Tensor
 
 
-def weigh_error(quantiles: Tensor, truth: Truth, levels: Sequence[float], *, relative: float) -> Tensor:
-    """Mean over observed steps of pinball / scale + relative * |error of the median| / (|target| + |median|).
+def weigh_error(quantiles: Tensor, truth: Truth, levels: Sequence[float], *, loss: str, relative: float) -> Tensor:
+    """Mean of `loss` over observed steps; a scalar, 0 when nothing was observed.
 
-    quantiles (B, H, Q) of ascending `levels` with 0.5 among them; a scalar, 0 when nothing was observed. The
-    second term bears on series of small level, which sMAPE sees and MASE does not.
+    quantiles (B, H, Q) of ascending `levels` with 0.5 among them, which is the point forecast. "pinball" is pinball /
+    scale + relative * |error of the median| / (|target| + |median|); the second term bears on series of small
+    level, which sMAPE sees and MASE does not. "mse", "mae" and "huber" (quadratic within one scale) take the point
+    forecast's error / scale and nothing else.
     """
-    probability = torch.tensor(levels, dtype=quantiles.dtype, device=quantiles.device)  # (Q,)
-    error = truth.target[:, :, None] - quantiles  # (B, H, Q)
-    pinball = 2.0 * torch.maximum(probability * error, (probability - 1.0) * error).mean(dim=-1)  # (B, H)
+    point = quantiles[:, :, levels.index(0.5)]  # (B, H)
     scale = truth.scale[:, None]  # (B, 1)
-    loss = pinball / scale
-    if relative > 0.0:
-        median = quantiles[:, :, levels.index(0.5)]  # (B, H)
-        size = truth.target.abs() + median.detach().abs() + 0.05 * scale  # (B, H), the last part bounds the gradient
-        loss = loss + relative * (truth.target - median).abs() / size
-    return loss.where(truth.observed, 0.0).sum() / truth.observed.sum().clamp(min=1)
+    if loss == "pinball":
+        each = _pinball(quantiles, truth.target, levels) / scale  # (B, H)
+        if relative > 0.0:
+            size = truth.target.abs() + point.detach().abs() + 0.05 * scale  # (B, H), the last part bounds the gradient
+            each = each + relative * (truth.target - point).abs() / size
+    else:
+        error = (point - truth.target).where(truth.observed, 0.0) / scale  # (B, H)
+        each = POINT_LOSSES[loss](error, torch.zeros_like(error), reduction="none")  # (B, H)
+    return each.where(truth.observed, 0.0).sum() / truth.observed.sum().clamp(min=1)
+
+
+def _pinball(quantiles: Tensor, target: Tensor, levels: Sequence[float]) -> Tensor:  # (B, H, Q) and (B, H) to (B, H)
+    probability = torch.tensor(levels, dtype=quantiles.dtype, device=quantiles.device)  # (Q,)
+    error = target[:, :, None] - quantiles  # (B, H, Q)
+    return 2.0 * torch.maximum(probability * error, (probability - 1.0) * error).mean(dim=-1)

@@ -9,6 +9,7 @@ DIRECTIONS = ("forward", "bidirectional")
 STACKS = ("plain", "residual")
 ATTENTIONS = ("none", "multihead", "additive")
 DECODERS = ("queries", "dense")
+OUTPUTS = ("quantiles", "point")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

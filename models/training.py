@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from models.calibration import calibrate
 from models.config import TrainConfig
 from models.forecasters import RecurrentForecaster
 from models.losses import weigh_error
@@ -72,8 +73,10 @@ def fit(
 
     The weights it starts from are validated too, so a warm start never ends worse than it began. Randomness
     is `config.seed` alone, and the caller's random state is kept. ValueError when no series has two steps to
-    learn from.
+    learn from, or the loss does not suit the model's output.
     """
+    if (config.loss == "pinball") != (model.config.output == "quantiles"):
+        raise ValueError(f"loss {config.loss} does not train output {model.config.output!r}: change one of them")
     sizes = {"context_length": model.config.context_length, "horizon": model.config.horizon}
     levels = model.config.quantile_levels
     panel = panel.to(device)
@@ -90,9 +93,7 @@ def fit(
         generator = torch.Generator(device).manual_seed(config.seed)
         model.to(device).train()
         average = copy.deepcopy(model).eval()
-        optimiser = torch.optim.AdamW(
-            model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
+        optimiser = choose_optimiser(model, config)
         best = _clone(average)
         best_step, best_loss, worse = 0, validate(average, panel, windows, config), 0
         history: list[Progress] = []
@@ -103,11 +104,11 @@ def fit(
         for step in range(1, config.steps + 1):
             seconds = time.monotonic() - began
             for group in optimiser.param_groups:
-                group["lr"] = config.learning_rate * one_cycle(_find_progress(step, seconds, config))
+                group["lr"] = config.learning_rate * anneal(config.schedule, _find_progress(step, seconds, config))
             rows, ends = windows.draw(config.batch_size, total, generator)
             batch, truth = cut_with_truth(windows, rows, ends, **sizes)
             batch = hide_some(batch, generator, ids=config.id_dropout, histories=config.history_dropout)
-            loss = weigh_error(model(batch), truth, levels, relative=config.relative)
+            loss = weigh_error(model(batch), truth, levels, loss=config.loss, relative=config.relative)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
@@ -139,6 +140,7 @@ def fit(
 
     model.load_state_dict(best)
     model.eval()
+    calibrate(model, panel, windows, config.validation_steps)
     return FitReport(step, best_step, best_loss, time.monotonic() - began, stopped, tuple(history))
 
 
@@ -154,17 +156,35 @@ def validate(model: RecurrentForecaster, panel: Panel, windows: Windows, config:
             whole, rows[part], ends[part], context_length=model.config.context_length, horizon=model.config.horizon
         )
         observed = int(truth.observed.sum())
-        loss = weigh_error(model(batch), truth, model.config.quantile_levels, relative=config.relative)
+        loss = weigh_error(
+            model(batch), truth, model.config.quantile_levels, loss=config.loss, relative=config.relative
+        )
         total += float(loss) * observed
         count += observed
     return total / count if count else math.nan
 
 
-def one_cycle(progress: float) -> float:
-    """Share of the learning rate at `progress` 0..1: cosine up from 1/25 in the first tenth, then down to 1/1000."""
-    if progress < WARM_UP:
-        return 1.0 - 0.96 * (0.5 + 0.5 * math.cos(math.pi * progress / WARM_UP))
-    left = 0.5 + 0.5 * math.cos(math.pi * min((progress - WARM_UP) / (1.0 - WARM_UP), 1.0))
+def choose_optimiser(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """The optimiser by name; RMSprop with the decay and epsilon that Keras uses."""
+    weights, rate = model.parameters(), config.learning_rate
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(weights, lr=rate, weight_decay=config.weight_decay, fused=True)
+    if config.optimizer == "adam":
+        return torch.optim.Adam(weights, lr=rate, fused=True)
+    return torch.optim.RMSprop(weights, lr=rate, alpha=0.9, eps=1e-7)
+
+
+def anneal(schedule: str, progress: float) -> float:
+    """Share of the learning rate at `progress` 0..1.
+
+    "one_cycle": cosine up from 1/25 in the first tenth, then down to 1/1000. "cosine": down at once. "constant": 1.
+    """
+    if schedule == "constant":
+        return 1.0
+    warm_up = WARM_UP if schedule == "one_cycle" else 0.0
+    if progress < warm_up:
+        return 1.0 - 0.96 * (0.5 + 0.5 * math.cos(math.pi * progress / warm_up))
+    left = 0.5 + 0.5 * math.cos(math.pi * min((progress - warm_up) / (1.0 - warm_up), 1.0))
     return max(left, 1e-3)
 
 

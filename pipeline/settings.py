@@ -143,13 +143,17 @@ class ModelSettings(Section):
     segment: int | None = Field(None, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1)
     location: Literal["mean", "last"] = "mean"
-    series_dim: int = Field(16, ge=1)
+    series_dim: int = Field(16, ge=0)
 
 
 class TrainingSettings(Section):
     """How it is fitted."""
 
+    loss: Literal["pinball", "mse", "mae", "huber"] = "pinball"
+    optimizer: Literal["adamw", "adam", "rmsprop"] = "adamw"
+    schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
     steps: int = Field(1500, ge=1)
+    patience: int = Field(8, ge=1)
     batch: int = Field(128, ge=1)
     learning_rate: float = Field(2e-3, gt=0)
     weight_decay: float = Field(1e-2, ge=0)

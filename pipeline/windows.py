@@ -85,6 +85,7 @@ def model_config(settings: Settings, frequency: Frequency, series: int) -> Model
             series=series,
             series_dim=chosen.series_dim,
             location=chosen.location,
+            output="quantiles" if settings.training.loss == "pinball" else "point",
         )
     except ValueError as error:
         raise ConfigError(f"settings: {error}") from error

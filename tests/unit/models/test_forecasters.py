@@ -23,6 +23,8 @@ SMALL = {"hidden": 16, "heads": 2, "segment": 6, "context_length": 48, "horizon"
 CONFIGS = {
     **{kind: ModelConfig(**SMALL, kind=kind, calendar_features=3) for kind in PRESETS},
     "rnn-dense": ModelConfig(**SMALL, kind="rnn", decoder="dense", calendar_features=3),
+    "rnn-dense-point": ModelConfig(**SMALL, kind="rnn", decoder="dense", output="point"),
+    "attention-point": ModelConfig(**SMALL, output="point", calendar_features=3),
     "lstm-points": ModelConfig(**{**SMALL, "segment": 1}, kind="lstm", location="mean"),
     "gru-points-additive": ModelConfig(**{**SMALL, "segment": 1}, kind="gru", attention="additive"),
     "bidirectional-deep": ModelConfig(**SMALL, kind="bidirectional", cell="rnn", layers=4, stack="residual"),
@@ -54,7 +56,7 @@ def test_the_network_overfits_one_batch(cell: str) -> None:
     optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
     losses = []
     for _ in range(150):
-        loss = weigh_error(model(batch), truth, config.quantile_levels, relative=0.0)
+        loss = weigh_error(model(batch), truth, config.quantile_levels, loss="pinball", relative=0.0)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

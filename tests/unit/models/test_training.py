@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import training
-from models.config import ModelConfig, TrainConfig
+from models.config import OPTIMIZERS, SCHEDULES, ModelConfig, TrainConfig
 from models.forecasters import RecurrentForecaster, build
 from models.metrics import seasonal_scale as scale_of_metrics
 from models.panel import Panel
 from models.sampling import cut_with_truth, held_back_origins, hide_some, list_windows, seasonal_scale
-from models.training import FitReport, Progress, choose_device, fit, one_cycle, validate
+from models.training import FitReport, Progress, anneal, choose_device, fit, validate
 from tests.checks import make_batch
 from tests.unit.models.panels import make_panel
 from tests.unit.models.test_panel import count_panel
@@ -193,11 +193,28 @@ def test_the_scale_is_never_zero() -> None:
 
 
 def test_the_learning_rate_rises_and_is_annealed() -> None:
-    rates = [one_cycle(step / 100) for step in range(101)]
+    rates = [anneal("one_cycle", step / 100) for step in range(101)]
     assert rates[0] == pytest.approx(0.04)
     assert max(rates) == rates[10] == 1.0
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[-1] == pytest.approx(1e-3)
+    cosine = [anneal("cosine", step / 100) for step in range(101)]
+    assert cosine == sorted(cosine, reverse=True)
+    assert (cosine[0], cosine[50], cosine[-1]) == pytest.approx((1.0, 0.5, 1e-3))
+    assert {anneal("constant", step / 100) for step in range(101)} == {1.0}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_optimizer_and_schedule_lowers_the_validation_loss(panel: Panel, optimizer: str, schedule: str) -> None:
+    report = run(build_network(), panel, replace(TRAIN, optimizer=optimizer, schedule=schedule, steps=60))
+    assert report.best_step > 0
+    assert report.best_validation < report.history[0].validation
+
+
+def test_a_loss_that_does_not_suit_the_output_is_refused(panel: Panel) -> None:
+    with pytest.raises(ValueError, match="loss mse does not train output 'quantiles'"):
+        run(build_network(), panel, replace(TRAIN, loss="mse"))
 
 
 def test_devices_by_name() -> None:

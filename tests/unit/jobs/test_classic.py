@@ -1,0 +1,83 @@
+"""The classic example as a setting: Keras' SimpleRNN(32) and Dense(1), RMSprop, mean squared error.
+
+Ten times through 1,000 windows of 100 x 32 in batches of 32, in the README's own settings.
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from jobs.retrain import train_config
+from models.batch import Batch
+from models.forecasters import RecurrentForecaster, build
+from models.panel import build_panel
+from models.training import fit
+from pipeline.grid import Frequency
+from pipeline.settings import Settings, load
+from pipeline.windows import model_config
+
+README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+STEPS = 2648  # of history: 1,000 windows before the validation cut
+HELD_BACK = 48
+
+
+@pytest.fixture
+def chosen(tmp_path: Path) -> Settings:
+    """The README's settings."""
+    (block,) = re.findall(r"^```ini\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    file = tmp_path / "tidecast.toml"
+    file.write_text(block, encoding="utf-8")
+    return load(file)
+
+
+def build_classic(chosen: Settings) -> RecurrentForecaster:
+    model = build(model_config(chosen, Frequency("1h"), 1))
+    assert isinstance(model, RecurrentForecaster)
+    return model
+
+
+def test_it_is_one_vanilla_layer_of_32_units_and_a_dense_output(chosen: Settings) -> None:
+    model = build_classic(chosen)
+    (layer,) = model.encoder.layers.children()
+    assert isinstance(layer.recur, torch.nn.RNN)
+    assert {name: tuple(weight.shape) for name, weight in layer.recur.named_parameters()} == {
+        "weight_ih_l0": (32, 32), "weight_hh_l0": (32, 32), "bias_ih_l0": (32,), "bias_hh_l0": (32,),
+    }  # fmt: skip
+    assert tuple(model.head.project.weight.shape) == (1, 32)
+    parts = (model.series, model.attention, model.steps, model.skip.weight, model.encoder.norm)
+    assert parts == (None,) * 5
+    target = torch.randn((32, 3200))
+    tokens = model.tokens(target, torch.ones_like(target, dtype=torch.bool))
+    assert tokens.shape == (32, 100, 32)
+    batch = Batch(
+        target,
+        torch.ones_like(target, dtype=torch.bool),
+        torch.zeros(32).long(),
+        torch.zeros(32, 1, model.config.calendar_features),
+    )
+    assert model(batch).shape == (32, 1, 13)
+
+
+def test_ten_times_through_a_thousand_windows_lower_the_loss(chosen: Settings) -> None:
+    model = build_classic(chosen)
+    step = np.arange(STEPS)
+    values = np.sin(2.0 * np.pi * step / 64) + 0.1 * np.random.default_rng(0).standard_normal(STEPS)
+    panel = build_panel(
+        values,
+        np.array([STEPS]),
+        first_step=np.array([0]),
+        series=np.array([1]),
+        calendar=np.zeros((STEPS + 8, model.config.calendar_features)),
+        calendar_start=0,
+        context_length=3200,
+        horizon=1,
+    )
+    training = train_config(chosen, HELD_BACK)
+    assert (training.steps * training.batch_size, training.loss, training.optimizer) == (10_016, "mse", "rmsprop")
+    report = fit(model, panel, training, device=torch.device("cpu"), on_progress=lambda _: None)
+    assert report.steps == 313
+    losses = [progress.loss for progress in report.history]
+    assert losses[-1] < 0.3 * losses[0]

@@ -1,0 +1,97 @@
+"""Quantiles of a network that was trained on one value."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from models.artifact import pack, unpack
+from models.calibration import calibrate, find_quantiles
+from models.config import ModelConfig, TrainConfig
+from models.forecasters import RecurrentForecaster, build
+from models.heads import PointHead
+from models.metrics import Matured, measure
+from models.panel import Panel
+from models.predict import predict
+from models.sampling import Windows, list_windows
+from models.training import fit
+from tests.unit.models.panels import make_panel
+
+HORIZON = 6
+CONFIG = ModelConfig(
+    kind="gru", hidden=16, heads=1, segment=6, context_length=36, horizon=HORIZON, season=6, series=40, series_dim=4,
+    location="mean", output="point",
+)  # fmt: skip
+TRAIN = TrainConfig(loss="mse", steps=100, batch_size=64, validate_every=25, validation_steps=24, learning_rate=1e-2)
+
+
+def build_network(seed: int = 0) -> RecurrentForecaster:
+    model = build(CONFIG, seed=seed)
+    assert isinstance(model, RecurrentForecaster)
+    return model
+
+
+def offsets(model: RecurrentForecaster) -> torch.Tensor:
+    assert isinstance(model.head, PointHead)
+    return model.head.offsets
+
+
+def find_windows(panel: Panel, held_back: int) -> Windows:
+    return list_windows(panel, held_back=held_back, context_length=36, horizon=HORIZON, season=6)
+
+
+@pytest.mark.parametrize("loss", ["mse", "mae", "huber"])
+def test_a_point_loss_gives_quantiles_that_hold_on_steps_nobody_has_seen(loss: str) -> None:
+    whole = make_panel(series=40, steps=200, season=6, noise=0.3)
+    known = replace(whole, length=whole.length - 24)
+    model = build_network()
+    report = fit(model, known, replace(TRAIN, loss=loss), device=torch.device("cpu"), on_progress=lambda _: None)
+    assert report.best_validation < report.history[0].validation
+    rows, ends = np.repeat(np.arange(40), 4), np.tile([176, 182, 188, 194], 40)
+    target, _ = whole.future(torch.from_numpy(rows), torch.from_numpy(ends), HORIZON)
+    quantiles = predict(model, whole, rows, ends)
+    score = measure(Matured(target=target.double().numpy(), quantiles=quantiles, scale=np.ones(160)))
+    assert 0.74 < score["coverage_80"] < 0.86
+    assert 0.91 < score["coverage_95"] < 0.99
+    loaded = unpack(pack(model, series=[str(row) for row in range(40)], provenance={})).model
+    np.testing.assert_array_equal(predict(loaded, whole, rows, ends), quantiles)
+
+
+def test_the_trained_value_stays_the_level_one_half_and_quantiles_ascend() -> None:
+    panel = make_panel(series=40, steps=100, season=6, noise=0.3)
+    model = build_network().eval()
+    rows, ends = np.arange(40), np.full(40, 90)
+    before = predict(model, panel, rows, ends)
+    calibrate(model, panel, find_windows(panel, 24), 24)
+    after = predict(model, panel, rows, ends)
+    np.testing.assert_array_equal(before[..., 6], after[..., 6])
+    assert bool((offsets(model).diff(dim=1) >= 0.0).all())
+    assert not np.array_equal(before, after)
+
+
+def test_few_residuals_are_pooled_over_the_steps_and_many_are_not() -> None:
+    panel = make_panel(series=40, steps=100, season=6, noise=0.3)
+    few, many = build_network().eval(), build_network().eval()
+    calibrate(few, panel, find_windows(panel, 6), 6)
+    calibrate(many, panel, find_windows(panel, 24), 24)
+    assert bool((offsets(few) == offsets(few)[0]).all())
+    assert not bool((offsets(many) == offsets(many)[0]).all())
+
+
+def test_without_a_residual_the_offsets_stay_those_of_a_normal() -> None:
+    panel = make_panel(series=2, steps=60, season=6, noise=0.3)
+    blind = replace(panel, observed=torch.zeros_like(panel.observed))
+    model = build_network().eval()
+    calibrate(model, blind, find_windows(blind, 6), 6)
+    assert torch.equal(offsets(model), offsets(build_network()))
+    assert offsets(model)[0, 6] == 0.0
+
+
+def test_quantiles_are_those_of_numpy() -> None:
+    values = torch.randn(37, generator=torch.Generator().manual_seed(0))
+    levels = torch.tensor([0.0, 0.025, 0.31, 0.5, 0.975, 1.0])
+    wanted = np.quantile(values.numpy(), levels.numpy())
+    np.testing.assert_allclose(find_quantiles(values, levels).numpy(), wanted, rtol=1e-5, atol=1e-6)
