@@ -21,13 +21,13 @@ from models.forecasters import Forecaster, RecurrentForecaster, build
 from models.predict import predict
 from models.training import FitReport, Progress, choose_device, fit
 from pipeline.errors import ConfigError, Corrupt
-from pipeline.grid import Frequency
+from pipeline.grid import DAY, Frequency
 from pipeline.settings import Settings
 from pipeline.windows import model_config
 
 NAIVE = 0
 """The version under which the registry knows seasonal naive."""
-SHAPE = ("context_length", "horizon", "season", "calendar_features", "quantile_levels")
+SHAPE = ("context_length", "horizon", "season", "quantile_levels")
 """What a model must share with the settings to be served."""
 
 
@@ -136,7 +136,8 @@ def fit_challenger(
         training = train_config(settings, trained_on.validation_steps)
     except ValueError as error:
         raise ConfigError(f"settings: training.{error}") from error
-    model = build(model_config(settings, frequency, len(trained_on.learned)), seed=training.seed)
+    days = (trained_on.lineage.train_to - trained_on.lineage.train_from) / DAY
+    model = build(model_config(settings, frequency, len(trained_on.learned), days=days), seed=training.seed)
     assert isinstance(model, RecurrentForecaster), "settings name no other kind"
     start = "from scratch"
     if settings.training.warm_start and champion and champion.loaded:

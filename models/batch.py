@@ -15,7 +15,7 @@ class Batch:
     target    (B, T)    float32, in the user's units; 0 where not observed
     observed  (B, T)    bool, False for gaps and for steps before the series began (left padding)
     series    (B,)      int64, row of the series embedding; 0 is UNK, a series the model was not trained on
-    calendar  (B, H, F) float32, known-future features of the H target times
+    calendar  (B, H, F) float32, known-future features of the H target times; a model made for fewer reads the first
     """
 
     target: Tensor

@@ -28,9 +28,10 @@ class ModelConfig:
     kind: one of KINDS; it chooses the parts that are left away ("" or 0): cell, layers, direction, stack, attention,
     decoder (see `Preset`). hidden (D), heads, dropout: sizes of the network. segment: steps per token, 1 for a token
     per point; divides context_length. context_length (T), horizon (H), season: in steps. calendar_features (F):
-    columns of the known-future calendar. series: known series, embedding rows 1..series; row 0 is UNK.
-    series_dim: width of the series embedding, 0 for none. location: what a window is centred on. output: "quantiles",
-    for pinball loss, or "point", for a point loss. Raises ValueError, with what to change, when a field cannot work.
+    columns of the known-future calendar, the first ones of those that a batch brings. series: known series, embedding
+    rows 1..series; row 0 is UNK. series_dim: width of the series embedding, 0 for none. location: what a window is
+    centred on. output: "quantiles", for pinball loss, or "point", for a point loss. Raises ValueError, with what to
+    change, when a field cannot work.
     """
 
     kind: str = "attention"

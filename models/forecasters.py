@@ -36,18 +36,19 @@ class RecurrentForecaster(nn.Module):
         self.head = _build_head(config, hidden if self.steps is None else self.steps.width)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Quantiles (B, H, Q), ascending, in the user's units."""
+        """Quantiles (B, H, Q), ascending, in the user's units. Of the calendar, the config's F columns are read."""
+        calendar = batch.calendar[:, :, : self.config.calendar_features]  # (B, H, F)
         scale = find_scale(batch.target, batch.observed, self.config.location)
         values = scale.apply(batch.target).where(batch.observed, 0.0)  # (B, T)
         tokens = self.tokens(values, batch.observed)  # (B, S, D)
         if self.series is not None:
             tokens = tokens + self.series(batch.series)[:, None, :]  # (B, S, D)
         states, final = self.encoder(tokens)  # (B, S, D), (B, D)
-        decoded = self.queries(final, batch.calendar)  # (B, X, D)
+        decoded = self.queries(final, calendar)  # (B, X, D)
         if self.attention is not None:
             decoded = self.attention(decoded, states)  # (B, X, D)
         if self.steps is not None:
-            decoded = self.steps(decoded, batch.calendar)  # (B, H, width)
+            decoded = self.steps(decoded, calendar)  # (B, H, width)
         quantiles = self.head(decoded) + self.skip(values)[:, :, None]  # (B, H, Q) in window scales
         return scale.invert(quantiles)  # (B, H, Q)
 

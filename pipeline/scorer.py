@@ -11,7 +11,7 @@ from models.baselines import SeasonalNaive
 from models.batch import Batch
 from models.config import ModelConfig
 from pipeline.codec import nine_digits
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, Corrupt
 from pipeline.observe import Due, Grid
 from pipeline.ports import Champion
 from pipeline.records import Floats, Forecasts, Ints, Quality, no_forecasts
@@ -21,6 +21,7 @@ log = structlog.get_logger()
 NAIVE_VERSION = 0
 MOST_WINDOWS = 1024  # in one forward pass; more only costs memory
 SECOND = 1_000_000
+WIDEST = 1e30  # of a quantile: its error can still be squared
 
 
 class Scorer:
@@ -50,16 +51,16 @@ class Scorer:
         champion = self._registry.champion()
         if champion == self._seen:
             return
-        self._seen = champion
         if champion is None or champion == NAIVE_VERSION:
             self._loaded, self._rows, self.version = None, {}, NAIVE_VERSION
-            return
-        try:
-            self._use(champion)
-        except ConfigError as error:
-            if first:
-                raise
-            log.error("champion refused", version=champion, reason=str(error), serving=self.version)
+        else:
+            try:
+                self._use(champion)
+            except (ConfigError, Corrupt) as error:
+                if first:
+                    raise
+                log.error("champion refused", version=champion, reason=str(error), serving=self.version)
+        self._seen = champion  # only now: after an Unavailable it is looked at again
 
     def score(self, dues: Sequence[Due], now: int) -> Forecasts:
         """Forecast every window that is due; forecasts come in the order of partition and offset."""
@@ -75,7 +76,13 @@ class Scorer:
             loaded = unpack(self._registry.artifact(version))
         except ArtifactError as error:
             raise ConfigError(f"champion version {version}: {error}; run tidecast models rollback") from error
-        for name in ("context_length", "horizon", "season", "calendar_features", "quantile_levels"):
+        columns, made = loaded.config.calendar_features, self._grid.frequency.calendar_features
+        if columns > made:
+            raise ConfigError(
+                f"champion version {version} reads {columns} calendar columns, {self._grid.frequency.text} has {made}; "
+                "run tidecast job run retrain, or tidecast models rollback"
+            )
+        for name in ("context_length", "horizon", "season", "quantile_levels"):
             has, needs = getattr(loaded.config, name), getattr(self._shape, name)
             if has != needs:
                 raise ConfigError(
@@ -105,7 +112,7 @@ class Scorer:
             series_id=due.series_id,
             origin=self._grid.frequency.time_of(due.origin),
             target_times=self._grid.frequency.time_of(steps.ravel()).reshape(steps.shape),
-            quantiles=nine_digits(np.nan_to_num(quantiles)),
+            quantiles=nine_digits(np.clip(quantiles, -WIDEST, WIDEST)),
             model_version=version,
             quality=self._quality(due, version),
             issued_at=np.full(len(due), now, np.int64),

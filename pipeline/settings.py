@@ -142,7 +142,8 @@ class ModelSettings(Section):
     heads: int = Field(4, ge=1)
     segment: int | None = Field(None, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1)
-    location: Literal["mean", "last"] = "mean"
+    calendar: Literal["auto", "all", "none"] = "auto"
+    location: Literal["auto", "mean", "last"] = "auto"
     series_dim: int = Field(16, ge=0)
 
 
@@ -249,7 +250,8 @@ def shown(settings: Settings) -> dict[str, Any]:
 
 def masked(url: str) -> str:
     """Return a database address without its password."""
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
+    url = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
+    return re.sub(r"([?&](?:password|sslpassword|passfile)=)[^&]*", r"\1***", url)
 
 
 def _overrides(sets: Sequence[str]) -> dict[str, Any]:

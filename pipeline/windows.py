@@ -7,10 +7,15 @@ from models.batch import Batch
 from models.config import ModelConfig
 from models.panel import Panel, build_panel
 from pipeline.errors import ConfigError
-from pipeline.grid import Frequency
+from pipeline.grid import SECOND, YEAR, Frequency
 from pipeline.observe import Due
 from pipeline.records import Floats, History, Ints
 from pipeline.settings import Settings
+
+YEARS_DAYS = 700.0
+"""Days of history from which yearly calendar columns are used: two years, nearly."""
+PANEL_SERIES = 16
+SHORT_SEASONS = 2
 
 
 def batch(due: Due, rows: Ints, frequency: Frequency, horizon: int) -> Batch:
@@ -60,11 +65,16 @@ def calendar_table(frequency: Frequency, first: int, last: int) -> Floats:
     return frequency.calendar(np.arange(first, last + 1))
 
 
-def model_config(settings: Settings, frequency: Frequency, series: int) -> ModelConfig:
-    """Derive the network's shape from the settings; raises ConfigError, with what to change."""
+def model_config(settings: Settings, frequency: Frequency, series: int, *, days: float | None = None) -> ModelConfig:
+    """Derive the network's shape from the settings; raises ConfigError, with what to change.
+
+    `series` that are known by name and `days` of history decide what the settings leave open. Without `days`, the
+    calendar is the whole one.
+    """
     chosen = settings.model
-    context = settings.series.context
+    context, horizon = settings.series.context, settings.series.horizon
     season = settings.series.season or frequency.season
+    located = usual_location(series, horizon, season) if chosen.location == "auto" else chosen.location
     try:
         return ModelConfig(
             kind=chosen.kind,
@@ -79,16 +89,34 @@ def model_config(settings: Settings, frequency: Frequency, series: int) -> Model
             segment=chosen.segment or usual_segment(context, season),
             dropout=chosen.dropout,
             context_length=context,
-            horizon=settings.series.horizon,
+            horizon=horizon,
             season=season,
-            calendar_features=frequency.calendar_features,
+            calendar_features=calendar_columns(chosen.calendar, frequency, days),
             series=series,
             series_dim=chosen.series_dim,
-            location=chosen.location,
+            location=located,
             output="quantiles" if settings.training.loss == "pinball" else "point",
         )
     except ValueError as error:
         raise ConfigError(f"settings: {error}") from error
+
+
+def calendar_columns(wish: str, frequency: Frequency, days: float | None) -> int:
+    """Count the calendar columns of a model: those of the year, the last two, need about two years of history.
+
+    Of a shorter one they are learned as a trend that does not go on: 0.01 to 0.04 MASE on M4-Hourly's validation cuts.
+    """
+    if wish == "none":
+        return 0
+    sees_years = 2 * frequency.seconds <= YEAR / SECOND
+    if wish == "all" or days is None or days >= YEARS_DAYS or not sees_years:
+        return frequency.calendar_features
+    return frequency.calendar_features - 2
+
+
+def usual_location(series: int, horizon: int, season: int) -> str:
+    """Choose what a window is centred on: the mean for panels and short horizons, else the last value."""
+    return "mean" if series >= PANEL_SERIES or horizon <= SHORT_SEASONS * season else "last"
 
 
 def usual_segment(context: int, season: int) -> int:

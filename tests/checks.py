@@ -114,6 +114,13 @@ def serves_unknown_series(config: ModelConfig) -> None:
     assert bool(quantiles.isfinite().all())
 
 
+def reads_only_the_calendar_columns_of_its_config(config: ModelConfig) -> None:
+    model, batch = build_evaluated(config), make_batch(config)
+    more = torch.full((ROWS, config.horizon, 2), 1e9)
+    longer = replace(batch, calendar=torch.cat((batch.calendar, more), dim=2))
+    assert torch.equal(forecast(model, longer), forecast(model, batch))
+
+
 def is_the_same_for_the_same_seed(config: ModelConfig) -> None:
     batch = make_batch(config)
     before = torch.get_rng_state()
@@ -142,6 +149,7 @@ CHECKS: tuple[Callable[[ModelConfig], None], ...] = (
     stays_finite_on_degenerate_windows,
     sees_the_newest_step,
     serves_unknown_series,
+    reads_only_the_calendar_columns_of_its_config,
     is_the_same_for_the_same_seed,
     survives_its_artifact_bit_for_bit,
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.artifact import pack
+from models.artifact import pack, unpack
 from models.config import ModelConfig
 from models.forecasters import build
 from pipeline.errors import ConfigError
@@ -14,7 +14,7 @@ from pipeline.grid import Frequency
 from pipeline.observe import Due, Grid
 from pipeline.scorer import Scorer
 from pipeline.settings import ModelSettings, SeriesSettings, Settings
-from pipeline.windows import model_config
+from pipeline.windows import batch, model_config
 
 SETTINGS = Settings(
     series=SeriesSettings(context=24, horizon=4, season=6),
@@ -142,6 +142,27 @@ def test_an_artifact_that_cannot_be_read_is_refused_in_words() -> None:
     registry = Registry()
     registry.artifacts[1], registry.alias = b"\x10not an artifact", 1
     with pytest.raises(ConfigError, match="tidecast models rollback"):
+        scorer(registry).refresh(0)
+
+
+def test_a_champion_without_yearly_columns_reads_the_same_days_and_weeks_as_in_training() -> None:
+    registry = Registry()
+    registry.promote(1, replace(SHAPE, calendar_features=4))
+    one = scorer(registry)
+    one.refresh(0)
+    made = one.score([due("a")], now=0)
+    steps = 1_000 + np.arange(1, 5)
+    windows = batch(due("a"), np.array([1]), HOURS, 4)
+    trained_on = torch.from_numpy(HOURS.calendar(steps)[:, :4].astype(np.float32))[None]
+    with torch.inference_mode():
+        wanted = unpack(registry.artifacts[1]).model(replace(windows, calendar=trained_on))
+    np.testing.assert_allclose(made.quantiles, wanted.double().numpy(), rtol=1e-6)
+
+
+def test_a_champion_with_calendar_columns_that_the_frequency_lacks_is_refused_in_words() -> None:
+    registry = Registry()
+    registry.promote(1, replace(SHAPE, calendar_features=8))
+    with pytest.raises(ConfigError, match="version 1 reads 8 calendar columns, h has 6; run tidecast job run retrain"):
         scorer(registry).refresh(0)
 
 

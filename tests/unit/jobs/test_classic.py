@@ -47,17 +47,12 @@ def test_it_is_one_vanilla_layer_of_32_units_and_a_dense_output(chosen: Settings
         "weight_ih_l0": (32, 32), "weight_hh_l0": (32, 32), "bias_ih_l0": (32,), "bias_hh_l0": (32,),
     }  # fmt: skip
     assert tuple(model.head.project.weight.shape) == (1, 32)
-    parts = (model.series, model.attention, model.steps, model.skip.weight, model.encoder.norm)
-    assert parts == (None,) * 5
+    parts = (model.series, model.queries.calendar, model.attention, model.steps, model.skip.weight, model.encoder.norm)
+    assert parts == (None,) * 6
     target = torch.randn((32, 3200))
     tokens = model.tokens(target, torch.ones_like(target, dtype=torch.bool))
     assert tokens.shape == (32, 100, 32)
-    batch = Batch(
-        target,
-        torch.ones_like(target, dtype=torch.bool),
-        torch.zeros(32).long(),
-        torch.zeros(32, 1, model.config.calendar_features),
-    )
+    batch = Batch(target, torch.ones_like(target, dtype=torch.bool), torch.zeros(32).long(), torch.zeros(32, 1, 0))
     assert model(batch).shape == (32, 1, 13)
 
 
@@ -70,7 +65,7 @@ def test_ten_times_through_a_thousand_windows_lower_the_loss(chosen: Settings) -
         np.array([STEPS]),
         first_step=np.array([0]),
         series=np.array([1]),
-        calendar=np.zeros((STEPS + 8, model.config.calendar_features)),
+        calendar=np.zeros((0, 0)),
         calendar_start=0,
         context_length=3200,
         horizon=1,

@@ -70,6 +70,21 @@ def test_what_is_registered_tells_where_the_model_comes_from(tiny: Make) -> None
     assert {(record["version"], record["compared_to"]) for record in registry.backtests} == {(1, 0), (0, None)}
 
 
+def test_a_point_loss_is_trained_served_and_judged_like_any_other(tiny: Make) -> None:
+    registry = FakeRegistry()
+    outcome = run(tiny(model={"kind": "lstm"}, training={"loss": "huber", "optimizer": "adam"}), registry)
+    assert outcome.facts["promoted"] is True
+    assert registry.models[0]["name"] == "lstm-lstm"
+    assert unpack(registry.models[0]["artifact"]).config.output == "point"
+
+
+def test_yearly_columns_are_left_out_of_a_model_of_a_short_history(tiny: Make) -> None:
+    registry = FakeRegistry(models=[{"artifact": untrained(tiny())}], current=1)
+    outcome = run(tiny(), registry)
+    assert registry.models[-1]["config"]["calendar_features"] == 4
+    assert "champion" in outcome.facts["scores"], "one with yearly columns can be compared with one without"
+
+
 def test_the_same_seed_and_history_give_the_same_artifact(tiny: Make) -> None:
     one, other = FakeRegistry(), FakeRegistry()
     run(tiny(), one)
