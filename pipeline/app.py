@@ -15,7 +15,7 @@ import structlog
 from models.cpu import tune_cpu
 from pipeline import database as databases
 from pipeline.claim import Accept
-from pipeline.codec import Reader
+from pipeline.codec import Reader, check_horizon
 from pipeline.database import Database
 from pipeline.grid import Frequency
 from pipeline.kafka import topics
@@ -28,7 +28,7 @@ from pipeline.stream import Worker
 from pipeline.supervisor import Role, Supervisor
 from pipeline.telemetry import Phases, start_logging
 from pipeline.turn import Parts, nothing_happens
-from pipeline.watchdog import Watchdog, WatchedStore
+from pipeline.watchdog import Watchdog, WatchedChampion, WatchedStore
 from pipeline.windows import model_config
 
 log = structlog.get_logger()
@@ -56,11 +56,13 @@ def built_worker(
     with ExitStack() as stack:
         frequency = Frequency(settings.series.frequency)
         grid = Grid(frequency, settings.series)
+        check_horizon(settings.series.horizon)
         shape = model_config(settings, frequency, 0)
         database = open_database(settings)
         stack.callback(database.close)
         database.registry.describe_baseline(shape.to_dict(), season=shape.season, step_seconds=frequency.seconds)
-        scorer = Scorer(database.registry, grid, shape)
+        answering = Watchdog(settings.database.timeout * 4)
+        scorer = Scorer(WatchedChampion(database.registry, answering), grid, shape)
         scorer.refresh(now())
         counts = topics.check_topics(settings.kafka)
         watchdog = Watchdog(settings.kafka.call_timeout * 1.5)
@@ -77,7 +79,7 @@ def built_worker(
         store = database.store(settings.kafka.input_topic, settings.series.duplicates, now)
         parts = Parts(
             source=source,
-            store=WatchedStore(store, Watchdog(settings.database.timeout * 4)),
+            store=WatchedStore(store, answering),
             publisher=publisher,
             scorer=scorer,
             reader=Reader(settings.input, frequency),
@@ -86,7 +88,7 @@ def built_worker(
             phases=Phases(),
             passed=passed,
         )
-        yield Worker(parts, f"{settings.kafka.instance}:{os.getpid()}", accept)
+        yield Worker(parts, f"{settings.kafka.instance}:{os.getpid()}", settings.kafka.max_messages, accept)
 
 
 def run_worker(settings: Settings, *, accept: Accept = Accept.NOTHING) -> None:

@@ -47,7 +47,7 @@ def claim(partition: int, owner: str, parts: Parts, accept: Accept = Accept.NOTH
         )
         publish(forecasts, letters, {partition: stored}, {partition: owned}, parts)
     parts.passed("in_claim_after_publish")
-    owned.claim = _pass_gap(owned.claim, parts)
+    owned.claim = _check_bounds(owned.claim, parts)
     parts.source.start(partition, owned.claim.next_offset)  # 4 consume
     log.info("claimed", partition=partition, epoch=owned.claim.epoch, next_offset=owned.claim.next_offset)
     return owned
@@ -75,8 +75,13 @@ def _refuse_rewind(partition: int, published: int, stored: int, accept: Accept) 
     log.warning("storing again what was published", partition=partition, start=stored, stop=published)
 
 
-def _pass_gap(held: Claim, parts: Parts) -> Claim:
-    beginning = parts.source.beginning(held.partition)
+def _check_bounds(held: Claim, parts: Parts) -> Claim:
+    beginning, end = parts.source.bounds(held.partition)
+    if held.next_offset > end:
+        raise ConfigError(
+            f"partition {held.partition} ends at {end}, but the database holds it up to {held.next_offset}: was the "
+            "topic made anew? Offsets then mean other events: use another kafka.input_topic, or another database"
+        )
     if held.next_offset >= beginning:
         return held
     reason = "the topic begins here" if held.next_offset == 0 else "retention deleted what was not yet read"

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from models.config import QUANTILE_LEVELS
+from pipeline.errors import ConfigError
 from pipeline.grid import Frequency
 from pipeline.records import DeadLetter, Events, Floats, Forecasts, Ints, Messages
 from pipeline.settings import InputSettings
@@ -21,7 +22,9 @@ from pipeline.settings import InputSettings
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 MILLISECONDS_FROM = 100_000_000_000  # epoch numbers from here on are milliseconds, below they are seconds
-LARGEST = float(np.finfo(np.float32).max)
+FITS = 1_000_000  # bytes of a message; brokers take 1,048,588 unless told otherwise
+NUMBER = 17  # bytes of a quantile in JSON at most, with its comma
+LARGEST = 1e18  # of a value: its square is still a float32
 OUTSIDE = np.iinfo(np.int64).min
 
 
@@ -70,7 +73,7 @@ class Reader:
             times[i] = instant(event.time)
             if value is not None:
                 if not -LARGEST <= value <= LARGEST:
-                    reasons[i] = f"{self._settings.value}: {value!r} is not a finite number within +-3.4e38"
+                    reasons[i] = f"{self._settings.value}: {value!r} is not a finite number within +-1e18"
                 values[i], observed[i] = value, True
         self._check_times(times, now, reasons)
         good = np.flatnonzero([reason is None for reason in reasons])
@@ -195,12 +198,26 @@ def write_forecasts(forecasts: Forecasts, topic: str, frequency: str) -> list[tu
     return messages
 
 
+def check_horizon(horizon: int) -> None:
+    """Refuse, as a ConfigError, a horizon whose message could be larger than a broker takes."""
+    most = (FITS - 2_000) // (len(QUANTILE_LEVELS) * NUMBER)
+    if horizon > most:
+        raise ConfigError(f"series.horizon {horizon} does not fit into one message; at most {most} steps do")
+
+
 def write_dead_letter(letter: DeadLetter, topic: str) -> tuple[int, bytes | None, bytes | None, list[Any]]:
-    """Encode a dead letter: the raw key and value, with the reason and the source as headers."""
+    """Encode a dead letter: the raw key and value, with the reason and the source as headers.
+
+    A compressed batch can bring a message that no topic takes uncompressed. Its value is then left to SQL, and the
+    header `left-in-sql` gives its size in bytes.
+    """
     headers = [
         ("reason", letter.reason.encode(errors="replace")),
         ("source", f"{topic}/{letter.partition}/{letter.offset}".encode()),
     ]
+    key, value = letter.key or b"", letter.value or b""
+    if len(key) + len(value) + sum(len(text) for _, text in headers) > FITS:
+        return letter.partition, None, b"", [*headers, ("left-in-sql", str(len(key) + len(value)).encode())]
     return letter.partition, letter.key, letter.value, headers
 
 

@@ -55,16 +55,15 @@ class Champion(Protocol):
 class Source(Protocol):
     """The consuming side of Kafka, in one consumer group, on the caller's thread."""
 
-    def poll(self) -> list[Messages]:
-        """Wait for messages for at most the poll timeout; also drives joins, so call it often."""
+    def poll(self, most: int) -> list[Messages]:
+        """Wait for messages for at most the poll timeout, about `most` of them; drives joins, so call it often."""
         ...
 
-    def assigned(self) -> list[int]:
-        """Return partitions newly assigned since the last call; they are paused and must be claimed."""
-        ...
+    def changes(self) -> list[tuple[int, bool]]:
+        """Return the assignment's changes since the last call, oldest first: (partition, whether it is ours now).
 
-    def revoked(self) -> list[int]:
-        """Return partitions revoked or lost since the last call."""
+        A partition that has become ours is paused and must be claimed.
+        """
         ...
 
     def joined(self) -> bool:
@@ -75,8 +74,8 @@ class Source(Protocol):
         """Return the group's next offset, waiting for a dead owner's pending transaction; None if never set."""
         ...
 
-    def beginning(self, partition: int) -> int:
-        """Return the oldest offset that the broker still has."""
+    def bounds(self, partition: int) -> tuple[int, int]:
+        """Return the oldest offset that the broker still has, and the one after the newest."""
         ...
 
     def start(self, partition: int, offset: int) -> None:

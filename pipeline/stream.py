@@ -15,16 +15,22 @@ from pipeline.turn import Owned, Parts, take_turn
 
 log = structlog.get_logger()
 SECOND = 1_000_000
+FEWEST_MESSAGES = 100
+MOST_ROWS = 1_000_000  # of forecasts in one turn, if every message makes one due: some 1.5 GB at its height
 
 
 class Worker:
-    """One consumer's loop. `owner` names this worker in SQL."""
+    """One consumer's loop. `owner` names this worker in SQL; a turn takes about `most` messages.
 
-    def __init__(self, parts: Parts, owner: str, accept: Accept = Accept.NOTHING) -> None:
+    A turn that fails is tried again with half as many, because it may have been too large for some time limit.
+    """
+
+    def __init__(self, parts: Parts, owner: str, most: int, accept: Accept = Accept.NOTHING) -> None:
         self.parts = parts
         self.owned: dict[int, Owned] = {}
         self.turns = 0
         self._owner = owner
+        self._limit = self._most = max(FEWEST_MESSAGES, min(most, MOST_ROWS // parts.grid.series.horizon))
         self._accept = accept
         self._unclaimed: set[int] = set()
         self._wait_until = 0
@@ -45,7 +51,7 @@ class Worker:
     def _step(self) -> None:
         parts = self.parts
         with parts.phases.measure("poll"):
-            polled = parts.source.poll()
+            polled = parts.source.poll(self._most)
         self._follow_assignment()
         now = parts.clock()
         if now < self._wait_until:
@@ -54,7 +60,10 @@ class Worker:
         if self._unclaimed and parts.source.joined():
             self._claim()
         if any(run.partition in self.owned for run in polled):
+            self._most = max(self._most // 2, FEWEST_MESSAGES)  # until this turn has ended well
             taken = take_turn(polled, self.owned, parts)
+            self._most = min(self._most * 4, self._limit)
+            self._failures = 0
             self.turns += 1
             log.info(
                 "turn",
@@ -65,7 +74,6 @@ class Worker:
                 model_version=parts.scorer.version,
                 seconds=round((parts.clock() - now) / SECOND, 3),
             )
-        self._failures = 0
 
     def _claim(self) -> None:
         self.parts.publisher.prepare()
@@ -74,19 +82,19 @@ class Worker:
             self._unclaimed.discard(partition)
 
     def _follow_assignment(self) -> None:
-        for partition in self.parts.source.revoked():
+        for partition, ours in self.parts.source.changes():
             self.owned.pop(partition, None)
-            self._unclaimed.discard(partition)
-        for partition in self.parts.source.assigned():
-            self.owned.pop(partition, None)
-            self._unclaimed.add(partition)
+            if ours:
+                self._unclaimed.add(partition)
+            else:
+                self._unclaimed.discard(partition)
 
     def _start_over(self, error: Exception) -> None:
         """Drop every claim, and claim again after a pause that doubles up to half a minute."""
         self._unclaimed.update(self.owned)
         self.parts.source.hold(sorted(self._unclaimed))
         self.owned.clear()
-        pause = 0 if isinstance(error, Fenced) and not self._failures else min(30.0, 0.5 * 2**self._failures)
+        pause = 0 if isinstance(error, Fenced) and not self._failures else min(30.0, 0.5 * 2 ** min(self._failures, 6))
         self._failures += 1
         self._wait_until = self.parts.clock() + int(pause * SECOND)
         log.warning("claiming again", reason=str(error), seconds=pause, partitions=sorted(self._unclaimed))

@@ -11,6 +11,7 @@ from pipeline.errors import ConfigError
 
 log = structlog.get_logger()
 GRACE = 20.0  # seconds that a child has to end after SIGTERM
+SETTLED = 60.0  # seconds after which a child counts as having run well
 WRONG_SETTINGS = 2
 
 
@@ -29,6 +30,7 @@ class Supervisor:
         self._roles = roles
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._failures = dict.fromkeys((role.name for role in roles), 0)
+        self._started_at = dict.fromkeys((role.name for role in roles), 0.0)
         self._start_at = dict.fromkeys((role.name for role in roles), 0.0)
 
     def run(self, stopping: Callable[[], bool]) -> None:
@@ -63,6 +65,7 @@ class Supervisor:
         if process is None:
             if time.monotonic() >= self._start_at[role.name]:
                 self._running[role.name] = subprocess.Popen(role.command)
+                self._started_at[role.name] = time.monotonic()
                 log.info("started", role=role.name, pid=self._running[role.name].pid)
             return
         code = process.poll()
@@ -71,7 +74,9 @@ class Supervisor:
         del self._running[role.name]
         if code == WRONG_SETTINGS:
             raise ConfigError(f"{role.name} cannot run with these settings; its line above says why")
-        pause = min(30.0, 2.0 ** self._failures[role.name])
+        if time.monotonic() - self._started_at[role.name] > SETTLED:
+            self._failures[role.name] = 0
+        pause = min(30.0, 2.0 ** min(self._failures[role.name], 5))
         self._failures[role.name] += 1
         self._start_at[role.name] = time.monotonic() + pause
         log.warning("child ended; starting it again", role=role.name, code=code, seconds=pause)

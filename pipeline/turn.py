@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.codec import Reader
+from pipeline.errors import Corrupt
 from pipeline.observe import Due, Grid, observe
 from pipeline.ports import Publisher, Source, Store
 from pipeline.records import (
@@ -33,6 +34,7 @@ from pipeline.scorer import Scorer
 from pipeline.telemetry import Phases
 
 MOST_MESSAGES = 1000  # in one Kafka transaction
+MOST_STEPS = 200_000  # in one Kafka transaction: some 30 MB of messages
 
 
 def nothing_happens(point: str) -> None:
@@ -80,6 +82,7 @@ def take_turn(polled: Sequence[Messages], owned: Mapping[int, Owned], parts: Par
     parts.passed("after_poll")
     with parts.phases.measure("decode"):  # 1 read and decode
         runs = [run for run in polled if run.partition in owned]
+        _refuse_stale(runs, owned)
         events, letters = _decode(runs, parts, now)
     with parts.phases.measure("observe"):  # 2 observe and score
         observations, dues = _observe(events, owned, parts)
@@ -116,7 +119,8 @@ def publish(
     forecasts = forecasts.take(forecasts.offset >= floors)
     letters = [letter for letter in letters if letter.offset >= owned[letter.partition].floor]
     next_offsets = {at: offset for at, offset in next_offsets.items() if offset > owned[at].floor}
-    for some_forecasts, some_letters, reached in pieces(forecasts, letters, next_offsets, MOST_MESSAGES):
+    most = max(1, min(MOST_MESSAGES, MOST_STEPS // forecasts.horizon))
+    for some_forecasts, some_letters, reached in pieces(forecasts, letters, next_offsets, most):
         parts.passed("in_publish")
         parts.publisher.publish(some_forecasts, some_letters, reached)
 
@@ -158,6 +162,12 @@ def pieces(
         begin = end
         if begin >= len(places):
             return
+
+
+def _refuse_stale(runs: Sequence[Messages], owned: Mapping[int, Owned]) -> None:
+    for run in runs:
+        if run.offsets[0] < owned[run.partition].claim.next_offset:
+            raise Corrupt(f"partition {run.partition} delivered offset {run.offsets[0]} again; restart this worker")
 
 
 def _decode(runs: Sequence[Messages], parts: Parts, now: int) -> tuple[list[Events], tuple[DeadLetter, ...]]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from pipeline.ports import Store
+from pipeline.ports import Champion, Store
 from pipeline.records import Claim, DeadLetter, Forecasts, History, Turn
 
 log = logging.getLogger(__name__)
@@ -86,3 +86,21 @@ class WatchedStore:
         """See pipeline.ports.Store."""
         with self._watchdog.guard("moving an offset in SQL"):
             return self._store.rewind(claim, next_offset, reason)
+
+
+class WatchedChampion:
+    """A `Champion` under a watchdog, for the same reason."""
+
+    def __init__(self, registry: Champion, watchdog: Watchdog) -> None:
+        self._registry = registry
+        self._watchdog = watchdog
+
+    def champion(self) -> int | None:
+        """See pipeline.ports.Champion."""
+        with self._watchdog.guard("looking for the champion in SQL"):
+            return self._registry.champion()
+
+    def artifact(self, version: int) -> bytes:
+        """See pipeline.ports.Champion."""
+        with self._watchdog.guard("reading a model from SQL"):
+            return self._registry.artifact(version)

@@ -120,13 +120,12 @@ class MemorySource:
         self.most = most
         self.settled = True
         self.positions: dict[int, int] = {}
-        self.new: list[int] = list(topics.inputs)
-        self.gone: list[int] = []
+        self.waiting: list[tuple[int, bool]] = [(partition, True) for partition in topics.inputs]
 
-    def poll(self) -> list[Messages]:
+    def poll(self, most: int) -> list[Messages]:
         runs = []
         for partition, position in self.positions.items():
-            some = self.topics.inputs[partition][position : position + self.most]
+            some = self.topics.inputs[partition][position : position + min(most, self.most)]
             if some:
                 end = position + len(some)
                 self.positions[partition] = end
@@ -134,13 +133,9 @@ class MemorySource:
                 runs.append(Messages(partition, np.arange(position, end), list(keys), list(values), end))
         return runs
 
-    def assigned(self) -> list[int]:
-        new, self.new = self.new, []
-        return new
-
-    def revoked(self) -> list[int]:
-        gone, self.gone = self.gone, []
-        return gone
+    def changes(self) -> list[tuple[int, bool]]:
+        waiting, self.waiting = self.waiting, []
+        return waiting
 
     def joined(self) -> bool:
         return self.settled
@@ -148,8 +143,8 @@ class MemorySource:
     def published(self, partition: int) -> int | None:
         return self.topics.offsets.get(partition)
 
-    def beginning(self, partition: int) -> int:
-        return self.topics.beginnings.get(partition, 0)
+    def bounds(self, partition: int) -> tuple[int, int]:
+        return self.topics.beginnings.get(partition, 0), len(self.topics.inputs[partition])
 
     def start(self, partition: int, offset: int) -> None:
         self.positions[partition] = offset

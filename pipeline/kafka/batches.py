@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import kafka
-from kafka import errors
 from kafka.consumer.fetcher import Fetcher
 from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 
@@ -95,7 +94,7 @@ class BatchRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
             return None
         try:
             return read(batch, self.fetch_offset)
-        except (errors.KafkaError, ValueError, IndexError, RuntimeError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - foreign bytes; each of four decompressors has errors of its own
             last = batch.last_offset if batch.magic == 2 else batch.base_offset
             reason = f"the record batch cannot be read: {type(error).__name__}: {error}"
             return Unread(max(batch.base_offset, self.fetch_offset), last, reason, raw)

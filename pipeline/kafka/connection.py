@@ -1,6 +1,5 @@
 """Settings -> the arguments of kafka-python's clients, and its errors -> ours."""
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -18,6 +17,7 @@ WRONG_SETTINGS = (
     errors.SaslAuthenticationFailedError,
     errors.UnsupportedSaslMechanismError,
     errors.InvalidTopicError,
+    errors.MessageSizeTooLargeError,
 )
 NOT_OURS = (
     errors.CommitFailedError,
@@ -84,11 +84,6 @@ def require_codecs() -> None:
         raise ConfigError(
             f"messages compressed with {', '.join(missing)} could not be read; run pip install 'tidecast[compression]'"
         )
-
-
-def quiet() -> None:
-    """Keep the library's own log to what an operator must see."""
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)
 
 
 def _said(error: BaseException) -> str:

@@ -1,6 +1,7 @@
 """The consuming side: one consumer, in one group, on one thread."""
 
 import logging
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,19 +25,18 @@ class Listener(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def __init__(self, consumer: KafkaConsumer) -> None:
         self._consumer = consumer
-        self.assigned: list[int] = []
-        self.revoked: list[int] = []
+        self.changes: deque[tuple[int, bool]] = deque()
 
     def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
         """Keep new partitions from being fetched until they are claimed."""
         for partition in assigned:
             self._consumer.pause(partition)
             self._consumer.seek(partition, 0)
-            self.assigned.append(partition.partition)
+            self.changes.append((partition.partition, True))
 
     def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
         """Note that they are gone."""
-        self.revoked.extend(partition.partition for partition in revoked)
+        self.changes.extend((partition.partition, False) for partition in revoked)
 
 
 class KafkaSource:
@@ -72,26 +72,19 @@ class KafkaSource:
         self._listener = Listener(self._consumer)
         self._consumer.subscribe([self._topic], listener=self._listener)
 
-    def poll(self) -> list[Messages]:
+    def poll(self, most: int) -> list[Messages]:
         """See pipeline.ports.Source."""
         with self._watchdog.guard("poll"), explained("polling", self._settings):
-            polled = self._consumer.poll(
-                timeout_ms=int(self._settings.poll * 1000), max_records=self._settings.max_messages
-            )
+            polled = self._consumer.poll(timeout_ms=int(self._settings.poll * 1000), max_records=most)
         runs = []
         for partition, records in polled.items():
             runs.extend(_runs(partition.partition, records) if self.batched else [_stock(partition.partition, records)])
         return runs
 
-    def assigned(self) -> list[int]:
+    def changes(self) -> list[tuple[int, bool]]:
         """See pipeline.ports.Source."""
-        taken, self._listener.assigned[:] = list(self._listener.assigned), []
-        return taken
-
-    def revoked(self) -> list[int]:
-        """See pipeline.ports.Source."""
-        taken, self._listener.revoked[:] = list(self._listener.revoked), []
-        return taken
+        waiting = self._listener.changes  # the I/O thread appends, so take one at a time
+        return [waiting.popleft() for _ in range(len(waiting))]
 
     def joined(self) -> bool:
         """See pipeline.ports.Source."""
@@ -106,11 +99,11 @@ class KafkaSource:
             offset: int | None = self._consumer.committed(self._at(partition), timeout_ms=self._timeout())
         return offset
 
-    def beginning(self, partition: int) -> int:
+    def bounds(self, partition: int) -> tuple[int, int]:
         """See pipeline.ports.Source."""
         at = self._at(partition)
-        with self._watchdog.guard("reading the oldest offset"), explained("reading the oldest offset", self._settings):
-            return int(self._consumer.beginning_offsets([at])[at])
+        with self._watchdog.guard("reading the topic's ends"), explained("reading the topic's ends", self._settings):
+            return int(self._consumer.beginning_offsets([at])[at]), int(self._consumer.end_offsets([at])[at])
 
     def start(self, partition: int, offset: int) -> None:
         """See pipeline.ports.Source."""

@@ -101,3 +101,18 @@ def test_a_fetcher_of_another_shape_falls_back() -> None:
 
     assert "another shape" in str(batches.install(Other()))
     assert Fetcher.PartitionRecords is not BatchRecords
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+@given(at=st.integers(61, 400), byte=st.integers(0, 255), cut=st.integers(0, 30))
+def test_a_batch_that_does_not_decompress_is_unread_or_read_but_never_raises(
+    codec: str, at: int, byte: int, cut: int
+) -> None:
+    raw = bytearray(build([(b"key %d" % i, b"value %d" % i * 9, []) for i in range(20)], CODECS[codec]))
+    raw[min(at, len(raw) - 1)] = byte
+    raw = raw[: max(62, len(raw) - cut)]
+    raw[8:12] = (len(raw) - 12).to_bytes(4, "big")
+    part = BatchRecords(0, AT, MemoryRecords(bytes(raw)), check_crcs=False)
+    taken = [*list.__iter__(part.take(100))]
+    assert len(taken) <= 1
+    assert part.next_fetch_offset == 20

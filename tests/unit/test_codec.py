@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from models.config import QUANTILE_LEVELS
 from pipeline import codec
-from pipeline.codec import Reader, instant, nine_digits
+from pipeline.codec import FITS, Reader, check_horizon, instant, nine_digits
+from pipeline.errors import ConfigError
 from pipeline.grid import Frequency
 from pipeline.records import DeadLetter, Events, Forecasts, Messages
 from pipeline.settings import InputSettings
@@ -208,3 +209,24 @@ def test_a_forecast_has_the_same_bytes_alone_and_among_others() -> None:
 def test_a_dead_letter_keeps_its_bytes_and_names_reason_and_source() -> None:
     written = codec.write_dead_letter(DeadLetter(1, 5, "why \ud800", b"k", b"\xff"), "in")
     assert written == (1, b"k", b"\xff", [("reason", b"why ?"), ("source", b"in/1/5")])
+
+
+def test_a_dead_letter_that_no_topic_takes_leaves_its_bytes_to_sql() -> None:
+    fits = codec.write_dead_letter(DeadLetter(1, 5, "why", b"k", b"x" * (FITS - 100)), "in")
+    assert fits[2] == b"x" * (FITS - 100)
+    partition, key, value, headers = codec.write_dead_letter(DeadLetter(1, 5, "why", b"k", b"x" * 2_000_000), "in")
+    assert (partition, key, value) == (1, None, b"")
+    assert dict(headers) == {"reason": b"why", "source": b"in/1/5", "left-in-sql": b"2000001"}
+
+
+def test_the_longest_horizon_that_is_accepted_fits_into_a_message() -> None:
+    with pytest.raises(ConfigError, match="at most 4515 steps"):
+        check_horizon(4516)
+    check_horizon(4515)
+    widest = nine_digits(np.full((1, 4515, 13), -1.23456789e-30))
+    steps = np.arange(4515)[None]
+    long = Forecasts(
+        ["ü" * 128], *(np.array([0]),) * 2, steps, widest, *(np.array([0]),), ["degraded"], *(np.array([0]),) * 3
+    )
+    [(_, key, value, headers)] = codec.write_forecasts(long, "in", "h")
+    assert len(key) + len(value) + sum(len(text) for _, text in headers) < FITS

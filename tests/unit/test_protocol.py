@@ -10,7 +10,8 @@ import pytest
 
 from pipeline import turn
 from pipeline.claim import Accept
-from pipeline.errors import ConfigError, Fenced, Unavailable
+from pipeline.errors import ConfigError, Corrupt, Fenced, Unavailable
+from pipeline.records import Forecasts, Turn
 from pipeline.settings import SeriesSettings
 from pipeline.stream import Worker
 from tests.fakes import MemoryPublisher, MemorySource, MemoryStore, MemoryTopics
@@ -146,7 +147,7 @@ def test_a_revoked_partition_is_left_alone() -> None:
     one.step()
     one.step()
     assert isinstance(one.parts.source, MemorySource)
-    one.parts.source.gone = [0]
+    one.parts.source.waiting = [(0, False)]
     one.parts.source.positions.pop(0)
     offset = store.state[0]
     for _ in range(5):
@@ -246,3 +247,60 @@ def test_a_worker_that_is_not_settled_in_the_group_claims_nothing() -> None:
     assert (store.state, one.owned) == ({}, {})
     one.parts.source.settled = True
     run_dry(one)
+
+
+def test_a_partition_assigned_and_revoked_within_one_poll_is_not_claimed() -> None:
+    store, topics = MemoryStore(), filled()
+    one = worker(store, topics)
+    assert isinstance(one.parts.source, MemorySource)
+    one.parts.source.waiting = [(0, True), (1, True), (0, False)]
+    one.step()
+    assert set(one.owned) == {1}
+    assert 0 not in store.state
+
+
+def test_a_topic_that_is_shorter_than_what_was_stored_is_refused() -> None:
+    store, topics = MemoryStore(), filled()
+    run_dry(worker(store, topics))
+    topics.inputs[0] = topics.inputs[0][:10]
+    with pytest.raises(ConfigError, match="was the topic made anew"):
+        worker(store, topics).step()
+
+
+def test_a_message_that_is_delivered_again_stops_the_worker() -> None:
+    store, topics = MemoryStore(), filled()
+    one = worker(store, topics, most=5)
+    one.step()
+    one.step()
+    assert isinstance(one.parts.source, MemorySource)
+    one.parts.source.positions[0] = 0
+    with pytest.raises(Corrupt, match="delivered offset 0 again"):
+        one.step()
+
+
+def test_a_turn_that_fails_is_tried_again_with_fewer_messages_and_longer_pauses() -> None:
+    store, topics = MemoryStore(), filled()
+    topics.inputs[0] = panel(["a"], 2_000)
+    one = worker(store, topics, most=20_000)
+    sizes: list[int] = []
+
+    def too_large(turn: Turn) -> Forecasts:
+        sizes.append(sum(advance.next_offset - advance.start for advance in turn.advances))
+        if sizes[-1] > 300:
+            raise Unavailable("statement timeout")
+        return MemoryStore.commit(store, turn)
+
+    store.commit = too_large  # type: ignore[method-assign]
+    one._limit = one._most = 1_600
+    run_dry(one, steps=200)
+    assert sizes[0] > 300
+    assert min(sizes) <= 300
+    assert sum(events for _, _, events in store.observations.values()) == 2_000 + 80
+
+
+def test_pauses_grow_and_stay_bounded_however_long_an_outage_lasts() -> None:
+    store, topics = MemoryStore(), filled()
+    one = worker(store, topics)
+    one._failures = 5_000
+    one._start_over(Unavailable("still away"))
+    assert one._wait_until - one.parts.clock() == 30_000_000

@@ -9,7 +9,7 @@ import torch
 from models.artifact import pack, unpack
 from models.config import ModelConfig
 from models.forecasters import build
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, Corrupt, Unavailable
 from pipeline.grid import Frequency
 from pipeline.observe import Due, Grid
 from pipeline.scorer import Scorer
@@ -190,3 +190,35 @@ def test_a_forecast_that_is_not_finite_is_replaced_by_the_fallback() -> None:
 
 def test_nothing_due_is_no_forecast() -> None:
     assert len(scorer(Registry()).score([], now=0)) == 0
+
+
+def test_a_champion_that_could_not_be_read_is_looked_at_again() -> None:
+    registry = Registry()
+    one = scorer(registry)
+    one.refresh(0)
+    registry.promote(1)
+    artifact, registry.artifact = registry.artifact, away  # type: ignore[method-assign]
+    with pytest.raises(Unavailable):
+        one.refresh(5 * SECOND)
+    registry.artifact = artifact  # type: ignore[method-assign]
+    one.refresh(10 * SECOND)
+    assert one.version == 1
+
+
+def test_a_later_champion_whose_bytes_were_changed_leaves_the_one_in_use() -> None:
+    registry = Registry()
+    registry.promote(1)
+    one = scorer(registry)
+    one.refresh(0)
+    registry.promote(2)
+    registry.artifact = corrupt  # type: ignore[method-assign]
+    one.refresh(5 * SECOND)
+    assert one.version == 1
+
+
+def away(version: int) -> bytes:
+    raise Unavailable(f"no database to read version {version} from")
+
+
+def corrupt(version: int) -> bytes:
+    raise Corrupt(f"version {version} has another hash")

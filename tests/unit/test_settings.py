@@ -82,6 +82,7 @@ def test_secrets_are_masked_wherever_settings_are_shown() -> None:
     assert "s3cret" not in f"{settings!r} {settings} {shown(settings)}"
     assert shown(settings)["database"]["url"] == "postgresql://me:***@db/x"
     assert masked("sqlite:///a.db") == "sqlite:///a.db"
+    assert masked("postgresql://db/t?user=u&password=hunter2&x=1") == "postgresql://db/t?user=u&password=***&x=1"
 
 
 def test_settings_are_frozen() -> None:

@@ -50,7 +50,7 @@ def worker(
         phases=Phases(),
         passed=passed,
     )
-    return Worker(parts, owner)
+    return Worker(parts, owner, 20_000)
 
 
 def run_dry(one: Worker, steps: int = 60) -> None:
