@@ -1,6 +1,9 @@
-"""A fan chart of one forecast: what was observed, the prediction intervals, and what came; as PNG and as text."""
+"""A fan chart of one forecast: what was observed, the prediction intervals, and what came; as PNG and as text.
 
-from collections.abc import Sequence
+Beside it, lines over one axis (error by step, reliability), as PNG and as a row of bars.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +18,8 @@ from pipeline.records import Floats, Ints
 SECOND = 1_000_000
 BANDS = ((0.025, 0.975, "95 %"), (0.1, 0.9, "80 %"))
 LABEL = 10  # columns of the value axis in text
+BARS = "▁▂▃▄▅▆▇█"
+COLOURS = ("#1f6fb2", "#999999", "#d1495b")
 MARKS = {"observed": "·", "band": "░", "median": "─", "actual": "●"}
 
 
@@ -37,14 +42,34 @@ class Fan:
         return self.quantiles[:, QUANTILE_LEVELS.index(level)]
 
 
-def save(fans: Sequence[Fan], file: Path) -> None:
-    """Write the fans one under the other as PNG (or SVG, PDF: by the file's suffix)."""
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Named lines over common places (N,); `ideal` draws the diagonal on which a reliable forecaster lies."""
+
+    title: str
+    across: str
+    up: str
+    places: Floats
+    lines: Mapping[str, Floats]
+    ideal: bool = False
+
+
+def load_pyplot() -> Any:
+    """Import matplotlib for files; ConfigError, with the remedy, where it is not installed."""
     try:
         import matplotlib
     except ImportError as error:
         raise ConfigError("charts need matplotlib: pip install 'tidecast[plot]'") from error
     matplotlib.use("Agg")
-    from matplotlib import dates, pyplot
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def save(fans: Sequence[Fan], file: Path) -> None:
+    """Write the fans one under the other as PNG (or SVG, PDF: by the file's suffix)."""
+    pyplot = load_pyplot()
+    from matplotlib import dates
 
     figure, axes = pyplot.subplots(len(fans), 1, figsize=(10, 2.6 * len(fans) + 0.4), squeeze=False)
     for axis, fan in zip(axes[:, 0], fans, strict=True):
@@ -61,13 +86,44 @@ def save(fans: Sequence[Fan], file: Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=8)
     axes[0, 0].legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), fontsize=7, ncols=5, frameon=False)
+    _write(figure, file)
+
+
+def save_lines(drawn: Lines, file: Path) -> None:
+    """Write the lines as PNG (or SVG, PDF: by the file's suffix)."""
+    figure, axis = load_pyplot().subplots(figsize=(7, 3.6) if not drawn.ideal else (4.6, 4.4))
+    if drawn.ideal:
+        axis.plot([0, 1], [0, 1], color="#cccccc", linewidth=1.0, linestyle="--", label="ideal")
+    marker = "." if len(drawn.places) <= 60 else ""
+    for (name, line), colour in zip(drawn.lines.items(), COLOURS, strict=False):
+        axis.plot(drawn.places, line, color=colour, linewidth=1.4, marker=marker, label=name)
+    axis.set_title(drawn.title, loc="left", fontsize=9)
+    axis.set_xlabel(drawn.across, fontsize=8)
+    axis.set_ylabel(drawn.up, fontsize=8)
+    axis.set_ylim(bottom=0.0)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.tick_params(labelsize=8)
+    axis.legend(fontsize=7, frameon=False)
+    _write(figure, file)
+
+
+def bars(values: Floats, top: float, width: int = 60) -> str:
+    """Draw values from 0 to `top` as a row of bars, the mean of neighbours where they are more than `width`."""
+    parts = np.array_split(values, min(width, len(values)))
+    means = [float(part[np.isfinite(part)].mean()) if np.isfinite(part).any() else np.nan for part in parts]
+    last = len(BARS) - 1
+    share = [mean / top if top > 0.0 else 0.0 for mean in means]
+    return "".join(" " if np.isnan(each) else BARS[min(last, max(0, int(each * len(BARS))))] for each in share)
+
+
+def _write(figure: Any, file: Path) -> None:
     figure.tight_layout()
     try:
         figure.savefig(file, dpi=120)
     except (OSError, ValueError) as error:
         raise ConfigError(f"the chart cannot be written to {file}: {error}") from error
     finally:
-        pyplot.close(figure)
+        load_pyplot().close(figure)
 
 
 def text(fan: Fan, width: int = 100, height: int = 12) -> list[str]:

@@ -5,7 +5,7 @@ import pytest
 
 from models.config import QUANTILE_LEVELS
 from pipeline.errors import ConfigError
-from pipeline.quickstart.chart import Fan, save, text
+from pipeline.quickstart.chart import Fan, Lines, bars, save, save_lines, text
 
 HOUR = 3_600_000_000
 START = 1_767_225_600_000_000  # 2026-01-01 00:00 UTC
@@ -73,3 +73,18 @@ def test_a_chart_that_cannot_be_written_is_an_error_for_a_person(tmp_path: Path)
         save([make_fan()], tmp_path / "no" / "chart.png")
     with pytest.raises(ConfigError, match="cannot be written"):
         save([make_fan()], tmp_path / "chart.unknown")
+
+
+def test_bars_are_as_high_as_their_share_of_the_top() -> None:
+    assert bars(np.array([0.0, 0.5, 1.0]), 1.0) == "▁▅█"
+    assert bars(np.array([np.nan, 2.0]), 2.0) == " █"
+    assert bars(np.zeros(3), 0.0) == "▁▁▁"
+    assert bars(np.repeat([0.0, 1.0], 50), 1.0, width=2) == "▁█"
+
+
+@pytest.mark.parametrize("ideal", [False, True])
+def test_lines_are_written_as_a_png(ideal: bool, tmp_path: Path) -> None:
+    file = tmp_path / "lines.png"
+    lines = {"tidecast": np.array([0.2, np.nan, 0.9]), "seasonal naive": np.full(3, np.nan)}
+    save_lines(Lines("Error by step", "step", "MASE", np.arange(1.0, 4.0), lines, ideal=ideal), file)
+    assert file.read_bytes().startswith(b"\x89PNG")

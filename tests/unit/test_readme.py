@@ -141,6 +141,17 @@ def test_the_output_message_has_the_fields_that_are_sent() -> None:
         assert f"`{name}`" in README
 
 
+@pytest.mark.parametrize("code", blocks("python"))
+def test_the_python_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    again = names["Forecaster"].load(tmp_path / "model.safetensors").predict(names["frame"])
+    assert again.equals(names["forecast"])
+    assert len(again) == 24
+    assert set(names["result"].scores["origins"]) == {3}
+
+
 @pytest.mark.parametrize("sql", blocks("sql"))
 def test_every_query_runs(sql: str, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'readme.db'}"

@@ -1,0 +1,211 @@
+"""Judging forecasters on a panel: what is held out, forecasts that are always finite, and tables of scores.
+
+series a  |------------ known ------------| origin 1 | origin 2 | origin 3 |
+series b       |--------- known ---------| origin 1 | origin 2 | origin 3 |       each to its own end, or
+common time    everything is cut at one time, that of the newest step of all: a series that ended has fewer origins
+
+Nothing of an origin or later is known to the forecaster that is judged there, apart from the windows it is given.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+
+from jobs.backtest import MAX_TARGETS, Forecast, Pairs, find_scales
+from jobs.frames import Readings, write_frame
+from models.baselines import SeasonalNaive
+from models.forecasters import Forecaster as Network
+from models.metrics import METRICS, Interval, Matured, Metric, average, measure, skill
+from models.panel import Panel
+from models.predict import predict
+from models.training import FitReport
+from pipeline.errors import ConfigError
+from pipeline.grid import Frequency
+from pipeline.records import Floats, Ints, Mask
+
+if TYPE_CHECKING:
+    from jobs.forecaster import Forecaster
+
+NAIVE = "seasonal naive"
+MODEL = "tidecast"
+"""What a backtest calls the forecaster under test; NAIVE is beside it."""
+MOST_ORIGINS = 4
+HELD_OUT = 4
+"""Where the number of origins is left open, at most one part in so many of the usual series is held out."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """A panel whose series end at the first origin (`known`), the whole (`panel`), and the pairs to be scored."""
+
+    panel: Panel
+    known: Panel
+    pairs: Pairs
+    origins: int
+    stride: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Matured forecasts of several forecasters on exactly the same pairs and targets; NAIVE is among them."""
+
+    held_out: HeldOut
+    matured: Mapping[str, Matured]
+
+
+@dataclass(frozen=True)
+class Backtest:
+    """What a backtest found; the tables are pandas frames.
+
+    forecaster: the one that was fitted on the part before the first origin; readings: what was read from the frame;
+    evaluation: the forecasts as arrays; report: how the fit went.
+    """
+
+    forecaster: "Forecaster"
+    readings: Readings
+    frequency: Frequency
+    evaluation: Evaluation
+    report: FitReport
+
+    @property
+    def held_out(self) -> HeldOut:
+        """The pairs that were scored."""
+        return self.evaluation.held_out
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """One row per forecaster: every metric, skill, and how many targets, windows and origins."""
+        return score_table(self.evaluation)
+
+    @cached_property
+    def by_step(self) -> pd.DataFrame:
+        """One row per forecaster and step of the horizon."""
+        return step_table(self.evaluation)
+
+    @cached_property
+    def reliability(self) -> pd.DataFrame:
+        """One row per forecaster and central interval: the share that it should hold, and the share that it held."""
+        return reliability_table(self.evaluation)
+
+    @cached_property
+    def forecasts(self) -> pd.DataFrame:
+        """One row per series, origin and step: quantiles, what came, and seasonal naive's median."""
+        pairs, matured = self.held_out.pairs, self.evaluation.matured[MODEL]
+        naive = self.evaluation.matured[NAIVE].quantile(0.5)
+        more = {self.readings.columns.value or "value": matured.target, "seasonal_naive": naive}
+        return write_frame(
+            self.readings, pairs.rows, pairs.origins, matured.quantiles, frequency=self.frequency, more=more
+        )
+
+
+def hold_out(panel: Panel, *, horizon: int, origins: int | None, stride: int | None, common_time: bool) -> HeldOut:
+    """Choose rolling origins, `stride` steps apart (the horizon if left open), the last one `horizon` before the end.
+
+    The end is each series' own, or with `common_time` the newest of all. Where the panel has more than MAX_TARGETS,
+    evenly spread series are scored, each at all its origins. ConfigError when there is no target.
+    """
+    length, first_step = panel.length.cpu().numpy(), panel.first_step.cpu().numpy()
+    apart = horizon if stride is None else stride
+    many = _count_origins(int(np.median(length)), horizon, apart) if origins is None else origins
+    if apart < 1 or many < 1:
+        raise ConfigError(f"origins and stride must be at least 1, not {many} and {apart}")
+    end = length if not common_time else (first_step + length).max() - first_step  # (S,) in steps of each series
+    before = horizon + apart * np.arange(many - 1, -1, -1)  # (O,)
+    wanted = max(1, MAX_TARGETS // (horizon * many))
+    chosen = np.unique(np.linspace(0, len(panel) - 1, min(wanted, len(panel))).round().astype(np.int64))
+    rows, back = (grid.ravel() for grid in np.meshgrid(chosen, before, indexing="ij"))
+    ends = end[rows] - back
+    inside = (ends >= 1) & (ends < length[rows])
+    rows, ends = rows[inside], ends[inside]
+    seen = np.isfinite(find_truth(panel, rows, ends, horizon)).any(axis=1)
+    rows, ends = rows[seen], ends[seen]
+    if not len(rows):
+        raise ConfigError(
+            f"nothing to score: the longest series has {int(length.max())} steps, and {many} origins {apart} apart "
+            f"with a horizon of {horizon} need more than {int(before[0])}; lower the horizon or the origins"
+        )
+    cut = torch.from_numpy(np.clip(end - before[0], 0, length)).to(panel.device)
+    pairs = Pairs(rows, ends, first_step[rows] + ends)
+    return HeldOut(panel, replace(panel, length=cut), pairs, many, apart)
+
+
+def evaluate(held_out: HeldOut, forecasters: Mapping[str, Forecast], *, horizon: int, season: int) -> Evaluation:
+    """Let every forecaster forecast the pairs; the scale of MASE is that of the known part."""
+    pairs = held_out.pairs
+    truth = find_truth(held_out.panel, pairs.rows, pairs.ends, horizon)
+    scale = find_scales(held_out.known, season, pairs.rows)[pairs.rows]
+    return Evaluation(
+        held_out,
+        {
+            name: Matured(target=truth, quantiles=forecast(pairs.rows, pairs.ends), scale=scale)
+            for name, forecast in forecasters.items()
+        },
+    )
+
+
+def forecast_finite(
+    network: Network, panel: Panel, rows: Ints, ends: Ints, *, device: torch.device | str = "cpu"
+) -> tuple[Floats, Mask]:
+    """Quantiles (N, H, Q), finite, and where (N,) they are seasonal naive's because the network's were not."""
+    quantiles = predict(network, panel, rows, ends, device=device)
+    broken: Mask = np.logical_not(np.isfinite(quantiles).all(axis=(1, 2)))  # (N,)
+    if broken.any():
+        naive = predict(SeasonalNaive(network.config), panel, rows[broken], ends[broken])
+        quantiles[broken] = np.nan_to_num(naive)
+    return quantiles, broken
+
+
+def find_truth(panel: Panel, rows: Ints, ends: Ints, horizon: int) -> Floats:
+    """What came after the windows: (N, H), NaN where nothing was observed."""
+    device = panel.device
+    target, observed = panel.future(torch.from_numpy(rows).to(device), torch.from_numpy(ends).to(device), horizon)
+    return np.where(observed.cpu().numpy(), target.cpu().numpy().astype(np.float64), math.nan)
+
+
+def score_table(evaluation: Evaluation) -> pd.DataFrame:
+    """One row per forecaster: every metric of models.metrics, skill (WQL against NAIVE), and how much was scored."""
+    reference = METRICS["wql"](evaluation.matured[NAIVE])
+    origins = evaluation.held_out.pairs.origins
+    rows = []
+    for name, matured in evaluation.matured.items():
+        scores = measure(matured)
+        scored = matured.observed.any(axis=1)
+        counts = {"targets": int(matured.observed.sum()), "windows": int(scored.sum())}
+        times = {"origins": len(np.unique(origins[scored]))}
+        rows.append({"forecaster": name, **scores, "skill": skill(scores["wql"], reference), **counts, **times})
+    return pd.DataFrame(rows)
+
+
+def step_table(evaluation: Evaluation) -> pd.DataFrame:
+    """One row per forecaster and step of the horizon: MASE, MAE, WQL and coverage of that step alone."""
+    chosen = ("mase", "mae", "wql", "coverage_80")
+    rows = []
+    for name, matured in evaluation.matured.items():
+        for step in range(matured.target.shape[1]):
+            part = slice(step, step + 1)
+            one = replace(matured, target=matured.target[:, part], quantiles=matured.quantiles[:, part])
+            scores = {metric: METRICS[metric](one) for metric in chosen}
+            rows.append({"forecaster": name, "step": step + 1, **scores, "targets": int(one.observed.sum())})
+    return pd.DataFrame(rows)
+
+
+def reliability_table(evaluation: Evaluation) -> pd.DataFrame:
+    """One row per forecaster and central interval that its levels give exactly: the share it should hold, and held."""
+    rows = []
+    for name, matured in evaluation.matured.items():
+        for level in reversed([level for level in matured.levels if level < 0.5]):
+            if any(math.isclose(1.0 - level, other) for other in matured.levels):
+                should = round(1.0 - 2.0 * level, 6)
+                held = Metric(Interval(should).covered, average)(matured)
+                rows.append({"forecaster": name, "interval": should, "held": held})
+    return pd.DataFrame(rows)
+
+
+def _count_origins(length: int, horizon: int, stride: int) -> int:
+    return min(MOST_ORIGINS, 1 + max(0, length // HELD_OUT - horizon) // max(1, stride))

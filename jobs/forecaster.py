@@ -1,0 +1,285 @@
+"""The Python interface: fit, predict, backtest, save and load on long pandas frames, with the product's own parts.
+
+forecaster = Forecaster("1h", 48).fit(frame)
+forecaster.predict(frame)        one row per series and step, a column per quantile
+forecaster.backtest(frame)       a model of its own, fitted before the first origin
+forecaster.save("model.safetensors")
+"""
+
+import contextlib
+import math
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import ValidationError
+
+from jobs import evaluation
+from jobs.catalog import code_version
+from jobs.evaluation import MODEL, NAIVE, Backtest
+from jobs.frames import Columns, Readings, read_frame, write_frame
+from jobs.outcome import OnStage, Stage
+from jobs.retrain import Fitted, fit_challenger
+from jobs.training_set import Lineage, TrainingSet, name_series
+from models.artifact import ArtifactError, Loaded, hash_artifact, pack, unpack
+from models.baselines import SeasonalNaive
+from models.panel import Panel
+from pipeline.errors import ConfigError
+from pipeline.grid import DAY, SECOND, Frequency
+from pipeline.records import Floats, Ints
+from pipeline.settings import ModelSettings, SeriesSettings, Settings, TrainingSettings, explain
+from pipeline.windows import lay_out
+
+MOST_CONTEXT = 1440
+"""Steps of context chosen at most: a day of minutes."""
+
+
+class Forecaster:
+    """A forecaster of the settings' network for long frames of one frequency.
+
+    context: steps that the network sees; season: steps; both are found from the frequency if left away. duplicates:
+    last, first, mean, sum or max of the rows in one step. columns: {"series_id", "time", "value"} to the frame's names;
+    found if left away (also Nixtla's unique_id, ds, y), and without a column of series the frame is one series. model,
+    training: keys of the settings' sections of that name, {"hidden": 32}, {"steps": 300, "budget": "2 min", "seed": 1}.
+
+    Times without an offset are UTC. Rows may come in any order; gaps and NaN are missing; series may have different
+    lengths and ends, and each is forecast from its own last row. Raises ConfigError for what cannot work.
+    """
+
+    def __init__(
+        self,
+        frequency: str = "1h",
+        horizon: int = 48,
+        *,
+        context: int | None = None,
+        season: int | None = None,
+        duplicates: str = "last",
+        columns: Mapping[str, str | None] | None = None,
+        model: Mapping[str, Any] | None = None,
+        training: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.frequency = Frequency(frequency)
+        self.columns = Columns.of(columns)
+        chosen = {
+            "frequency": frequency,
+            "horizon": horizon,
+            "season": season or self.frequency.season,
+            "duplicates": duplicates,
+        }
+        try:
+            series = SeriesSettings.model_validate({**chosen, "context": context or 2})
+            if context is None:
+                usual = usual_context(self.frequency, series.season or 1, series.horizon)
+                series = series.model_copy(update={"context": usual})
+            self.settings = Settings.model_construct(
+                series=series,
+                model=ModelSettings.model_validate(dict(model or {})),
+                training=TrainingSettings.model_validate(dict(training or {})),
+            )
+        except ValidationError as error:
+            raise ConfigError(f"Forecaster: {explain(error)}") from error
+        self._loaded: Loaded | None = None
+
+    def read(self, frame: pd.DataFrame) -> Readings:
+        """Lay a frame on the grid as `fit` does; warns of what a reader may not expect."""
+        readings = read_frame(frame, self.columns, frequency=self.frequency, duplicates=self.settings.series.duplicates)
+        for note in readings.notes():
+            warnings.warn(note, stacklevel=3)
+        return readings
+
+    def fit(self, frame: pd.DataFrame, *, on_stage: OnStage | None = None) -> Self:
+        """Train on every series of the frame, from scratch; the last horizon of each only chooses the best weights."""
+        readings = self.read(frame)
+        panel = self._lay_out(readings)
+        self._loaded, _ = self._train(readings, panel, panel, on_stage or _silent)
+        return self
+
+    def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Forecast the horizon after each series' last row: series, time, origin, step, q025 ... q975, quality.
+
+        A series that was not in the training data is served as an unknown one. quality, as in the product: ok;
+        degraded when less than half of the context was observed; fallback when the network's answer was not finite
+        and seasonal naive's stands in. Series without an observed value in their context are left out, with a warning.
+        """
+        loaded = self._trained()
+        readings = self.read(frame)
+        panel = self._lay_out(readings)
+        ends = panel.length.numpy()
+        rows = np.arange(len(panel))
+        seen = self._share_observed(panel)
+        if not seen.all():
+            silent = [readings.names[row] for row in rows[seen == 0.0]]
+            words = f"{', '.join(silent[:5])}: no observed value in the last {self.settings.series.context} steps"
+            if len(silent) == len(rows):
+                raise ConfigError(f"series {words}: there is nothing to forecast from")
+            warnings.warn(f"series {words}; left out", stacklevel=2)
+        rows, ends, seen = rows[seen > 0.0], ends[seen > 0.0], seen[seen > 0.0]
+        panel = name_series(panel, _rows_of(loaded, readings))
+        quantiles, broken = evaluation.forecast_finite(loaded.model, panel, rows, ends)
+        full = seen >= self.settings.series.min_observed
+        quality = np.where(broken, "fallback", np.where(full, "ok", "degraded"))
+        firsts = panel.first_step.numpy()[rows] + ends
+        return write_frame(readings, rows, firsts, quantiles, frequency=self.frequency, more={"quality": quality})
+
+    def backtest(
+        self,
+        frame: pd.DataFrame,
+        origins: int | None = None,
+        *,
+        stride: int | None = None,
+        common_time: bool = False,
+        on_stage: OnStage | None = None,
+    ) -> Backtest:
+        """Fit a forecaster on what was known before the first origin, and score it at every origin.
+
+        Seasonal naive is scored on exactly the same (series, origin) pairs. The origins are `stride` steps apart (the
+        horizon if left away) and end a horizon before each series' own end, or with `common_time` before the newest
+        end of all, so that nothing later than the first origin is learned from any series. The model is fitted once.
+        This forecaster, fitted or not, stays as it is.
+        """
+        report = on_stage or _silent
+        chosen = self.settings.series
+        readings = self.read(frame)
+        panel = self._lay_out(readings)
+        held_out = evaluation.hold_out(
+            panel, horizon=chosen.horizon, origins=origins, stride=stride, common_time=common_time
+        )
+        judged = Forecaster.__new__(Forecaster)
+        judged.frequency, judged.columns, judged.settings = self.frequency, self.columns, self.settings
+        judged._loaded, fitted = judged._train(readings, held_out.known, panel, report)
+        report(Stage("backtest", 0, 0, f"{len(held_out.pairs):,} windows"))
+        model, config = judged._loaded.model, judged._loaded.config
+        named = name_series(panel, _rows_of(judged._loaded, readings))
+
+        def tested(rows: Ints, ends: Ints) -> Floats:
+            return evaluation.forecast_finite(model, named, rows, ends, device=fitted.device)[0]
+
+        def naive(rows: Ints, ends: Ints) -> Floats:
+            return evaluation.forecast_finite(SeasonalNaive(config), panel, rows, ends)[0]
+
+        found = evaluation.evaluate(
+            held_out, {MODEL: tested, NAIVE: naive}, horizon=config.horizon, season=config.season
+        )
+        model.to("cpu")
+        return Backtest(judged, readings, self.frequency, found, fitted.report)
+
+    def save(self, path: str | Path) -> str:
+        """Write the fitted model as one safetensors file, without the data; returns its SHA-256."""
+        loaded = self._trained()
+        artifact = pack(loaded.model, series=loaded.series, provenance=loaded.provenance)
+        file = Path(path)
+        part = file.with_name(file.name + ".part")
+        try:
+            part.write_bytes(artifact)
+            part.replace(file)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise ConfigError(f"the model cannot be written to {file}: {error.strerror}") from error
+        return hash_artifact(artifact)
+
+    @classmethod
+    def load(cls, path: str | Path, *, sha256: str | None = None) -> Self:
+        """Read a saved model; ConfigError when the file is no model, or not the one with that SHA-256."""
+        try:
+            loaded = unpack(Path(path).read_bytes(), sha256=sha256)
+        except OSError as error:
+            raise ConfigError(f"the model cannot be read from {path}: {error.strerror}") from error
+        except ArtifactError as error:
+            raise ConfigError(f"{path}: {error}") from error
+        config, written = loaded.config, loaded.provenance
+        if "frequency" not in written:
+            raise ConfigError(f"{path} does not say its frequency: it was not made by tidecast's training")
+        given = written.get("forecaster", {})
+        forecaster = cls(
+            written["frequency"],
+            config.horizon,
+            context=config.context_length,
+            season=config.season,
+            **{name: given[name] for name in ("duplicates", "columns", "model", "training") if name in given},
+        )
+        forecaster._loaded = loaded
+        return forecaster
+
+    def _trained(self) -> Loaded:
+        if self._loaded is None:
+            raise ConfigError("this forecaster is not fitted yet: call fit(frame), or Forecaster.load(path)")
+        return self._loaded
+
+    def _lay_out(self, readings: Readings) -> Panel:
+        chosen = self.settings.series
+        unnamed = np.zeros(len(readings.names), np.int64)
+        return lay_out(
+            readings.history, frequency=self.frequency, rows=unnamed, context=chosen.context, horizon=chosen.horizon
+        )
+
+    def _train(self, readings: Readings, known: Panel, panel: Panel, on_stage: OnStage) -> tuple[Loaded, Fitted]:
+        validation = self.settings.training.validation_steps or self.settings.series.horizon
+        counts = _count_observed(known, validation)
+        learned = tuple(name for name, count in zip(readings.names, counts, strict=True) if count >= 2)
+        if not learned:
+            raise ConfigError(
+                f"too little history: the longest series has {int(known.length.max())} steps to learn from, its last "
+                f"{validation} choose the weights, and before them no series has two observed values: give more "
+                "history, or lower the horizon, the origins or training.validation_steps"
+            )
+        lineage = self._lineage(known, panel, len(learned))
+        trained_on = TrainingSet(readings.names, learned, panel, known, (), validation, lineage)
+        fitted = fit_challenger(trained_on, None, self.settings, frequency=self.frequency, on_stage=on_stage)
+        model = fitted.model.to("cpu").eval()
+        return Loaded(model, model.config, learned, self._provenance(lineage)), fitted
+
+    def _lineage(self, known: Panel, panel: Panel, series: int) -> Lineage:
+        first, last = (known.first_step.min(), (known.first_step + known.length - 1).max())
+        steps = np.array([int(first), int(last), int((panel.first_step + panel.length - 1).max())], np.int64)
+        times = self.frequency.time_of(steps).tolist()
+        return Lineage(times[0], times[1], times[2], int(known.length.sum()), series)
+
+    def _provenance(self, lineage: Lineage) -> dict[str, Any]:
+        settings = self.settings
+        return {
+            "frequency": self.frequency.text,
+            "seed": settings.training.seed,
+            "code": code_version(),
+            "lineage": lineage.to_dict(),
+            "forecaster": {
+                "duplicates": settings.series.duplicates,
+                "columns": self.columns.to_dict(),
+                "model": settings.model.model_dump(mode="json"),
+                "training": settings.training.model_dump(mode="json"),
+            },
+        }
+
+    def _share_observed(self, panel: Panel) -> Floats:
+        chosen = self.settings.series
+        every = torch.arange(len(panel))
+        newest = panel.cut(every, panel.length, context_length=chosen.context, horizon=chosen.horizon)
+        share: Floats = newest.observed.double().mean(dim=1).numpy()
+        return share
+
+
+def usual_context(frequency: Frequency, season: int, horizon: int) -> int:
+    """Choose a context: two weeks of daily seasons or four of other ones, two horizons at least, in whole seasons."""
+    daily = math.isclose(season * frequency.seconds, DAY / SECOND)
+    wanted = max((14 if daily else 4) * season, 2 * horizon)
+    whole = -(-wanted // season) * season
+    return max(min(whole, MOST_CONTEXT), 2)
+
+
+def _count_observed(panel: Panel, held_back: int) -> Ints:
+    before = torch.nn.functional.pad(panel.observed.long().cumsum(0), (1, 0))  # (N + 1,) observed before each step
+    stop = panel.start + (panel.length - held_back).clamp(min=0)  # (S,)
+    return (before[stop] - before[panel.start]).numpy()
+
+
+def _rows_of(loaded: Loaded, readings: Readings) -> Ints:
+    row = {name: index for index, name in enumerate(loaded.series, start=1)}
+    return np.array([row.get(name, 0) for name in readings.names], np.int64)
+
+
+def _silent(stage: Stage) -> None:
+    """Show nothing."""

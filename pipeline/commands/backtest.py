@@ -1,0 +1,252 @@
+"""tidecast backtest: judge a forecaster on a file, without Kafka or a database."""
+
+import contextlib
+import json
+import math
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.commands.display import show_json, show_table, stages
+from pipeline.commands.invocation import with_settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from jobs.evaluation import Backtest
+    from jobs.forecaster import Forecaster
+    from jobs.frames import Columns
+    from pipeline.quickstart.chart import Fan, Lines
+    from pipeline.settings import Settings
+
+SHOWN = {"mase": 3, "smape": 2, "wql": 4, "sql": 3, "skill": 3}
+FANS = 3
+PAST = 2  # horizons of history in a chart
+COUNT = click.IntRange(1)
+
+
+@click.command()
+@click.option("--data", "file", required=True, type=click.Path(dir_okay=False, path_type=Path), metavar="FILE")
+@click.option("--frequency", metavar="TEXT", help="Of the grid, as pandas writes it: 15min, 1h, D, MS.")
+@click.option("--horizon", type=COUNT, metavar="N", help="Steps to forecast.")
+@click.option("--context", type=click.IntRange(2), metavar="N", help="Steps that the model sees; found if left away.")
+@click.option("--season", type=COUNT, metavar="N", help="Steps in a season; by the frequency if left away.")
+@click.option("--origins", type=COUNT, metavar="N", help="How many; at most 4 in a quarter of the data if left away.")
+@click.option("--stride", type=COUNT, metavar="N", help="Steps between two origins; the horizon if left away.")
+@click.option("--common-time", is_flag=True, help="Cut all series at one time instead of each before its own end.")
+@click.option("--steps", type=COUNT, metavar="N", help="Training steps; training.steps if left away.")
+@click.option("--budget", metavar="TIME", help="Longest training, as '2 min'; training.budget if left away.")
+@click.option("--series-id", metavar="COLUMN", help="series_id or unique_id if left away; without: one series.")
+@click.option("--timestamp", metavar="COLUMN", help="time, timestamp or ds if left away.")
+@click.option("--value", metavar="COLUMN", help="value or y if left away.")
+@click.option("--json", "as_json", is_flag=True, help="Write only the JSON.")
+@click.option(
+    "--output", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="For charts and tables."
+)
+@with_settings
+def backtest(settings: "Settings", /, file: Path, *, as_json: bool, output: Path | None, **given: Any) -> None:
+    """Judge a forecaster on a CSV or Parquet FILE, one row per observation: trains once on what was known before the
+    first origin, forecasts from rolling origins, and compares with seasonal naive on the same windows.
+
+    Settings (`--set model.hidden=128`, duplicates, seed) come from where those of every command come from. A file
+    without a column of series is one series.
+    """
+    from jobs.catalog import training_threads
+    from jobs.frames import Columns, read_table
+    from models.cpu import tune_cpu
+    from pipeline.quickstart import chart
+
+    if output:
+        chart.load_pyplot()
+    columns = Columns(given["series_id"], given["timestamp"], given["value"])
+    forecaster = make_forecaster(settings, columns, given)
+    frame = read_table(file, columns)
+    tune_cpu(training_threads(settings))
+    with contextlib.nullcontext() if as_json else stages() as on_stage, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # what `read` warns of is shown as notes
+        result = forecaster.backtest(
+            frame, given["origins"], stride=given["stride"], common_time=given["common_time"], on_stage=on_stage
+        )
+    facts = summarize(result, file)
+    fans = draw_fans(result)
+    if output:
+        facts["files"] = write_files(result, facts, fans, output)
+    if as_json:
+        show_json(facts)
+    else:
+        show(result, facts, fans)
+
+
+def make_forecaster(settings: "Settings", columns: "Columns", given: dict[str, Any]) -> "Forecaster":
+    """Read the options over the settings; a context and a season that nobody chose are found from the frequency."""
+    from jobs.forecaster import Forecaster
+
+    series, chosen = settings.series, settings.series.model_fields_set
+    wishes = {name: given[name] for name in ("steps", "budget") if given[name] is not None}
+    return Forecaster(
+        given["frequency"] or series.frequency,
+        given["horizon"] or series.horizon,
+        context=given["context"] or (series.context if "context" in chosen else None),
+        season=given["season"] or series.season,
+        duplicates=series.duplicates,
+        columns=columns.to_dict(),
+        model=settings.model.model_dump(),
+        training=settings.training.model_dump() | wishes,
+    )
+
+
+def summarize(result: "Backtest", file: Path) -> dict[str, Any]:
+    """Everything that was measured, as plain values; None where there was no evidence."""
+    chosen, readings, report = result.forecaster.settings.series, result.readings, result.report
+    counts = {"rows": len(readings.history.value) + readings.merged, "merged": readings.merged}
+    return {
+        "file": str(file),
+        **{name: getattr(chosen, name) for name in ("frequency", "horizon", "context", "season")},
+        "series": len(readings.names),
+        **counts,
+        "left_out": list(readings.left_out),
+        "notes": readings.notes(),
+        "origins": result.held_out.origins,
+        "stride": result.held_out.stride,
+        "fit": {name: getattr(report, name) for name in ("steps", "best_step", "seconds", "stopped")},
+        "scores": _records(result.scores),
+        "by_step": _records(result.by_step),
+        "reliability": _records(result.reliability),
+    }
+
+
+def show(result: "Backtest", facts: dict[str, Any], fans: "list[Fan]") -> None:
+    """Write the page: what was read, scores, error by step, reliability, a chart."""
+    import numpy as np
+
+    from pipeline.quickstart import chart
+
+    words = f"{facts['series']:,} series, {facts['rows']:,} rows, {facts['merged']:,} merged into a step that had one"
+    _section("Data", f"{facts['file']}: {words}")
+    for note in facts["notes"]:
+        click.echo(f"  {note}")
+    fit, first = facts["fit"], facts["scores"][0]
+    _section("Fit", f"{fit['steps']:,} steps in {fit['seconds']:.0f} s, best at {fit['best_step']:,}: {fit['stopped']}")
+    where = f"{facts['origins']} origins {facts['stride']} steps apart, horizon {facts['horizon']}"
+    size = f"{first['windows']:,} windows, {first['targets']:,} targets"
+    _section("Scores", f"{where}, {size}; lower is better, except for skill")
+    rows = [
+        [row["forecaster"], *(_fixed(row[name], digits) for name, digits in SHOWN.items()), *_coverages(row)]
+        for row in facts["scores"]
+    ]
+    show_table(["", "MASE", "sMAPE", "WQL", "SQL", "skill", "in 80 %", "in 95 %"], rows, indent="  ")
+    errors = error_lines(result)
+    top = float(np.nanmax([0.0, *np.concatenate(list(errors.lines.values()))]))
+    _section("By step", f"{errors.up} at step 1 to {facts['horizon']}, bars from 0 to {top:.3g}")
+    for name, line in errors.lines.items():
+        click.echo(f"  {name:<14}  {chart.bars(line, top)}")
+    _section("Reliability", "share of what came inside each central interval")
+    held = reliability_lines(result)
+    header = [f"{100 * place:.0f} %" for place in held.places]
+    table = [[name, *(_percent(share) for share in line.tolist())] for name, line in held.lines.items()]
+    show_table(["", *header], table, indent="  ")
+    if fans:
+        _section("Chart", f"series {fans[0].series}, last origin")
+        for text in chart.text(fans[0]):
+            click.echo(f"  {text}".rstrip())
+    for name in facts.get("files", ()):
+        click.echo(f"wrote {name}")
+
+
+def write_files(result: "Backtest", facts: dict[str, Any], fans: "list[Fan]", output: Path) -> list[str]:
+    """Write charts, scores, forecasts and the model that was judged into a directory."""
+    from pipeline.errors import ConfigError
+    from pipeline.quickstart import chart
+
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "scores.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        result.forecasts.to_csv(output / "forecasts.csv", index=False, float_format="%.9g")
+    except OSError as error:
+        raise ConfigError(f"{output} cannot be written: {error.strerror}") from error
+    chart.save(fans, output / "fan.png")
+    chart.save_lines(error_lines(result), output / "error_by_step.png")
+    chart.save_lines(reliability_lines(result), output / "reliability.png")
+    result.forecaster.save(output / "model.safetensors")
+    names = ("scores.json", "forecasts.csv", "fan.png", "error_by_step.png", "reliability.png", "model.safetensors")
+    return [str(output / name) for name in names]
+
+
+def error_lines(result: "Backtest") -> "Lines":
+    """Error by step of the horizon: MASE, or the mean absolute error where no series has a scale."""
+    from pipeline.quickstart.chart import Lines
+
+    table = result.by_step
+    name, up = ("mase", "MASE") if table["mase"].notna().any() else ("mae", "mean absolute error")
+    lines = {str(who): rows[name].to_numpy() for who, rows in table.groupby("forecaster", sort=False)}
+    places = table["step"].unique().astype(float)
+    return Lines("Error by step of the horizon", "step", up, places, lines)
+
+
+def reliability_lines(result: "Backtest") -> "Lines":
+    """What central intervals should hold, and what they held."""
+    from pipeline.quickstart.chart import Lines
+
+    table = result.reliability
+    lines = {str(who): rows["held"].to_numpy() for who, rows in table.groupby("forecaster", sort=False)}
+    places = table["interval"].unique()
+    return Lines("Reliability", "central interval", "share of what came inside", places, lines, ideal=True)
+
+
+def draw_fans(result: "Backtest") -> "list[Fan]":
+    """Lay out the last forecast of evenly spread series for charts."""
+    import numpy as np
+
+    from jobs.evaluation import MODEL
+    from pipeline.quickstart.chart import Fan
+
+    pairs, panel, matured = result.held_out.pairs, result.held_out.panel, result.evaluation.matured[MODEL]
+    rows = np.unique(pairs.rows)
+    picked = rows[np.unique(np.linspace(0, len(rows) - 1, FANS).round().astype(int))]
+    fans = []
+    for row in picked.tolist():
+        pair = int(np.flatnonzero(pairs.rows == row)[-1])
+        end, horizon = int(pairs.ends[pair]), matured.target.shape[1]
+        past = min(end, PAST * horizon)
+        stop = int(panel.start[row]) + end
+        seen = panel.observed[stop - past : stop].numpy()
+        values = panel.target[stop - past : stop].double().numpy()
+        steps = int(pairs.origins[pair]) + np.arange(-past, horizon)
+        times = result.frequency.time_of(steps)
+        fans.append(
+            Fan(
+                series=result.readings.names[row],
+                history_times=times[:past],
+                history=np.where(seen, values, np.nan),
+                target_times=times[past:],
+                quantiles=matured.quantiles[pair],
+                actual=matured.target[pair],
+            )
+        )
+    return fans
+
+
+def _records(table: "pd.DataFrame") -> list[dict[str, Any]]:
+    return [{name: _finite(value) for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _fixed(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _coverages(row: dict[str, Any]) -> list[str]:
+    return [_percent(row[name]) for name in ("coverage_80", "coverage_95")]
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None or not math.isfinite(share) else f"{100.0 * share:.1f} %"
+
+
+def _section(title: str, text: str) -> None:
+    click.echo("\n" + click.style(f"{title:<11}", bold=True) + f" {text}")

@@ -1,0 +1,282 @@
+"""The Python interface: fit, predict, save, load; every kind of input ends in finite forecasts or one line."""
+
+import json
+import struct
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from jobs.forecaster import Forecaster, usual_context
+from jobs.frames import QUANTILE_COLUMNS
+from models.predict import predict
+from pipeline.errors import ConfigError
+from pipeline.grid import Frequency
+from tests.unit.jobs.frames import MODEL, TRAINING, make_forecaster, make_frame, make_wave
+
+QUANTILES = list(QUANTILE_COLUMNS)
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    return make_frame(a=make_wave(), b=make_wave(50, level=5000.0, seed=2))
+
+
+@pytest.fixture(scope="module")
+def fitted(frame: pd.DataFrame) -> Forecaster:
+    return make_forecaster().fit(frame)
+
+
+def assert_forecast(forecast: pd.DataFrame, rows: int) -> None:
+    quantiles = forecast[QUANTILES].to_numpy()
+    assert quantiles.shape == (rows, 13)
+    assert np.isfinite(quantiles).all()
+    assert (np.diff(quantiles, axis=1) >= 0.0).all()
+
+
+def test_a_forecast_is_a_long_frame_from_each_series_own_end(fitted: Forecaster, frame: pd.DataFrame) -> None:
+    forecast = fitted.predict(frame)
+    assert list(forecast.columns) == ["series_id", "time", "origin", "step", *QUANTILES, "quality"]
+    assert_forecast(forecast, 8)
+    ends = frame.groupby("series_id")["time"].max()
+    for name, rows in forecast.groupby("series_id"):
+        assert rows["step"].tolist() == [1, 2, 3, 4]
+        assert (rows["origin"] == ends[name]).all()
+        assert (rows["time"] == ends[name] + rows["step"] * pd.Timedelta(hours=1)).all()
+    assert set(forecast["quality"]) == {"ok"}
+
+
+def test_a_forecast_is_that_of_the_services_own_window_and_network(fitted: Forecaster, frame: pd.DataFrame) -> None:
+    panel = fitted._lay_out(fitted.read(frame))
+    panel.series[:] = torch.tensor([1, 2])
+    expected = predict(fitted._trained().model, panel, np.array([0, 1]), panel.length.numpy())
+    assert np.array_equal(fitted.predict(frame)[QUANTILES].to_numpy(), expected.reshape(8, 13))
+
+
+def test_rows_in_any_order_and_any_names_give_the_same_model_and_forecast(
+    fitted: Forecaster, frame: pd.DataFrame
+) -> None:
+    nixtla = frame.rename(columns={"series_id": "unique_id", "time": "ds", "value": "y"})
+    mixed = nixtla.sample(frac=1.0, random_state=3)
+    forecast = make_forecaster().fit(mixed).predict(mixed)
+    assert list(forecast.columns[:2]) == ["unique_id", "ds"]
+    assert np.array_equal(forecast[QUANTILES], fitted.predict(frame)[QUANTILES])
+
+
+def test_other_names_are_given(fitted: Forecaster, frame: pd.DataFrame) -> None:
+    renamed = frame.rename(columns={"series_id": "meter", "time": "at", "value": "kwh"})
+    named = make_forecaster(columns={"series_id": "meter", "time": "at", "value": "kwh"}).fit(renamed)
+    assert np.array_equal(named.predict(renamed)[QUANTILES], fitted.predict(frame)[QUANTILES])
+
+
+def test_times_come_back_in_the_zone_that_they_had(fitted: Forecaster, frame: pd.DataFrame) -> None:
+    berlin = frame.assign(time=frame["time"].dt.tz_localize("UTC").dt.tz_convert("Europe/Berlin"))
+    forecast, plain = fitted.predict(berlin), fitted.predict(frame)
+    assert str(forecast["time"].dt.tz) == "Europe/Berlin"
+    assert plain["time"].dt.tz is None
+    assert (forecast["time"].dt.tz_convert("UTC").dt.tz_localize(None) == plain["time"]).all()
+    assert np.array_equal(forecast[QUANTILES], plain[QUANTILES])
+
+
+def test_saved_and_loaded_it_forecasts_bit_for_bit_without_the_data(
+    fitted: Forecaster, frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    file = tmp_path / "model.safetensors"
+    sha256 = fitted.save(file)
+    loaded = Forecaster.load(file, sha256=sha256)
+    assert loaded.predict(frame).equals(fitted.predict(frame))
+    assert loaded.settings == fitted.settings
+    assert (loaded.columns, loaded.save(tmp_path / "again")) == (fitted.columns, sha256)
+    assert str(5000.0).encode() not in file.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["again", "model.safetensors"]
+
+
+def test_the_same_seed_gives_the_same_model_and_another_seed_another(frame: pd.DataFrame, fitted: Forecaster) -> None:
+    again, other = make_forecaster().fit(frame), make_forecaster(training={"seed": 1}).fit(frame)
+    assert again.predict(frame).equals(fitted.predict(frame))
+    assert not other.predict(frame).equals(fitted.predict(frame))
+
+
+def test_monthly_series_are_forecast_on_months() -> None:
+    frame = make_frame(frequency="MS", start="2015-01-01", sales=make_wave(72), short=make_wave(30, seed=2))
+    forecaster = Forecaster("MS", 6, model=MODEL, training=TRAINING)
+    assert (forecaster.settings.series.season, forecaster.settings.series.context) == (12, 48)
+    result = forecaster.backtest(frame, 2)
+    assert result.scores["targets"].tolist() == [24, 24]
+    forecast = forecaster.fit(frame).predict(frame)
+    assert_forecast(forecast, 12)
+    sales = forecast[forecast["series_id"] == "sales"]
+    assert sales["time"].tolist() == pd.date_range("2021-01-01", periods=6, freq="MS").tolist()
+
+
+SERVED: dict[str, tuple[Callable[[], pd.DataFrame], int, str]] = {
+    "a new series": (lambda: make_frame(new=make_wave(40, seed=9)), 4, "ok"),
+    "one row": (lambda: make_frame(a=[100.0]), 4, "degraded"),
+    "a constant": (lambda: make_frame(flat=np.full(30, 7.0)), 4, "ok"),
+    "zeros": (lambda: make_frame(flat=np.zeros(30)), 4, "ok"),
+    "gaps": (lambda: make_frame(a=make_wave()).iloc[[0, 5, 49, 50, 58]], 4, "degraded"),
+    "missing at the end": (lambda: make_frame(a=[*make_wave(30), *[np.nan] * 5]), 4, "ok"),
+    "huge": (lambda: make_frame(a=make_wave() * 1e26), 4, "ok"),
+    "as large as may be": (lambda: make_frame(a=np.tile([1e30, -1e30], 20)), 4, "ok"),
+    "minute": (lambda: make_frame(a=make_wave() * 1e-40), 4, "ok"),
+    "one spike": (lambda: make_frame(a=[*make_wave(30), 1e30, 1.0]), 4, "ok"),
+    "irregular times": (
+        lambda: make_frame(a=make_wave(60)).assign(time=pd.date_range("2026-01-01", periods=60, freq="23min")),
+        4,
+        "ok",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SERVED)
+def test_a_forecast_is_finite_and_says_how_good_its_window_was(case: str, fitted: Forecaster) -> None:
+    make, rows, quality = SERVED[case]
+    forecast = fitted.predict(make())
+    assert_forecast(forecast, rows)
+    assert set(forecast["quality"]) == {quality}
+
+
+@pytest.mark.parametrize("case", [case for case in SERVED if case != "one row"])
+def test_what_can_be_forecast_can_be_learned_from(case: str) -> None:
+    frame = pd.concat([SERVED[case][0](), make_frame(z=make_wave(40, seed=4))])
+    assert_forecast(make_forecaster(training={"steps": 3}).fit(frame).predict(frame), 8)
+
+
+def test_a_horizon_longer_than_the_context_is_forecast() -> None:
+    frame = make_frame(a=make_wave(90))
+    assert_forecast(make_forecaster(horizon=30).fit(frame).predict(frame), 30)
+
+
+def test_a_network_that_is_not_finite_falls_back_to_seasonal_naive(frame: pd.DataFrame) -> None:
+    forecaster = make_forecaster(training={"steps": 1}).fit(frame)
+    with torch.no_grad():
+        for weight in forecaster._trained().model.parameters():
+            weight.fill_(float("nan"))
+    forecast = forecaster.predict(frame)
+    assert_forecast(forecast, 8)
+    assert set(forecast["quality"]) == {"fallback"}
+    last = frame[frame["series_id"] == "a"]["value"].iloc[-4:].to_numpy()
+    assert forecast[forecast["series_id"] == "a"]["q50"].to_numpy() == pytest.approx(last, rel=1e-6)
+
+
+def test_a_series_that_is_silent_for_a_context_is_left_out_with_a_warning(fitted: Forecaster) -> None:
+    frame = make_frame(a=make_wave(30), silent=[1.0, *[np.nan] * 20], dead=[np.nan, np.nan])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        forecast = fitted.predict(frame)
+    assert set(forecast["series_id"]) == {"a"}
+    assert [str(warning.message).split(":")[0] for warning in caught] == [
+        "1 series have no observed value and are left out",
+        "series silent",
+    ]
+    assert {Path(warning.filename).name for warning in caught} == {"test_forecaster.py"}
+
+
+REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
+    "an unknown frequency": (lambda: Forecaster("often"), "'often' is not a pandas frequency"),
+    "a horizon of none": (lambda: Forecaster("1h", 0), "Forecaster: horizon: "),
+    "a context of one": (lambda: Forecaster("1h", 4, context=1), "Forecaster: context: "),
+    "an unknown policy": (lambda: Forecaster("1h", 4, duplicates="newest"), "Forecaster: duplicates: "),
+    "an unknown part of a row": (lambda: Forecaster("1h", 4, columns={"values": "y"}), "columns: unknown key values"),
+    "an unknown training key": (lambda: Forecaster("1h", 4, training={"epochs": 3}), "unknown key epochs"),
+    "an unknown model key": (lambda: Forecaster("1h", 4, model={"width": 3}), "unknown key width"),
+    "a wrong segment": (
+        lambda: make_forecaster(model={"segment": 5}).fit(make_frame(a=make_wave())),
+        "segment 5 does not divide context_length 12: use a segment of",
+    ),
+    "not fitted": (lambda: Forecaster().predict(make_frame(a=make_wave())), "not fitted yet"),
+    "not fitted, saved": (lambda: Forecaster().save("model"), "not fitted yet"),
+    "too little history": (
+        lambda: make_forecaster().fit(make_frame(a=make_wave(5), b=[1.0])),
+        "too little history: the longest series has 5 steps to learn from, its last 4 choose the weights",
+    ),
+    "all missing": (lambda: make_forecaster().fit(make_frame(a=[np.nan] * 40)), "has no observed value"),
+    "infinite": (lambda: make_forecaster().fit(make_frame(a=[*make_wave(), np.inf])), "row 61: value inf"),
+    "a forgotten column": (
+        lambda: make_forecaster().fit(make_frame(a=make_wave()).drop(columns="value")),
+        "no column value or y",
+    ),
+    "no such device": (
+        lambda: make_forecaster(training={"device": "tpu"}).fit(make_frame(a=make_wave())),
+        "Forecaster: device: ",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_work_is_said_in_one_line(case: str) -> None:
+    attempt, words = REFUSED[case]
+    with pytest.raises(ConfigError, match=words) as refused:
+        attempt()
+    assert "\n" not in str(refused.value)
+
+
+def test_series_without_any_value_in_their_context_cannot_be_forecast(fitted: Forecaster) -> None:
+    with pytest.raises(ConfigError, match="silent: no observed value in the last 12 steps: there is nothing"):
+        fitted.predict(make_frame(silent=[1.0, *[np.nan] * 20]))
+
+
+def rewrite(artifact: bytes, **header: Any) -> bytes:
+    """The artifact with keys of its own header replaced."""
+    (size,) = struct.unpack("<Q", artifact[:8])
+    outer = json.loads(artifact[8 : 8 + size])
+    outer["__metadata__"]["tidecast"] = json.dumps(json.loads(outer["__metadata__"]["tidecast"]) | header)
+    text = json.dumps(outer).encode()
+    return struct.pack("<Q", len(text)) + text + artifact[8 + size :]
+
+
+BROKEN: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "empty": (lambda _: b"", "too few for their header"),
+    "cut short": (lambda artifact: artifact[:-7], "weights cannot be read"),
+    "something else": (lambda _: b"PK\x03\x04" * 50, "not an artifact"),
+    "of another format": (lambda artifact: rewrite(artifact, format=99), "format 99 is unknown"),
+    "of another network": (lambda artifact: rewrite(artifact, config={"hidden": 3}), "does not describe a model"),
+    "without a frequency": (lambda artifact: rewrite(artifact, provenance={}), "does not say its frequency"),
+    "with a frequency that is none": (
+        lambda artifact: rewrite(artifact, provenance={"frequency": "often"}),
+        "is not a pandas frequency",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_file_that_is_no_model_is_refused(case: str, fitted: Forecaster, tmp_path: Path) -> None:
+    spoil, words = BROKEN[case]
+    file = tmp_path / "model.safetensors"
+    fitted.save(file)
+    file.write_bytes(spoil(file.read_bytes()))
+    with pytest.raises(ConfigError, match=words) as refused:
+        Forecaster.load(file)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_changed_file_is_refused_by_its_hash(fitted: Forecaster, tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    sha256 = fitted.save(file)
+    changed = bytearray(file.read_bytes())
+    changed[-1] ^= 1
+    file.write_bytes(changed)
+    with pytest.raises(ConfigError, match="the bytes were changed"):
+        Forecaster.load(file, sha256=sha256)
+
+
+def test_files_that_cannot_be_read_or_written_are_named(fitted: Forecaster, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot be read from .*nowhere: No such file"):
+        Forecaster.load(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match=r"cannot be written to .*model: No such file"):
+        fitted.save(tmp_path / "nowhere" / "model")
+
+
+@pytest.mark.parametrize(
+    ("frequency", "horizon", "context"),
+    [("1h", 48, 336), ("1h", 336, 672), ("15min", 96, 1344), ("1min", 60, 1440), ("D", 7, 28), ("MS", 12, 48)],
+)
+def test_a_context_that_nobody_chose_comes_from_the_season(frequency: str, horizon: int, context: int) -> None:
+    grid = Frequency(frequency)
+    assert usual_context(grid, grid.season, horizon) == context
+    assert Forecaster(frequency, horizon).settings.series.context == context

@@ -1,0 +1,184 @@
+"""Reading long frames: which columns, which times, what is merged, missing or refused."""
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from jobs.frames import Columns, Readings, read_frame, read_table
+from pipeline.errors import ConfigError
+from pipeline.grid import Frequency
+from tests.unit.jobs.frames import make_frame
+
+HOURLY = Frequency("1h")
+HOUR = 3_600_000_000
+
+
+def read(frame: pd.DataFrame, columns: Columns | None = None, duplicates: Any = "last") -> Readings:
+    return read_frame(frame, columns or Columns(), frequency=HOURLY, duplicates=duplicates)
+
+
+def values(readings: Readings) -> list[float]:
+    return np.where(readings.history.observed, readings.history.value, np.nan).tolist()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("series_id", "time", "value"), ("unique_id", "ds", "y"), ("series_id", "timestamp", "value")],
+)
+def test_known_column_names_are_found(names: tuple[str, str, str]) -> None:
+    frame = make_frame(a=[1.0, 2.0])
+    frame.columns = pd.Index(names)
+    assert read(frame).columns == Columns(*names)
+
+
+def test_names_that_are_given_win() -> None:
+    frame = make_frame(a=[1.0, 2.0]).assign(kwh=[3.0, 4.0])
+    assert values(read(frame, Columns(value="kwh"))) == [3.0, 4.0]
+
+
+def test_an_index_of_series_is_a_column() -> None:
+    frame = make_frame(a=[1.0], b=[2.0]).rename(columns={"series_id": "unique_id"}).set_index("unique_id")
+    assert read(frame).names == ("a", "b")
+
+
+def test_rows_in_any_order_give_the_same_readings() -> None:
+    frame = make_frame(b=np.arange(9.0), a=np.arange(5.0))
+    one, other = read(frame), read(frame.sample(frac=1.0, random_state=1))
+    assert one.names == other.names == ("a", "b")
+    assert values(one) == values(other)
+    assert one.history.observed_at.tolist() == other.history.observed_at.tolist()
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"), [("last", 3.0), ("first", 2.0), ("mean", 2.5), ("sum", 5.0), ("max", 3.0)]
+)
+def test_rows_of_one_step_are_merged_by_the_policy_in_the_order_of_time(policy: str, expected: float) -> None:
+    times = ["2026-01-01T00:40:00", "2026-01-01T00:10:00", "2026-01-01T01:00:00"]
+    readings = read(pd.DataFrame({"series_id": "a", "time": times, "value": [3.0, 2.0, 9.0]}), duplicates=policy)
+    assert values(readings) == [expected, 9.0]
+    assert readings.merged == 1
+
+
+@pytest.mark.parametrize(
+    ("time", "zone"),
+    [
+        (pd.Timestamp("2026-01-01T05:00:00"), None),
+        (pd.Timestamp("2026-01-01T07:00:00+02:00"), "UTC+02:00"),
+        (pd.Timestamp("2026-01-01T06:00:00", tz="Europe/Berlin"), "Europe/Berlin"),
+        ("2026-01-01 05:00:00", None),
+        ("2026-01-01T07:00:00+02:00", "UTC"),
+        (dt.datetime(2026, 1, 1, 5, tzinfo=dt.UTC), "UTC"),
+        (1_767_243_600, None),
+        (1_767_243_600_000, None),
+    ],
+)
+def test_every_kind_of_time_is_read_as_utc(time: Any, zone: str | None) -> None:
+    readings = read(pd.DataFrame({"series_id": ["a"], "time": [time], "value": [1.0]}))
+    assert readings.history.observed_at.tolist() == [1_767_243_600_000_000]
+    assert (None if readings.zone is None else str(readings.zone)) == zone
+
+
+def test_nan_is_missing_and_a_series_of_nothing_else_is_left_out_by_name() -> None:
+    readings = read(make_frame(a=[1.0, np.nan, 3.0], dead=[np.nan, np.nan]))
+    assert (readings.names, readings.left_out) == (("a",), ("dead",))
+    assert np.array_equal(values(readings), [1.0, np.nan, 3.0], equal_nan=True)
+    assert readings.notes() == ["1 series have no observed value and are left out: dead"]
+
+
+@pytest.mark.parametrize("kind", ["float32", "int64", "Int64", "Float64", "bool", "object"])
+def test_every_kind_of_number_is_read(kind: str) -> None:
+    frame = make_frame(a=[1.0, 0.0])
+    assert values(read(frame.assign(value=frame["value"].astype(kind)))) == [1.0, 0.0]
+
+
+def test_names_keep_their_kind() -> None:
+    readings = read(make_frame(a=[1.0], b=[1.0]).assign(series_id=[7, 12]))
+    assert (readings.names, readings.labels) == (("12", "7"), (12, 7))
+
+
+def test_without_a_column_of_series_it_is_one_and_merged_rows_are_pointed_out() -> None:
+    frame = make_frame(a=[1.0, 2.0], b=[3.0, 4.0]).drop(columns="series_id")
+    readings = read(frame)
+    assert readings.names == ("series",)
+    assert "2 rows share a step" in readings.notes()[0]
+
+
+GOOD = make_frame(a=[1.0, 2.0, 3.0])
+REFUSED: dict[str, tuple[Any, str]] = {
+    "no frame": ([1.0, 2.0], "a pandas DataFrame is needed, not list"),
+    "no rows": (GOOD.head(0), "there are no rows"),
+    "no value column": (GOOD.drop(columns="value"), "no column value or y: there are series_id, time"),
+    "no time column": (GOOD.drop(columns="time"), "no column time or timestamp or ds"),
+    "two value columns": (pd.concat([GOOD, GOOD[["value"]]], axis=1), "more than one column value"),
+    "infinite": (GOOD.assign(value=[1.0, np.inf, 2.0]), "row 2: value inf is not finite"),
+    "minus infinite": (GOOD.assign(value=[-np.inf, 1.0, 2.0]), "row 1: value -inf is not finite"),
+    "too large": (GOOD.assign(value=[1.0, 1e31, 2.0]), "row 2: value 1e.31 is larger than 1e.30"),
+    "text": (GOOD.assign(value=["1", "x", "2"]), "row 2: value x is not a number"),
+    "all missing": (GOOD.assign(value=np.nan), "has no observed value"),
+    "no series name": (GOOD.assign(series_id=["a", None, "a"]), "row 2: series_id .* is not a name"),
+    "no time": (GOOD.assign(time=["2026-01-01", "soon", None]), "row 2: time soon is not a time"),
+    "NaT": (GOOD.assign(time=[pd.NaT, *GOOD["time"][1:]]), "row 1: time NaT is not a time"),
+    "a counter": (GOOD.assign(time=[1, 2, 3]), "row 1: time 1 is not a time: numbers are epoch"),
+    "true": (GOOD.assign(time=[True, False, True]), "row 1: time True is not a time"),
+    "before the grid": (GOOD.assign(time=["1850-01-01"] * 3), "row 1: time 1850-01-01 is outside the grid"),
+    "centuries of hours": (
+        pd.concat([GOOD.assign(series_id=f"s{n}", time=["1900-01-01", "2000-01-01", "2180-01-01"]) for n in range(50)]),
+        "reaches over 2,45.,... steps of 1h with 3 rows",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_read_is_one_line_with_the_row(case: str) -> None:
+    frame, words = REFUSED[case]
+    with pytest.raises(ConfigError, match=words) as refused:
+        read(frame)
+    assert "\n" not in str(refused.value)
+
+
+def test_columns_that_are_not_there_or_not_different_are_refused() -> None:
+    with pytest.raises(ConfigError, match="there is no column kwh: there are series_id, time, value"):
+        read(GOOD, Columns(value="kwh"))
+    with pytest.raises(ConfigError, match="must be different columns"):
+        read(GOOD, Columns(series_id="time"))
+    with pytest.raises(ConfigError, match="unknown key valu; there are series_id, time, value"):
+        Columns.of({"valu": "y"})
+
+
+def test_a_file_keeps_series_as_text(tmp_path: Path) -> None:
+    file = tmp_path / "values.csv"
+    file.write_text("unique_id,ds,y\n007,2026-01-01,1\n007,2026-01-01T01:00,\n", encoding="utf-8")
+    readings = read(read_table(file, Columns()))
+    assert readings.names == ("007",)
+    assert np.array_equal(values(readings), [1.0, np.nan], equal_nan=True)
+
+
+def test_a_parquet_file_reads_as_its_csv(tmp_path: Path) -> None:
+    frame = make_frame(a=[1.0, 2.0], b=[3.0])
+    frame.to_csv(tmp_path / "values.csv", index=False)
+    frame.to_parquet(tmp_path / "values.parquet")
+    one, other = (read(read_table(tmp_path / f"values.{suffix}", Columns())) for suffix in ("csv", "parquet"))
+    assert one.names == other.names
+    assert one.history.observed_at.tolist() == other.history.observed_at.tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("nowhere.csv", None, "does not exist"),
+        ("empty.csv", b"", "is not a readable CSV or Parquet file"),
+        ("not.parquet", b"PAR", "is not a readable CSV or Parquet file"),
+        ("latin.csv", b"time,value\n\xff\xfe,1\n", "is not a readable CSV or Parquet file"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_an_error_for_a_person(
+    name: str, content: bytes | None, words: str, tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigError, match=words):
+        read_table(tmp_path / name, Columns())
