@@ -17,9 +17,10 @@ from jobs.warm_start import warm_start
 from models.artifact import ArtifactError, Loaded, pack, unpack
 from models.baselines import SeasonalNaive
 from models.config import ModelConfig, TrainConfig
-from models.forecasters import Forecaster, RecurrentForecaster, build
+from models.ensembles import fit_members
+from models.forecasters import Forecaster, Network, build
 from models.predict import predict
-from models.training import FitReport, Progress, choose_device, fit
+from models.training import FitReport, Progress, choose_device
 from pipeline.errors import ConfigError, Corrupt
 from pipeline.grid import DAY, Frequency
 from pipeline.settings import Settings
@@ -44,7 +45,7 @@ class Champion:
 class Fitted:
     """A trained challenger and how it came about."""
 
-    model: RecurrentForecaster
+    model: Network
     training: TrainConfig
     report: FitReport
     start: str
@@ -138,7 +139,7 @@ def fit_challenger(
         raise ConfigError(f"settings: training.{error}") from error
     days = (trained_on.lineage.train_to - trained_on.lineage.train_from) / DAY
     model = build(model_config(settings, frequency, len(trained_on.learned), days=days), seed=training.seed)
-    assert isinstance(model, RecurrentForecaster), "settings name no other kind"
+    assert not isinstance(model, SeasonalNaive), "settings name no such kind"
     start = "from scratch"
     if settings.training.warm_start and champion and champion.loaded:
         start = warm_start(model, trained_on.learned, champion.loaded)
@@ -147,9 +148,17 @@ def fit_challenger(
         words = f"loss {progress.loss:.4f}, validation {progress.validation:.4f}, {progress.seconds:.0f} s"
         on_stage(Stage("fit", progress.step, progress.steps, words))
 
-    on_stage(Stage("fit", 0, training.steps, f"{len(trained_on.learned)} series on {device.type}, {start}"))
+    on_stage(
+        Stage(
+            "fit",
+            0,
+            model.config.members * training.steps,
+            f"{len(trained_on.learned)} series on {device.type}, {start}",
+        )
+    )
     known = name_series(trained_on.known, trained_on.rows_of(trained_on.learned))
-    return Fitted(model, training, fit(model, known, training, device=device, on_progress=tell), start, device)
+    report = fit_members(model, known, training, device=device, on_progress=tell)
+    return Fitted(model, training, report, start, device)
 
 
 def compare(

@@ -30,8 +30,8 @@ class ModelConfig:
     per point; divides context_length. context_length (T), horizon (H), season: in steps. calendar_features (F):
     columns of the known-future calendar, the first ones of those that a batch brings. series: known series, embedding
     rows 1..series; row 0 is UNK. series_dim: width of the series embedding, 0 for none. location: what a window is
-    centred on. output: "quantiles", for pinball loss, or "point", for a point loss. Raises ValueError, with what to
-    change, when a field cannot work.
+    centred on. output: "quantiles", for pinball loss, or "point", for a point loss. members: networks of different
+    seeds whose quantiles are averaged. Raises ValueError, with what to change, when a field cannot work.
     """
 
     kind: str = "attention"
@@ -53,6 +53,7 @@ class ModelConfig:
     series_dim: int = 16
     location: str = "last"
     output: str = "quantiles"
+    members: int = 1
     quantile_levels: tuple[float, ...] = QUANTILE_LEVELS
 
     def __post_init__(self) -> None:
@@ -66,7 +67,7 @@ class ModelConfig:
             object.__setattr__(self, "layers", preset.layers)
         _check_choice("location", self.location, LOCATIONS)
         _check_choice("output", self.output, OUTPUTS)
-        for name in ("hidden", "layers", "heads", "segment", "context_length", "horizon", "season"):
+        for name in ("hidden", "layers", "heads", "segment", "context_length", "horizon", "season", "members"):
             _check_integer(name, getattr(self, name), 1)
         for name in ("calendar_features", "series", "series_dim"):
             _check_integer(name, getattr(self, name), 0)

@@ -1,6 +1,8 @@
-"""The forecasters: one recurrent network of few parts for every kind, and seasonal naive."""
+"""The forecasters: one recurrent network of few parts for every kind, ensembles of it, and seasonal naive."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -83,14 +85,41 @@ class SeriesEmbedding(nn.Module):
         return vectors
 
 
-Forecaster = RecurrentForecaster | SeasonalNaive
+class Ensemble(nn.Module):
+    """Networks of one config and different seeds, forecasting as one: the mean of their quantiles."""
+
+    def __init__(self, config: ModelConfig, *, seed: int) -> None:
+        super().__init__()
+        self.config = config
+        alone = replace(config, members=1)
+        self.members = nn.ModuleList(_build_network(alone, seed + index) for index in range(config.members))
+
+    def networks(self) -> list[RecurrentForecaster]:
+        """The members, each a forecaster by itself."""
+        return [each for each in self.members if isinstance(each, RecurrentForecaster)]
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Quantiles (B, H, Q), ascending, in the user's units."""
+        return torch.stack([member(batch) for member in self.members]).mean(dim=0)  # (B, H, Q)
+
+
+Network = RecurrentForecaster | Ensemble
+"""What can be trained."""
+Forecaster = Network | SeasonalNaive
 """Every kind: `config`, and `forward(batch) -> (B, H, Q)`."""
 
 
 def build(config: ModelConfig, *, seed: int = 0) -> Forecaster:
-    """The forecaster of `config` on the CPU, its first weights drawn from `seed`; the caller's random state is kept."""
+    """The forecaster of `config` on the CPU, its first weights drawn from `seed`; the caller's random state is kept.
+
+    Member i of an ensemble is the network of seed + i.
+    """
     if config.kind == NAIVE:
         return SeasonalNaive(config)
+    return Ensemble(config, seed=seed) if config.members > 1 else _build_network(config, seed)
+
+
+def _build_network(config: ModelConfig, seed: int) -> RecurrentForecaster:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return RecurrentForecaster(config)

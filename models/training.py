@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from models.calibration import calibrate
 from models.config import TrainConfig
-from models.forecasters import RecurrentForecaster
+from models.forecasters import Network, RecurrentForecaster
 from models.losses import weigh_error
 from models.panel import Panel
 from models.sampling import Windows, cut_with_truth, held_back_origins, hide_some, list_windows
@@ -145,7 +145,7 @@ def fit(
 
 
 @torch.no_grad()
-def validate(model: RecurrentForecaster, panel: Panel, windows: Windows, config: TrainConfig) -> float:
+def validate(model: Network, panel: Panel, windows: Windows, config: TrainConfig) -> float:
     """Loss of `model` (eval mode) on rolling origins over the held-back steps; NaN when none of them was observed."""
     rows, ends = held_back_origins(panel, held_back=config.validation_steps, horizon=model.config.horizon)
     whole = replace(windows, panel=panel)

@@ -161,6 +161,7 @@ class TrainingSettings(Section):
     clip_norm: float = Field(1.0, gt=0)
     ema: float = Field(0.99, ge=0, lt=1)
     seed: int = 0
+    members: int = Field(1, ge=1, le=20)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(0, ge=0)
     budget: Seconds = 3600.0

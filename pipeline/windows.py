@@ -14,7 +14,7 @@ from pipeline.settings import Settings
 
 YEARS_DAYS = 700.0
 """Days of history from which yearly calendar columns are used: two years, nearly."""
-PANEL_SERIES = 16
+PANEL_SERIES = 4
 SHORT_SEASONS = 2
 
 
@@ -95,6 +95,7 @@ def model_config(settings: Settings, frequency: Frequency, series: int, *, days:
             series=series,
             series_dim=chosen.series_dim,
             location=located,
+            members=settings.training.members,
             output="quantiles" if settings.training.loss == "pinball" else "point",
         )
     except ValueError as error:
@@ -115,8 +116,12 @@ def calendar_columns(wish: str, frequency: Frequency, days: float | None) -> int
 
 
 def usual_location(series: int, horizon: int, season: int) -> str:
-    """Choose what a window is centred on: the mean for panels and short horizons, else the last value."""
-    return "mean" if series >= PANEL_SERIES or horizon <= SHORT_SEASONS * season else "last"
+    """Choose what a window is centred on: the mean for a panel and a short horizon, else the last value.
+
+    Validation losses, mean against last: M4-Hourly (414 series, 48 hours) 0.578 / 0.593; ETTh1 with 7 series and 48
+    hours 0.743 / 0.748, one series and 48 hours 0.829 / 0.806, 7 series and 192 hours 1.064 / 1.027.
+    """
+    return "mean" if series >= PANEL_SERIES and horizon <= SHORT_SEASONS * season else "last"
 
 
 def usual_segment(context: int, season: int) -> int:

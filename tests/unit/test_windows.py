@@ -28,9 +28,9 @@ def test_yearly_columns_need_about_two_years(frequency: str, wish: str, days: fl
 
 
 @pytest.mark.parametrize(
-    ("series", "horizon", "location"), [(16, 500, "mean"), (1, 48, "mean"), (1, 49, "last"), (15, 96, "last")]
+    ("series", "horizon", "location"), [(4, 48, "mean"), (3, 48, "last"), (4, 49, "last"), (500, 96, "last")]
 )
-def test_windows_of_panels_and_short_horizons_are_centred_on_their_mean(
+def test_windows_of_panels_with_short_horizons_are_centred_on_their_mean(
     series: int, horizon: int, location: str
 ) -> None:
     assert usual_location(series, horizon, 24) == location

@@ -34,6 +34,8 @@ CONFIGS = {
     "attention-no-season": ModelConfig(**{**SMALL, "season": 1}),
     "attention-odd-season": ModelConfig(**{**SMALL, "season": 7, "horizon": 17}),
     "attention-long-season": ModelConfig(**{**SMALL, "season": 100}),
+    "ensemble": ModelConfig(**SMALL, kind="gru", members=3, calendar_features=3),
+    "ensemble-point": ModelConfig(**SMALL, members=2, output="point"),
     "seasonal-naive": ModelConfig(**{**SMALL, "horizon": 30}, kind="seasonal_naive"),
     "seasonal-naive-odd-season": ModelConfig(**{**SMALL, "season": 7}, kind="seasonal_naive"),
     "seasonal-naive-no-season": ModelConfig(**{**SMALL, "season": 1}, kind="seasonal_naive"),
