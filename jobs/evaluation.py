@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 NAIVE = "seasonal naive"
 MODEL = "tidecast"
 """What a backtest calls the forecaster under test; NAIVE is beside it."""
-MOST_ORIGINS = 4
-HELD_OUT = 4
-"""Where the number of origins is left open, at most one part in so many of the usual series is held out."""
+ORIGINS, WINDOWS, HELD_OUT = 4, 64, 4
+"""Origins where their number is left open: four, more until there are 64 windows, as long as no more than a quarter of
+the usual series is held out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +104,18 @@ class Backtest:
         )
 
 
-def hold_out(panel: Panel, *, horizon: int, origins: int | None, stride: int | None, common_time: bool) -> HeldOut:
+def hold_out(
+    panel: Panel, *, context: int, horizon: int, origins: int | None, stride: int | None, common_time: bool
+) -> HeldOut:
     """Choose rolling origins, `stride` steps apart (the horizon if left open), the last one `horizon` before the end.
 
-    The end is each series' own, or with `common_time` the newest of all. Where the panel has more than MAX_TARGETS,
-    evenly spread series are scored, each at all its origins. ConfigError when there is no target.
+    The end is each series' own, or with `common_time` the newest of all. A pair needs an observed step in its context
+    and an observed target. Where the panel has more than MAX_TARGETS targets, evenly spread series are scored, each at
+    all its origins. ConfigError when there is nothing to score.
     """
     length, first_step = panel.length.cpu().numpy(), panel.first_step.cpu().numpy()
     apart = horizon if stride is None else stride
-    many = _count_origins(int(np.median(length)), horizon, apart) if origins is None else origins
+    many = _count_origins(length, horizon, apart) if origins is None else origins
     if apart < 1 or many < 1:
         raise ConfigError(f"origins and stride must be at least 1, not {many} and {apart}")
     end = length if not common_time else (first_step + length).max() - first_step  # (S,) in steps of each series
@@ -124,11 +127,12 @@ def hold_out(panel: Panel, *, horizon: int, origins: int | None, stride: int | N
     inside = (ends >= 1) & (ends < length[rows])
     rows, ends = rows[inside], ends[inside]
     seen = np.isfinite(find_truth(panel, rows, ends, horizon)).any(axis=1)
+    seen &= count_observed(panel, rows, ends - context, ends) > 0
     rows, ends = rows[seen], ends[seen]
     if not len(rows):
         raise ConfigError(
-            f"nothing to score: the longest series has {int(length.max())} steps, and {many} origins {apart} apart "
-            f"with a horizon of {horizon} need more than {int(before[0])}; lower the horizon or the origins"
+            f"nothing to score: the longest series has {int(length.max())} steps, a horizon of {horizon} and {many} "
+            f"origins {apart} apart need more than {int(before[0])} with observed values: lower horizon or origins"
         )
     cut = torch.from_numpy(np.clip(end - before[0], 0, length)).to(panel.device)
     pairs = Pairs(rows, ends, first_step[rows] + ends)
@@ -159,6 +163,14 @@ def forecast_finite(
         naive = predict(SeasonalNaive(network.config), panel, rows[broken], ends[broken])
         quantiles[broken] = np.nan_to_num(naive)
     return quantiles, broken
+
+
+def count_observed(panel: Panel, rows: Ints, first: Ints, stop: Ints) -> Ints:
+    """Count the observed steps first[i] .. stop[i] - 1 of series rows[i]; steps before a series began are not."""
+    before = np.concatenate([[0], panel.observed.cpu().numpy().cumsum()])  # (N + 1,)
+    start = panel.start.cpu().numpy()[rows]
+    counts: Ints = before[start + np.maximum(stop, 0)] - before[start + np.maximum(first, 0)]
+    return counts
 
 
 def find_truth(panel: Panel, rows: Ints, ends: Ints, horizon: int) -> Floats:
@@ -207,5 +219,6 @@ def reliability_table(evaluation: Evaluation) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _count_origins(length: int, horizon: int, stride: int) -> int:
-    return min(MOST_ORIGINS, 1 + max(0, length // HELD_OUT - horizon) // max(1, stride))
+def _count_origins(length: Ints, horizon: int, stride: int) -> int:
+    most = max(ORIGINS, -(-WINDOWS // len(length)))
+    return min(most, 1 + max(0, int(np.median(length)) // HELD_OUT - horizon) // max(1, stride))

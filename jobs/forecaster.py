@@ -15,7 +15,6 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-import torch
 from pydantic import ValidationError
 
 from jobs import evaluation
@@ -47,7 +46,8 @@ class Forecaster:
     training: keys of the settings' sections of that name, {"hidden": 32}, {"steps": 300, "budget": "2 min", "seed": 1}.
 
     Times without an offset are UTC. Rows may come in any order; gaps and NaN are missing; series may have different
-    lengths and ends, and each is forecast from its own last row. Raises ConfigError for what cannot work.
+    lengths and ends, and each is forecast from its own last row. All of a frame is used: training.history is for what
+    the service reads from SQL. Raises ConfigError for what cannot work.
     """
 
     def __init__(
@@ -67,11 +67,11 @@ class Forecaster:
         chosen = {
             "frequency": frequency,
             "horizon": horizon,
-            "season": season or self.frequency.season,
+            "season": self.frequency.season if season is None else season,
             "duplicates": duplicates,
         }
         try:
-            series = SeriesSettings.model_validate({**chosen, "context": context or 2})
+            series = SeriesSettings.model_validate({**chosen, "context": 2 if context is None else context})
             if context is None:
                 usual = usual_context(self.frequency, series.season or 1, series.horizon)
                 series = series.model_copy(update={"context": usual})
@@ -110,10 +110,11 @@ class Forecaster:
         panel = self._lay_out(readings)
         ends = panel.length.numpy()
         rows = np.arange(len(panel))
-        seen = self._share_observed(panel)
+        context = self.settings.series.context
+        seen = evaluation.count_observed(panel, rows, ends - context, ends) / context
         if not seen.all():
             silent = [readings.names[row] for row in rows[seen == 0.0]]
-            words = f"{', '.join(silent[:5])}: no observed value in the last {self.settings.series.context} steps"
+            words = f"{', '.join(silent[:5])}: no observed value in the last {context} steps"
             if len(silent) == len(rows):
                 raise ConfigError(f"series {words}: there is nothing to forecast from")
             warnings.warn(f"series {words}; left out", stacklevel=2)
@@ -138,15 +139,20 @@ class Forecaster:
 
         Seasonal naive is scored on exactly the same (series, origin) pairs. The origins are `stride` steps apart (the
         horizon if left away) and end a horizon before each series' own end, or with `common_time` before the newest
-        end of all, so that nothing later than the first origin is learned from any series. The model is fitted once.
-        This forecaster, fitted or not, stays as it is.
+        end of all, so that nothing later than the first origin is learned from any series. There are four if left away,
+        more for few series, within a quarter of the data. The model is fitted once. This forecaster stays as it is.
         """
         report = on_stage or _silent
         chosen = self.settings.series
         readings = self.read(frame)
         panel = self._lay_out(readings)
         held_out = evaluation.hold_out(
-            panel, horizon=chosen.horizon, origins=origins, stride=stride, common_time=common_time
+            panel,
+            context=chosen.context,
+            horizon=chosen.horizon,
+            origins=origins,
+            stride=stride,
+            common_time=common_time,
         )
         judged = Forecaster.__new__(Forecaster)
         judged.frequency, judged.columns, judged.settings = self.frequency, self.columns, self.settings
@@ -219,7 +225,8 @@ class Forecaster:
 
     def _train(self, readings: Readings, known: Panel, panel: Panel, on_stage: OnStage) -> tuple[Loaded, Fitted]:
         validation = self.settings.training.validation_steps or self.settings.series.horizon
-        counts = _count_observed(known, validation)
+        every = np.arange(len(known))
+        counts = evaluation.count_observed(known, every, 0 * every, known.length.numpy() - validation)
         learned = tuple(name for name, count in zip(readings.names, counts, strict=True) if count >= 2)
         if not learned:
             raise ConfigError(
@@ -254,13 +261,6 @@ class Forecaster:
             },
         }
 
-    def _share_observed(self, panel: Panel) -> Floats:
-        chosen = self.settings.series
-        every = torch.arange(len(panel))
-        newest = panel.cut(every, panel.length, context_length=chosen.context, horizon=chosen.horizon)
-        share: Floats = newest.observed.double().mean(dim=1).numpy()
-        return share
-
 
 def usual_context(frequency: Frequency, season: int, horizon: int) -> int:
     """Choose a context: two weeks of daily seasons or four of other ones, two horizons at least, in whole seasons."""
@@ -268,12 +268,6 @@ def usual_context(frequency: Frequency, season: int, horizon: int) -> int:
     wanted = max((14 if daily else 4) * season, 2 * horizon)
     whole = -(-wanted // season) * season
     return max(min(whole, MOST_CONTEXT), 2)
-
-
-def _count_observed(panel: Panel, held_back: int) -> Ints:
-    before = torch.nn.functional.pad(panel.observed.long().cumsum(0), (1, 0))  # (N + 1,) observed before each step
-    stop = panel.start + (panel.length - held_back).clamp(min=0)  # (S,)
-    return (before[stop] - before[panel.start]).numpy()
 
 
 def _rows_of(loaded: Loaded, readings: Readings) -> Ints:

@@ -30,6 +30,7 @@ LARGEST = 1e30
 """The models compute in float32, and squares and sums of values must fit."""
 EARLIEST_NUMBER = 100_000_000  # epoch seconds of 1973: smaller numbers are counters, not times
 MOST_STEPS = 100_000_000
+RESERVED = {"origin", "step", "quality", "seasonal_naive"}
 PARQUET = (".parquet", ".pq")
 QUANTILE_COLUMNS = tuple("q" + f"{level:.3f}"[2:].removesuffix("0") for level in QUANTILE_LEVELS)
 """Quantiles are named as in SQL: q025, q05, q10, ... q975."""
@@ -192,6 +193,9 @@ def _find_columns(frame: pd.DataFrame, wanted: Columns) -> Columns:
     chosen = [name for name in (found.series_id, found.time, found.value) if name is not None]
     if len(set(chosen)) < len(chosen):
         raise ConfigError(f"series, time and value must be different columns, not {', '.join(chosen)}")
+    taken = sorted(set(chosen) & (RESERVED | set(QUANTILE_COLUMNS)))
+    if taken:
+        raise ConfigError(f"rename column {', '.join(taken)}: forecasts have a column of that name")
     return found
 
 

@@ -33,7 +33,7 @@ COUNT = click.IntRange(1)
 @click.option("--horizon", type=COUNT, metavar="N", help="Steps to forecast.")
 @click.option("--context", type=click.IntRange(2), metavar="N", help="Steps that the model sees; found if left away.")
 @click.option("--season", type=COUNT, metavar="N", help="Steps in a season; by the frequency if left away.")
-@click.option("--origins", type=COUNT, metavar="N", help="How many; at most 4 in a quarter of the data if left away.")
+@click.option("--origins", type=COUNT, metavar="N", help="How many; as many as the data bears if left away.")
 @click.option("--stride", type=COUNT, metavar="N", help="Steps between two origins; the horizon if left away.")
 @click.option("--common-time", is_flag=True, help="Cut all series at one time instead of each before its own end.")
 @click.option("--steps", type=COUNT, metavar="N", help="Training steps; training.steps if left away.")
@@ -203,7 +203,7 @@ def draw_fans(result: "Backtest") -> "list[Fan]":
     from pipeline.quickstart.chart import Fan
 
     pairs, panel, matured = result.held_out.pairs, result.held_out.panel, result.evaluation.matured[MODEL]
-    rows = np.unique(pairs.rows)
+    rows, columns = np.unique(pairs.rows), result.readings.columns
     picked = rows[np.unique(np.linspace(0, len(rows) - 1, FANS).round().astype(int))]
     fans = []
     for row in picked.tolist():
@@ -217,7 +217,7 @@ def draw_fans(result: "Backtest") -> "list[Fan]":
         times = result.frequency.time_of(steps)
         fans.append(
             Fan(
-                series=result.readings.names[row],
+                series=result.readings.names[row] if columns.series_id else str(columns.value),
                 history_times=times[:past],
                 history=np.where(seen, values, np.nan),
                 target_times=times[past:],

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from utilsforecast import losses
 
-from jobs.evaluation import MODEL, NAIVE, hold_out
+from jobs.evaluation import MODEL, NAIVE, count_observed, hold_out
 from jobs.forecaster import Forecaster
 from jobs.retrain import Fitted
 from models.batch import Batch
@@ -190,7 +190,7 @@ def test_a_constant_series_has_no_mase_but_is_scored_and_finite() -> None:
 @pytest.mark.parametrize(
     ("length", "options", "words"),
     [
-        (4, {"origins": 1}, "nothing to score: the longest series has 4 steps, and 1 origins 4 apart"),
+        (4, {"origins": 1}, "nothing to score: the longest series has 4 steps, a horizon of 4 and 1 origins 4 apart"),
         (8, {"origins": 3}, "too little history: the longest series has 0 steps to learn from"),
         (20, {"origins": 4}, "too little history: the longest series has 4 steps to learn from"),
         (60, {"origins": 0}, "origins and stride must be at least 1, not 0 and 4"),
@@ -202,9 +202,27 @@ def test_what_cannot_be_judged_is_said_in_one_line(length: int, options: dict[st
         make_forecaster().backtest(make_frame(a=make_wave(length)), **options)
 
 
-@pytest.mark.parametrize(("length", "origins"), [(20, 1), (40, 2), (48, 3), (64, 4), (500, 4)])
-def test_an_open_number_of_origins_holds_out_a_quarter_at_most(length: int, origins: int) -> None:
+@pytest.mark.parametrize(
+    ("series", "length", "origins"), [(1, 20, 1), (1, 40, 2), (1, 48, 3), (1, 500, 31), (1, 5000, 64), (30, 5000, 4)]
+)
+def test_an_open_number_of_origins_looks_for_windows_within_a_quarter(series: int, length: int, origins: int) -> None:
     forecaster: Forecaster = make_forecaster()
-    panel = forecaster._lay_out(forecaster.read(make_frame(a=np.arange(float(length)))))
-    found = hold_out(panel, horizon=4, origins=None, stride=None, common_time=False)
+    frame = make_frame(**{f"s{n}": np.arange(float(length)) for n in range(series)})
+    panel = forecaster._lay_out(forecaster.read(frame))
+    found = hold_out(panel, context=12, horizon=4, origins=None, stride=None, common_time=False)
     assert found.origins == origins
+    assert len(found.pairs) == origins * series
+
+
+def test_a_window_in_which_nothing_was_observed_is_not_scored() -> None:
+    values = make_wave(80)
+    values[50:68] = np.nan
+    result = make_forecaster().backtest(make_frame(a=values), 4)
+    assert result.held_out.pairs.ends.tolist() == [72, 76]  # 64 and 68 look back on twelve missing steps
+
+
+def test_what_is_observed_is_counted_in_windows_of_each_series() -> None:
+    forecaster = make_forecaster()
+    panel = forecaster._lay_out(forecaster.read(make_frame(a=[1.0, np.nan, 3.0], b=[np.nan, 2.0, 3.0, 4.0])))
+    rows, first, stop = np.array([0, 0, 1, 1, 1]), np.array([0, 1, -9, 0, 2]), np.array([3, 2, 2, -1, 4])
+    assert count_observed(panel, rows, first, stop).tolist() == [2, 0, 1, 0, 2]

@@ -5,7 +5,7 @@ import struct
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -14,9 +14,11 @@ import torch
 
 from jobs.forecaster import Forecaster, usual_context
 from jobs.frames import QUANTILE_COLUMNS
+from models.artifact import pack
 from models.predict import predict
 from pipeline.errors import ConfigError
 from pipeline.grid import Frequency
+from pipeline.settings import ModelSettings
 from tests.unit.jobs.frames import MODEL, TRAINING, make_forecaster, make_frame, make_wave
 
 QUANTILES = list(QUANTILE_COLUMNS)
@@ -147,6 +149,21 @@ def test_what_can_be_forecast_can_be_learned_from(case: str) -> None:
     assert_forecast(make_forecaster(training={"steps": 3}).fit(frame).predict(frame), 8)
 
 
+@pytest.mark.parametrize("kind", get_args(ModelSettings.model_fields["kind"].annotation))
+def test_every_kind_of_network_is_fitted_saved_and_judged(kind: str, frame: pd.DataFrame, tmp_path: Path) -> None:
+    model = {"kind": kind, "layers": None, "hidden": 8, "heads": 2}
+    forecaster = make_forecaster(model=model, training={"steps": 3})
+    assert np.isfinite(forecaster.backtest(frame, 2).scores["mase"]).all()
+    forecaster.fit(frame).save(tmp_path / "model")
+    assert Forecaster.load(tmp_path / "model").predict(frame).equals(forecaster.predict(frame))
+
+
+def test_a_model_of_the_registry_is_loaded_too(fitted: Forecaster, frame: pd.DataFrame, tmp_path: Path) -> None:
+    model, _, series, _ = fitted._trained()
+    (tmp_path / "model").write_bytes(pack(model, series=series, provenance={"frequency": "1h"}))
+    assert Forecaster.load(tmp_path / "model").predict(frame).equals(fitted.predict(frame))
+
+
 def test_a_horizon_longer_than_the_context_is_forecast() -> None:
     frame = make_frame(a=make_wave(90))
     assert_forecast(make_forecaster(horizon=30).fit(frame).predict(frame), 30)
@@ -180,6 +197,7 @@ def test_a_series_that_is_silent_for_a_context_is_left_out_with_a_warning(fitted
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "an unknown frequency": (lambda: Forecaster("often"), "'often' is not a pandas frequency"),
     "a horizon of none": (lambda: Forecaster("1h", 0), "Forecaster: horizon: "),
+    "a season of none": (lambda: Forecaster("1h", 4, season=0), "Forecaster: season: "),
     "a context of one": (lambda: Forecaster("1h", 4, context=1), "Forecaster: context: "),
     "an unknown policy": (lambda: Forecaster("1h", 4, duplicates="newest"), "Forecaster: duplicates: "),
     "an unknown part of a row": (lambda: Forecaster("1h", 4, columns={"values": "y"}), "columns: unknown key values"),

@@ -145,6 +145,8 @@ def test_columns_that_are_not_there_or_not_different_are_refused() -> None:
         read(GOOD, Columns(value="kwh"))
     with pytest.raises(ConfigError, match="must be different columns"):
         read(GOOD, Columns(series_id="time"))
+    with pytest.raises(ConfigError, match="rename column step"):
+        read(GOOD.rename(columns={"value": "step"}), Columns(value="step"))
     with pytest.raises(ConfigError, match="unknown key valu; there are series_id, time, value"):
         Columns.of({"valu": "y"})
 
