@@ -179,28 +179,28 @@ def test_gaps_new_and_silent_series_are_no_obstacle(tiny: Make) -> None:
 
 def test_a_warm_start_begins_where_the_champion_ended(tiny: Make) -> None:
     registry = FakeRegistry()
-    run(tiny(), registry, drifting(count=3))
+    run(tiny(), registry, drifting(count=4))
     warm = tiny(training={"warm_start": True, "steps": 1, "learning_rate": 1e-9})
-    outcome = run(warm, registry, drifting(count=4))
+    outcome = run(warm, registry, drifting(count=5))
     assert outcome.facts["fit"]["start"] == "from the champion's weights"
     before, after = (unpack(row["artifact"]).model for row in registry.models)
-    assert np.allclose(before.series.rows.weight[:4].detach(), after.series.rows.weight[:4].detach(), atol=1e-5)
-    assert np.allclose(before.series.rows.weight[0].detach(), after.series.rows.weight[4].detach(), atol=1e-5)
+    assert np.allclose(before.series.rows.weight[:5].detach(), after.series.rows.weight[:5].detach(), atol=1e-5)
+    assert np.allclose(before.series.rows.weight[0].detach(), after.series.rows.weight[5].detach(), atol=1e-5)
 
 
 def test_an_ensemble_is_one_model_and_each_member_starts_where_its_predecessor_ended(tiny: Make) -> None:
     registry = FakeRegistry()
-    outcome = run(tiny(training={"members": 2, "steps": 20}), registry, drifting(count=3))
+    outcome = run(tiny(training={"members": 2, "steps": 20}), registry, drifting(count=4))
     assert outcome.facts["fit"]["steps"] == 40
     warm = tiny(training={"members": 2, "warm_start": True, "steps": 1, "learning_rate": 1e-9})
-    outcome = run(warm, registry, drifting(count=4))
+    outcome = run(warm, registry, drifting(count=5))
     assert outcome.facts["fit"]["start"] == "from the champion's weights"
     before, after = (unpack(row["artifact"]).model.state_dict() for row in registry.models)
     for member in range(2):
         rows = [weights[f"members.{member}.series.rows.weight"] for weights in (before, after)]
-        assert np.allclose(rows[0], rows[1][:4], atol=1e-5)
-        assert np.allclose(rows[0][0], rows[1][4], atol=1e-5)
-    alone = run(tiny(training={"warm_start": True, "steps": 1}), registry, drifting(count=4))
+        assert np.allclose(rows[0], rows[1][:5], atol=1e-5)
+        assert np.allclose(rows[0][0], rows[1][5], atol=1e-5)
+    alone = run(tiny(training={"warm_start": True, "steps": 1}), registry, drifting(count=5))
     assert alone.facts["fit"]["start"] == "from scratch: the champion's network has another shape"
 
 
