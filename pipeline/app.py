@@ -102,10 +102,11 @@ def run_worker(settings: Settings, *, accept: Accept = Accept.NOTHING) -> None:
     log.info("worker stopped", turns=worker.turns)
 
 
-def run_all(settings: Settings, options: Sequence[str], *, workers: int = 1) -> None:
+def run_all(settings: Settings, options: Sequence[str], *, workers: int = 1, accepted: Sequence[str] = ()) -> None:
     """Supervise `workers` stream workers and a scheduler as child processes until SIGTERM or SIGINT.
 
-    `options` are the root options of this command, passed on to the children.
+    `options` are the root options of this command, passed on to the children; `accepted` are more options for every
+    worker.
     """
     start_logging()
     url = settings.database.url.get_secret_value()
@@ -117,7 +118,7 @@ def run_all(settings: Settings, options: Sequence[str], *, workers: int = 1) -> 
     roles = [Role("scheduler", [*command, "schedule"])]
     for number in range(workers):
         instance = f"{settings.kafka.instance}-{number}"
-        roles.append(Role(f"worker-{number}", [*command, "--set", f"kafka.instance={instance}", "stream"]))
+        roles.append(Role(f"worker-{number}", [*command, "--set", f"kafka.instance={instance}", "stream", *accepted]))
     Supervisor(roles).run(stop_signal())
 
 

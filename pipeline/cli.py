@@ -87,6 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = _say(f"{error.format_message()} (see {path} --help)", error.exit_code)
     except click.ClickException as error:
         code = _say(error.format_message(), error.exit_code)
+    except OSError as error:
+        code = _say(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
     except (click.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     sys.exit(code if isinstance(code, int) else 0)

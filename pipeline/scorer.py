@@ -76,18 +76,24 @@ class Scorer:
             loaded = unpack(self._registry.artifact(version))
         except ArtifactError as error:
             raise ConfigError(f"champion version {version}: {error}; run tidecast models rollback") from error
+        made_for, text = loaded.provenance.get("frequency"), self._grid.frequency.text
+        if made_for not in (None, text):
+            raise ConfigError(
+                f"champion version {version} was made for frequency {made_for}, the settings say {text}; "
+                "run tidecast job run retrain, tidecast models rollback, or tidecast models promote 0"
+            )
         columns, made = loaded.config.calendar_features, self._grid.frequency.calendar_features
         if columns > made:
             raise ConfigError(
                 f"champion version {version} reads {columns} calendar columns, {self._grid.frequency.text} has {made}; "
-                "run tidecast job run retrain, or tidecast models rollback"
+                "run tidecast job run retrain, tidecast models rollback, or tidecast models promote 0"
             )
         for name in ("context_length", "horizon", "season", "quantile_levels"):
             has, needs = getattr(loaded.config, name), getattr(self._shape, name)
             if has != needs:
                 raise ConfigError(
                     f"champion version {version} has {name} {has}, the settings need {needs}; "
-                    "run tidecast job run retrain, or tidecast models rollback"
+                    "run tidecast job run retrain, tidecast models rollback, or tidecast models promote 0"
                 )
         self._loaded, self.version = loaded, version
         self._rows = {name: row for row, name in enumerate(loaded.series, start=1)}

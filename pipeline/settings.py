@@ -23,6 +23,7 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -48,7 +49,7 @@ def parse_cron(text: object) -> object:
     return None if text in ("off", "") else text
 
 
-Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(gt=0)]
+Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(gt=0, allow_inf_nan=False)]
 
 
 class Section(BaseModel):
@@ -88,6 +89,8 @@ class KafkaSettings(Section):
         """Short polls livelock the group join (shared/kafka.md), so refuse them."""
         if self.poll < 0.5:
             raise ValueError("poll must be at least 500 ms: shorter polls keep the group from joining")
+        if self.poll >= self.call_timeout:
+            raise ValueError("poll must be shorter than call_timeout, or the watchdog takes an idle poll for a hang")
         return self
 
 
@@ -224,8 +227,10 @@ def load(file: Path | None = None, sets: Sequence[str] = (), environ: Mapping[st
 
     try:
         return FromFile(**_overrides(sets))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"settings file {path} is not TOML: {error}") from error
+    except SettingsError as error:
+        raise ConfigError(f"environment: {' '.join(str(error).split())}; lists and tables are JSON") from error
     except ValidationError as error:
         raise ConfigError(f"settings: {explain(error)}") from error
 
@@ -273,7 +278,16 @@ def _overrides(sets: Sequence[str]) -> dict[str, Any]:
 def _refuse_unknown_environment(environ: Mapping[str, str]) -> None:
     for name in environ:
         section, separator, _ = name.removeprefix(PREFIX).lower().partition("__")
+        mistaken = next((one for one in Settings.model_fields if _names_a_key(one, section)), None)
+        if name.startswith(PREFIX) and not separator and mistaken:
+            key = section.removeprefix(f"{mistaken}_").upper()
+            raise ConfigError(f"environment variable {name}: write {PREFIX}{mistaken.upper()}__{key}, two underscores")
         if name.startswith(PREFIX) and separator and section not in Settings.model_fields:
             raise ConfigError(
                 f"environment variable {name} names no section; use one of {', '.join(Settings.model_fields)}"
             )
+
+
+def _names_a_key(section: str, text: str) -> bool:
+    fields = Settings.model_fields[section].annotation.model_fields  # type: ignore[union-attr]
+    return text.startswith(f"{section}_") and text.removeprefix(f"{section}_") in fields

@@ -398,8 +398,14 @@ class RegistryContract:
         for version in (0, 99):
             with pytest.raises(ConfigError, match="no artifact"):
                 database.registry.artifact(version)
-            with pytest.raises(ConfigError, match="no artifact"):
-                database.registry.promote(version, expected=None, reason="x", now=NOW)
+        with pytest.raises(ConfigError, match="no artifact"):
+            database.registry.promote(99, expected=None, reason="x", now=NOW)
+
+    def test_the_seasonal_naive_can_be_made_champion(self, database: Database) -> None:
+        one = self.register(database)
+        assert database.registry.promote(one, expected=None, reason="first", now=NOW)
+        assert database.registry.promote(0, expected=one, reason="it does not fit the settings", now=NOW)
+        assert database.registry.champion() == 0
 
     def test_a_promotion_needs_the_champion_it_expects(self, database: Database) -> None:
         registry = database.registry

@@ -38,8 +38,17 @@ def show(settings: "Settings", as_json: bool) -> None:
 @with_settings
 def check(settings: "Settings") -> None:
     """Check the settings without connecting to anything; exit 2 and one line when they are wrong."""
+    from jobs.catalog import timetable
+    from jobs.cron import split_cron
+    from pipeline.codec import check_horizon
+    from pipeline.grid import Frequency
     from pipeline.settings import masked
+    from pipeline.windows import model_config
 
+    model_config(settings, Frequency(settings.series.frequency), 0)
+    check_horizon(settings.series.horizon)
+    for cron in timetable(settings).values():
+        split_cron(cron)
     database = masked(settings.database.url.get_secret_value())
     kafka = settings.kafka
     click.echo(f"settings are valid: {kafka.input_topic} on {kafka.bootstrap_servers} -> {database}")

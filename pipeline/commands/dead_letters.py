@@ -10,10 +10,12 @@ from pipeline.commands.invocation import with_settings
 from pipeline.commands.opened import now, opened
 
 if TYPE_CHECKING:
+    from pipeline.records import DeadLetter
     from pipeline.settings import Settings
 
 HEADER = "tidecast-requeued-from"
 WIDEST = 60
+AT_ONCE = 500  # messages sent before they are marked
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ def requeue(settings: "Settings", message: tuple[Place, ...], everything: bool) 
 
     Each carries a header that says where it came from. One that still cannot be read becomes a new dead letter.
     """
+    from pipeline.codec import FITS
     from pipeline.kafka.topics import check_topics, send
 
     if bool(message) == everything:
@@ -110,17 +113,28 @@ def requeue(settings: "Settings", message: tuple[Place, ...], everything: bool) 
         if everything:
             rows = reader.dead_letters(1_000_000, waiting=True)
             message = tuple(Place(row["topic"], row["source_partition"], row["source_offset"]) for row in rows)
-        letters = [(place, reader.dead_letter(place.topic, place.partition, place.offset)) for place in message]
         check_topics(kafka)
-        # Marked only after the broker has acknowledged: a crash between the two sends a message twice, never not.
-        sent = send(
-            kafka,
-            kafka.input_topic,
-            [(letter.key, letter.value, [(HEADER, str(place).encode())]) for place, letter in letters],
-        )
-        for place, _ in letters:
-            reader.mark_requeued(place.topic, place.partition, place.offset, now())
+        sent = 0
+        for start in range(0, len(message), AT_ONCE):
+            some = message[start : start + AT_ONCE]
+            letters = [(place, reader.dead_letter(place.topic, place.partition, place.offset)) for place in some]
+            fitting = [(place, letter) for place, letter in letters if _size(letter) <= FITS]
+            # Marked only after the broker has acknowledged: a crash between the two sends a message twice, never not.
+            sent += send(
+                kafka,
+                kafka.input_topic,
+                [(letter.key, letter.value, [(HEADER, str(place).encode())]) for place, letter in fitting],
+            )
+            for place, _ in fitting:
+                reader.mark_requeued(place.topic, place.partition, place.offset, now())
+            for place, letter in letters:
+                if _size(letter) > FITS:
+                    click.echo(f"{place} was left: its {_size(letter):,} bytes are more than a topic takes", err=True)
     click.echo(f"sent {sent:,} {'message' if sent == 1 else 'messages'} to {kafka.input_topic} again")
+
+
+def _size(letter: "DeadLetter") -> int:
+    return len(letter.key or b"") + len(letter.value or b"")
 
 
 def _text(content: bytes | None) -> str | None:

@@ -53,11 +53,11 @@ def show(settings: "Settings", version: int, as_json: bool) -> None:
 
 
 @models.command()
-@click.argument("version", type=click.IntRange(1))
+@click.argument("version", type=click.IntRange(0))
 @click.option("--reason", default="promoted by hand", show_default=True, help="Kept in the history.")
 @with_settings
 def promote(settings: "Settings", version: int, reason: str) -> None:
-    """Make a model VERSION the champion; running workers swap to it within seconds."""
+    """Make a model VERSION the champion; running workers swap to it within seconds. 0 is the seasonal naive."""
     with opened(settings) as database:
         champion = database.registry.champion()
         if champion == version:

@@ -10,27 +10,34 @@ if TYPE_CHECKING:
     from pipeline.settings import Settings
 
 
-@click.command()
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Stream worker processes.")
-@click.pass_obj
-def run(invocation: Invocation, workers: int) -> None:
-    """Run everything on this machine: stream workers and the scheduler, each a process, started again if it ends."""
-    from pipeline.app import run_all
-
-    run_all(invocation.settings, invocation.arguments(), workers=workers)
-
-
-@click.command()
-@click.option(
+REWIND = click.option(
     "--accept-database-rewind",
     is_flag=True,
     help="Go on although the database is older than what was published (it was restored from a backup).",
 )
-@click.option(
+LOST = click.option(
     "--accept-offsets-lost",
     is_flag=True,
     help="Go on although the group's offsets are gone (another group or cluster, or they expired).",
 )
+
+
+@click.command()
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Stream worker processes.")
+@REWIND
+@LOST
+@click.pass_obj
+def run(invocation: Invocation, workers: int, accept_database_rewind: bool, accept_offsets_lost: bool) -> None:
+    """Run everything on this machine: stream workers and the scheduler, each a process, started again if it ends."""
+    from pipeline.app import run_all
+
+    accepted = ["--accept-database-rewind"] * accept_database_rewind + ["--accept-offsets-lost"] * accept_offsets_lost
+    run_all(invocation.settings, invocation.arguments(), workers=workers, accepted=accepted)
+
+
+@click.command()
+@REWIND
+@LOST
 @with_settings
 def stream(settings: "Settings", accept_database_rewind: bool, accept_offsets_lost: bool) -> None:
     """Run one stream worker until SIGTERM or Ctrl-C: topic in, SQL rows and forecast messages out."""

@@ -110,11 +110,11 @@ class Registry:
     def promote(self, version: int, *, expected: int | None, reason: str, now: int) -> bool:
         """Make a version champion if the champion is still `expected`; False when it is not.
 
-        Raises ConfigError for a version that is unknown or has no artifact.
+        Version 0 is the seasonal naive. Raises ConfigError for a version that is unknown or has no artifact.
         """
         with writing(self._engine) as connection:
             has_artifact = select(models.c.artifact.is_not(None)).where(models.c.version == version)
-            if not connection.execute(has_artifact).scalar():
+            if version != BASELINE and not connection.execute(has_artifact).scalar():
                 raise ConfigError(f"model {version} cannot be champion: it has no artifact; see tidecast models list")
             return _move(connection, "promote", version, expected, reason, now)
 

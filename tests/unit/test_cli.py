@@ -243,3 +243,28 @@ def test_a_table_aligns_numbers_to_the_right() -> None:
         "long name  1234",
         "none          -",
     ]
+
+
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        ("series.frequency=banana", "not a pandas frequency"),
+        ("model.heads=7", "heads"),
+        ("series.horizon=9000", "does not fit into one message"),
+        ("jobs.retrain=nonsense", "cron"),
+        ("kafka.poll=60", "poll must be shorter than call_timeout"),
+        ("kafka.call_timeout=inf", "kafka.call_timeout"),
+    ],
+)
+def test_config_check_refuses_what_could_not_run(run: Run, setting: str, reason: str) -> None:
+    code, output, errors = run("--set", setting, "config", "check")
+    assert (code, output) == (2, "")
+    assert reason in errors
+    assert len(errors.splitlines()) == 1
+
+
+def test_a_file_that_cannot_be_written_is_one_line(run: Run, database: Sequence[str]) -> None:
+    code, _, errors = run(*database, "forecast", "export", "--output", "/nonexistent/x.csv")
+    assert code == 1
+    assert "/nonexistent" in errors
+    assert len(errors.splitlines()) == 1

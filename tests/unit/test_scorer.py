@@ -32,13 +32,13 @@ class Registry:
         self.artifacts: dict[int, bytes] = {}
         self.alias: int | None = None
 
-    def promote(self, version: int, shape: ModelConfig = SHAPE) -> None:
+    def promote(self, version: int, shape: ModelConfig = SHAPE, frequency: str = "h") -> None:
         torch.manual_seed(version)
         model = build(shape)
         with torch.no_grad():
             for weight in model.parameters():
                 weight.add_(torch.randn_like(weight) * 0.1)
-        self.artifacts[version] = pack(model, series=["a", "b"], provenance={})
+        self.artifacts[version] = pack(model, series=["a", "b"], provenance={"frequency": frequency})
         self.alias = version
 
     def champion(self) -> int | None:
@@ -222,3 +222,10 @@ def away(version: int) -> bytes:
 
 def corrupt(version: int) -> bytes:
     raise Corrupt(f"version {version} has another hash")
+
+
+def test_a_champion_made_for_another_frequency_is_refused_in_words() -> None:
+    registry = Registry()
+    registry.promote(1, frequency="D")
+    with pytest.raises(ConfigError, match="made for frequency D, the settings say h"):
+        scorer(registry).refresh(0)

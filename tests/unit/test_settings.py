@@ -93,3 +93,23 @@ def test_settings_are_frozen() -> None:
 def test_a_job_is_switched_off_in_words() -> None:
     assert load(None, ["jobs.retrain=off"]).jobs.retrain is None
     assert load(None, ["jobs.retrain='0 * * * *'"]).jobs.retrain == "0 * * * *"
+
+
+def test_an_environment_variable_with_one_underscore_too_few_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDECAST_KAFKA_GROUP", "other")
+    with pytest.raises(ConfigError, match="write TIDECAST_KAFKA__GROUP"):
+        load()
+
+
+def test_an_environment_variable_that_is_not_what_its_key_needs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDECAST_JOBS__GATE_COVERAGE", "abc")
+    with pytest.raises(ConfigError, match="jobs") as refused:
+        load()
+    assert "\n" not in str(refused.value)
+
+
+def test_a_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "latin.toml"
+    file.write_bytes(b"[kafka]\ngroup = '\xe4'\n")
+    with pytest.raises(ConfigError, match="not TOML"):
+        load(file)

@@ -60,3 +60,12 @@ def test_a_child_that_ignores_the_request_is_killed(monkeypatch: pytest.MonkeyPa
     supervisor = Supervisor([Role("stubborn", python(code))])
     supervisor.run(ready.exists)
     assert supervisor._running == {}
+
+
+def test_a_child_that_keeps_ending_is_tried_for_ever_with_bounded_pauses() -> None:
+    role = Role("failing", python("import sys; sys.exit(1)"))
+    supervisor = Supervisor([role])
+    supervisor._failures["failing"] = 5_000
+    begun = time.monotonic()
+    assert until(lambda: supervisor._keep(role) or supervisor._start_at["failing"] > begun)
+    assert supervisor._start_at["failing"] <= time.monotonic() + 30
