@@ -11,7 +11,7 @@ import torch
 from jobs.backtest import Forecast, backtest, find_scales, pick_pairs
 from jobs.outcome import OnStage, Outcome, Stage
 from jobs.ports import Reader, Registry
-from jobs.training_set import TooLittleHistory, TrainingSet, cut_training_set, name_series
+from jobs.training_set import TooLittleHistory, TrainingSet, cut_training_set, drop_future, name_series
 from jobs.verdict import Gate, Rival, Score, Verdict, verdict
 from jobs.warm_start import warm_start
 from models.artifact import ArtifactError, Loaded, pack, unpack
@@ -66,7 +66,7 @@ def retrain(
     champion = find_champion(registry, model_config(settings, frequency, 0), frequency)
     names, history = reader.training_history(None, settings.training.history)
     try:
-        trained_on = cut_training_set(names, history, settings, frequency)
+        trained_on = cut_training_set(names, drop_future(history, began), settings, frequency)
     except TooLittleHistory as error:
         return Outcome("failed", str(error))
 

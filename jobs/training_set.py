@@ -124,6 +124,21 @@ def name_series(panel: Panel, rows: Ints) -> Panel:
     return replace(panel, series=torch.from_numpy(rows).to(panel.device))
 
 
+def drop_future(history: History, now: int) -> History:
+    """Drop observations of later than `now`: one series whose clock is fast must not set the end of the others."""
+    kept = history.observed_at <= now
+    owner = np.repeat(np.arange(len(history.series_id)), np.diff(history.bounds))
+    counts = np.bincount(owner[kept], minlength=len(history.series_id))
+    return History(
+        series_id=history.series_id,
+        bounds=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        observed_at=history.observed_at[kept],
+        value=history.value[kept],
+        observed=history.observed[kept],
+        events=history.events[kept],
+    )
+
+
 def keep_newest(names: Sequence[str], history: History, frequency: Frequency, steps: int) -> tuple[list[str], History]:
     """Keep the newest `steps` grid steps, counted from the newest observation of all, and series that have any."""
     at = frequency.step_of(history.observed_at)

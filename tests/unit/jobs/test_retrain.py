@@ -11,9 +11,10 @@ from models.config import ModelConfig
 from models.forecasters import build
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings
-from tests.unit.jobs.fakes import Clock, FakeReader, FakeRegistry, make_history
+from tests.unit.jobs.fakes import HOUR, START, Clock, FakeReader, FakeRegistry, make_history
 
 Make = Callable[..., Settings]
+LATER = START + 100_000 * HOUR  # processing time, after every history here
 
 
 def drifting(length: int = 160, count: int = 4) -> FakeReader:
@@ -27,7 +28,7 @@ def run(
     settings: Settings, registry: FakeRegistry, reader: FakeReader | None = None, stages: list[Stage] | None = None
 ) -> Outcome:
     told: list[Stage] = [] if stages is None else stages
-    return retrain(reader or drifting(), registry, settings, clock=Clock(), code="test", on_stage=told.append)
+    return retrain(reader or drifting(), registry, settings, clock=Clock(LATER), code="test", on_stage=told.append)
 
 
 def untrained(settings: Settings, **changes: object) -> bytes:
@@ -215,3 +216,13 @@ def test_a_device_that_is_not_there_is_the_operators_business(tiny: Make, monkey
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(ConfigError, match="device cuda is not available on this machine"):
         run(tiny(training={"device": "cuda"}), FakeRegistry())
+
+
+def test_a_series_whose_clock_is_fast_does_not_move_the_end_of_the_others(tiny: Make) -> None:
+    names, history = make_history({f"s{n}": np.arange(160.0) + n for n in range(4)} | {"fast": np.arange(460.0)})
+    now = Clock(START + 160 * HOUR)
+    registry = FakeRegistry()
+    retrain(FakeReader(names, history), registry, tiny(), clock=now, code="test", on_stage=lambda _: None)
+    lineage = registry.models[0]["metrics"]["lineage"]
+    assert lineage["backtest_to"] <= now.now
+    assert lineage["series"] == 5
