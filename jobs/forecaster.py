@@ -62,10 +62,10 @@ class Forecaster:
         model: Mapping[str, Any] | None = None,
         training: Mapping[str, Any] | None = None,
     ) -> None:
-        self.frequency = Frequency(frequency)
+        self.frequency = Frequency(str(frequency))
         self.columns = Columns.of(columns)
         chosen = {
-            "frequency": frequency,
+            "frequency": self.frequency.text,
             "horizon": horizon,
             "season": self.frequency.season if season is None else season,
             "duplicates": duplicates,

@@ -111,8 +111,9 @@ def read_frame(frame: pd.DataFrame, columns: Columns, *, frequency: Frequency, d
     """
     if not isinstance(frame, pd.DataFrame):
         raise ConfigError(f"a pandas DataFrame is needed, not {type(frame).__name__}")
-    if any(name is not None for name in frame.index.names):  # Nixtla's older frames have unique_id as the index
-        frame = frame.reset_index()
+    named = [name for name in frame.index.names if name is not None and name not in frame.columns]
+    if named:  # Nixtla's older frames have unique_id as the index
+        frame = frame.reset_index(level=named)
     frame = frame.reset_index(drop=True)
     columns = _find_columns(frame, columns)
     if frame.empty:
@@ -166,10 +167,13 @@ def write_frame(
     """
     count, horizon = quantiles.shape[:2]
     steps = firsts[:, None] + np.arange(horizon)  # (N, H)
+    times = frequency.time_of(steps.ravel()).reshape(steps.shape)
+    if (np.diff(times, axis=1) <= 0).any():
+        raise ConfigError(f"a horizon of {horizon} steps of {frequency.text} leaves the grid, which ends in 2200")
     labels = pd.Series(list(readings.labels))
     columns: dict[str, Any] = {
         readings.columns.series_id or "series_id": labels.iloc[np.repeat(rows, horizon)].to_numpy(),
-        readings.columns.time or "time": _stamps(frequency.time_of(steps.ravel()), readings.zone),
+        readings.columns.time or "time": _stamps(times.ravel(), readings.zone),
         "origin": _stamps(np.repeat(frequency.time_of(firsts - 1), horizon), readings.zone),
         "step": np.tile(np.arange(1, horizon + 1), count),
     }
@@ -204,9 +208,13 @@ def _read_series(frame: pd.DataFrame, name: str | None) -> tuple[Ints, Sequence[
         return np.zeros(len(frame), np.int64), ("series",), ("series",)
     column = frame[name]
     _refuse(column.isna(), column, "not a name")
-    row, names = pd.factorize(column.astype(str), sort=True)  # so that the order of the rows changes nothing
-    first = np.unique(row, return_index=True)[1]
-    return row.astype(np.int64), [str(each) for each in names], column.iloc[first].tolist()
+    try:
+        code, labels = pd.factorize(column.astype(object) if isinstance(column.dtype, pd.CategoricalDtype) else column)
+    except TypeError as error:
+        raise ConfigError(f"column {name} holds what cannot be a name: {error}") from error
+    place, names = pd.factorize(pd.Series(labels).astype(str), sort=True)  # so that the order of rows changes nothing
+    first = np.unique(place, return_index=True)[1]
+    return place[code].astype(np.int64), [str(name) for name in names], pd.Series(labels).iloc[first].tolist()
 
 
 def _read_times(column: "pd.Series[Any]", frequency: Frequency) -> tuple[Ints, tzinfo | None]:
@@ -220,8 +228,7 @@ def _read_times(column: "pd.Series[Any]", frequency: Frequency) -> tuple[Ints, t
         unit = "ms" if numbers.abs().max() >= MILLISECONDS_FROM else "s"
         stamps = pd.to_datetime(numbers, unit=unit, utc=True, errors="coerce")
     else:
-        text = column if pd.api.types.is_object_dtype(column) else column.astype(str)  # so that periods are refused
-        stamps = pd.to_datetime(text, utc=True, errors="coerce", format="ISO8601")
+        stamps = pd.to_datetime(column, utc=True, errors="coerce", format="ISO8601")
         first = stamps.first_valid_index()
         zone = None if first is None else pd.Timestamp(column[first]).tz and stamps.dt.tz
     _refuse(stamps.isna(), column, "not a time: write ISO 8601, as 2026-01-31T12:00:00Z")
@@ -231,6 +238,9 @@ def _read_times(column: "pd.Series[Any]", frequency: Frequency) -> tuple[Ints, t
 
 
 def _read_values(column: "pd.Series[Any]") -> Floats:
+    kinds = pd.api.types
+    if kinds.is_datetime64_any_dtype(column) or kinds.is_timedelta64_dtype(column) or kinds.is_complex_dtype(column):
+        raise ConfigError(f"column {column.name} holds {column.dtype}, not numbers")
     numbers: Floats = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     wrong = np.isnan(numbers) & column.notna().to_numpy()
     _refuse(pd.Series(wrong), column, "not a number")

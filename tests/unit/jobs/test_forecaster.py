@@ -196,6 +196,15 @@ def test_a_series_that_is_silent_for_a_context_is_left_out_with_a_warning(fitted
 
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "an unknown frequency": (lambda: Forecaster("often"), "'often' is not a pandas frequency"),
+    "a number for a frequency": (lambda: Forecaster(-1), "'-1' is not a pandas frequency"),  # type: ignore[arg-type]
+    "a horizon out of the grid": (
+        lambda: (
+            Forecaster("YS", 40, model=MODEL, training=TRAINING | {"validation_steps": 4})
+            .fit(late := make_frame(frequency="YS", start="2100-01-01", a=make_wave(80)))
+            .predict(late)
+        ),
+        "a horizon of 40 steps of YS leaves the grid",
+    ),
     "a horizon of none": (lambda: Forecaster("1h", 0), "Forecaster: horizon: "),
     "a season of none": (lambda: Forecaster("1h", 4, season=0), "Forecaster: season: "),
     "a context of one": (lambda: Forecaster("1h", 4, context=1), "Forecaster: context: "),

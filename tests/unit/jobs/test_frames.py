@@ -43,6 +43,8 @@ def test_names_that_are_given_win() -> None:
 def test_an_index_of_series_is_a_column() -> None:
     frame = make_frame(a=[1.0], b=[2.0]).rename(columns={"series_id": "unique_id"}).set_index("unique_id")
     assert read(frame).names == ("a", "b")
+    both = make_frame(a=[1.0], b=[2.0]).set_index("series_id", drop=False)
+    assert read(both).names == ("a", "b")
 
 
 def test_rows_in_any_order_give_the_same_readings() -> None:
@@ -120,10 +122,16 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "text": (GOOD.assign(value=["1", "x", "2"]), "row 2: value x is not a number"),
     "all missing": (GOOD.assign(value=np.nan), "has no observed value"),
     "no series name": (GOOD.assign(series_id=["a", None, "a"]), "row 2: series_id .* is not a name"),
+    "no name": (GOOD.assign(series_id=[{}, {}, {}]), "column series_id holds what cannot be a name"),
     "no time": (GOOD.assign(time=["2026-01-01", "soon", None]), "row 2: time soon is not a time"),
     "NaT": (GOOD.assign(time=[pd.NaT, *GOOD["time"][1:]]), "row 1: time NaT is not a time"),
     "a counter": (GOOD.assign(time=[1, 2, 3]), "row 1: time 1 is not a time: numbers are epoch"),
     "true": (GOOD.assign(time=[True, False, True]), "row 1: time True is not a time"),
+    "periods": (GOOD.assign(time=GOOD["time"].dt.to_period("h")), "row 1: time 2026-01-01 00:00 is not a time"),
+    "lists": (GOOD.assign(value=[[1.0], [2.0], [3.0]]), "row 1: value .* is not a number"),
+    "times as values": (GOOD.assign(value=GOOD["time"]), "column value holds datetime64.*, not numbers"),
+    "durations as values": (GOOD.assign(value=GOOD["time"].diff()), "column value holds timedelta64.*, not numbers"),
+    "complex": (GOOD.assign(value=GOOD["value"].astype(complex)), "column value holds complex128, not numbers"),
     "before the grid": (GOOD.assign(time=["1850-01-01"] * 3), "row 1: time 1850-01-01 is outside the grid"),
     "centuries of hours": (
         pd.concat([GOOD.assign(series_id=f"s{n}", time=["1900-01-01", "2000-01-01", "2180-01-01"]) for n in range(50)]),
