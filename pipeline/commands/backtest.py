@@ -105,6 +105,7 @@ def summarize(result: "Backtest", file: Path) -> dict[str, Any]:
         "file": str(file),
         **{name: getattr(chosen, name) for name in ("frequency", "horizon", "context", "season")},
         "series": len(readings.names),
+        "scored": len(set(result.held_out.pairs.rows.tolist())),
         **counts,
         "left_out": list(readings.left_out),
         "notes": readings.notes(),
@@ -130,7 +131,9 @@ def show(result: "Backtest", facts: dict[str, Any], fans: "list[Fan]") -> None:
     fit, first = facts["fit"], facts["scores"][0]
     _section("Fit", f"{fit['steps']:,} steps in {fit['seconds']:.0f} s, best at {fit['best_step']:,}: {fit['stopped']}")
     where = f"{facts['origins']} origins {facts['stride']} steps apart, horizon {facts['horizon']}"
-    size = f"{first['windows']:,} windows, {first['targets']:,} targets"
+    size = (
+        f"{facts['scored']:,} of {facts['series']:,} series, {first['windows']:,} windows, {first['targets']:,} targets"
+    )
     _section("Scores", f"{where}, {size}; lower is better, except for skill")
     rows = [
         [row["forecaster"], *(_fixed(row[name], digits) for name, digits in SHOWN.items()), *_coverages(row)]

@@ -58,7 +58,8 @@ def test_json_is_all_there_is_and_holds_everything_measured(run: Run, file: Path
         "origins": 3,
         "stride": 4,
     }
-    assert (facts["series"], facts["rows"], facts["merged"], facts["left_out"]) == (2, 149, 1, [])
+    assert (facts["series"], facts["scored"]) == (2, 2)
+    assert (facts["rows"], facts["merged"], facts["left_out"]) == (149, 1, [])
     assert facts["fit"]["steps"] == 5
     ours, naive = facts["scores"]
     assert (ours["forecaster"], naive["forecaster"]) == ("tidecast", "seasonal naive")
@@ -75,7 +76,7 @@ def test_the_page_shows_scores_error_by_step_reliability_and_a_chart(run: Run, f
     assert code == 0
     for words in (
         "2 series, 149 rows, 1 merged",
-        "3 origins 4 steps apart, horizon 4, 6 windows, 24 targets",
+        "3 origins 4 steps apart, horizon 4, 2 of 2 series, 6 windows, 24 targets; lower is better, except for skill",
         "MASE at step 1 to 4",
         "share of what came inside each central interval",
         "series a, last origin",
@@ -139,6 +140,15 @@ def test_a_constant_series_shows_what_can_be_measured(run: Run, tmp_path: Path) 
     assert code == 0
     assert "mean absolute error at step 1 to 4" in out
     assert "nan" not in out.lower()
+
+
+def test_settings_are_read_and_a_context_that_nobody_chose_is_found(run: Run, file: Path) -> None:
+    sets = ("--set", "series.horizon=4", "--set", "series.duplicates=mean")
+    found = json.loads(run(file, "--steps", "2", "--origins", "1", "--json", sets=sets)[1])
+    assert (found["frequency"], found["horizon"], found["season"], found["context"]) == ("1h", 4, 24, 336)
+    chosen = (*sets, "--set", "series.context=24", "--set", "series.season=12")
+    given = json.loads(run(file, "--steps", "2", "--origins", "1", "--json", sets=chosen)[1])
+    assert (given["season"], given["context"]) == (12, 24)
 
 
 def test_a_budget_ends_the_fit(run: Run, file: Path) -> None:

@@ -18,6 +18,7 @@ from utilsforecast import losses
 
 from jobs.evaluation import MODEL, NAIVE, count_observed, hold_out
 from jobs.forecaster import Forecaster
+from jobs.frames import QUANTILE_COLUMNS
 from jobs.retrain import Fitted
 from models.batch import Batch
 from models.config import ModelConfig, TrainConfig
@@ -112,6 +113,17 @@ def test_nothing_at_or_after_the_first_origin_reaches_the_fit() -> None:
     other = forecaster.backtest(poisoned, 3)
     assert one.forecaster.predict(frame).equals(other.forecaster.predict(frame))
     assert np.array_equal(one.evaluation.matured[MODEL].scale, other.evaluation.matured[MODEL].scale)
+
+
+def test_a_backtest_forecasts_what_predict_does_with_the_frame_up_to_the_origin() -> None:
+    frame = make_frame(a=make_wave(), b=make_wave(50, level=-5000.0, seed=2))
+    result = make_forecaster(model={"series_dim": 8}).backtest(frame, 3, stride=2)
+    for (name, origin), rows in result.forecasts.groupby(["series_id", "origin"]):
+        known = frame[(frame["series_id"] == name) & (frame["time"] <= origin)]
+        again = result.forecaster.predict(known)
+        assert (again["time"].to_numpy() == rows["time"].to_numpy()).all()
+        quantiles = list(QUANTILE_COLUMNS)
+        assert again[quantiles].to_numpy() == pytest.approx(rows[quantiles].to_numpy(), rel=1e-5)
 
 
 def test_common_time_cuts_a_series_that_ended_before_out_of_the_origins() -> None:
