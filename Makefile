@@ -2,11 +2,11 @@
 #   PYTHON=/path/to/python   the interpreter for .venv
 #   PIP_ARGS="..."           more arguments for pip, for example a mirror or CPU-only torch (README "Quick start")
 #   ARGS="..."               more arguments for `tidecast demo`, pytest or the benchmarks
-#   JOBS=2                   test processes
+#   JOBS=4                   test processes; half of the tests wait for a server most of the time
 
 VENV := .venv
 BIN := $(VENV)/bin
-JOBS ?= 2
+JOBS ?= 4
 MODERN := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.11; do \
 	command -v $$each >/dev/null 2>&1 && $$each $(MODERN) && echo $$each && break; done)
