@@ -169,7 +169,7 @@ def write_frame(
     steps = firsts[:, None] + np.arange(horizon)  # (N, H)
     times = frequency.time_of(steps.ravel()).reshape(steps.shape)
     if (np.diff(times, axis=1) <= 0).any():
-        raise ConfigError(f"a horizon of {horizon} steps of {frequency.text} leaves the grid, which ends in 2200")
+        raise ConfigError(f"a horizon of {horizon} steps of {frequency.text} leaves the grid")
     labels = pd.Series(list(readings.labels))
     columns: dict[str, Any] = {
         readings.columns.series_id or "series_id": labels.iloc[np.repeat(rows, horizon)].to_numpy(),

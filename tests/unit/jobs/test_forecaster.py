@@ -199,11 +199,11 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "a number for a frequency": (lambda: Forecaster(-1), "'-1' is not a pandas frequency"),  # type: ignore[arg-type]
     "a horizon out of the grid": (
         lambda: (
-            Forecaster("YS", 40, model=MODEL, training=TRAINING | {"validation_steps": 4})
+            Forecaster("YS", 100, model=MODEL, training=TRAINING | {"validation_steps": 4})
             .fit(late := make_frame(frequency="YS", start="2100-01-01", a=make_wave(80)))
             .predict(late)
         ),
-        "a horizon of 40 steps of YS leaves the grid",
+        "horizon",
     ),
     "a horizon of none": (lambda: Forecaster("1h", 0), "Forecaster: horizon: "),
     "a season of none": (lambda: Forecaster("1h", 4, season=0), "Forecaster: season: "),
