@@ -1,7 +1,7 @@
 """Frequency: event time <-> integer step, for any pandas frequency, and the calendar of the steps.
 
 A frequency of fixed length (seconds to days) is arithmetic from 1970. Every other one (weeks, months, quarters,
-business days, business hours) is a table of its times between 1900 and 2200, searched. An event belongs to the
+business days, business hours) is a table of its times between 1900 and 2250, searched. An event belongs to the
 newest grid time that is not after it.
 """
 
@@ -16,7 +16,8 @@ from pipeline.errors import ConfigError
 from pipeline.records import Floats, Ints
 
 FIRST_TIME = int(pd.Timestamp("1900-01-01").value // 1000)
-LAST_TIME = int(pd.Timestamp("2190-01-01").value // 1000)  # ten years of room for horizons
+LAST_TIME = int(pd.Timestamp("2190-01-01").value // 1000)
+LONGEST_HORIZON = 50 * 365.2425 * 86_400  # seconds; the grid's tables end in 2250
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
 YEAR = 365.2425 * DAY
@@ -46,7 +47,7 @@ class Frequency:
             if self._length < SECOND:
                 raise ConfigError(f"series.frequency {text!r} is finer than one second")
         else:
-            times = pd.date_range("1900-01-01", "2200-01-01", freq=offset, unit="us")
+            times = pd.date_range("1900-01-01", "2250-01-01", freq=offset, unit="us")
             self._table = times.to_numpy().astype("datetime64[us]").astype(np.int64)
             self._length = int((self._table[-1] - self._table[0]) / (len(self._table) - 1))
 
@@ -78,6 +79,8 @@ class Frequency:
     @cached_property
     def season(self) -> int:
         """The usual season in steps: a day below a day, a week of days, a year above; 1 where none fits."""
+        if self._table is not None and self._length < DAY:  # business hours: what a day that has any has
+            return int(np.median(np.unique(self._table // DAY, return_counts=True)[1]))
         for cycle in (DAY, 7 * DAY, YEAR):
             steps = round(cycle / self._length)
             if steps >= 2:

@@ -7,7 +7,7 @@ from models.batch import Batch
 from models.config import ModelConfig
 from models.panel import Panel, build_panel
 from pipeline.errors import ConfigError
-from pipeline.grid import SECOND, YEAR, Frequency
+from pipeline.grid import LONGEST_HORIZON, SECOND, YEAR, Frequency
 from pipeline.observe import Due
 from pipeline.records import Floats, History, Ints
 from pipeline.settings import Settings
@@ -75,6 +75,8 @@ def model_config(settings: Settings, frequency: Frequency, series: int, *, days:
     context, horizon = settings.series.context, settings.series.horizon
     season = settings.series.season or frequency.season
     located = usual_location(series, horizon, season) if chosen.location == "auto" else chosen.location
+    if settings.series.horizon * frequency.seconds > LONGEST_HORIZON:
+        raise ConfigError(f"series.horizon {settings.series.horizon} x {frequency.text} is more than fifty years")
     try:
         return ModelConfig(
             kind=chosen.kind,

@@ -250,6 +250,7 @@ def test_a_table_aligns_numbers_to_the_right() -> None:
     [
         ("series.frequency=banana", "not a pandas frequency"),
         ("model.heads=7", "heads"),
+        ("series.frequency=2YS", "fifty years"),
         ("series.horizon=9000", "does not fit into one message"),
         ("jobs.retrain=nonsense", "cron"),
         ("kafka.poll=60", "poll must be shorter than call_timeout"),

@@ -64,6 +64,7 @@ def test_grid_times_are_those_of_pandas(text: str) -> None:
         ("MS", 12),
         ("QS", 4),
         ("B", 5),
+        ("bh", 8),
         ("YS", 1),
     ],
 )
