@@ -123,7 +123,7 @@ class TrainConfig:
     weight_decay: float = 1.0
     clip_norm: float = 1.0
     ema: float = 0.99
-    relative: float = 0.1
+    relative: float = 1.0
     seed: int = 0
     patience: int = 8
     validate_every: int = 25

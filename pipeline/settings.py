@@ -159,10 +159,10 @@ class TrainingSettings(Section):
     steps: int = Field(1500, ge=1)
     patience: int = Field(8, ge=1)
     batch: int = Field(128, ge=1)
-    learning_rate: float = Field(2e-3, gt=0)
+    learning_rate: float = Field(5e-3, gt=0)
     weight_decay: float = Field(1e-2, ge=0)
     clip_norm: float = Field(1.0, gt=0)
-    ema: float = Field(0.99, ge=0, lt=1)
+    ema: float = Field(0.995, ge=0, lt=1)
     seed: int = 0
     members: int = Field(1, ge=1, le=20)
     device: Literal["auto", "cpu", "cuda"] = "auto"

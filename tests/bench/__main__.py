@@ -75,5 +75,21 @@ def ring(series: int, rounds: int) -> None:
     say(f"written to {bench.run(series, rounds)}")
 
 
+@bench.command(name="m4-hourly")
+@click.option("--data", type=click.Path(file_okay=False, exists=True, path_type=Path), help="Folder of the M4 files.")
+@click.option("--seed", "seeds", multiple=True, type=int, default=(0,), show_default=True, help="May be repeated.")
+@click.option("--members", type=click.IntRange(1), default=1, show_default=True, help="Networks in an ensemble.")
+@click.option("--threads", type=click.IntRange(0), default=0, show_default=True, help="0: one per core.")
+@click.option("--set", "sets", multiple=True, help="A setting, as in `tidecast --set`; may be repeated.")
+def m4_hourly(data: Path | None, seeds: tuple[int, ...], members: int, threads: int, sets: tuple[str, ...]) -> None:
+    """Accuracy on the official test of M4-Hourly; needs its files, so it is run by name only."""
+    from tests.bench import accuracy as bench
+
+    folder = data or bench.FOLDER
+    if not folder.is_dir():
+        raise click.UsageError(f"{folder} does not exist: give the folder of Hourly-train.csv with --data")
+    say(f"written to {bench.run(folder, seeds=seeds, members=members, threads=threads, sets=sets)}")
+
+
 if __name__ == "__main__":
     bench(prog_name="python -m tests.bench")

@@ -1,0 +1,135 @@
+"""Accuracy on the official split of M4-Hourly: train, choose the best weights on the last train hours, report the test.
+
+Nothing is chosen on the test hours: the settings below come from models trained without the last 48 hours of the train
+file and scored on those, with the early stop on the 48 before them.
+"""
+
+import csv
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from jobs.retrain import train_config
+from models.baselines import SeasonalNaive
+from models.config import ModelConfig
+from models.cpu import tune_cpu
+from models.ensembles import fit_members
+from models.forecasters import Ensemble, RecurrentForecaster, build
+from models.metrics import Matured, measure, seasonal_scale
+from models.panel import Panel, build_panel
+from models.predict import predict
+from models.training import FitReport
+from pipeline.grid import Frequency
+from pipeline.records import Floats
+from pipeline.settings import Settings, load, shown
+from pipeline.windows import model_config
+from tests.bench.results import Figure, Report, median, say
+
+FOLDER = Path(__file__).parents[3] / "shared" / "data" / "M4"
+HORIZON, SEASON = 48, 24
+NAIVE2_SMAPE, NAIVE2_MASE = 18.383, 2.395  # published with the competition; OWA is relative to them
+NAIVE_SMAPE, NAIVE_MASE = 13.912, 1.193  # published for seasonal naive; found again before anything is trained
+PROTOCOL = (
+    "M4-Hourly, official split: {series} series, horizon 48, season 24, one origin; context {context}; early stop on "
+    "the last 48 train hours; no calendar, since the files have no times; {threads} threads; a run is a seed"
+)
+WANTED = {"mase": 0.85, "smape": 11.0, "owa": 0.44}
+
+
+def run(folder: Path, *, seeds: Sequence[int], members: int, threads: int, sets: Sequence[str]) -> Path:
+    """Measure, and return the file of figures."""
+    switches = tune_cpu(threads or os.cpu_count() or 1)
+    histories, target = read_split(folder)
+    panel = lay_out(histories, horizon=HORIZON)
+    scale = np.array([seasonal_scale(each[None], SEASON)[0] for each in histories])  # (S,)
+    report = Report("m4-hourly")
+    naive = score(SeasonalNaive(ModelConfig(kind="seasonal_naive", segment=24)), panel, target, scale)
+    assert abs(naive["mase"] - NAIVE_MASE) < 1e-3, "seasonal naive does not have its published MASE"
+    assert abs(naive["smape"] - NAIVE_SMAPE) < 1e-3, "seasonal naive does not have its published sMAPE"
+    found: list[dict[str, float]] = []
+    fits: list[dict[str, Any]] = []
+    for seed in seeds:
+        settings = choose_settings(seed=seed, members=members, sets=sets)
+        model, fitted = train(panel, settings)
+        found.append(score(model, panel, target, scale))
+        fits.append({
+            "seed": seed, "seconds": round(fitted.seconds, 1), "best_step": fitted.best_step,
+            "validation": fitted.best_validation, "stopped": fitted.stopped, **found[-1],
+        })  # fmt: skip
+        say(f"seed {seed}: MASE {found[-1]['mase']:.4f} in {fitted.seconds:.0f} s")
+    chosen = {section: shown(settings)[section] for section in ("series", "model", "training")}
+    impl = f"tidecast {settings.model.kind}" + (f", {members} members" if members > 1 else "")
+    for name, wanted in WANTED.items():
+        runs = [each[name] for each in found]
+        figure = Figure(
+            bench=f"m4-hourly/{name}",
+            impl=impl,
+            value=median(runs),
+            unit=name,
+            protocol=PROTOCOL.format(series=len(histories), context=settings.series.context, threads=switches.threads),
+            runs=runs,
+            wanted=wanted,
+            more={"seasonal_naive": naive[name], "fits": fits, "settings": chosen} if name == "mase" else {},
+        )
+        report.write(figure)
+    return report.path
+
+
+def read_split(folder: Path) -> tuple[list[Floats], Floats]:
+    """Read the official files: histories, and what came after them (S, 48)."""
+    histories, tests = (_read(folder / f"Hourly-{part}.csv") for part in ("train", "test"))
+    return histories, np.stack(tests)
+
+
+def _read(path: Path) -> list[Floats]:
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))[1:]
+    return [np.array([float(cell) for cell in row[1:] if cell]) for row in rows]
+
+
+def lay_out(histories: Sequence[Floats], *, horizon: int) -> Panel:
+    """Put histories without times into a panel, each from step 0 on."""
+    length = np.array([len(history) for history in histories])
+    return build_panel(
+        np.concatenate(histories),
+        length,
+        first_step=np.zeros(len(histories), np.int64),
+        series=np.arange(1, len(histories) + 1),
+        calendar=np.zeros((0, 0)),
+        calendar_start=0,
+        context_length=2048,
+        horizon=horizon,
+    )
+
+
+def choose_settings(*, seed: int, members: int, sets: Sequence[str]) -> Settings:
+    """Take the defaults of the product, and what `sets` says."""
+    own = (f"training.seed={seed}", f"training.members={members}", "model.calendar=none", f"series.horizon={HORIZON}")
+    return load(None, (*own, *sets))
+
+
+def train(panel: Panel, settings: Settings) -> tuple[RecurrentForecaster | Ensemble, FitReport]:
+    """Fit a model of the settings as a retraining does, the last 48 hours held back."""
+    config = model_config(settings, Frequency("1h"), len(panel), days=1.0)
+    model = build(config, seed=settings.training.seed)
+    assert not isinstance(model, SeasonalNaive)
+
+    def tell(progress: Any) -> None:
+        if progress.step % 250 == 0:
+            done = f"step {progress.step}/{progress.steps}, {progress.seconds:.0f} s"
+            say(f"{done}, validation {progress.validation:.4f}")
+
+    training = train_config(settings, HORIZON)
+    return model, fit_members(model, panel, training, device=torch.device("cpu"), on_progress=tell)
+
+
+def score(model: Any, panel: Panel, target: Floats, scale: Floats) -> dict[str, float]:
+    """Score the forecasts from the end of every history: MASE, sMAPE, OWA, SQL and coverage."""
+    quantiles = predict(model, panel, np.arange(len(panel)), panel.length.numpy())
+    every = measure(Matured(target=target, quantiles=quantiles, scale=scale))
+    owa = 0.5 * (every["smape"] / NAIVE2_SMAPE + every["mase"] / NAIVE2_MASE)
+    return {"owa": owa} | {name: every[name] for name in ("mase", "smape", "sql", "coverage_80", "coverage_95")}
