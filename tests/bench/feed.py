@@ -52,7 +52,7 @@ class Feed:
     @property
     def warm_offset(self) -> int:
         """The offset of every partition after which the warm rounds are past; of an import, its first series."""
-        return self.rounds if self.kind == "import" else -(-self.series // self.partitions) * self.warm_rounds
+        return self.rounds if self.kind == "import" else self.series // self.partitions * self.warm_rounds
 
     @property
     def rows(self) -> int:

@@ -129,8 +129,8 @@ def warm_up(worker: Worker, partitions: int, offset: int) -> None:
     """Claim every partition and take it to `offset`, and not much farther: a batch at a time, then held."""
     source = worker.parts.source
     assert isinstance(source, KafkaSource)
-    settings = source._settings
-    source._settings = settings.model_copy(update={"max_messages": 1})
+    limit = worker._limit
+    worker._limit = worker._most = 1
     warm: set[int] = set()
 
     def done() -> bool:
@@ -140,7 +140,7 @@ def warm_up(worker: Worker, partitions: int, offset: int) -> None:
         return len(warm) == partitions
 
     step_until(worker, done)
-    source._settings = settings
+    worker._limit = worker._most = limit
     # kafka-python 3.0.12 gives back only one of several partitions that were paused with records in hand, so drop them.
     source._consumer._fetcher._paused_partition_records.clear()
     for partition, owned in worker.owned.items():
@@ -155,8 +155,9 @@ def measure_ingest(settings: Settings, job: Mapping[str, Any]) -> dict[str, Any]
     deadline = time.monotonic() + LONGEST
     now = app.clock()
     while count < job["events"]:
-        runs = source.poll()
-        for partition in source.assigned():
+        runs = source.poll(settings.kafka.max_messages)
+        for partition, ours in source.changes():
+            assert ours
             source.start(partition, 0)
         for run in runs:
             events, letters = reader.read(run, now)
@@ -188,7 +189,8 @@ def measure_confluent(settings: Settings, job: Mapping[str, Any]) -> dict[str, A
     clock, count, first = Clock(), 0, 0
     deadline = time.monotonic() + LONGEST
     while count < job["events"]:
-        values = [message.value() for message in consumer.consume(10_000, timeout=0.5) if not message.error()]
+        most = min(10_000, job["events"] - count)  # more would be waited for at the end
+        values = [message.value() for message in consumer.consume(most, timeout=0.5) if not message.error()]
         if job["decode"]:
             decoded = [decode(value) for value in values]
             assert len(decoded) == len(values)

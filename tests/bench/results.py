@@ -83,7 +83,7 @@ class Report:
         self._before = machine()
 
     def write(self, figure: Figure, versions: Mapping[str, str] | None = None) -> None:
-        facts = machine(versions) | {"load_before": self._before["load"]}
+        facts = machine(versions) | {f"{name}_before": self._before[name] for name in ("load", "commit", "at")}
         line = json.dumps({key: _short(value) for key, value in asdict(figure).items()} | {"machine": facts})
         with self.path.open("a") as file:
             file.write(line + "\n")
