@@ -83,7 +83,7 @@ class KafkaPublisher:
                 transaction_timeout_ms=int(settings.call_timeout * 1000),
                 max_block_ms=int(settings.call_timeout * 1000),
                 compression_type=compression,
-                batch_size=1 << 17,
+                batch_size=900_000,  # a hundred messages; a queued second batch makes each send wake the sender
                 linger_ms=5,
                 max_request_size=1 << 23,
                 allow_auto_create_topics=False,
