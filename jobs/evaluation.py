@@ -19,6 +19,7 @@ import torch
 
 from jobs.backtest import MAX_TARGETS, Forecast, Pairs, find_scales
 from jobs.frames import Readings, write_frame
+from jobs.search import Found
 from models.baselines import SeasonalNaive
 from models.forecasters import Forecaster as Network
 from models.metrics import METRICS, Interval, Matured, Metric, average, measure, skill
@@ -64,7 +65,7 @@ class Backtest:
     """What a backtest found; the tables are pandas frames.
 
     forecaster: the one that was fitted on the part before the first origin; readings: what was read from the frame;
-    evaluation: the forecasts as arrays; report: how the fit went.
+    evaluation: the forecasts as arrays; report: how the fit went; search: what was chosen before it, if anything was.
     """
 
     forecaster: "Forecaster"
@@ -72,6 +73,7 @@ class Backtest:
     frequency: Frequency
     evaluation: Evaluation
     report: FitReport
+    search: Found | None = None
 
     @property
     def held_out(self) -> HeldOut:

@@ -171,7 +171,7 @@ class Forecaster:
             held_out, {MODEL: tested, NAIVE: naive}, horizon=config.horizon, season=config.season
         )
         model.to("cpu")
-        return Backtest(judged, readings, self.frequency, found, fitted.report)
+        return Backtest(judged, readings, self.frequency, found, fitted.report, fitted.search)
 
     def save(self, path: str | Path) -> str:
         """Write the fitted model as one safetensors file, without the data; returns its SHA-256."""
@@ -238,7 +238,8 @@ class Forecaster:
         trained_on = TrainingSet(readings.names, learned, panel, known, (), validation, lineage)
         fitted = fit_challenger(trained_on, None, self.settings, frequency=self.frequency, on_stage=on_stage)
         model = fitted.model.to("cpu").eval()
-        return Loaded(model, model.config, learned, self._provenance(lineage)), fitted
+        searched = {"search": fitted.search.provenance()} if fitted.search else {}
+        return Loaded(model, model.config, learned, self._provenance(lineage) | searched), fitted
 
     def _lineage(self, known: Panel, panel: Panel, series: int) -> Lineage:
         first, last = (known.first_step.min(), (known.first_step + known.length - 1).max())

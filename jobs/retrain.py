@@ -1,6 +1,7 @@
 """Retrain: history -> training set -> fit -> backtest -> verdict -> register -> promote or keep."""
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -11,6 +12,7 @@ import torch
 from jobs.backtest import Forecast, backtest, find_scales, pick_pairs
 from jobs.outcome import OnStage, Outcome, Stage
 from jobs.ports import Reader, Registry
+from jobs.search import Found, find_settings
 from jobs.training_set import TooLittleHistory, TrainingSet, cut_training_set, drop_future, name_series
 from jobs.verdict import Gate, Rival, Score, Verdict, verdict
 from jobs.warm_start import warm_start
@@ -50,6 +52,7 @@ class Fitted:
     report: FitReport
     start: str
     device: torch.device
+    search: Found | None = None
 
 
 def retrain(
@@ -75,6 +78,7 @@ def retrain(
     scores = compare(fitted.model, champion, trained_on, fitted.device)
     rival = Rival(champion.version, scores.get("champion"), champion.unfit) if champion else None
     judged = verdict(scores["challenger"], rival, scores["naive"], _gate(settings))
+    reason = f"{judged.reason}; {fitted.search.words}" if fitted.search else judged.reason
 
     on_stage(Stage("registering"))
     facts = _facts(trained_on, fitted, scores, judged) | {"seconds": (clock() - began) / 1e6}
@@ -99,14 +103,12 @@ def retrain(
         record(registry, versions[name], score, against[name], now=clock())
     facts |= {"version": version, "champion": champion.version if champion else None, "promoted": False}
     if not judged.promote:
-        return Outcome("ok", f"version {version} kept as challenger: {judged.reason}", facts)
+        return Outcome("ok", f"version {version} kept as challenger: {reason}", facts)
     expected = champion.version if champion else None
     if not registry.promote(version, expected=expected, reason=judged.reason, now=clock()):
         was = "there was none" if expected is None else f"it was version {expected}"
-        return Outcome(
-            "ok", f"version {version} not promoted: the champion changed meanwhile ({was}); {judged.reason}", facts
-        )
-    return Outcome("ok", f"version {version} promoted: {judged.reason}", facts | {"promoted": True})
+        return Outcome("ok", f"version {version} not promoted: the champion changed meanwhile ({was}); {reason}", facts)
+    return Outcome("ok", f"version {version} promoted: {reason}", facts | {"promoted": True})
 
 
 def find_champion(registry: Registry, shape: ModelConfig, frequency: Frequency) -> Champion | None:
@@ -131,18 +133,30 @@ def find_champion(registry: Registry, shape: ModelConfig, frequency: Frequency) 
 def fit_challenger(
     trained_on: TrainingSet, champion: Champion | None, settings: Settings, *, frequency: Frequency, on_stage: OnStage
 ) -> Fitted:
-    """Build and fit a model of the settings on everything before the cut."""
+    """Build and fit a model of the settings, or of what a search finds around them, on everything before the cut."""
+    days = (trained_on.lineage.train_to - trained_on.lineage.train_from) / DAY
+
+    def shape(chosen: Settings) -> ModelConfig:
+        return model_config(chosen, frequency, len(trained_on.learned), days=days)
+
+    def try_out(chosen: Settings, tell: OnStage) -> FitReport:  # nothing is searched in the settings of a trial
+        return fit_challenger(trained_on, None, chosen, frequency=frequency, on_stage=tell).report
+
+    warm = champion.loaded if settings.training.warm_start and champion else None
+    found = find_settings(
+        settings, shape, try_out, warm.provenance if warm else {}, on_stage=on_stage, clock=time.monotonic
+    )
+    settings = found.settings if found else settings
     try:
         device = choose_device(settings.training.device)
         training = train_config(settings, trained_on.validation_steps)
     except ValueError as error:
         raise ConfigError(f"settings: training.{error}") from error
-    days = (trained_on.lineage.train_to - trained_on.lineage.train_from) / DAY
-    model = build(model_config(settings, frequency, len(trained_on.learned), days=days), seed=training.seed)
+    model = build(shape(settings), seed=training.seed)
     assert not isinstance(model, SeasonalNaive), "settings name no such kind"
     start = "from scratch"
-    if settings.training.warm_start and champion and champion.loaded:
-        start = warm_start(model, trained_on.learned, champion.loaded)
+    if warm:
+        start = warm_start(model, trained_on.learned, warm)
 
     def tell(progress: Progress) -> None:
         words = f"loss {progress.loss:.4f}, validation {progress.validation:.4f}, {progress.seconds:.0f} s"
@@ -158,7 +172,7 @@ def fit_challenger(
     )
     known = name_series(trained_on.known, trained_on.rows_of(trained_on.learned))
     report = fit_members(model, known, training, device=device, on_progress=tell)
-    return Fitted(model, training, report, start, device)
+    return Fitted(model, training, report, start, device, found)
 
 
 def compare(
@@ -227,7 +241,7 @@ def _facts(trained_on: TrainingSet, fitted: Fitted, scores: dict[str, Score], ju
         "training": fitted.training.to_dict(),
         "lineage": trained_on.lineage.to_dict(),
         "verdict": judged.reason,
-    }
+    } | ({"search": fitted.search.to_dict()} if fitted.search else {})
     return {name: finite(value) for name, value in facts.items()}
 
 
@@ -237,7 +251,7 @@ def _pack(fitted: Fitted, trained_on: TrainingSet, settings: Settings, code: str
         "seed": settings.training.seed,
         "code": code,
         "lineage": trained_on.lineage.to_dict(),
-    }
+    } | ({"search": fitted.search.provenance()} if fitted.search else {})
     return pack(fitted.model, series=trained_on.learned, provenance=provenance)
 
 
@@ -245,4 +259,6 @@ def finite(value: Any) -> Any:
     """Replace NaN and infinities, which JSON cannot hold, by None, at any depth."""
     if isinstance(value, dict):
         return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

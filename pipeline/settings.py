@@ -32,6 +32,7 @@ from pipeline.errors import ConfigError
 DEFAULT_FILE = "tidecast.toml"
 PREFIX = "TIDECAST_"
 Policy = Literal["last", "first", "mean", "sum", "max"]
+SearchKey = Literal["kind", "layers", "hidden", "segment", "location", "dropout", "learning_rate"]
 
 
 def parse_seconds(text: object) -> float:
@@ -146,7 +147,7 @@ class ModelSettings(Section):
     segment: int | None = Field(None, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1)
     calendar: Literal["auto", "all", "none"] = "auto"
-    location: Literal["auto", "mean", "last"] = "auto"
+    location: Literal["auto", "mean", "last", "validate"] = "auto"
     series_dim: int = Field(16, ge=0)
 
 
@@ -171,6 +172,8 @@ class TrainingSettings(Section):
     history: int = Field(8760, ge=1)
     validation_steps: int | None = Field(None, ge=1)
     warm_start: bool = False
+    search: int = Field(0, ge=0, le=100)
+    search_over: tuple[SearchKey, ...] = ("layers", "hidden", "segment", "location", "dropout", "learning_rate")
 
 
 class JobSettings(Section):

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from models.batch import Batch
-from models.config import ModelConfig
+from models.config import LOCATIONS, ModelConfig
 from models.panel import Panel, build_panel
 from pipeline.errors import ConfigError
 from pipeline.grid import LONGEST_HORIZON, SECOND, YEAR, Frequency
@@ -68,13 +68,13 @@ def calendar_table(frequency: Frequency, first: int, last: int) -> Floats:
 def model_config(settings: Settings, frequency: Frequency, series: int, *, days: float | None = None) -> ModelConfig:
     """Derive the network's shape from the settings; raises ConfigError, with what to change.
 
-    `series` that are known by name and `days` of history decide what the settings leave open. Without `days`, the
-    calendar is the whole one.
+    `series` that are known by name and `days` of history decide what the settings leave open; where the location is to
+    be validated, the rule says where that begins. Without `days`, the calendar is the whole one.
     """
     chosen = settings.model
     context, horizon = settings.series.context, settings.series.horizon
     season = settings.series.season or frequency.season
-    located = usual_location(series, horizon, season) if chosen.location == "auto" else chosen.location
+    located = chosen.location if chosen.location in LOCATIONS else usual_location(series, horizon, season)
     if settings.series.horizon * frequency.seconds > LONGEST_HORIZON:
         raise ConfigError(f"series.horizon {settings.series.horizon} x {frequency.text} is more than fifty years")
     try:

@@ -99,6 +99,8 @@ def make_forecaster(settings: "Settings", columns: "Columns", given: dict[str, A
 
 def summarize(result: "Backtest", file: Path) -> dict[str, Any]:
     """Everything that was measured, as plain values; None where there was no evidence."""
+    from jobs.retrain import finite
+
     chosen, readings, report = result.forecaster.settings.series, result.readings, result.report
     counts = {"rows": len(readings.history.value) + readings.merged, "merged": readings.merged}
     return {
@@ -112,6 +114,7 @@ def summarize(result: "Backtest", file: Path) -> dict[str, Any]:
         "origins": result.held_out.origins,
         "stride": result.held_out.stride,
         "fit": {name: getattr(report, name) for name in ("steps", "best_step", "seconds", "stopped")},
+        "search": finite(result.search.to_dict()) if result.search else None,
         "scores": _records(result.scores),
         "by_step": _records(result.by_step),
         "reliability": _records(result.reliability),
@@ -130,6 +133,10 @@ def show(result: "Backtest", facts: dict[str, Any], fans: "list[Fan]") -> None:
         click.echo(f"  {note}")
     fit, first = facts["fit"], facts["scores"][0]
     _section("Fit", f"{fit['steps']:,} steps in {fit['seconds']:.0f} s, best at {fit['best_step']:,}: {fit['stopped']}")
+    if facts["search"]:
+        _section("Search", facts["search"]["words"].removeprefix("search: "))
+        for number, words in enumerate(facts["search"]["rungs"], start=1):
+            click.echo(f"  rung {number}: {words}")
     where = f"{facts['origins']} origins {facts['stride']} steps apart, horizon {facts['horizon']}"
     size = (
         f"{facts['scored']:,} of {facts['series']:,} series, {first['windows']:,} windows, {first['targets']:,} targets"

@@ -98,6 +98,18 @@ def test_the_numbers_are_those_of_the_python_interface(run: Run, file: Path) -> 
     assert [row["mase"] for row in json.loads(out)["scores"]] == scores["mase"].tolist()
 
 
+def test_what_a_search_chose_is_shown_and_is_in_the_json(run: Run, file: Path) -> None:
+    sets = ["--set", "training.search=3", "--set", 'training.search_over=["learning_rate"]']
+    code, out, _ = run(file, *SMALL, "--json", sets=sets)
+    searched = json.loads(out, parse_constant=pytest.fail)["search"]
+    assert code == 0
+    assert [trial["rung"] for trial in searched["trials"]] == [1, 1, 1]
+    code, page, _ = run(file, *SMALL, sets=sets)
+    assert f"{searched['words'].removeprefix('search: ')}\n  rung 1: kept 1 of 3, validation " in page
+    code, out, _ = run(file, *SMALL, "--json")
+    assert json.loads(out)["search"] is None
+
+
 def test_output_gets_charts_tables_and_the_model_that_was_judged(run: Run, file: Path, tmp_path: Path) -> None:
     code, out, _ = run(file, *SMALL, "--output", str(tmp_path / "judged" / "here"), "--json")
     assert code == 0
