@@ -75,7 +75,7 @@ class Found:
         return self.provenance() | {"rungs": list(self.rungs), "trials": trials}
 
     def provenance(self) -> dict[str, Any]:
-        """The part that depends on seed and history alone, for the artifact."""
+        """The part without seconds, for the artifact: unless time was short, seed and history alone decide it."""
         return {"words": self.words, "chosen": self.chosen}
 
 
@@ -142,9 +142,9 @@ def search(
         dropped += untried
         told.append(words + (f"; time was spent before {untried} more" if untried else ""))
         on_stage(Stage("search", len(trials), planned, f"rung {rung}: {told[-1]}"))
-        if not survivors:
+        left = survivors or left
+        if len(survivors) < 2:
             break
-        left = survivors
     words = explain(left[0], candidates, trials) + (f"; {dropped} trials dropped for time" if dropped else "")
     rest = max(budget - (clock() - began), 1e-3)
     final = apply(settings, candidates[left[0]] | {"search": 0, "budget": rest})

@@ -207,6 +207,13 @@ def test_without_a_finite_loss_the_settings_stay_and_the_words_say_why(stopped: 
     assert found.rungs == ("none of 9 has a finite validation loss",)
 
 
+def test_one_that_is_left_alone_is_not_tried_again() -> None:
+    fit = FakeFit(lambda settings: 0.5 if settings.training.learning_rate == 1e-3 else NAN)
+    found = fit.find(Settings(training={"search": 4, "search_over": ("learning_rate",)}))
+    assert (len(fit.tried), found.chosen) == (4, {"learning_rate": 1e-3})
+    assert found.words == "search: learning_rate 0.001 best of 4, validation 0.5000"
+
+
 def test_a_candidate_that_the_device_cannot_hold_is_last_and_not_the_end() -> None:
     def wide_is_too_wide(settings: Settings) -> float:
         if settings.model.hidden == 128:
