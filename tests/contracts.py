@@ -47,6 +47,8 @@ def observations(cells: Iterable[Cell], partition: int = 0) -> Observations:
         partition=np.full(len(rows), partition, np.int64),
         offset=np.array(offsets, np.int64),
         fresh=np.array(fresh, np.bool_),
+        covariates=np.empty((len(rows), 0)),
+        covariate_events=np.empty((len(rows), 0), np.int64),
     )
 
 
