@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 @with_settings
 def produce(
     settings: "Settings",
+    /,
     file: Path,
-    series_id: str,
-    timestamp: str,
-    value: str,
+    *,
     covariate: tuple[str, ...],
     since: str | None,
     until: str | None,
     rate: float | None,
+    **columns: str,
 ) -> None:
     """Replay a CSV or Parquet FILE into the input topic, in the order of time, keyed by series.
 
@@ -44,7 +44,7 @@ def produce(
     from pipeline.quickstart.produce import Columns, messages, paced, read
 
     first, end = (read_moment(text, name) if text else None for name, text in (("--since", since), ("--until", until)))
-    table = read(file, Columns(series_id, timestamp, value, covariate), first, end)
+    table = read(file, Columns(**columns, covariates=covariate), first, end)
     check_topics(settings.kafka)
     with progress(f"to {settings.kafka.input_topic}", len(table)) as advance:
 

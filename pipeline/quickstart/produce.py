@@ -32,7 +32,8 @@ class Columns:
 def read(file: Path, columns: Columns, since: int | None = None, until: int | None = None) -> pd.DataFrame:
     """Read a CSV or Parquet file as series_id, timestamp (UTC), value, ordered by time: [since, until) microseconds.
 
-    Covariates follow under their own names. A timestamp without an offset is UTC. ConfigError says what does not fit, with the row.
+    Covariates follow under their own names. A timestamp without an offset is UTC. ConfigError says what does not fit,
+    with the row.
     """
     if not file.is_file():
         raise ConfigError(f"file {file} does not exist")
