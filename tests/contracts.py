@@ -393,7 +393,7 @@ class StoreContract:
         first = wide_observations([(own, START, 1.0, (1.0, None), 0, True)])
         store.commit(turn_of(claim, 1, observations=first))
         cells = [(own, START, None, (2.0, 7.0), 1, True), (own, START + HOUR, 5.0, (None, None), 2, True)]
-        store.commit(turn_of(Claim(0, claim.epoch, 1), 3, observations=wide_observations(cells)))  # type: ignore[arg-type]
+        store.commit(turn_of(Claim(0, claim.epoch, 1), 3, observations=wide_observations(cells)))
         np.testing.assert_array_equal(store.recent(["a"], 9).covariates, [[3.0, 7.0], [np.nan, np.nan]])
 
     def test_a_crash_in_the_middle_of_a_commit_stores_no_covariate_and_no_name(self, database: Database) -> None:
@@ -453,7 +453,7 @@ class StoreContract:
             cell = (own, START, 1.0, [float(ord(name)) for name in names], 0, True)
             store.commit(turn_of(claim, 1, observations=wide_observations([cell])))
 
-        done = at_once(*(lambda at=at: store_one(at, tuple("abcd" if at % 2 else "dcba")) for at in range(4)))  # type: ignore[misc]
+        done = at_once(*(lambda at=at: store_one(at, tuple("abcd" if at % 2 else "dcba")) for at in range(4)))
         assert done == [None] * 4
         history = database.reader.training_history(None, 1, tuple("abcd"))[1]
         assert history.covariates.tolist() == [[97.0, 98.0, 99.0, 100.0]] * 4

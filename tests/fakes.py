@@ -77,8 +77,8 @@ class MemoryStore:
             self.observations[key] = self._merged(self.observations.get(key), own)
             for j, name in enumerate(self.covariates):
                 number, events = float(rows.covariates[i, j]), int(rows.covariate_events[i, j])
-                one = (0.0, False, events) if np.isnan(number) else (number, True, events)
-                self.past[*key, name] = self._merged(self.past.get((*key, name)), one)
+                cell = (0.0, False, events) if np.isnan(number) else (number, True, events)
+                self.past[*key, name] = self._merged(self.past.get((*key, name)), cell)
         fresh = np.ones(len(turn.forecasts), np.bool_)
         for i in range(len(turn.forecasts)):
             made = turn.forecasts

@@ -111,7 +111,12 @@ def test_poison_is_poison_with_covariates_too(name: str) -> None:
 
 
 def test_a_covariate_that_is_absent_or_null_is_missing_and_integers_are_numbers() -> None:
-    sent = [{}, {"wind": None}, {"wind": 3, "temperature": -1.5}, {"temperature": 1e18, "other": "x"}]
+    sent: list[dict[str, object]] = [
+        {},
+        {"wind": None},
+        {"wind": 3, "temperature": -1.5},
+        {"temperature": 1e18, "other": "x"},
+    ]
     events, letters = read(*(message(**fields) for fields in sent), reader=COVARIATES)
     assert letters == ()
     nan = np.nan
