@@ -315,3 +315,9 @@ def test_pauses_grow_and_stay_bounded_however_long_an_outage_lasts() -> None:
     one._failures = 5_000
     one._start_over(Unavailable("still away"))
     assert one._wait_until - one.parts.clock() == 30_000_000
+
+
+@pytest.mark.parametrize(("context", "horizon", "most"), [(12, 3, 20_000), (12, 100, 10_000), (5_000, 3, 6_666)])
+def test_long_horizons_and_windows_of_many_covariates_make_turns_smaller(context: int, horizon: int, most: int) -> None:
+    series = SeriesSettings(context=context, horizon=horizon, season=4)
+    assert worker(nothing_stored(), filled(), series=series)._limit == most  # two covariates
