@@ -175,6 +175,21 @@ class CovariateContract:
 
         check()
 
+    def test_events_of_a_covariate_count_though_the_last_of_their_turn_took_it_back(
+        self, open_store: OpenStore
+    ) -> None:
+        store = open_store("last", ("x",))
+        claim = store.claim(0, "me")
+        own = int(store.recent(["a"], 1).series_id[0])
+        taken_back = wide_observations([(own, START, 1.0, (None,), 1, True)])
+        taken_back = replace(taken_back, covariate_events=np.array([[2]]))
+        store.commit(turn_of(claim, 2, observations=taken_back))
+        assert np.isnan(store.recent(["a"], 1).covariates).tolist() == [[True]]
+        again = wide_observations([(own, START, 1.0, (7.0,), 2, False)])
+        store.commit(turn_of(Claim(0, claim.epoch, 2), 3, observations=again))
+        history = store.recent(["a"], 1)
+        assert (history.covariates.tolist(), history.covariate_events.tolist()) == ([[7.0]], [[3]])
+
     def test_columns_come_in_the_order_of_the_names_beside_their_own_observations(self, open_store: OpenStore) -> None:
         store = open_store("last", ("x", "y"))
         claim = store.claim(0, "me")
@@ -386,15 +401,18 @@ class StoreContract:
         store.commit(turn_of(Claim(0, claim.epoch, 1), 3, observations=observations(cells)))
         assert store.recent(["a"], 9).value.tolist() == [3.0, 5.0]
 
-    def test_covariates_of_a_row_wrongly_called_fresh_are_merged(self, database: Database) -> None:
-        store = database.store("meters", "sum", lambda: NOW, ("x", "y"))
+    @pytest.mark.parametrize(("policy", "expected"), [("sum", (3.0, 5.0)), ("last", (2.0, math.nan))])
+    def test_covariates_of_a_row_wrongly_called_fresh_are_merged(
+        self, database: Database, policy: Policy, expected: tuple[float, float]
+    ) -> None:
+        store = database.store("meters", policy, lambda: NOW, ("x", "y"))
         claim = store.claim(0, "me")
         own = int(store.recent(["a"], 1).series_id[0])
-        first = wide_observations([(own, START, 1.0, (1.0, None), 0, True)])
+        first = wide_observations([(own, START, 1.0, (1.0, 5.0), 0, True)])
         store.commit(turn_of(claim, 1, observations=first))
-        cells = [(own, START, None, (2.0, 7.0), 1, True), (own, START + HOUR, 5.0, (None, None), 2, True)]
+        cells = [(own, START, None, (2.0, None), 1, True), (own, START + HOUR, 5.0, (None, None), 2, True)]
         store.commit(turn_of(Claim(0, claim.epoch, 1), 3, observations=wide_observations(cells)))
-        np.testing.assert_array_equal(store.recent(["a"], 9).covariates, [[3.0, 7.0], [np.nan, np.nan]])
+        np.testing.assert_array_equal(store.recent(["a"], 9).covariates, [expected, (np.nan, np.nan)])
 
     def test_a_crash_in_the_middle_of_a_commit_stores_no_covariate_and_no_name(self, database: Database) -> None:
         store = database.store("meters", "last", lambda: NOW, ("x",))

@@ -197,6 +197,16 @@ def test_a_ring_loaded_from_sql_goes_on_as_the_one_that_saw_everything(policy: P
     assert by_key(before) | shifted == by_key(uninterrupted)
 
 
+def test_a_mean_that_was_loaded_from_sql_goes_on_with_all_of_its_events() -> None:
+    stream: Stream = [("a", 1, 1.0, 2.0), ("a", 1, 3.0, 6.0), ("a", 1, 8.0, 16.0), ("a", 2, 0.0, 0.0)]
+    series = SeriesSettings(context=2, horizon=1, duplicates="mean")
+    memory, _, _ = feed(stream[:2], [1], series)
+    memory.state.clear()
+    _, _, dues = feed(stream[2:], [1], series, memory)
+    ((target, _, _, past, _),) = by_key(dues).values()
+    assert (target, past) == ([0.0, 4.0], [[0.0], [8.0]])
+
+
 @pytest.mark.parametrize(
     ("text", "context", "stride"),
     list(itertools.product(["s", "15min", "h", "D", "W-SUN", "MS", "B"], [2, 5, 24], [1, 3])),

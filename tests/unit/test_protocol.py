@@ -6,12 +6,13 @@ import sys
 import types
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from pipeline import turn
 from pipeline.claim import Accept
 from pipeline.errors import ConfigError, Corrupt, Fenced, Unavailable
-from pipeline.records import Forecasts, Turn
+from pipeline.records import Forecasts, Messages, Turn
 from pipeline.settings import SeriesSettings
 from pipeline.stream import Worker
 from tests.fakes import MemoryPublisher, MemorySource, MemoryStore, MemoryTopics
@@ -321,3 +322,20 @@ def test_pauses_grow_and_stay_bounded_however_long_an_outage_lasts() -> None:
 def test_long_horizons_and_windows_of_many_covariates_make_turns_smaller(context: int, horizon: int, most: int) -> None:
     series = SeriesSettings(context=context, horizon=horizon, season=4)
     assert worker(nothing_stored(), filled(), series=series)._limit == most  # two covariates
+
+
+def test_runs_that_an_unreadable_batch_has_split_are_observed_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, topics = nothing_stored(), MemoryTopics(inputs={0: panel(["a"], 9)})
+    one = worker(store, topics)
+    assert isinstance(one.parts.source, MemorySource)
+    monkeypatch.setattr(one.parts.source, "poll", lambda _: [])
+    one.step()  # it has claimed
+
+    def run(first: int, last: int, unreadable: str | None = None) -> Messages:
+        keys, values = zip(*topics.inputs[0][first:last], strict=True)
+        return Messages(0, np.arange(first, last), keys, values, last, unreadable)
+
+    taken = turn.take_turn([run(0, 4), run(4, 5, "CRC"), run(5, 9)], one.owned, one.parts)
+    assert (taken.messages, taken.observations, taken.dead_letters) == (9, 8, 1)
+    temperatures = [value for (_, _, name), (value, _, _) in sorted(store.past.items()) if name == "temperature"]
+    assert temperatures == [0.0, 0.5, 1.0, 1.5, 2.5, 3.0, 3.5, 4.0]
