@@ -125,7 +125,8 @@ def read_frame(frame: pd.DataFrame, columns: Columns, *, frequency: Frequency, d
     order = np.argsort(times, kind="stable")  # the policy goes by event time, then by the frame's order
     ordered = value[order]
     observed = np.isfinite(ordered)
-    events = Events(0, (), times[order], np.where(observed, ordered, 0.0), observed, order.astype(np.int64))
+    none = np.empty((len(order), 0))
+    events = Events(0, (), times[order], np.where(observed, ordered, 0.0), observed, order.astype(np.int64), none)
     folded = fold(duplicates, row[order], frequency.step_of(times[order]), events)
     some = np.bincount(folded.row, weights=folded.observed, minlength=len(names)) > 0
     if not some.any():
@@ -143,6 +144,7 @@ def read_frame(frame: pd.DataFrame, columns: Columns, *, frequency: Frequency, d
             value=folded.value[kept],
             observed=folded.observed[kept],
             events=folded.events[kept],
+            covariates=none[: int(kept.sum())],
         ),
         columns=columns,
         zone=zone,

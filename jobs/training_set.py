@@ -136,6 +136,7 @@ def drop_future(history: History, now: int) -> History:
         value=history.value[kept],
         observed=history.observed[kept],
         events=history.events[kept],
+        covariates=history.covariates[kept],
     )
 
 
@@ -153,4 +154,5 @@ def keep_newest(names: Sequence[str], history: History, frequency: Frequency, st
         value=history.value[kept],
         observed=history.observed[kept],
         events=history.events[kept],
+        covariates=history.covariates[kept],
     )

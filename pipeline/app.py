@@ -55,7 +55,7 @@ def built_worker(
     """Build a stream worker on the real adapters and close them after it."""
     with ExitStack() as stack:
         frequency = Frequency(settings.series.frequency)
-        grid = Grid(frequency, settings.series)
+        grid = Grid(frequency, settings.series, len(settings.input.covariates))
         check_horizon(settings.series.horizon)
         shape = model_config(settings, frequency, 0)
         database = open_database(settings)
@@ -76,7 +76,7 @@ def built_worker(
             partitions=(counts[settings.kafka.output_topic], counts[settings.kafka.dead_letter_topic]),
         )
         stack.callback(publisher.close)
-        store = database.store(settings.kafka.input_topic, settings.series.duplicates, now)
+        store = database.store(settings.kafka.input_topic, settings.series.duplicates, now, settings.input.covariates)
         parts = Parts(
             source=source,
             store=WatchedStore(store, answering),

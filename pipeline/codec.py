@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Literal
 
 import msgspec
@@ -34,16 +35,20 @@ class Reader:
     def __init__(self, settings: InputSettings, frequency: Frequency) -> None:
         self._settings = settings
         self._frequency = frequency
+        covariates = {f"covariate_{i}": name for i, name in enumerate(settings.covariates)}
+        names = {"series": settings.series_id, "time": settings.timestamp, "value": settings.value} | covariates
         event = msgspec.defstruct(
             "Event",
             [
                 ("series", str),
                 ("time", str | int | float),
                 ("value", float | None),
+                *((own, float | None, None) for own in covariates),
             ],
-            rename={"series": settings.series_id, "time": settings.timestamp, "value": settings.value}.get,
+            rename=names.get,
             gc=False,
         )
+        self._covariates_of = attrgetter(*covariates) if covariates else None
         self._one = msgspec.json.Decoder(event)
 
     def read(self, messages: Messages, now: int) -> tuple[Events, tuple[DeadLetter, ...]]:
@@ -75,6 +80,7 @@ class Reader:
                 if not -LARGEST <= value <= LARGEST:
                     reasons[i] = f"{self._settings.value}: {value!r} is not a finite number within +-1e18"
                 values[i], observed[i] = value, True
+        covariates = self._covariates(decoded, reasons)
         self._check_times(times, now, reasons)
         good = np.flatnonzero([reason is None for reason in reasons])
         events = Events(
@@ -84,6 +90,7 @@ class Reader:
             value=values[good],
             observed=observed[good],
             offset=messages.offsets[good],
+            covariates=covariates[good],
         )
         return events, tuple(
             DeadLetter(messages.partition, int(messages.offsets[i]), reason, messages.keys[i], messages.values[i])
@@ -117,6 +124,19 @@ class Reader:
             return "not an event: nested too deeply"
         except msgspec.MsgspecError as error:
             return f"not an event: {error}"
+
+    def _covariates(self, decoded: Sequence[Any], reasons: list[str | None]) -> Floats:
+        """Collect the covariates (N, P) of decoded events, NaN where missing."""
+        names = self._settings.covariates
+        if self._covariates_of is None:
+            return np.empty((len(decoded), 0))
+        missing = (None,) * len(names) if len(names) > 1 else None
+        cells = [missing if isinstance(event, str) else self._covariates_of(event) for event in decoded]
+        numbers = np.array(cells, np.float64).reshape(len(decoded), len(names)) + 0.0  # SQLite keeps no -0.0
+        for i, column in np.argwhere(np.abs(numbers) > LARGEST).tolist():
+            if reasons[i] is None:
+                reasons[i] = f"{names[column]}: {float(numbers[i, column])!r} is not a finite number within +-1e18"
+        return numbers
 
     def _check_times(self, times: Ints, now: int, reasons: list[str | None]) -> None:
         field = self._settings.timestamp

@@ -16,20 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.grid import Frequency
-from pipeline.records import Events, Floats, History, Ints, Mask, Observations
-from pipeline.ring import NEVER, RingStore
+from pipeline.records import Events, Floats, Ints, Mask, Observations, RecentHistory
+from pipeline.ring import NEVER, Merged, RingStore
 from pipeline.settings import Policy, SeriesSettings
 
 SEEN_IS_COMPLETE: frozenset[Policy] = frozenset({"last", "first"})
-Recent = Callable[[Sequence[str], int], History]
+Recent = Callable[[Sequence[str], int], RecentHistory]
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
     """Series that are due for a forecast, with their windows as they were at that moment.
 
-    `target` (N, T) float32 is 0 where `observed` (N, T) is False; `origin` is a step; `offset` is that of the event
-    that made the forecast due.
+    `target` (N, T) float32 is 0 where `observed` (N, T) is False, and the covariates `past` likewise; `origin` is a
+    step; `offset` is that of the event that made the forecast due.
     """
 
     partition: int
@@ -39,6 +39,8 @@ class Due:
     offset: Ints  # (N,)
     target: NDArray[np.float32]  # (N, T)
     observed: Mask  # (N, T)
+    past: NDArray[np.float32]  # (N, T, P), 0 where not observed
+    past_observed: Mask  # (N, T, P)
 
     def __len__(self) -> int:
         """Count the windows."""
@@ -47,10 +49,11 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """How one deployment turns event times into windows."""
+    """How one deployment turns event times into windows, of the value and of `covariates` P more numbers."""
 
     frequency: Frequency
     series: SeriesSettings
+    covariates: int = 0
 
     @property
     def capacity(self) -> int:
@@ -59,15 +62,17 @@ class Grid:
 
     def ring(self) -> RingStore:
         """Make an empty ring of a partition."""
-        return RingStore(self.capacity, self.series.duplicates)
+        return RingStore(self.capacity, self.series.duplicates, self.covariates)
 
 
-def load(ring: RingStore, names: Sequence[str], history: History, grid: Grid) -> None:
+def load(ring: RingStore, names: Sequence[str], history: RecentHistory, grid: Grid) -> None:
     """Add series with what SQL holds of them; nothing of that is due again."""
     rows = ring.add(names, history.series_id)
     counts = np.diff(history.bounds)
     steps = grid.frequency.step_of(history.observed_at)
-    ring.put(np.repeat(rows, counts), steps, history.value, history.observed, history.events)
+    seen = ~np.isnan(history.covariates)
+    past = (np.where(seen, history.covariates, 0.0), seen, history.covariate_events)
+    ring.put(np.repeat(rows, counts), steps, history.value, history.observed, history.events, past=past)
     if grid.series.duplicates in SEEN_IS_COMPLETE:
         ring.scored[rows] = ring.newest[rows]
 
@@ -90,6 +95,8 @@ def observe(events: Events, ring: RingStore, grid: Grid, recent: Recent) -> tupl
         partition=np.full(len(stored.row), events.partition, np.int64),
         offset=events.offset[stored.last],
         fresh=stored.step > newest[stored.last],
+        covariates=np.where(stored.past[1], stored.past[0], np.nan),
+        covariate_events=stored.past[2],
     )
     return observations, _advance(events, rows, steps, ring, grid)
 
@@ -124,6 +131,7 @@ class Folded:
     observed: Mask
     events: Ints
     last: Ints
+    past: Merged  # the covariates, (N, P) each
 
 
 def fold(policy: Policy, rows: Ints, steps: Ints, events: Events, chosen: Ints | None = None) -> Folded:
@@ -133,22 +141,35 @@ def fold(policy: Policy, rows: Ints, steps: Ints, events: Events, chosen: Ints |
     row, step = rows[order], steps[order]
     starts = np.flatnonzero(np.r_[True, (row[1:] != row[:-1]) | (step[1:] != step[:-1])][: len(row)])
     ends = np.r_[starts[1:], len(row)][: len(starts)] - 1
-    value, seen = events.value[order], events.observed[order]
+    target = _folded(policy, (events.value[order], events.observed[order]), starts, ends)
+    covariates = events.covariates[order]
+    if covariates.size:
+        past = _folded(policy, (covariates, ~np.isnan(covariates)), starts, ends)
+    else:
+        none = (len(starts), events.covariates.shape[1])
+        past = np.empty(none), np.empty(none, np.bool_), np.empty(none, np.int64)
+    return Folded(row[starts], step[starts], *target, order[ends], past)
+
+
+def _folded(policy: Policy, cells: tuple[Floats, Mask], starts: Ints, ends: Ints) -> Merged:
+    """Merge the runs starts..ends of (value, observed), each (N,) or (N, P), down the first axis."""
+    value, seen = cells
     if not len(starts):
-        return Folded(row, step, value, seen, np.empty(0, np.int64), order)
-    count = np.add.reduceat(seen.astype(np.int64), starts)
+        return value, seen, np.empty(0, np.int64)
+    count = np.add.reduceat(seen, starts, dtype=np.int64)
     if policy == "last":
         merged, observed = value[ends], seen[ends]
     elif policy == "first":
-        rank = np.where(seen, np.arange(len(row)), len(row) - 1)
-        merged, observed = value[np.minimum.reduceat(rank, starts)], count > 0
+        place = np.arange(len(seen)).reshape(-1, *(1,) * (seen.ndim - 1))
+        rank = np.minimum.reduceat(np.where(seen, place, len(seen) - 1), starts)
+        merged, observed = np.take_along_axis(value, rank, 0), count > 0
     elif policy == "max":
         merged, observed = np.maximum.reduceat(np.where(seen, value, -np.inf), starts), count > 0
     else:
         merged, observed = np.add.reduceat(np.where(seen, value, 0.0), starts), count > 0
         if policy == "mean":
             merged = merged / np.maximum(count, 1)
-    return Folded(row[starts], step[starts], np.where(observed, merged, 0.0), observed, count, order[ends])
+    return np.where(observed, merged, 0.0), observed, count
 
 
 def _rows(names: Sequence[str], ring: RingStore, grid: Grid, recent: Recent) -> Ints:
@@ -179,7 +200,7 @@ def _advance(events: Events, rows: Ints, steps: Ints, ring: RingStore, grid: Gri
         if not complete and (every or stage == 1):
             due.append(_cut(events, rows, advancing, ring, grid))
         folded = fold(ring.policy, rows, steps, events, chosen)
-        ring.put(folded.row, folded.step, folded.value, folded.observed, folded.events)
+        ring.put(folded.row, folded.step, folded.value, folded.observed, folded.events, past=folded.past)
         if complete:
             at_newest = advancing[steps[advancing] == ring.newest[rows[advancing]]]
             due.append(_cut(events, rows, at_newest, ring, grid))
@@ -195,6 +216,7 @@ def _cut(events: Events, rows: Ints, triggers: Ints, ring: RingStore, grid: Grid
     row, offset, origin = row[due], offset[due], origin[due]
     ring.scored[row] = origin
     target, seen = ring.windows(row, origin, grid.series.context)
+    past, past_seen = ring.past_windows(row, origin, grid.series.context)
     return Due(
         partition=events.partition,
         series=[ring.names[i] for i in row],
@@ -203,13 +225,15 @@ def _cut(events: Events, rows: Ints, triggers: Ints, ring: RingStore, grid: Grid
         offset=offset,
         target=target,
         observed=seen,
+        past=past,
+        past_observed=past_seen,
     )
 
 
 def _joined(parts: list[Due], partition: int, grid: Grid) -> Due:
     if len(parts) == 1:
         return parts[0]
-    width = grid.series.context
+    width, none = grid.series.context, (0, grid.series.context, grid.covariates)
     return Due(
         partition=partition,
         series=[name for part in parts for name in part.series],
@@ -218,4 +242,6 @@ def _joined(parts: list[Due], partition: int, grid: Grid) -> Due:
         offset=np.concatenate([np.empty(0, np.int64), *(part.offset for part in parts)]),
         target=np.concatenate([np.empty((0, width), np.float32), *(part.target for part in parts)]),
         observed=np.concatenate([np.empty((0, width), np.bool_), *(part.observed for part in parts)]),
+        past=np.concatenate([np.empty(none, np.float32), *(part.past for part in parts)]),
+        past_observed=np.concatenate([np.empty(none, np.bool_), *(part.past_observed for part in parts)]),
     )

@@ -6,18 +6,21 @@ Every method may raise Unavailable. After that nothing may be assumed: the calle
 from collections.abc import Sequence
 from typing import Protocol
 
-from pipeline.records import Claim, DeadLetter, Forecasts, History, Messages, Turn
+from pipeline.records import Claim, DeadLetter, Forecasts, Messages, RecentHistory, Turn
 
 
 class Store(Protocol):
-    """The database as the stream worker sees it, bound to one input topic."""
+    """The database as the stream worker sees it, bound to one input topic and the names of P covariates."""
 
     def claim(self, partition: int, owner: str) -> Claim:
         """Take the partition: raise its epoch by one, note the owner, and return where to go on (0 if new)."""
         ...
 
-    def recent(self, names: Sequence[str], depth: int) -> History:
-        """Return each series' newest `depth` observations, in the order of `names`; unknown names get an id."""
+    def recent(self, names: Sequence[str], depth: int) -> RecentHistory:
+        """Return each series' newest `depth` observations, in the order of `names`; unknown names get an id.
+
+        A covariate is NaN where it is missing, and everywhere before it was first stored.
+        """
         ...
 
     def commit(self, turn: Turn) -> Forecasts:

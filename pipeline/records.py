@@ -1,7 +1,8 @@
 """The facts that move through tidecast, frozen, as columns.
 
 Times are int64 microseconds since 1970 in UTC. "Observed" is a mask: where it is False the value is 0.0 and means
-nothing, so a NaN never travels.
+nothing, so a NaN never travels. Covariates are the exception: P columns side by side, NaN where missing, until they
+are merged or become windows.
 """
 
 from collections.abc import Sequence
@@ -45,6 +46,7 @@ class Events:
     value: Floats  # (N,) in the series' units
     observed: Mask  # (N,) False for an explicit null
     offset: Ints  # (N,)
+    covariates: Floats  # (N, P) NaN where missing
 
     def __len__(self) -> int:
         """Count the events."""
@@ -67,7 +69,8 @@ class Observations:
     """What one turn changes in the observations table; at most one row per key (series_id, observed_at).
 
     `value`, `observed` and `events` are the turn's own events merged by the duplicates policy; the store combines
-    them with the row that is already there by the same policy. `fresh` marks rows known to be new in the table.
+    them with the row that is already there by the same policy, and each covariate likewise. `fresh` marks rows known
+    to be new in the table.
     """
 
     series_id: Ints  # (N,)
@@ -78,6 +81,8 @@ class Observations:
     partition: Ints  # (N,)
     offset: Ints  # (N,) of the newest event in the row
     fresh: Mask  # (N,)
+    covariates: Floats  # (N, P) NaN where missing
+    covariate_events: Ints  # (N, P) events with this covariate that were merged into the row
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -171,13 +176,32 @@ class History:
     value: Floats  # (N,)
     observed: Mask  # (N,)
     events: Ints  # (N,)
+    covariates: Floats  # (N, P), NaN where missing
+
+
+@dataclass(frozen=True, slots=True)
+class RecentHistory(History):
+    """A History that a ring can go on from: it also knows the events behind each covariate."""
+
+    covariate_events: Ints  # (N, P)
 
 
 def no_observations() -> Observations:
     """Make an empty Observations."""
     none = np.empty(0, np.int64)
     empty = np.empty(0, np.bool_)
-    return Observations(none, none, np.empty(0), empty, none, none, none, empty)
+    return Observations(
+        series_id=none,
+        observed_at=none,
+        value=np.empty(0),
+        observed=empty,
+        events=none,
+        partition=none,
+        offset=none,
+        fresh=empty,
+        covariates=np.empty((0, 0)),
+        covariate_events=np.empty((0, 0), np.int64),
+    )
 
 
 def no_forecasts(horizon: int) -> Forecasts:

@@ -7,6 +7,7 @@ A slot that was skipped is not observed. The ring is disposable: SQL holds every
 is dropped and loaded again.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,26 +20,90 @@ from pipeline.records import Floats, Ints, Mask
 from pipeline.settings import Policy
 
 NEVER = np.iinfo(np.int64).min // 2  # a step before every step
+Merged = tuple[Floats, Mask, Ints]
+"""Merged events: value, observed, and the number of events with a value; (N,) each, or (N, P) for covariates."""
+
+
+class Slots:
+    """The mirrored slots of one quantity: of the value, or, with `shape` (P,), of P covariates side by side.
+
+    `value` keeps float64 only for policies whose result depends on earlier sums, `events` only for the mean.
+    """
+
+    def __init__(self, capacity: int, policy: Policy, shape: tuple[int, ...] = ()) -> None:
+        self._capacity = capacity
+        self._policy = policy
+        self._shape = shape
+        self._value = np.zeros((0, *shape), np.float64 if policy in ("mean", "sum") else np.float32)
+        self._observed = np.zeros((0, *shape), np.bool_)
+        self._events = np.zeros((0, *shape), np.int32)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the arrays."""
+        return self._value.nbytes + self._observed.nbytes + self._events.nbytes
+
+    def put(self, at: Ints, new: Merged) -> None:
+        """Merge into the slots `at`, which are the first of their two."""
+        if self._policy == "last":
+            merged, seen, count = new
+        else:
+            old = (self._value[at].astype(np.float64), self._observed[at], self._events_at(at))
+            merged, seen, count = merge(self._policy, old, new)
+        for slot in (at, at + self._capacity):
+            self._value[slot] = np.where(seen, merged, 0.0)
+            self._observed[slot] = seen
+        if self._policy == "mean":
+            self._events[at] = count
+
+    def clear(self, at: Ints) -> None:
+        """Forget the slots `at`, which are the first of their two."""
+        for slot in (at, at + self._capacity):
+            self._value[slot] = 0.0
+            self._observed[slot] = False
+        if self._policy == "mean":
+            self._events[at] = 0
+
+    def cut(self, begin: Ints, length: int) -> tuple[NDArray[np.float32], Mask]:
+        """Copy the runs of `length` slots from `begin` (N,) on: (N, length, *shape) values and observed."""
+        width = math.prod(self._shape)
+        first = torch.from_numpy(begin * width)
+        value, observed = (
+            slices(torch.from_numpy(array.reshape(-1)), first, length * width).numpy()
+            for array in (self._value, self._observed)
+        )  # (N, length * width)
+        shape = (len(begin), length, *self._shape)
+        return value.astype(np.float32, copy=False).reshape(shape), observed.reshape(shape)
+
+    def grow(self, room: int) -> None:
+        """Make room for so many rows."""
+        self._value = _resized(self._value, room * 2 * self._capacity)
+        self._observed = _resized(self._observed, room * 2 * self._capacity)
+        if self._policy == "mean":
+            self._events = _resized(self._events, room * 2 * self._capacity)
+
+    def _events_at(self, at: Ints) -> Ints:
+        return self._events[at].astype(np.int64) if self._policy == "mean" else self._observed[at].astype(np.int64)
 
 
 class RingStore:
-    """Rows are series in the order they were added.
+    """Rows are series in the order they were added; each step has a value and `covariates` more numbers.
 
     `newest` (S,) is each row's newest step and `scored` (S,) the newest step that was forecast from; both NEVER for a
-    new series. `value` keeps float64 only for policies whose result depends on earlier sums.
+    new series.
     """
 
-    def __init__(self, capacity: int, policy: Policy) -> None:
+    def __init__(self, capacity: int, policy: Policy, covariates: int = 0) -> None:
         self.capacity = capacity
         self.policy = policy
+        self.covariates = covariates
         self.rows: dict[str, int] = {}
         self.names: list[str] = []
         self.series_id = np.empty(0, np.int64)
         self.newest = np.empty(0, np.int64)
         self.scored = np.empty(0, np.int64)
-        self._value = np.zeros(0, np.float64 if policy in ("mean", "sum") else np.float32)
-        self._observed = np.zeros(0, np.bool_)
-        self._events = np.zeros(0, np.int32)
+        self._target = Slots(capacity, policy)
+        self._past = [Slots(capacity, policy, (covariates,))] if covariates else []
 
     def __len__(self) -> int:
         """Count the series."""
@@ -47,8 +112,8 @@ class RingStore:
     @property
     def nbytes(self) -> int:
         """Memory of the arrays."""
-        arrays = (self._value, self._observed, self._events, self.series_id, self.newest, self.scored)
-        return sum(array.nbytes for array in arrays)
+        slots = sum(slots.nbytes for slots in (self._target, *self._past))
+        return slots + self.series_id.nbytes + self.newest.nbytes + self.scored.nbytes
 
     def add(self, names: Sequence[str], series_id: Ints) -> Ints:
         """Add series that are not here yet and return their rows."""
@@ -62,11 +127,14 @@ class RingStore:
         self.scored[rows] = NEVER
         return rows
 
-    def put(self, rows: Ints, steps: Ints, value: Floats, observed: Mask, events: Ints) -> Mask:
+    def put(
+        self, rows: Ints, steps: Ints, value: Floats, observed: Mask, events: Ints, *, past: Merged | None = None
+    ) -> Mask:
         """Merge observations, at most one per (row, step), and tell which steps were new to their series.
 
         A step that is newer than the row's newest clears what it skips. A step older than the ring is left out: SQL
-        has it. A step that is in the ring is merged by the policy, in the same arithmetic as in SQL.
+        has it. A step that is in the ring is merged by the policy, in the same arithmetic as in SQL. `past` are the
+        covariates; a ring that keeps some needs them with every observation.
         """
         before = self.newest[rows]
         if not len(rows):
@@ -74,20 +142,11 @@ class RingStore:
         np.maximum.at(self.newest, rows, steps)
         self._clear(rows, before)
         kept = steps > self.newest[rows] - self.capacity
-        rows, at = rows[kept], self._at(rows[kept], steps[kept])
-        if self.policy == "last":
-            merged, seen, count = value[kept], observed[kept], events[kept]
-        else:
-            merged, seen, count = merge(
-                self.policy,
-                (self._value[at].astype(np.float64), self._observed[at], self._events_at(at)),
-                (value[kept], observed[kept], events[kept]),
-            )
-        for slot in (at, at + self.capacity):
-            self._value[slot] = np.where(seen, merged, 0.0)
-            self._observed[slot] = seen
-        if self.policy == "mean":
-            self._events[at] = count
+        at = self._at(rows[kept], steps[kept])
+        self._target.put(at, (value[kept], observed[kept], events[kept]))
+        for slots in self._past:
+            assert past is not None, "a ring of covariates was given none"
+            slots.put(at, (past[0][kept], past[1][kept], past[2][kept]))
         return steps > before
 
     def windows(self, rows: Ints, origins: Ints, length: int) -> tuple[NDArray[np.float32], Mask]:
@@ -97,16 +156,20 @@ class RingStore:
         """
         if not len(rows):
             return np.empty((0, length), np.float32), np.empty((0, length), np.bool_)
-        begin = torch.from_numpy(rows * (2 * self.capacity) + (origins - length + 1) % self.capacity)
-        value = slices(torch.from_numpy(self._value), begin, length)  # (N, length)
-        observed = slices(torch.from_numpy(self._observed), begin, length)  # (N, length)
-        return value.numpy().astype(np.float32, copy=False), observed.numpy()
+        return self._target.cut(self._begin(rows, origins, length), length)
+
+    def past_windows(self, rows: Ints, origins: Ints, length: int) -> tuple[NDArray[np.float32], Mask]:
+        """Cut the covariates of the same windows: (N, length, P) values and (N, length, P) observed."""
+        if self._past and len(rows):
+            return self._past[0].cut(self._begin(rows, origins, length), length)
+        none = (len(rows), length, self.covariates)
+        return np.empty(none, np.float32), np.empty(none, np.bool_)
+
+    def _begin(self, rows: Ints, origins: Ints, length: int) -> Ints:
+        return rows * (2 * self.capacity) + (origins - length + 1) % self.capacity
 
     def _at(self, rows: Ints, steps: Ints) -> Ints:
         return rows * (2 * self.capacity) + steps % self.capacity
-
-    def _events_at(self, at: Ints) -> Ints:
-        return self._events[at].astype(np.int64) if self.policy == "mean" else self._observed[at].astype(np.int64)
 
     def _clear(self, rows: Ints, before: Ints) -> None:
         """Forget the slots between each row's former newest step and its newest one."""
@@ -120,11 +183,8 @@ class RingStore:
             return
         offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         at = self._at(np.repeat(unique, counts), np.repeat(start + 1, counts) + offsets)
-        for slot in (at, at + self.capacity):
-            self._value[slot] = 0.0
-            self._observed[slot] = False
-        if self.policy == "mean":
-            self._events[at] = 0
+        for slots in (self._target, *self._past):
+            slots.clear(at)
 
     def _grow(self, count: int) -> None:
         room = len(self.series_id)
@@ -133,15 +193,12 @@ class RingStore:
         room = max(count, 16, room + room // 2)
         for name in ("series_id", "newest", "scored"):
             setattr(self, name, _resized(getattr(self, name), room))
-        width = 2 * self.capacity
-        self._value = _resized(self._value, room * width)
-        self._observed = _resized(self._observed, room * width)
-        if self.policy == "mean":
-            self._events = _resized(self._events, room * width)
+        for slots in (self._target, *self._past):
+            slots.grow(room)
 
 
-def merge(policy: Policy, old: tuple[Floats, Mask, Ints], new: tuple[Floats, Mask, Ints]) -> tuple[Floats, Mask, Ints]:
-    """Combine two values of the same (series, step), each (value, observed, events), by the duplicates policy.
+def merge(policy: Policy, old: Merged, new: Merged) -> Merged:
+    """Combine two values of the same (series, step) by the duplicates policy.
 
     An explicit null replaces under "last" and counts for nothing under the others.
     """
@@ -163,6 +220,6 @@ def merge(policy: Policy, old: tuple[Floats, Mask, Ints], new: tuple[Floats, Mas
 
 
 def _resized(array: NDArray[Any], length: int) -> NDArray[Any]:
-    larger = np.zeros(length, array.dtype)
+    larger = np.zeros((length, *array.shape[1:]), array.dtype)
     larger[: len(array)] = array
     return larger

@@ -108,15 +108,21 @@ class InputSettings(Section):
     series_id: str = "series_id"
     timestamp: str = "timestamp"
     value: str = "value"
+    covariates: tuple[str, ...] = Field((), max_length=32)
     max_future_skew: Seconds = 86_400.0
     max_message_bytes: int = Field(900_000, ge=1)
     max_name_bytes: int = Field(256, ge=1)
 
     @model_validator(mode="after")
     def check_fields(self) -> "InputSettings":
-        """Each part of an event has a field of its own."""
-        if len({self.series_id, self.timestamp, self.value}) < 3:
+        """Each part of an event has a field of its own, and each covariate a name that SQL can hold."""
+        own = {self.series_id, self.timestamp, self.value}
+        if len(own) < 3:
             raise ValueError("series_id, timestamp and value must name three different fields")
+        if len(own | set(self.covariates)) < 3 + len(self.covariates):
+            raise ValueError("covariates must name different fields, and none of series_id, timestamp and value")
+        if not all(name and name.isprintable() for name in self.covariates):
+            raise ValueError("covariates must be names of fields: text that is not empty and can be printed")
         return self
 
 

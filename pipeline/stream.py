@@ -17,6 +17,7 @@ log = structlog.get_logger()
 SECOND = 1_000_000
 FEWEST_MESSAGES = 100
 MOST_ROWS = 1_000_000  # of forecasts in one turn, if every message makes one due: some 1.5 GB at its height
+MOST_CELLS = 100_000_000  # of windows in one turn, likewise: some 0.5 GB, and twice that for a moment
 
 
 class Worker:
@@ -30,7 +31,9 @@ class Worker:
         self.owned: dict[int, Owned] = {}
         self.turns = 0
         self._owner = owner
-        self._limit = self._most = max(FEWEST_MESSAGES, min(most, MOST_ROWS // parts.grid.series.horizon))
+        series, width = parts.grid.series, 1 + parts.grid.covariates
+        fits = min(MOST_ROWS // series.horizon, MOST_CELLS // (series.context * width))
+        self._limit = self._most = max(FEWEST_MESSAGES, min(most, fits))
         self._accept = accept
         self._unclaimed: set[int] = set()
         self._wait_until = 0

@@ -199,6 +199,7 @@ def _one_per_partition(events: Sequence[Events]) -> list[Events]:
             value=np.concatenate([run.value for run in group]),
             observed=np.concatenate([run.observed for run in group]),
             offset=np.concatenate([run.offset for run in group]),
+            covariates=np.concatenate([run.covariates for run in group]),
         )
         for partition, group in groups.items()
     ]
@@ -216,6 +217,8 @@ def _joined(rows: Sequence[Observations]) -> Observations:
         partition=np.concatenate([part.partition for part in rows]),
         offset=np.concatenate([part.offset for part in rows]),
         fresh=np.concatenate([part.fresh for part in rows]),
+        covariates=np.concatenate([part.covariates for part in rows]),
+        covariate_events=np.concatenate([part.covariate_events for part in rows]),
     )
 
 

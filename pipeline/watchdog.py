@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from pipeline.ports import Champion, Store
-from pipeline.records import Claim, DeadLetter, Forecasts, History, Turn
+from pipeline.records import Claim, DeadLetter, Forecasts, RecentHistory, Turn
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class WatchedStore:
         with self._watchdog.guard("claiming a partition in SQL"):
             return self._store.claim(partition, owner)
 
-    def recent(self, names: Sequence[str], depth: int) -> History:
+    def recent(self, names: Sequence[str], depth: int) -> RecentHistory:
         """See pipeline.ports.Store."""
         with self._watchdog.guard("reading history from SQL"):
             return self._store.recent(names, depth)

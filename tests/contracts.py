@@ -5,8 +5,9 @@ A subclass provides the fixtures. The database part: `database`, an open and emp
 
 import math
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -18,6 +19,7 @@ from sqlalchemy import event, text
 
 from pipeline.database import Database, SqlStore
 from pipeline.errors import ConfigError, Corrupt, Fenced
+from pipeline.ports import Store
 from pipeline.records import (
     Advance,
     Claim,
@@ -28,8 +30,10 @@ from pipeline.records import (
     no_forecasts,
     no_observations,
 )
+from pipeline.settings import Policy
 
 HOUR = 3_600_000_000
+POLICIES: tuple[Policy, ...] = ("last", "first", "mean", "sum", "max")
 NOW = 1_767_225_600_123_456  # 2026-01-01 00:00:00.123456
 START = 1_767_225_600_000_000
 Cell = tuple[int, int, float | None, int, int, bool]  # series_id, observed_at, value, events, offset, fresh
@@ -47,7 +51,20 @@ def observations(cells: Iterable[Cell], partition: int = 0) -> Observations:
         partition=np.full(len(rows), partition, np.int64),
         offset=np.array(offsets, np.int64),
         fresh=np.array(fresh, np.bool_),
+        covariates=np.empty((len(rows), 0)),
+        covariate_events=np.empty((len(rows), 0), np.int64),
     )
+
+
+WideCell = tuple[int, int, float | None, Sequence[float | None], int, bool]  # a Cell with covariates for events
+
+
+def wide_observations(cells: Iterable[WideCell]) -> Observations:
+    """Rows of one event each, with P covariates."""
+    rows = list(cells)
+    narrow = observations((own, at, value, int(value is not None), *rest) for own, at, value, _, *rest in rows)  # type: ignore[misc]
+    covariates = np.array([row[3] for row in rows], np.float64)  # None becomes NaN
+    return replace(narrow, covariates=covariates, covariate_events=(~np.isnan(covariates)).astype(np.int64))
 
 
 def forecasts(series: dict[str, int], origin: int, offset: int, **changes: Any) -> Forecasts:
@@ -118,6 +135,107 @@ def folded(policy: str, values: list[float | None]) -> tuple[float | None, int]:
             value = {"sum": value + new, "max": max(value, new)}[policy]
         events += new is not None
     return value, events
+
+
+OpenStore = Callable[[Policy, Sequence[str]], Store]
+
+
+class CovariateContract:
+    """`pipeline.ports.Store`: covariates. `open_store` opens stores over one database, which is empty at first."""
+
+    @pytest.mark.parametrize("policy", POLICIES)
+    def test_each_covariate_combines_like_a_fold_over_the_events_in_order(
+        self, open_store: OpenStore, policy: Policy
+    ) -> None:
+        store = open_store(policy, ("temperature", "wind"))
+        claim = store.claim(0, "me")
+        series_id = int(store.recent(["a"], 5).series_id[0])
+        hours, offset = count(), count()
+        values = st.one_of(st.none(), st.floats(-1e9, 1e9, allow_subnormal=False).map(lambda value: value + 0.0))
+
+        @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+        @given(st.lists(st.tuples(values, values, values), min_size=1, max_size=5), st.booleans())
+        def check(events: list[tuple[float | None, ...]], said_fresh: bool) -> None:
+            nonlocal claim
+            time = START + HOUR * next(hours)
+            for number, (value, *covariates) in enumerate(events):
+                cell = (series_id, time, value, covariates, next(offset), said_fresh and number == 0)
+                stop = claim.next_offset + 1
+                store.commit(turn_of(claim, stop, observations=wide_observations([cell])))
+                claim = Claim(0, claim.epoch, stop)
+            history = store.recent(["a"], 1)
+            assert history.observed_at.tolist() == [time]
+            assert history.covariates.shape == history.covariate_events.shape == (1, 2)
+            for column in range(2):
+                value, merged = folded(policy, [event[1 + column] for event in events])
+                np.testing.assert_array_equal(history.covariates[0, column], np.nan if value is None else value)
+                assert value is None or history.covariate_events[0, column] == merged
+            value, merged = folded(policy, [value for value, *_ in events])
+            assert (history.value.tolist(), history.events.tolist()) == ([value or 0.0], [merged])
+
+        check()
+
+    def test_events_of_a_covariate_count_though_the_last_of_their_turn_took_it_back(
+        self, open_store: OpenStore
+    ) -> None:
+        store = open_store("last", ("x",))
+        claim = store.claim(0, "me")
+        own = int(store.recent(["a"], 1).series_id[0])
+        taken_back = wide_observations([(own, START, 1.0, (None,), 1, True)])
+        taken_back = replace(taken_back, covariate_events=np.array([[2]]))
+        store.commit(turn_of(claim, 2, observations=taken_back))
+        assert np.isnan(store.recent(["a"], 1).covariates).tolist() == [[True]]
+        again = wide_observations([(own, START, 1.0, (7.0,), 2, False)])
+        store.commit(turn_of(Claim(0, claim.epoch, 2), 3, observations=again))
+        history = store.recent(["a"], 1)
+        assert (history.covariates.tolist(), history.covariate_events.tolist()) == ([[7.0]], [[3]])
+
+    def test_columns_come_in_the_order_of_the_names_beside_their_own_observations(self, open_store: OpenStore) -> None:
+        store = open_store("last", ("x", "y"))
+        claim = store.claim(0, "me")
+        a, b = store.recent(["a", "b"], 1).series_id.tolist()
+        cells = [
+            (a, START + HOUR * h, None if h == 3 else 1.0, (None if h == 2 else float(h), -float(h)), h, True)
+            for h in range(5)
+        ]
+        store.commit(
+            turn_of(claim, 6, observations=wide_observations([*cells, (b, START + 1, 7.5, (None, 8.0), 5, True)]))
+        )
+        history = open_store("last", ("y", "x")).recent(["new", "b", "a"], 3)
+        assert history.bounds.tolist() == [0, 0, 1, 4]
+        np.testing.assert_array_equal(history.covariates, [[8.0, np.nan], [-2.0, np.nan], [-3.0, 3.0], [-4.0, 4.0]])
+        assert history.covariate_events.tolist() == [[1, 0], [1, 0], [1, 1], [1, 1]]
+        assert open_store("last", ("x",)).recent(["a"], 2).covariates.tolist() == [[3.0], [4.0]]
+
+    def test_a_name_that_is_added_later_is_missing_before_and_one_taken_away_is_kept(
+        self, open_store: OpenStore
+    ) -> None:
+        before = open_store("last", ())
+        claim = before.claim(0, "me")
+        own = int(before.recent(["a"], 1).series_id[0])
+        turns: list[tuple[tuple[str, ...], Observations]] = [
+            ((), observations([(own, START, 1.0, 1, 0, True)])),
+            (("x",), wide_observations([(own, START + HOUR, 2.0, (20.0,), 1, True)])),
+            (("new", "x"), wide_observations([(own, START + 2 * HOUR, 3.0, (-3.0, 30.0), 2, True)])),
+            ((), observations([(own, START + 2 * HOUR, 3.5, 1, 3, False)])),
+        ]
+        for number, (names, rows) in enumerate(turns):
+            open_store("last", names).commit(turn_of(Claim(0, claim.epoch, number), number + 1, observations=rows))
+        history = open_store("last", ("x", "new", "unheard")).recent(["a"], 9)
+        nan = np.nan
+        np.testing.assert_array_equal(history.covariates, [[nan, nan, nan], [20.0, nan, nan], [30.0, -3.0, nan]])
+        assert history.value.tolist() == [1.0, 2.0, 3.5]
+        assert before.recent(["a"], 9).covariates.shape == (3, 0)
+
+    def test_a_turn_that_is_fenced_stores_no_covariate(self, open_store: OpenStore) -> None:
+        store = open_store("sum", ("x",))
+        claim = store.claim(0, "me")
+        own = int(store.recent(["a"], 1).series_id[0])
+        turn = turn_of(claim, 1, observations=wide_observations([(own, START, 1.0, (5.0,), 0, True)]))
+        store.commit(turn)
+        with pytest.raises(Fenced):
+            store.commit(turn)
+        assert store.recent(["a"], 1).covariates.tolist() == [[5.0]]
 
 
 class StoreContract:
@@ -282,6 +400,89 @@ class StoreContract:
         cells = [(series_id, START, 2.0, 1, 1, True), (series_id, START + HOUR, 5.0, 1, 2, True)]
         store.commit(turn_of(Claim(0, claim.epoch, 1), 3, observations=observations(cells)))
         assert store.recent(["a"], 9).value.tolist() == [3.0, 5.0]
+
+    @pytest.mark.parametrize(("policy", "expected"), [("sum", (3.0, 5.0)), ("last", (2.0, math.nan))])
+    def test_covariates_of_a_row_wrongly_called_fresh_are_merged(
+        self, database: Database, policy: Policy, expected: tuple[float, float]
+    ) -> None:
+        store = database.store("meters", policy, lambda: NOW, ("x", "y"))
+        claim = store.claim(0, "me")
+        own = int(store.recent(["a"], 1).series_id[0])
+        first = wide_observations([(own, START, 1.0, (1.0, 5.0), 0, True)])
+        store.commit(turn_of(claim, 1, observations=first))
+        cells = [(own, START, None, (2.0, None), 1, True), (own, START + HOUR, 5.0, (None, None), 2, True)]
+        store.commit(turn_of(Claim(0, claim.epoch, 1), 3, observations=wide_observations(cells)))
+        np.testing.assert_array_equal(store.recent(["a"], 9).covariates, [expected, (np.nan, np.nan)])
+
+    def test_a_crash_in_the_middle_of_a_commit_stores_no_covariate_and_no_name(self, database: Database) -> None:
+        store = database.store("meters", "last", lambda: NOW, ("x",))
+        claim = store.claim(0, "me")
+        own = int(store.recent(["a"], 5).series_id[0])
+
+        def crash(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+            if "dead_letters" in statement:
+                raise KeyboardInterrupt
+
+        rows = wide_observations([(own, START, 1.0, (2.0,), 0, True)])
+        turn = turn_of(claim, 5, observations=rows, dead_letters=(DeadLetter(0, 1, "bad", None, b"x"),))
+        event.listen(database.engine, "before_cursor_execute", crash)
+        with pytest.raises(KeyboardInterrupt):
+            store.commit(turn)
+        event.remove(database.engine, "before_cursor_execute", crash)
+        for table in ("covariates", "covariate_names", "observations"):
+            assert database.reader.query(f"SELECT * FROM {table}") == []
+        store.commit(turn)
+        assert store.recent(["a"], 5).covariates.tolist() == [[2.0]]
+
+    def test_training_reads_the_covariates_that_it_names(self, database: Database) -> None:
+        store = database.store("meters", "last", lambda: NOW, ("x", "y"))
+        claim = store.claim(0, "me")
+        names = [f"s{i:04}" for i in range(2100)]
+        ids = store.recent(names, 1).series_id.tolist()
+        cells = [(own, START + HOUR * h, 1.0, (own + h / 8, -own), own, True) for own in ids[::-1] for h in range(3)]
+        store.commit(turn_of(claim, 9999, observations=wide_observations(cells)))
+        found, history = database.reader.training_history(START + HOUR, 2, ("y", "unheard", "x"))
+        assert found == names
+        expected = [[-own, np.nan, own + h / 8] for own in ids for h in (1, 2)]
+        np.testing.assert_array_equal(history.covariates, expected)
+        assert database.reader.training_history(None, 9)[1].covariates.shape == (6300, 0)
+
+    def test_without_covariates_no_query_is_about_them(self, store: SqlStore, database: Database) -> None:
+        seen: list[str] = []
+
+        def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+            seen.append(statement)
+
+        event.listen(database.engine, "before_cursor_execute", note)
+        claim = store.claim(0, "me")
+        own = int(store.recent(["a"], 5).series_id[0])
+        store.commit(turn_of(claim, 1, observations=observations([(own, START, 1.0, 1, 0, True)])))
+        store.recent(["a"], 5)
+        database.reader.training_history(None, 5)
+        event.remove(database.engine, "before_cursor_execute", note)
+        assert len(seen) > 5
+        assert [statement for statement in seen if "covariate" in statement] == []
+
+    def test_workers_that_enter_the_same_names_at_once_agree_on_them(self, database: Database) -> None:
+        def store_one(partition: int, names: tuple[str, ...]) -> None:
+            store = database.store("meters", "last", lambda: NOW, names)
+            claim = store.claim(partition, "me")
+            own = int(store.recent([f"s{partition}"], 1).series_id[0])
+            cell = (own, START, 1.0, [float(ord(name)) for name in names], 0, True)
+            store.commit(turn_of(claim, 1, observations=wide_observations([cell])))
+
+        done = at_once(*(lambda at=at: store_one(at, tuple("abcd" if at % 2 else "dcba")) for at in range(4)))
+        assert done == [None] * 4
+        history = database.reader.training_history(None, 1, tuple("abcd"))[1]
+        assert history.covariates.tolist() == [[97.0, 98.0, 99.0, 100.0]] * 4
+
+    def test_a_covariate_that_is_infinite_is_refused(self, database: Database) -> None:
+        store = database.store("meters", "last", lambda: NOW, ("x",))
+        claim = store.claim(0, "me")
+        own = int(store.recent(["a"], 1).series_id[0])
+        rows = wide_observations([(own, START, 1.0, (math.inf,), 0, True)])
+        with pytest.raises(Corrupt, match="not finite"):
+            store.commit(turn_of(claim, 1, observations=rows))
 
     def test_recent_is_bounded_in_the_order_of_the_names_and_oldest_first(self, store: SqlStore) -> None:
         claim = store.claim(0, "me")

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipeline.errors import Fenced
-from pipeline.records import Claim, DeadLetter, Forecasts, History, Messages, Turn
-from pipeline.ring import merge
+from pipeline.records import Claim, DeadLetter, Forecasts, Messages, RecentHistory, Turn
+from pipeline.ring import Merged, merge
 from pipeline.settings import Policy
 
 
@@ -29,9 +29,11 @@ class MemoryStore:
     """`pipeline.ports.Store`: rows in dictionaries, all or nothing per commit."""
 
     policy: Policy = "last"
+    covariates: tuple[str, ...] = ()
     state: dict[int, tuple[int, int]] = field(default_factory=dict)  # partition -> (epoch, next offset)
     ids: dict[str, int] = field(default_factory=dict)
     observations: dict[tuple[int, int], tuple[float, bool, int]] = field(default_factory=dict)
+    past: dict[tuple[int, int, str], tuple[float, bool, int]] = field(default_factory=dict)  # the covariates
     forecasts: list[Forecasts] = field(default_factory=list)
     keys: set[tuple[int, int, int]] = field(default_factory=set)
     letters: list[DeadLetter] = field(default_factory=list)
@@ -42,20 +44,25 @@ class MemoryStore:
         self.state[partition] = (epoch + 1, offset)
         return Claim(partition, epoch + 1, offset)
 
-    def recent(self, names: Sequence[str], depth: int) -> History:
+    def recent(self, names: Sequence[str], depth: int) -> RecentHistory:
         ids = [self.ids.setdefault(name, len(self.ids) + 1) for name in names]
         runs = []
         for series in ids:
             own = sorted((at, *row) for (one, at), row in self.observations.items() if one == series)
             runs.append(own[-depth:])
         rows = [row for run in runs for row in run]
-        return History(
+        keys = [(series, row[0]) for series, run in zip(ids, runs, strict=True) for row in run]
+        past = [self.past.get((*key, name), (0.0, False, 0)) for key in keys for name in self.covariates]
+        shape = (len(rows), len(self.covariates))
+        return RecentHistory(
             series_id=np.array(ids, np.int64),
             bounds=np.cumsum([0, *(len(run) for run in runs)]),
             observed_at=np.array([row[0] for row in rows], np.int64),
             value=np.array([row[1] for row in rows], np.float64),
             observed=np.array([row[2] for row in rows], np.bool_),
             events=np.array([row[3] for row in rows], np.int64),
+            covariates=np.array([value if seen else np.nan for value, seen, _ in past]).reshape(shape),
+            covariate_events=np.array([events for _, _, events in past], np.int64).reshape(shape),
         )
 
     def commit(self, turn: Turn) -> Forecasts:
@@ -66,11 +73,12 @@ class MemoryStore:
         for i in range(len(rows)):
             key = (int(rows.series_id[i]), int(rows.observed_at[i]))
             assert not (rows.fresh[i] and key in self.observations), "a row said to be fresh is there already"
-            new = (rows.value[i : i + 1], rows.observed[i : i + 1], rows.events[i : i + 1])
-            if key in self.observations:
-                value, seen, events = self.observations[key]
-                new = merge(self.policy, (np.array([value]), np.array([seen]), np.array([events])), new)
-            self.observations[key] = (float(new[0][0]), bool(new[1][0]), int(new[2][0]))
+            own = (float(rows.value[i]), bool(rows.observed[i]), int(rows.events[i]))
+            self.observations[key] = self._merged(self.observations.get(key), own)
+            for j, name in enumerate(self.covariates):
+                number, events = float(rows.covariates[i, j]), int(rows.covariate_events[i, j])
+                cell = (0.0, False, events) if np.isnan(number) else (number, True, events)
+                self.past[*key, name] = self._merged(self.past.get((*key, name)), cell)
         fresh = np.ones(len(turn.forecasts), np.bool_)
         for i in range(len(turn.forecasts)):
             made = turn.forecasts
@@ -83,6 +91,16 @@ class MemoryStore:
         for advance in turn.advances:
             self.state[advance.partition] = (advance.epoch, advance.next_offset)
         return stored
+
+    def _merged(self, old: tuple[float, bool, int] | None, new: tuple[float, bool, int]) -> tuple[float, bool, int]:
+        if old is None:
+            return new
+
+        def arrays(cell: tuple[float, bool, int]) -> Merged:
+            return np.array([cell[0]]), np.array([cell[1]]), np.array([cell[2]])
+
+        value, seen, events = merge(self.policy, arrays(old), arrays(new))
+        return float(value[0]), bool(seen[0]), int(events[0])
 
     def unpublished(self, partition: int, start: int, stop: int) -> tuple[Forecasts, tuple[DeadLetter, ...]]:
         found = [

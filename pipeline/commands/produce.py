@@ -19,34 +19,37 @@ if TYPE_CHECKING:
 @click.option("--series-id", default="series_id", show_default=True, metavar="COLUMN", help="Column of the series.")
 @click.option("--timestamp", default="timestamp", show_default=True, metavar="COLUMN", help="Column of the time.")
 @click.option("--value", default="value", show_default=True, metavar="COLUMN", help="Column of the number.")
+@click.option("--covariate", multiple=True, metavar="COLUMN", help="Column of another number; may be repeated.")
 @click.option("--since", metavar="TIME", help="First time to send; UTC unless it has an offset.")
 @click.option("--until", metavar="TIME", help="Stop before this time.")
 @click.option("--rate", type=click.FloatRange(0, min_open=True), metavar="N", help="At most N messages a second.")
 @with_settings
 def produce(
     settings: "Settings",
+    /,
     file: Path,
-    series_id: str,
-    timestamp: str,
-    value: str,
+    *,
+    covariate: tuple[str, ...],
     since: str | None,
     until: str | None,
     rate: float | None,
+    **columns: str,
 ) -> None:
     """Replay a CSV or Parquet FILE into the input topic, in the order of time, keyed by series.
 
-    One row per observation. The file is held in memory. An empty value is sent as null: explicitly missing.
+    One row per observation. The file is held in memory. An empty value is sent as null: explicitly missing. Covariates
+    are sent under the names of their columns, and read by workers whose input.covariates lists them.
     """
     from pipeline.kafka.topics import check_topics, send
     from pipeline.quickstart.produce import Columns, messages, paced, read
 
     first, end = (read_moment(text, name) if text else None for name, text in (("--since", since), ("--until", until)))
-    table = read(file, Columns(series_id, timestamp, value), first, end)
+    table = read(file, Columns(**columns, covariates=covariate), first, end)
     check_topics(settings.kafka)
     with progress(f"to {settings.kafka.input_topic}", len(table)) as advance:
 
         def watched() -> "Iterator[Message]":
-            for message in paced(messages(table, settings.input), rate):
+            for message in paced(messages(table, settings.input, covariate), rate):
                 yield message
                 advance(1)
 

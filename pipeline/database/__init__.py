@@ -4,7 +4,7 @@ The only importer of sqlalchemy, alembic and psycopg. Every method may raise Una
 busy beyond the timeout, or broke off; ConfigError when an operator must act; Corrupt when an invariant broke.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Engine
@@ -27,9 +27,9 @@ class Database:
     ledger: Ledger
     reader: Reader
 
-    def store(self, topic: str, policy: Policy, clock: Callable[[], int]) -> SqlStore:
-        """Make the worker's view of an input topic; `clock` returns microseconds UTC."""
-        return SqlStore(self.engine, topic, policy, clock)
+    def store(self, topic: str, policy: Policy, clock: Callable[[], int], covariates: Sequence[str] = ()) -> SqlStore:
+        """Make the worker's view of an input topic and of these covariates; `clock` returns microseconds UTC."""
+        return SqlStore(self.engine, topic, policy, clock, covariates)
 
     def close(self) -> None:
         """Close every connection."""

@@ -24,6 +24,7 @@ VIEWS = (
     "forecast_accuracy",
     "model_leaderboard",
     "series_health",
+    "covariate_values",
     "job_status",
 )
 """In the order of their making: a view may read the ones before it."""

@@ -10,7 +10,15 @@ from sqlalchemy import Connection
 from pipeline.database import copy
 from pipeline.database.engine import driver
 from pipeline.database.instants import to_datetime
-from pipeline.database.rows import FORECAST_COLUMNS, FORECASTS_AT_ONCE, OBSERVATION_COLUMNS, merge_clause
+from pipeline.database.rows import (
+    COVARIATE_COLUMNS,
+    FORECAST_COLUMNS,
+    FORECASTS_AT_ONCE,
+    OBSERVATION_COLUMNS,
+    CovariateRows,
+    merge_clause,
+    merge_covariate_clause,
+)
 from pipeline.errors import Corrupt
 from pipeline.records import Forecasts, History, Ints, Mask, Observations
 from pipeline.settings import Policy
@@ -19,6 +27,7 @@ _SERIES_PER_QUERY = 1000  # bounds the server's arrays and the time of one state
 _PIECE = 1 << 20  # bytes handed to libpq at once
 
 _COPY_OBSERVATIONS = f"COPY observations ({OBSERVATION_COLUMNS}) FROM STDIN (FORMAT BINARY)"
+_COPY_COVARIATES = f"COPY covariates ({COVARIATE_COLUMNS}) FROM STDIN (FORMAT BINARY)"
 _COPY_FORECASTS = f"COPY forecasts ({FORECAST_COLUMNS}) FROM STDIN (FORMAT BINARY)"
 # Seconds and the rest apart: PostgreSQL multiplies intervals in double precision, exact this way up to year 9999.
 _TIME = (
@@ -30,6 +39,12 @@ _MERGE = (
     f" SELECT n.series_id, {_TIME.format('observed_at')}, CASE WHEN n.observed THEN n.value END, n.events, %s, n.part,"
     " n.source_offset, %s FROM unnest(%s::int[], %s::bigint[], %s::float8[], %s::bool[], %s::int[], %s::int[],"
     " %s::bigint[]) AS n (series_id, observed_at, value, observed, events, part, source_offset) "
+)
+_MERGE_COVARIATES = (
+    f"INSERT INTO covariates ({COVARIATE_COLUMNS}) SELECT n.series_id, {_TIME.format('observed_at')}, n.name_id,"
+    " CASE WHEN n.observed THEN n.value END, n.events"
+    " FROM unnest(%s::int[], %s::bigint[], %s::int[], %s::float8[], %s::bool[], %s::int[])"
+    " AS n (series_id, observed_at, name_id, value, observed, events) "
 )
 _STORED = (
     "SELECT n.place FROM unnest(%s::int[], %s::bigint[], %s::int[])"
@@ -44,6 +59,14 @@ _NEWEST = (
     " array_agg((x.value IS NOT NULL)::int) AS present, array_agg(x.events) AS events FROM ("
     "SELECT o.observed_at, o.value, o.events FROM observations o WHERE o.series_id = w.series_id"
     " AND o.observed_at >= %s ORDER BY o.observed_at DESC LIMIT %s) x) a"
+    " WHERE a.times IS NOT NULL"
+)
+_COVARIATES = (
+    "SELECT n.series_id, array_send(a.times), array_send(a.names), array_send(a.vals), array_send(a.events)"
+    " FROM unnest(%s::int[], %s::bigint[]) AS n (series_id, since) CROSS JOIN LATERAL ("
+    "SELECT array_agg(c.observed_at) AS times, array_agg(c.name_id) AS names, array_agg(c.value) AS vals,"
+    " array_agg(c.events) AS events FROM covariates c WHERE c.series_id = n.series_id"
+    f" AND c.observed_at >= {_TIME.format('since')} AND c.name_id = ANY(%s::int[]) AND c.value IS NOT NULL) a"
     " WHERE a.times IS NOT NULL"
 )
 
@@ -94,6 +117,30 @@ class PostgresRows:
                 _MERGE + merge_clause(policy), (topic, to_datetime(now), *(column.tolist() for column in columns))
             )
 
+    def insert_covariates(self, connection: Connection, new: CovariateRows) -> None:
+        """Insert rows that should be new: one COPY, the rows with a value first."""
+        narrow = np.int32
+        batches = []
+        for part, known in ((new.take(new.observed), True), (new.take(~new.observed), False)):
+            if len(part.series_id):
+                fields = (
+                    part.series_id.astype(narrow),
+                    copy.timestamps(part.observed_at),
+                    part.name_id.astype(narrow),
+                    part.value if known else None,
+                    part.events.astype(narrow),
+                )
+                batches.append(copy.encode(part.series_id.shape, fields))
+        _copy_in(connection, _COPY_COVARIATES, batches)
+
+    def merge_covariates(self, connection: Connection, new: CovariateRows, policy: Policy) -> None:
+        """Insert rows, or combine them with the rows that are there: one INSERT over arrays."""
+        columns = (new.series_id, new.observed_at, new.name_id, new.value, new.observed, new.events)
+        with driver(connection).cursor() as cursor:
+            cursor.execute(
+                _MERGE_COVARIATES + merge_covariate_clause(policy), tuple(column.tolist() for column in columns)
+            )
+
     def insert_forecasts(self, connection: Connection, new: Forecasts, topic: int) -> None:
         """Insert one row per step: one COPY, quality by quality."""
         _copy_in(connection, _COPY_FORECASTS, _forecast_batches(new, topic))
@@ -132,7 +179,24 @@ class PostgresRows:
             value=values,
             observed=present.astype(np.bool_),
             events=events.astype(np.int64),
+            covariates=np.empty((len(times), 0)),
         )
+
+    def covariates(self, connection: Connection, series_ids: Ints, since: Ints, name_ids: Ints) -> CovariateRows:
+        """Return the values under these names: four arrays per series, as in `newest`."""
+        empty = np.empty(0, np.int64)
+        parts: list[tuple[NDArray[Any], ...]] = [(empty, empty, empty, np.empty(0), empty)]
+        with driver(connection).cursor(binary=True) as cursor:
+            for start in range(0, len(series_ids), _SERIES_PER_QUERY):
+                some = slice(start, start + _SERIES_PER_QUERY)
+                cursor.execute(_COVARIATES, (series_ids[some].tolist(), since[some].tolist(), name_ids.tolist()))
+                for series_id, times, names, values, events in cursor:
+                    at = copy.instants(times)
+                    own = np.full(len(at), series_id)
+                    columns = copy.vector(names, ">i4"), copy.vector(values, ">f8"), copy.vector(events, ">i4")
+                    parts.append((own, at, *columns))
+        own, at, names, values, events = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return CovariateRows(own, at, names, values, np.ones(len(at), np.bool_), events)
 
 
 def _column(values: NDArray[Any]) -> NDArray[Any]:

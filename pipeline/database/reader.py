@@ -5,7 +5,7 @@ Times in rows are text, 'YYYY-MM-DD HH:MM:SS[.ffffff]' in UTC, the same on both 
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, Engine, TextClause, bindparam, select, text, update
 
+from pipeline.database.covariates import with_covariates
 from pipeline.database.engine import inspecting, reading, writing
 from pipeline.database.instants import Instant
 from pipeline.database.rows import rows_of
@@ -78,15 +79,19 @@ class Reader:
         self._engine = engine
         self._rows = rows_of(engine)
 
-    def training_history(self, since: int | None, depth: int) -> tuple[list[str], History]:
+    def training_history(
+        self, since: int | None, depth: int, covariates: Sequence[str] = ()
+    ) -> tuple[list[str], History]:
         """Return the names of all series and each one's newest `depth` observations at or after `since`.
 
-        The columns take 25 bytes an observation; little more is held while they are read.
+        The columns take 25 bytes an observation, and 16 for each covariate; without covariates little more is held
+        while they are read. A covariate is NaN where it is missing, and everywhere if it was never stored.
         """
         with reading(self._engine) as connection:
             found = connection.execute(select(series.c.series_id, series.c.name).order_by(series.c.series_id)).all()
             ids = np.array([row.series_id for row in found], np.int64)
-            return [row.name for row in found], self._rows.newest(connection, ids, depth, since)
+            history = self._rows.newest(connection, ids, depth, since)
+            return [row.name for row in found], with_covariates(connection, self._rows, history, covariates)
 
     def forecasts_latest(self, name: str | None = None, limit: int = 1000) -> list[Row]:
         """Return the current forecast, step by step, of one series or of all in name order."""

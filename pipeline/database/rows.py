@@ -1,13 +1,13 @@
 """What the two databases do in bulk, each in its own way, inside a transaction that the caller opened."""
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import numpy as np
 from sqlalchemy import Connection, Engine
 
 from pipeline.database.tables import QUANTILES
-from pipeline.records import Forecasts, History, Ints, Mask, Observations
+from pipeline.records import Floats, Forecasts, History, Ints, Mask, Observations
 from pipeline.settings import Policy
 
 OBSERVATION_COLUMNS = (
@@ -20,12 +20,30 @@ FORECAST_COLUMNS = (
 )
 
 
+COVARIATE_COLUMNS = "series_id, observed_at, name_id, value, events"
+
 FORECASTS_AT_ONCE = 1000
 """Forecasts that become rows at a time: bounds memory when a turn holds tens of thousands."""
 
 
+@dataclass(frozen=True, slots=True)
+class CovariateRows:
+    """Rows of the covariates table; key (series_id, observed_at, name_id)."""
+
+    series_id: Ints  # (M,)
+    observed_at: Ints  # (M,)
+    name_id: Ints  # (M,)
+    value: Floats  # (M,)
+    observed: Mask  # (M,) False for NULL
+    events: Ints  # (M,)
+
+    def take(self, chosen: Ints | Mask) -> "CovariateRows":
+        """Select rows by index or mask, in the order given."""
+        return CovariateRows(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+
 class Rows(Protocol):
-    """Bulk reading and writing of the two large tables."""
+    """Bulk reading and writing of the large tables."""
 
     def insert_observations(self, connection: Connection, new: Observations, topic: int, now: int) -> None:
         """Insert rows that should be new; the driver's IntegrityError if one is not."""
@@ -34,6 +52,14 @@ class Rows(Protocol):
     def merge_observations(
         self, connection: Connection, new: Observations, topic: int, now: int, policy: Policy
     ) -> None:
+        """Insert rows, or combine them with the rows that are there."""
+        ...
+
+    def insert_covariates(self, connection: Connection, new: CovariateRows) -> None:
+        """Insert rows that should be new; the driver's IntegrityError if one is not."""
+        ...
+
+    def merge_covariates(self, connection: Connection, new: CovariateRows, policy: Policy) -> None:
         """Insert rows, or combine them with the rows that are there."""
         ...
 
@@ -46,7 +72,14 @@ class Rows(Protocol):
         ...
 
     def newest(self, connection: Connection, series_ids: Ints, depth: int, since: int | None) -> History:
-        """Return each series' newest `depth` observations at or after `since`, in the order of the ids."""
+        """Return each series' newest `depth` observations at or after `since`, in the order of the ids.
+
+        The history is without covariates.
+        """
+        ...
+
+    def covariates(self, connection: Connection, series_ids: Ints, since: Ints, name_ids: Ints) -> CovariateRows:
+        """Return the values under these names of each series at or after its own `since` (S,), in any order."""
         ...
 
 
@@ -60,16 +93,13 @@ def rows_of(engine: Engine) -> Rows:
 
 _MERGED = {
     "last": "excluded.value",
-    "first": "COALESCE(observations.value, excluded.value)",
-    "sum": "COALESCE(observations.value + excluded.value, observations.value, excluded.value)",
+    "first": "COALESCE({0}.value, excluded.value)",
+    "sum": "COALESCE({0}.value + excluded.value, {0}.value, excluded.value)",
     "mean": (
-        "COALESCE((observations.value * observations.events + excluded.value * excluded.events)"
-        " / (observations.events + excluded.events), observations.value, excluded.value)"
+        "COALESCE(({0}.value * {0}.events + excluded.value * excluded.events)"
+        " / ({0}.events + excluded.events), {0}.value, excluded.value)"
     ),
-    "max": (
-        "CASE WHEN observations.value IS NULL OR excluded.value > observations.value"
-        " THEN excluded.value ELSE observations.value END"
-    ),
+    "max": ("CASE WHEN {0}.value IS NULL OR excluded.value > {0}.value THEN excluded.value ELSE {0}.value END"),
 }
 
 
@@ -80,9 +110,17 @@ def merge_clause(policy: Policy) -> str:
     """
     return (
         "ON CONFLICT (series_id, observed_at) DO UPDATE SET"
-        f" value = {_MERGED[policy]}, events = observations.events + excluded.events,"
+        f" value = {_MERGED[policy].format('observations')}, events = observations.events + excluded.events,"
         " source_topic = excluded.source_topic, source_partition = excluded.source_partition,"
         " source_offset = excluded.source_offset, recorded_at = excluded.recorded_at"
+    )
+
+
+def merge_covariate_clause(policy: Policy) -> str:
+    """Spell the same for a row of the covariates table."""
+    return (
+        "ON CONFLICT (series_id, observed_at, name_id) DO UPDATE SET"
+        f" value = {_MERGED[policy].format('covariates')}, events = covariates.events + excluded.events"
     )
 
 

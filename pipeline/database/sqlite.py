@@ -9,18 +9,31 @@ from sqlalchemy import Connection
 
 from pipeline.database.engine import driver
 from pipeline.database.instants import from_texts, to_text, to_texts
-from pipeline.database.rows import FORECAST_COLUMNS, FORECASTS_AT_ONCE, OBSERVATION_COLUMNS, merge_clause
+from pipeline.database.rows import (
+    COVARIATE_COLUMNS,
+    FORECAST_COLUMNS,
+    FORECASTS_AT_ONCE,
+    OBSERVATION_COLUMNS,
+    CovariateRows,
+    merge_clause,
+    merge_covariate_clause,
+)
 from pipeline.records import Forecasts, History, Ints, Mask, Observations
 from pipeline.settings import Policy
 
 _FLUSH = 200_000  # rows held as Python tuples before they become columns
 
 _INSERT_OBSERVATION = f"INSERT INTO observations ({OBSERVATION_COLUMNS}) VALUES ({', '.join('?' * 8)})"
+_INSERT_COVARIATE = f"INSERT INTO covariates ({COVARIATE_COLUMNS}) VALUES (?, ?, ?, ?, ?)"
 _INSERT_FORECAST = f"INSERT INTO forecasts ({FORECAST_COLUMNS}) VALUES ({', '.join('?' * 23)})"
 _STORED = "SELECT 1 FROM forecasts WHERE step = 1 AND series_id = ? AND origin = ? AND model_version = ?"
 _NEWEST = (
     "SELECT observed_at, value, events FROM observations"
     " WHERE series_id = ? AND observed_at >= ? ORDER BY observed_at DESC LIMIT ?"
+)
+_COVARIATES = (
+    "SELECT series_id, observed_at, name_id, value, events FROM covariates"
+    " WHERE series_id = ? AND observed_at >= ? AND value IS NOT NULL"
 )
 
 
@@ -38,6 +51,14 @@ class SqliteRows:
         driver(connection).executemany(
             f"{_INSERT_OBSERVATION} {merge_clause(policy)}", _observation_rows(new, topic, now)
         )
+
+    def insert_covariates(self, connection: Connection, new: CovariateRows) -> None:
+        """Insert rows that should be new."""
+        driver(connection).executemany(_INSERT_COVARIATE, _covariate_rows(new))
+
+    def merge_covariates(self, connection: Connection, new: CovariateRows, policy: Policy) -> None:
+        """Insert rows, or combine them with the rows that are there."""
+        driver(connection).executemany(f"{_INSERT_COVARIATE} {merge_covariate_clause(policy)}", _covariate_rows(new))
 
     def insert_forecasts(self, connection: Connection, new: Forecasts, topic: int) -> None:
         """Insert one row per step."""
@@ -77,7 +98,23 @@ class SqliteRows:
             value=np.where(observed, values, 0.0),
             observed=observed,
             events=events,
+            covariates=np.empty((len(times), 0)),
         )
+
+    def covariates(self, connection: Connection, series_ids: Ints, since: Ints, name_ids: Ints) -> CovariateRows:
+        """Return the values under these names, series by series as in `newest`."""
+        cursor = driver(connection).cursor()
+        held: list[tuple[int, str, int, float, int]] = []
+        parts = [_covariate_columns([])]
+        for key in zip(series_ids.tolist(), to_texts(since), strict=True):
+            held.extend(cursor.execute(_COVARIATES, key))
+            if len(held) > _FLUSH:
+                parts.append(_covariate_columns(held))
+                held = []
+        parts.append(_covariate_columns(held))
+        own, times, names, values, events = (np.concatenate(column) for column in zip(*parts, strict=True))
+        found = CovariateRows(own, times, names, values, np.ones(len(own), np.bool_), events)
+        return found.take(np.isin(names, name_ids))
 
 
 def _forecast_rows(new: Forecasts, topic: int) -> Any:
@@ -101,13 +138,10 @@ def _forecast_rows(new: Forecasts, topic: int) -> Any:
 
 
 def _observation_rows(new: Observations, topic: int, now: int) -> Any:
-    values: list[float | None] = new.value.tolist()
-    for index in np.flatnonzero(~new.observed).tolist():
-        values[index] = None
     return zip(
         new.series_id.tolist(),
         to_texts(new.observed_at),
-        values,
+        _values(new),
         new.events.tolist(),
         repeat(topic),
         new.partition.tolist(),
@@ -117,8 +151,28 @@ def _observation_rows(new: Observations, topic: int, now: int) -> Any:
     )
 
 
+def _covariate_rows(new: CovariateRows) -> Any:
+    columns = new.series_id.tolist(), to_texts(new.observed_at), new.name_id.tolist(), _values(new), new.events.tolist()
+    return zip(*columns, strict=True)
+
+
+def _values(new: Observations | CovariateRows) -> list[float | None]:
+    values: list[float | None] = new.value.tolist()
+    for index in np.flatnonzero(~new.observed).tolist():
+        values[index] = None
+    return values
+
+
 def _columns(rows: Sequence[tuple[str, float | None, int]]) -> tuple[Ints, Any, Ints]:
     if not rows:
         return np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64)
     times, values, events = zip(*rows, strict=True)
     return from_texts(times), np.array(values, np.float64), np.array(events, np.int64)
+
+
+def _covariate_columns(rows: Sequence[tuple[int, str, int, float, int]]) -> tuple[Ints, Ints, Ints, Any, Ints]:
+    if not rows:
+        empty = np.empty(0, np.int64)
+        return empty, empty, empty, np.empty(0), empty
+    own, times, names, values, events = zip(*rows, strict=True)
+    return np.array(own), from_texts(times), np.array(names), np.array(values, np.float64), np.array(events)

@@ -6,12 +6,13 @@ from dataclasses import replace
 import numpy as np
 from sqlalchemy import Connection, Engine, select, update
 
+from pipeline.database.covariates import enter_names, rows_of_covariates, with_covariates
 from pipeline.database.engine import reading, writing
 from pipeline.database.outbox import read_dead_letters, read_forecasts
 from pipeline.database.rows import Rows, first_of_each, in_key_order, rows_of, take
 from pipeline.database.tables import dead_letters, ingest_jumps, ingest_state, inserting, series, topics
 from pipeline.errors import Corrupt, Fenced, Unavailable
-from pipeline.records import Advance, Claim, DeadLetter, Forecasts, History, Mask, Observations, Turn
+from pipeline.records import Advance, Claim, DeadLetter, Forecasts, Ints, Mask, Observations, RecentHistory, Turn
 from pipeline.settings import Policy
 
 _NAMES_PER_QUERY = 5000  # below every limit on bound values
@@ -20,13 +21,17 @@ _NAMES_PER_QUERY = 5000  # below every limit on bound values
 class SqlStore:
     """Claims, turns and history of one input topic; `clock` returns the time that rows are recorded at."""
 
-    def __init__(self, engine: Engine, topic: str, policy: Policy, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, engine: Engine, topic: str, policy: Policy, clock: Callable[[], int], covariates: Sequence[str] = ()
+    ) -> None:
         self._engine = engine
         self._topic = topic
         self._policy = policy
         self._clock = clock
+        self._covariates = tuple(covariates)
         self._rows: Rows = rows_of(engine)
         self._topic_id: int | None = None
+        self._name_ids: Ints | None = None
 
     def claim(self, partition: int, owner: str) -> Claim:
         """Take the partition: raise its epoch by one, note the owner, and return where to go on (0 if new)."""
@@ -48,7 +53,7 @@ class SqlStore:
             epoch, next_offset = connection.execute(taken).one()
         return Claim(partition, epoch, next_offset)
 
-    def recent(self, names: Sequence[str], depth: int) -> History:
+    def recent(self, names: Sequence[str], depth: int) -> RecentHistory:
         """Return each series' newest `depth` observations, in the order of `names`; unknown names get an id.
 
         Raises Corrupt for a name that is not text in SQL (NUL, lone surrogate): the decoder dead-letters those.
@@ -65,7 +70,8 @@ class SqlStore:
                 ids |= _series_ids(connection, missing)
         with reading(self._engine) as connection:
             wanted = np.array([ids[name] for name in names], np.int64)
-            return self._rows.newest(connection, wanted, depth, None)
+            history = self._rows.newest(connection, wanted, depth, None)
+            return with_covariates(connection, self._rows, history, self._covariates)
 
     def commit(self, turn: Turn) -> Forecasts:
         """Store a turn in one transaction and return the forecasts that are now rows.
@@ -81,13 +87,13 @@ class SqlStore:
             # 1. Take the row locks and be fenced before anything is written: from here on no claim gets in between.
             for advance in sorted(turn.advances, key=lambda advance: advance.partition):
                 self._advance(connection, advance, now)
-            topic = self._topic_key(connection)
+            topic, names = self._topic_key(connection), self._name_keys(connection)
             # 2. Everything that the turn produced, in the same transaction as its offsets.
-            self._store_observations(connection, turn.observations, topic, now)
+            self._store_observations(connection, turn.observations, topic, names, now)
             stored = self._store_forecasts(connection, forecasts, topic)
             self._store_dead_letters(connection, turn.dead_letters, now)
         # 3. Committed. An error in the commit itself is Unavailable: only a new claim can tell what happened.
-        self._topic_id = topic
+        self._topic_id, self._name_ids = topic, names
         return stored
 
     def unpublished(self, partition: int, start: int, stop: int) -> tuple[Forecasts, tuple[DeadLetter, ...]]:
@@ -129,7 +135,7 @@ class SqlStore:
                 " is no longer its state; another worker has claimed it"
             )
 
-    def _store_observations(self, connection: Connection, new: Observations, topic: int, now: int) -> None:
+    def _store_observations(self, connection: Connection, new: Observations, topic: int, names: Ints, now: int) -> None:
         # In key order each page of the index is found once (1.3x less CPU on SQLite), and two workers cannot deadlock.
         new = take(new, np.lexsort((new.observed_at, new.series_id)))
         fresh, known = new.fresh, ~new.fresh
@@ -137,10 +143,17 @@ class SqlStore:
             try:
                 with connection.begin_nested():
                     self._rows.insert_observations(connection, take(new, fresh), topic, now)
+                    if len(names):
+                        own = rows_of_covariates(take(new, fresh), names, self._policy)
+                        self._rows.insert_covariates(connection, own)
             except self._conflict:  # not so fresh after all: the worker's memory was behind the table
-                known = np.ones(len(new), np.bool_)
+                new = replace(new, fresh=np.zeros(len(new), np.bool_))
+                known = ~new.fresh
         if known.any():
             self._rows.merge_observations(connection, take(new, known), topic, now, self._policy)
+            if len(names):
+                own = rows_of_covariates(take(new, known), names, self._policy)
+                self._rows.merge_covariates(connection, own, self._policy)
 
     def _store_forecasts(self, connection: Connection, new: Forecasts, topic: int) -> Forecasts:
         if not len(new):
@@ -183,6 +196,11 @@ class SqlStore:
             return int(found.scalar_one())  # remembered by `commit` once this transaction has been committed
         return self._topic_id
 
+    def _name_keys(self, connection: Connection) -> Ints:
+        if self._name_ids is None:
+            return enter_names(connection, self._covariates) if self._covariates else np.empty(0, np.int64)
+        return self._name_ids
+
     @property
     def _conflict(self) -> type[Exception]:
         error: type[Exception] = self._engine.dialect.loaded_dbapi.IntegrityError
@@ -210,5 +228,6 @@ def _normalised(forecasts: Forecasts) -> Forecasts:
 
 
 def _refuse_infinite(observations: Observations, forecasts: Forecasts) -> None:
-    if not (np.isfinite(observations.value[observations.observed]).all() and np.isfinite(forecasts.quantiles).all()):
-        raise Corrupt("a value or quantile that is not finite reached the store")
+    values = np.isfinite(observations.value[observations.observed]).all()
+    if not (values and not np.isinf(observations.covariates).any() and np.isfinite(forecasts.quantiles).all()):
+        raise Corrupt("a value, covariate or quantile that is not finite reached the store")

@@ -1,8 +1,9 @@
 """The tables, the same on SQLite and PostgreSQL; times are Instant columns (see instants.py).
 
 Every fact is keyed by what it says, not by a row number: an observation by (series, time), a forecast by (series,
-target, origin, model). The two large tables carry no foreign keys: a check per row would cost as much as the row, and
-the only writer takes the ids from `series` itself. `source_topic` is topics.topic_id.
+target, origin, model). The large tables carry no foreign keys: a check per row would cost as much as the row, and the
+only writer takes the ids from `series` itself. `source_topic` is topics.topic_id. A covariate that is missing has no
+row, or NULL where an event took it back.
 """
 
 from typing import Any
@@ -67,6 +68,24 @@ observations = Table(
     Column("source_partition", Integer, nullable=False),
     Column("source_offset", BigInteger, nullable=False),
     Column("recorded_at", Instant, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+covariate_names = Table(
+    "covariate_names",
+    metadata,
+    Column("name_id", Integer, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+)
+
+covariates = Table(
+    "covariates",
+    metadata,
+    Column("series_id", Integer, primary_key=True, autoincrement=False),
+    Column("observed_at", Instant, primary_key=True),
+    Column("name_id", Integer, primary_key=True, autoincrement=False),
+    Column("value", Double),
+    Column("events", Integer, nullable=False),
     sqlite_with_rowid=False,
 )
 

@@ -161,6 +161,8 @@ def seed(url: str, feed: Feed) -> None:
             partition=np.tile(np.arange(feed.series) % feed.partitions, len(steps)),
             offset=np.arange(count),
             fresh=np.ones(count, np.bool_),
+            covariates=np.empty((count, 0)),
+            covariate_events=np.empty((count, 0), np.int64),
         )
         store.commit(Turn((), rows, no_forecasts(1), ()))
     if url.startswith("postgresql"):

@@ -96,6 +96,8 @@ def observe(database: Database, length: int = 160, count: int = 3) -> None:
         partition=np.zeros(size, np.int64),
         offset=np.arange(size),
         fresh=np.ones(size, np.bool_),
+        covariates=np.empty((size, 0)),
+        covariate_events=np.empty((size, 0), np.int64),
     )
     advance = Advance(0, claim.epoch, claim.next_offset, size)
     store.commit(Turn((advance,), rows, no_forecasts(4), ()))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pipeline.app import built_worker
@@ -92,6 +93,26 @@ def test_produce_sends_every_row_and_forecasts_follow(
     assert "●" in run("forecast", "plot", "a") or "─" in run("forecast", "plot", "a")
     run("forecast", "plot", "a", "--output", str(chart))
     assert chart.read_bytes().startswith(b"\x89PNG")
+
+
+def test_produced_covariates_arrive_in_sql_beside_their_values(
+    deployment: tuple[Settings, list[str]], run: Run, tmp_path: Path
+) -> None:
+    _, sets = deployment
+    rows = "".join(
+        f"a,2026-01-01T{hour:02d}:00:00Z,{hour},{-hour},{hour / 4 if hour % 2 else ''}\n" for hour in range(9)
+    )
+    (tmp_path / "wide.csv").write_text("series_id,timestamp,value,temperature,wind\n" + rows)
+    run("produce", str(tmp_path / "wide.csv"), "--covariate", "temperature", "--covariate", "wind")
+    settings = load(None, [*sets[1::2], 'input.covariates=["wind", "temperature"]'])
+    work_until(settings, lambda counts: counts["observations"] == 9)
+    database = open_database(settings.database.url.get_secret_value(), timeout=10)
+    _, history = database.reader.training_history(None, 99, ("temperature", "wind"))
+    named = database.reader.query("SELECT name, COUNT(*) AS n FROM covariate_values GROUP BY name ORDER BY name")
+    database.close()
+    expected = [[-hour, hour / 4 if hour % 2 else np.nan] for hour in range(9)]
+    np.testing.assert_array_equal(history.covariates, expected)
+    assert [(row["name"], row["n"]) for row in named] == [("temperature", 9), ("wind", 4)]
 
 
 def test_a_dead_letter_is_shown_sent_again_with_its_origin_and_marked(

@@ -19,6 +19,7 @@ from pipeline.settings import InputSettings
 
 NOW = 1_800_000_000_000_000
 READER = Reader(InputSettings(), Frequency("h"))
+COVARIATES = Reader(InputSettings(covariates=("temperature", "wind")), Frequency("h"))
 GOOD = b'{"series_id": "a", "timestamp": 1700000000, "value": 1.5}'
 
 
@@ -73,6 +74,71 @@ POISON: dict[str, tuple[bytes | None, str]] = {
     "200,000 brackets in a field": (b'{"x":' + b"[" * 200_000, "not"),
     "900 kB and more": (message(note="x" * 900_001), "more than input.max_message_bytes"),
 }
+
+
+WIDE_POISON: dict[str, tuple[bytes, str]] = {
+    "text": (message(temperature="1.5"), "not an event: Expected `float | null`, got `str` - at `$.temperature`"),
+    "a bool": (message(wind=True), "$.wind"),
+    "a list": (message(wind=[1.0]), "$.wind"),
+    "an object": (message(temperature={}), "$.temperature"),
+    "a huge float": (message(temperature=1e300), "temperature: 1e+300 is not a finite number within +-1e18"),
+    "beyond in the second": (message(temperature=1, wind=-1.1e18), "wind: -1.1e+18 is not a finite number"),
+    "a 400-digit integer": (b'{"series_id":"a","timestamp":1700000000,"value":1,"wind":' + b"9" * 400 + b"}", "not"),
+    "NaN": (b'{"series_id": "a", "timestamp": 1700000000, "value": 1, "wind": NaN}', "not an event"),
+    "200,000 brackets": (b'{"series_id": "a", "wind":' + b"[" * 200_000, "not"),
+    "the value too": (message(value=1e300, wind=1e300), "value: 1e+300"),
+    "the time too": (message(timestamp=4_000_000_000, wind=1e300), "wind: 1e+300"),
+}
+
+
+@pytest.mark.parametrize("name", WIDE_POISON)
+def test_a_covariate_that_is_no_number_is_a_dead_letter_that_names_it(name: str) -> None:
+    value, reason = WIDE_POISON[name]
+    events, letters = read(GOOD, value, message(temperature=2), reader=COVARIATES)
+    assert events.offset.tolist() == [10, 12]
+    np.testing.assert_array_equal(events.covariates, [[np.nan, np.nan], [2.0, np.nan]])
+    assert letters == (DeadLetter(3, 11, letters[0].reason, b"k", value),)
+    assert reason in letters[0].reason
+
+
+@pytest.mark.parametrize("name", POISON)
+def test_poison_is_poison_with_covariates_too(name: str) -> None:
+    events, letters = read(message(wind=-0.0), POISON[name][0], GOOD, reader=COVARIATES)
+    assert events.offset.tolist() == [10, 12]
+    assert [letter.offset for letter in letters] == [11]
+    np.testing.assert_array_equal(events.covariates, [[np.nan, 0.0], [np.nan, np.nan]])
+    assert not np.signbit(events.covariates[0, 1])
+
+
+def test_a_covariate_that_is_absent_or_null_is_missing_and_integers_are_numbers() -> None:
+    sent: list[dict[str, object]] = [
+        {},
+        {"wind": None},
+        {"wind": 3, "temperature": -1.5},
+        {"temperature": 1e18, "other": "x"},
+    ]
+    events, letters = read(*(message(**fields) for fields in sent), reader=COVARIATES)
+    assert letters == ()
+    nan = np.nan
+    np.testing.assert_array_equal(events.covariates, [[nan, nan], [nan, nan], [-1.5, 3.0], [1e18, nan]])
+
+
+def test_a_single_covariate_is_one_column_and_none_is_no_column() -> None:
+    reader = Reader(InputSettings(value="kwh", covariates=("value",)), Frequency("h"))
+    sent = b'{"series_id": "a", "timestamp": 1700000000, "kwh": 2, "value": 7}'
+    events, _ = read(sent, b"{", sent, reader=reader)
+    assert (events.value.tolist(), events.covariates.tolist()) == ([2.0, 2.0], [[7.0], [7.0]])
+    assert read(GOOD)[0].covariates.shape == (1, 0)
+    assert read(reader=COVARIATES)[0].covariates.shape == (0, 2)
+
+
+@given(st.lists(st.none() | st.binary(max_size=60) | st.just(GOOD) | st.builds(message, wind=st.floats() | st.none())))
+def test_every_byte_string_is_an_event_with_finite_covariates_or_a_dead_letter(values: list[bytes | None]) -> None:
+    events, letters = read(*values, reader=COVARIATES)
+    offsets = sorted([*events.offset.tolist(), *(letter.offset for letter in letters)])
+    assert offsets == list(range(10, 10 + len(values)))
+    assert events.covariates.shape == (len(events), 2)
+    assert not (np.abs(events.covariates) > 1e18).any()
 
 
 @pytest.mark.parametrize("name", POISON)

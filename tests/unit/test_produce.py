@@ -49,6 +49,41 @@ def test_columns_may_have_other_names_and_more_of_them_may_be_there(tmp_path: Pa
     assert decoded(read(file, Columns("place", "when", "load")))[0]["value"] == 3.0
 
 
+def test_covariates_are_sent_along_under_their_own_names(tmp_path: Path) -> None:
+    rows = "x,2026-01-01,3,rain,1.5,NA\nx,2026-01-02,,rain,,-2\n"
+    file = write(tmp_path, "place,when,load,weather,wind,temperature\n" + rows)
+    columns = Columns("place", "when", "load", ("temperature", "wind"))
+    sent = [json.loads(value) for _, value, _ in messages(read(file, columns), InputSettings(), columns.covariates)]
+    stamps = ["2026-01-01T00:00:00.000000Z", "2026-01-02T00:00:00.000000Z"]
+    assert sent == [
+        {"series_id": "x", "timestamp": stamps[0], "value": 3.0, "temperature": None, "wind": 1.5},
+        {"series_id": "x", "timestamp": stamps[1], "value": None, "temperature": -2.0, "wind": None},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("covariates", "complaint"),
+    [
+        (("wind", "wind"), "--covariate wind: the column is named twice"),
+        (("load",), "--covariate load: the column is named twice, or has the name of another part"),
+        (("value",), "--covariate value: the column is named twice, or has the name of another part"),
+        (("rain",), "no column rain"),
+        (("weather",), "row 1: weather 'rain' is not a finite number"),
+    ],
+)
+def test_a_covariate_that_cannot_be_sent_is_named(tmp_path: Path, covariates: tuple[str, ...], complaint: str) -> None:
+    file = write(tmp_path, "place,when,load,value,wind,weather\nx,2026-01-01,3,4,1.5,rain\n")
+    with pytest.raises(ConfigError, match=complaint):
+        read(file, Columns("place", "when", "load", covariates))
+
+
+def test_a_covariate_that_would_hide_a_field_of_the_message_is_refused(tmp_path: Path) -> None:
+    file = write(tmp_path, "series_id,timestamp,value,kwh\na,2026-01-01,1,2\n")
+    table = read(file, Columns(covariates=("kwh",)))
+    with pytest.raises(ConfigError, match="--covariate kwh: a message has another field of this name"):
+        next(messages(table, InputSettings(value="kwh"), ("kwh",)))
+
+
 @pytest.mark.parametrize("empty", ["", "NA", "nan", "null"])
 def test_an_empty_value_is_sent_as_null(tmp_path: Path, empty: str) -> None:
     file = write(tmp_path, f"series_id,timestamp,value\na,2026-01-01T07:00:00Z,{empty}\n")

@@ -6,12 +6,13 @@ import sys
 import types
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from pipeline import turn
 from pipeline.claim import Accept
 from pipeline.errors import ConfigError, Corrupt, Fenced, Unavailable
-from pipeline.records import Forecasts, Turn
+from pipeline.records import Forecasts, Messages, Turn
 from pipeline.settings import SeriesSettings
 from pipeline.stream import Worker
 from tests.fakes import MemoryPublisher, MemorySource, MemoryStore, MemoryTopics
@@ -54,10 +55,21 @@ def filled() -> MemoryTopics:
     return MemoryTopics(inputs={0: left, 1: right})
 
 
+def nothing_stored() -> MemoryStore:
+    """An empty store of the value and two covariates."""
+    return MemoryStore(covariates=("temperature", "wind"))
+
+
 def check_exactly_once(store: MemoryStore, topics: MemoryTopics) -> None:
     """Every event once in SQL, every forecast once in SQL and on the topic, and the two the same."""
     assert sum(events for _, _, events in store.observations.values()) == 160
     assert len(store.observations) == 160
+    for (series, at, name), cell in store.past.items():
+        step, _, _ = store.observations[series, at]
+        known = name == "temperature" or step % 4 > 0
+        value = step / 2 if name == "temperature" else -step
+        assert cell == ((value, True, 1) if known else (0.0, False, 0)), "a covariate is stored once, with its value"
+    assert Counter(name for _, _, name in store.past) == {"temperature": 160, "wind": 160}
     stored = [
         (int(part.partition[i]), int(part.offset[i]), name, part.quantiles[i].tobytes())
         for part in store.forecasts
@@ -73,7 +85,7 @@ def check_exactly_once(store: MemoryStore, topics: MemoryTopics) -> None:
 
 @pytest.mark.parametrize(("point", "turn"), list(itertools.product(POINTS, (1, 2, 3))))
 def test_a_crash_at_any_point_loses_and_doubles_nothing(point: str, turn: int) -> None:
-    store, topics = MemoryStore(), filled()
+    store, topics = nothing_stored(), filled()
     crash = CrashAt(point, turn)
     with pytest.raises(CrashError):
         run_dry(worker(store, topics, series=EVERY, most=17, passed=crash))
@@ -85,7 +97,7 @@ def test_a_crash_at_any_point_loses_and_doubles_nothing(point: str, turn: int) -
 
 @pytest.mark.parametrize(("first", "second"), list(itertools.product(POINTS, POINTS)))
 def test_two_crashes_in_a_row_lose_and_double_nothing(first: str, second: str) -> None:
-    store, topics = MemoryStore(), filled()
+    store, topics = nothing_stored(), filled()
     for point in (first, second):
         try:
             run_dry(worker(store, topics, series=EVERY, most=23, passed=CrashAt(point, 1)))
@@ -98,7 +110,7 @@ def test_two_crashes_in_a_row_lose_and_double_nothing(first: str, second: str) -
 @pytest.mark.parametrize("error", [Unavailable("away"), Fenced("stale")])
 @pytest.mark.parametrize("point", POINTS)
 def test_a_failure_at_any_point_heals_without_a_restart(point: str, error: Exception) -> None:
-    store, topics = MemoryStore(), filled()
+    store, topics = nothing_stored(), filled()
     left = Counter({point: 2})
 
     def fail(passed: str) -> None:
@@ -111,7 +123,7 @@ def test_a_failure_at_any_point_heals_without_a_restart(point: str, error: Excep
 
 
 def test_an_owner_that_wakes_up_stores_and_publishes_nothing() -> None:
-    store, topics = MemoryStore(), filled()
+    store, topics = nothing_stored(), filled()
     frozen = worker(store, topics, series=EVERY, most=17)
     frozen.step()  # it has claimed and taken its first turn
     frozen.step()
@@ -125,7 +137,7 @@ def test_an_owner_that_wakes_up_stores_and_publishes_nothing() -> None:
 
 
 def test_an_owner_that_wakes_between_the_commits_publishes_nothing() -> None:
-    store, topics = MemoryStore(), filled()
+    store, topics = nothing_stored(), filled()
     new: list[Worker] = []
 
     def sleep(point: str) -> None:
@@ -142,7 +154,7 @@ def test_an_owner_that_wakes_between_the_commits_publishes_nothing() -> None:
 
 
 def test_a_revoked_partition_is_left_alone() -> None:
-    store, topics = MemoryStore(), filled()
+    store, topics = nothing_stored(), filled()
     one = worker(store, topics, most=5)
     one.step()
     one.step()
@@ -157,10 +169,10 @@ def test_a_revoked_partition_is_left_alone() -> None:
 
 
 def test_a_database_older_than_the_topic_is_refused_until_it_is_accepted() -> None:
-    store, topics = MemoryStore(), filled()
+    store, topics = nothing_stored(), filled()
     run_dry(worker(store, topics, series=EVERY))
     published = list(topics.output)
-    older = MemoryStore()  # restored from an empty backup
+    older = nothing_stored()  # restored from an empty backup
     with pytest.raises(ConfigError, match="--accept-database-rewind"):
         worker(older, topics, series=EVERY).step()
     again = worker(older, topics, series=EVERY)
@@ -175,7 +187,7 @@ def test_a_database_older_than_the_topic_is_refused_until_it_is_accepted() -> No
 
 
 def test_a_lost_group_offset_is_refused_until_it_is_accepted() -> None:
-    store, topics = MemoryStore(), filled()
+    store, topics = nothing_stored(), filled()
     run_dry(worker(store, topics, series=EVERY))
     del topics.offsets[0]
     with pytest.raises(ConfigError, match="--accept-offsets-lost"):
@@ -187,7 +199,7 @@ def test_a_lost_group_offset_is_refused_until_it_is_accepted() -> None:
 
 
 def test_offsets_that_retention_deleted_are_recorded() -> None:
-    store, topics = MemoryStore(), filled()
+    store, topics = nothing_stored(), filled()
     topics.beginnings[0] = 30
     run_dry(worker(store, topics))
     assert store.jumps == [(0, 0, 30, "the topic begins here")]
@@ -210,7 +222,7 @@ class HalfWay(MemoryPublisher):
 @pytest.mark.parametrize("good", range(2, 25, 3))
 def test_a_turn_of_many_transactions_can_die_between_any_two(good: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.turn.MOST_MESSAGES", 7)
-    store, topics = MemoryStore(), filled()
+    store, topics = nothing_stored(), filled()
     dying = worker(store, topics, series=EVERY)
     object.__setattr__(dying.parts, "publisher", HalfWay(topics, good))
     with pytest.raises(CrashError):
@@ -231,7 +243,7 @@ def test_publishing_before_storing_would_be_caught(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "moved_turn", module)
     exec(compile(moved, "moved_turn", "exec"), module.__dict__)
     monkeypatch.setattr("pipeline.stream.take_turn", module.take_turn)
-    memory, topics = MemoryStore(), filled()
+    memory, topics = nothing_stored(), filled()
     with pytest.raises(CrashError):
         run_dry(worker(memory, topics, series=EVERY, most=17, passed=CrashAt("between", 2)))
     with pytest.raises(ConfigError, match="older backup"):  # K > S: published and not stored
@@ -239,7 +251,7 @@ def test_publishing_before_storing_would_be_caught(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_worker_that_is_not_settled_in_the_group_claims_nothing() -> None:
-    store, topics = MemoryStore(), filled()
+    store, topics = nothing_stored(), filled()
     one = worker(store, topics)
     assert isinstance(one.parts.source, MemorySource)
     one.parts.source.settled = False
@@ -250,7 +262,7 @@ def test_a_worker_that_is_not_settled_in_the_group_claims_nothing() -> None:
 
 
 def test_a_partition_assigned_and_revoked_within_one_poll_is_not_claimed() -> None:
-    store, topics = MemoryStore(), filled()
+    store, topics = nothing_stored(), filled()
     one = worker(store, topics)
     assert isinstance(one.parts.source, MemorySource)
     one.parts.source.waiting = [(0, True), (1, True), (0, False)]
@@ -260,7 +272,7 @@ def test_a_partition_assigned_and_revoked_within_one_poll_is_not_claimed() -> No
 
 
 def test_a_topic_that_is_shorter_than_what_was_stored_is_refused() -> None:
-    store, topics = MemoryStore(), filled()
+    store, topics = nothing_stored(), filled()
     run_dry(worker(store, topics))
     topics.inputs[0] = topics.inputs[0][:10]
     with pytest.raises(ConfigError, match="was the topic made anew"):
@@ -268,7 +280,7 @@ def test_a_topic_that_is_shorter_than_what_was_stored_is_refused() -> None:
 
 
 def test_a_message_that_is_delivered_again_stops_the_worker() -> None:
-    store, topics = MemoryStore(), filled()
+    store, topics = nothing_stored(), filled()
     one = worker(store, topics, most=5)
     one.step()
     one.step()
@@ -279,7 +291,7 @@ def test_a_message_that_is_delivered_again_stops_the_worker() -> None:
 
 
 def test_a_turn_that_fails_is_tried_again_with_fewer_messages_and_longer_pauses() -> None:
-    store, topics = MemoryStore(), filled()
+    store, topics = nothing_stored(), filled()
     topics.inputs[0] = panel(["a"], 2_000)
     one = worker(store, topics, most=20_000)
     sizes: list[int] = []
@@ -299,8 +311,31 @@ def test_a_turn_that_fails_is_tried_again_with_fewer_messages_and_longer_pauses(
 
 
 def test_pauses_grow_and_stay_bounded_however_long_an_outage_lasts() -> None:
-    store, topics = MemoryStore(), filled()
+    store, topics = nothing_stored(), filled()
     one = worker(store, topics)
     one._failures = 5_000
     one._start_over(Unavailable("still away"))
     assert one._wait_until - one.parts.clock() == 30_000_000
+
+
+@pytest.mark.parametrize(("context", "horizon", "most"), [(12, 3, 20_000), (12, 100, 10_000), (5_000, 3, 6_666)])
+def test_long_horizons_and_windows_of_many_covariates_make_turns_smaller(context: int, horizon: int, most: int) -> None:
+    series = SeriesSettings(context=context, horizon=horizon, season=4)
+    assert worker(nothing_stored(), filled(), series=series)._limit == most  # two covariates
+
+
+def test_runs_that_an_unreadable_batch_has_split_are_observed_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, topics = nothing_stored(), MemoryTopics(inputs={0: panel(["a"], 9)})
+    one = worker(store, topics)
+    assert isinstance(one.parts.source, MemorySource)
+    monkeypatch.setattr(one.parts.source, "poll", lambda _: [])
+    one.step()  # it has claimed
+
+    def run(first: int, last: int, unreadable: str | None = None) -> Messages:
+        keys, values = zip(*topics.inputs[0][first:last], strict=True)
+        return Messages(0, np.arange(first, last), keys, values, last, unreadable)
+
+    taken = turn.take_turn([run(0, 4), run(4, 5, "CRC"), run(5, 9)], one.owned, one.parts)
+    assert (taken.messages, taken.observations, taken.dead_letters) == (9, 8, 1)
+    temperatures = [value for (_, _, name), (value, _, _) in sorted(store.past.items()) if name == "temperature"]
+    assert temperatures == [0.0, 0.5, 1.0, 1.5, 2.5, 3.0, 3.5, 4.0]

@@ -116,8 +116,19 @@ def test_the_input_message_is_read_as_an_observation() -> None:
     assert (list(events.series), events.value.tolist()) == (["meter-17"], [3.2])
 
 
+def test_the_input_message_with_covariates_is_read_by_the_settings_beside_it() -> None:
+    (names,) = re.findall(r"`input\.covariates = (\[.*?\])`", PROSE)
+    settings = load(sets=[f"input.covariates={names}"])
+    message = blocks("json")[1].strip().encode()
+    events, letters = Reader(settings.input, Frequency("1h")).read(
+        Messages(0, np.array([0]), [None], [message], 1), now=2_000_000_000_000_000
+    )
+    assert letters == ()
+    np.testing.assert_array_equal(events.covariates, [[-1.5, np.nan]])
+
+
 def test_the_output_message_has_the_fields_that_are_sent() -> None:
-    example = json.loads(blocks("json")[1])
+    example = json.loads(blocks("json")[2])
     horizon = example["steps"]
     one = np.array([0])
     forecasts = Forecasts(

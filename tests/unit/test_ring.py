@@ -58,6 +58,42 @@ def test_every_window_is_what_a_dictionary_would_hold(
                 assert got[0, i] == np.float32(expected or 0.0)
 
 
+wide_events = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 40), *[st.none() | st.integers(-8, 8)] * 2))
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@given(events=wide_events, capacity=st.integers(1, 12))
+def test_covariates_are_kept_each_as_a_value_would_be(
+    policy: Policy, events: list[tuple[int, int, int | None, int | None]], capacity: int
+) -> None:
+    wide, alone = RingStore(capacity, policy, 2), RingStore(capacity, policy)
+    for ring in (wide, alone):
+        ring.add(["a", "b", "c"], np.array([1, 2, 3]))
+
+    def cells(*numbers: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        seen = np.array([number is not None for number in numbers])
+        return np.array([number or 0.0 for number in numbers]), seen, seen.astype(np.int64)
+
+    for row, step, value, other in events:
+        at = np.array([row]), np.array([step])
+        past, seen, count = cells(value, other)
+        wide.put(*at, *cells(value), past=(past[None], seen[None], count[None]))
+        alone.put(*at, *cells(other))
+    rows = np.flatnonzero(wide.newest > NEVER)
+    past, seen = wide.past_windows(rows, wide.newest[rows], capacity)
+    for column, ring in enumerate((wide, alone)):
+        values, observed = ring.windows(rows, ring.newest[rows], capacity)
+        assert past[:, :, column].tolist() == values.tolist()
+        assert seen[:, :, column].tolist() == observed.tolist()
+
+
+def test_a_ring_of_covariates_that_is_given_none_says_so() -> None:
+    ring = RingStore(4, "last", 1)
+    ring.add(["a"], np.array([1]))
+    with pytest.raises(AssertionError, match="was given none"):
+        ring.put(np.array([0]), np.array([1]), np.array([1.0]), np.array([True]), np.array([1]))
+
+
 def test_a_jump_over_the_whole_ring_forgets_everything() -> None:
     ring = RingStore(4, "last")
     ring.add(["a"], np.array([1]))

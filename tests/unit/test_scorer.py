@@ -54,7 +54,9 @@ def due(names: str = "abz", seen: float = 1.0) -> Due:
     observed[:, 24 - round(24 * seen) :] = True
     target = np.where(observed, np.arange(24, dtype=np.float32), np.float32(0))
     steps = np.arange(count) + 1_000
-    return Due(1, list(names), np.arange(count), steps, np.arange(count)[::-1] + 50, target, observed)
+    none = np.empty((count, target.shape[1], 0))
+    past = (none.astype(np.float32), none.astype(np.bool_))
+    return Due(1, list(names), np.arange(count), steps, np.arange(count)[::-1] + 50, target, observed, *past)
 
 
 def scorer(registry: Registry) -> Scorer:

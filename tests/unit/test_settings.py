@@ -1,5 +1,6 @@
 """Where settings come from, and how wrong ones are refused."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,23 @@ def test_a_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
     file.write_bytes(b"[kafka]\ngroup = '\xe4'\n")
     with pytest.raises(ConfigError, match="not TOML"):
         load(file)
+
+
+@pytest.mark.parametrize(
+    ("names", "complaint"),
+    [
+        (["x", "x"], "covariates must name different fields"),
+        (["x", "kwh"], "none of series_id, timestamp and value"),
+        ([""], "not empty"),
+        (["a\0"], "can be printed"),
+        ([f"x{n}" for n in range(33)], "at most 32"),
+    ],
+)
+def test_covariates_that_could_not_be_told_apart_or_stored_are_refused(names: list[str], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        load(sets=[f"input.covariates={json.dumps(names)}", "input.value=kwh"], environ={})
+
+
+def test_covariates_are_a_list_in_toml_and_on_the_command_line() -> None:
+    settings = load(sets=['input.covariates=["temperature", "wind speed", "value"]', "input.value=kwh"], environ={})
+    assert settings.input.covariates == ("temperature", "wind speed", "value")

@@ -19,9 +19,9 @@ HOUR = 3600
 START = 1_700_000_000 // HOUR * HOUR
 
 
-def event(series: str, step: int, value: float | None) -> tuple[bytes, bytes]:
+def event(series: str, step: int, value: float | None, **covariates: float | None) -> tuple[bytes, bytes]:
     """Encode an input message of an hourly series."""
-    fields = {"series_id": series, "timestamp": START + step * HOUR, "value": value}
+    fields = {"series_id": series, "timestamp": START + step * HOUR, "value": value, **covariates}
     return series.encode(), json.dumps(fields).encode()
 
 
@@ -34,17 +34,17 @@ def worker(
     passed: Callable[[str], None] = nothing_happens,
     owner: str = "test",
 ) -> Worker:
-    """Build a worker that owns every partition of `topics`."""
+    """Build a worker that owns every partition of `topics` and reads the covariates that `store` keeps."""
     chosen = series or SeriesSettings(context=12, horizon=3, season=4)
     frequency = Frequency(chosen.frequency)
-    grid = Grid(frequency, chosen)
+    grid = Grid(frequency, chosen, len(store.covariates))
     clock = Clock()
     parts = Parts(
         source=MemorySource(topics, most),
         store=store,
         publisher=MemoryPublisher(topics),
         scorer=Scorer(NoChampion(), grid, model_config(Settings(series=chosen), frequency, 0)),
-        reader=Reader(InputSettings(), frequency),
+        reader=Reader(InputSettings(covariates=store.covariates), frequency),
         grid=grid,
         clock=clock,
         phases=Phases(),
@@ -68,8 +68,12 @@ def run_dry(one: Worker, steps: int = 60) -> None:
 
 
 def panel(series: Sequence[str], steps: int) -> list[tuple[bytes, bytes]]:
-    """List events of y = step for every series, step by step."""
-    return [event(name, step, float(step)) for step in range(steps) for name in series]
+    """List events of y = step for every series, step by step, with a covariate and one that is missing at times."""
+    return [
+        event(name, step, float(step), temperature=step / 2, wind=None if step % 4 == 0 else -float(step))
+        for step in range(steps)
+        for name in series
+    ]
 
 
 def turn_of(observations: Observations, epoch: int, start: int, stop: int) -> Turn:

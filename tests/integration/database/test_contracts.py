@@ -1,10 +1,27 @@
 """The contracts of store, registry and ledger over SQLite and PostgreSQL."""
 
-from tests.contracts import LedgerContract, RegistryContract, StoreContract
+from collections.abc import Sequence
+
+import pytest
+
+from pipeline.database import Database, SqlStore
+from pipeline.settings import Policy
+from tests.contracts import NOW, CovariateContract, LedgerContract, OpenStore, RegistryContract, StoreContract
 
 
 class TestSqlStore(StoreContract):
     """On both databases."""
+
+
+class TestCovariates(CovariateContract):
+    """On both databases."""
+
+    @pytest.fixture
+    def open_store(self, database: Database) -> OpenStore:
+        def opened(policy: Policy, covariates: Sequence[str]) -> SqlStore:
+            return database.store("meters", policy, lambda: NOW, covariates)
+
+        return opened
 
 
 class TestRegistry(RegistryContract):

@@ -7,17 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 
 from pipeline.database import Database, current, open_database, upgrade
 from pipeline.database.engine import connect, writing
-from pipeline.database.migrate import VIEWS, head
+from pipeline.database.migrate import VIEWS, _config, head
 from pipeline.database.tables import metadata
 from pipeline.errors import ConfigError, Unavailable
-from tests.contracts import NOW, at_once
+from tests.contracts import HOUR, NOW, START, at_once, turn_of, wide_observations
 
 
 def test_an_upgrade_from_nothing_and_a_second_one_end_at_the_head(empty_url: str) -> None:
@@ -43,6 +45,31 @@ def test_the_migrations_make_exactly_the_tables_in_code(database: Database) -> N
     with database.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
+
+
+def test_a_database_of_the_first_release_keeps_its_rows_and_takes_covariates(empty_url: str) -> None:
+    engine = connect(empty_url, timeout=5)
+    with writing(engine) as connection:
+        command.upgrade(_config(connection), "0001")
+        connection.execute(text("INSERT INTO topics VALUES (1, 'meters')"))
+        connection.execute(text("INSERT INTO series VALUES (7, 'a', '2026-01-01 00:00:00', '{}')"))
+        connection.execute(
+            text("INSERT INTO observations VALUES (7, '2026-01-01 00:00:00', 1.5, 1, 1, 0, 0, '2026-01-01 00:00:00')")
+        )
+    engine.dispose()
+    with pytest.raises(ConfigError, match="is 0001, this release needs 0002: run tidecast db upgrade"):
+        open_database(empty_url, timeout=5)
+    upgrade(empty_url)
+    database = open_database(empty_url, timeout=5)
+    store = database.store("meters", "last", lambda: NOW, ("x",))
+    claim = store.claim(0, "me")
+    rows = wide_observations([(7, START, 2.5, (8.0,), 1, False), (7, START + HOUR, 3.5, (9.0,), 2, True)])
+    before = store.recent(["a"], 5)
+    assert (before.value.tolist(), np.isnan(before.covariates).tolist()) == ([1.5], [[True]])
+    store.commit(turn_of(claim, 3, observations=rows))
+    after = store.recent(["a"], 5)
+    assert (after.value.tolist(), after.covariates.tolist()) == ([2.5, 3.5], [[8.0], [9.0]])
+    database.close()
 
 
 def test_every_view_can_be_read_when_everything_is_empty(database: Database) -> None:

@@ -9,7 +9,7 @@ import pytest
 from models.config import QUANTILE_LEVELS
 from pipeline.database import Database
 from pipeline.records import Claim, Forecasts
-from tests.contracts import HOUR, NOW, START, observations, turn_of
+from tests.contracts import HOUR, NOW, START, observations, turn_of, wide_observations
 
 DAY = "2026-01-01"
 
@@ -207,6 +207,18 @@ def test_exports_stream_the_same_plain_rows_on_both_databases(filled: Database) 
     assert [row["value"] for row in rows] == [5.0, None]
     assert len(list(filled.reader.forecasts())) == 9
     assert list(filled.reader.forecasts("silent")) == []
+
+
+def test_covariate_values_lists_what_is_known_and_nothing_that_is_missing(database: Database) -> None:
+    store = database.store("meters", "last", lambda: NOW, ("wind", "temperature"))
+    claim = store.claim(0, "me")
+    own = int(store.recent(["a"], 1).series_id[0])
+    for number, covariates in enumerate([(1.5, 2.5), (None, 3.5)]):  # the second event of the step lacks wind
+        rows = wide_observations([(own, START, 1.0, covariates, number, number == 0)])
+        store.commit(turn_of(Claim(0, claim.epoch, number), number + 1, observations=rows))
+    assert database.reader.query("SELECT * FROM covariate_values") == [
+        {"series": "a", "series_id": own, "observed_at": f"{DAY} 00:00:00", "name": "temperature", "value": 3.5}
+    ]
 
 
 def test_training_history_is_bounded_by_time_and_depth(filled: Database) -> None:
