@@ -24,7 +24,7 @@ from models.training import FitReport, Progress, choose_device
 from pipeline.errors import ConfigError, Corrupt
 from pipeline.grid import DAY, Frequency
 from pipeline.settings import Settings
-from pipeline.windows import model_config
+from pipeline.windows import compare_covariates, model_config
 
 NAIVE = 0
 """The version under which the registry knows seasonal naive."""
@@ -125,7 +125,8 @@ def find_champion(registry: Registry, shape: ModelConfig, frequency: Frequency) 
         has, needs = getattr(loaded.config, name), getattr(shape, name)
         if has != needs:
             return Champion(version, None, f"{name} {has}, the settings need {needs}")
-    return Champion(version, loaded)
+    unlike = compare_covariates(loaded.config, shape)
+    return Champion(version, None, unlike) if unlike else Champion(version, loaded)
 
 
 def fit_challenger(
@@ -138,7 +139,15 @@ def fit_challenger(
     except ValueError as error:
         raise ConfigError(f"settings: training.{error}") from error
     days = (trained_on.lineage.train_to - trained_on.lineage.train_from) / DAY
-    model = build(model_config(settings, frequency, len(trained_on.learned), days=days), seed=training.seed)
+    config = model_config(
+        settings,
+        frequency,
+        len(trained_on.learned),
+        days=days,
+        future=trained_on.future_covariates,
+        static=trained_on.static_covariates,
+    )
+    model = build(config, seed=training.seed)
     assert not isinstance(model, SeasonalNaive), "settings name no such kind"
     start = "from scratch"
     if settings.training.warm_start and champion and champion.loaded:

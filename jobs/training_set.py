@@ -54,6 +54,7 @@ class TrainingSet:
 
     names: every series, in panel order. learned: the names of embedding rows 1.., those with steps to learn from.
     firsts: grid steps of the first target of each backtest origin. validation_steps: the last ones of `known`.
+    future_covariates, static_covariates: names of the panel's; those of the past are in the settings.
     """
 
     names: tuple[str, ...]
@@ -63,6 +64,8 @@ class TrainingSet:
     firsts: tuple[int, ...]
     validation_steps: int
     lineage: Lineage
+    future_covariates: tuple[str, ...] = ()
+    static_covariates: tuple[str, ...] = ()
 
     def rows_of(self, learned: Sequence[str]) -> Ints:
         """Find the embedding row (S,) of each series in a model that knows `learned`; 0 for one it does not know."""
@@ -136,6 +139,7 @@ def drop_future(history: History, now: int) -> History:
         value=history.value[kept],
         observed=history.observed[kept],
         events=history.events[kept],
+        covariates=history.covariates[kept],
     )
 
 
@@ -153,4 +157,5 @@ def keep_newest(names: Sequence[str], history: History, frequency: Frequency, st
         value=history.value[kept],
         observed=history.observed[kept],
         events=history.events[kept],
+        covariates=history.covariates[kept],
     )

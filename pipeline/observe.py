@@ -39,6 +39,8 @@ class Due:
     offset: Ints  # (N,)
     target: NDArray[np.float32]  # (N, T)
     observed: Mask  # (N, T)
+    past: NDArray[np.float32]  # (N, T, P), 0 where not observed
+    past_observed: Mask  # (N, T, P)
 
     def __len__(self) -> int:
         """Count the windows."""
@@ -203,6 +205,8 @@ def _cut(events: Events, rows: Ints, triggers: Ints, ring: RingStore, grid: Grid
         offset=offset,
         target=target,
         observed=seen,
+        past=np.empty((*target.shape, 0), np.float32),
+        past_observed=np.empty((*target.shape, 0), np.bool_),
     )
 
 
@@ -218,4 +222,6 @@ def _joined(parts: list[Due], partition: int, grid: Grid) -> Due:
         offset=np.concatenate([np.empty(0, np.int64), *(part.offset for part in parts)]),
         target=np.concatenate([np.empty((0, width), np.float32), *(part.target for part in parts)]),
         observed=np.concatenate([np.empty((0, width), np.bool_), *(part.observed for part in parts)]),
+        past=np.concatenate([np.empty((0, width, 0), np.float32), *(part.past for part in parts)]),
+        past_observed=np.concatenate([np.empty((0, width, 0), np.bool_), *(part.past_observed for part in parts)]),
     )

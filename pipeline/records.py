@@ -171,6 +171,7 @@ class History:
     value: Floats  # (N,)
     observed: Mask  # (N,)
     events: Ints  # (N,)
+    covariates: Floats  # (N, P), NaN where missing
 
 
 def no_observations() -> Observations:

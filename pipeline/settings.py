@@ -107,6 +107,7 @@ class InputSettings(Section):
     series_id: str = "series_id"
     timestamp: str = "timestamp"
     value: str = "value"
+    covariates: tuple[str, ...] = ()
     max_future_skew: Seconds = 86_400.0
     max_message_bytes: int = Field(900_000, ge=1)
     max_name_bytes: int = Field(256, ge=1)

@@ -56,6 +56,7 @@ class MemoryStore:
             value=np.array([row[1] for row in rows], np.float64),
             observed=np.array([row[2] for row in rows], np.bool_),
             events=np.array([row[3] for row in rows], np.int64),
+            covariates=np.empty((len(rows), 0)),
         )
 
     def commit(self, turn: Turn) -> Forecasts:

@@ -132,6 +132,7 @@ class PostgresRows:
             value=values,
             observed=present.astype(np.bool_),
             events=events.astype(np.int64),
+            covariates=np.empty((len(values), 0)),
         )
 
 

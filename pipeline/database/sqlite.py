@@ -77,6 +77,7 @@ class SqliteRows:
             value=np.where(observed, values, 0.0),
             observed=observed,
             events=events,
+            covariates=np.empty((len(values), 0)),
         )
 
 

@@ -141,7 +141,8 @@ def test_a_window_built_event_by_event_equals_the_one_cut_from_sql(
     names = list(ring.rows)
     rows = np.arange(len(names))
     target, observed = ring.windows(rows, ring.newest[rows], 8)
-    due = Due(0, names, ring.series_id[rows], ring.newest[rows], rows, target, observed)
+    past = np.empty((*target.shape, 0), np.float32)
+    due = Due(0, names, ring.series_id[rows], ring.newest[rows], rows, target, observed, past, past.astype(np.bool_))
     embedding = rows + 1
     served = batch(due, embedding, HOURS, 3)
     history = memory.recent(names, 10_000)
@@ -151,7 +152,7 @@ def test_a_window_built_event_by_event_equals_the_one_cut_from_sql(
 
 
 def assert_same_bits(left: Batch, right: Batch) -> None:
-    for name in ("target", "observed", "series", "calendar"):
+    for name in ("target", "observed", "series", "calendar", "past", "past_observed"):
         mine, theirs = getattr(left, name), getattr(right, name)
         assert mine.dtype == theirs.dtype
         assert mine.numpy().tobytes() == theirs.numpy().tobytes(), name
@@ -212,6 +213,6 @@ def test_events_finer_than_the_grid_are_aggregated_before_their_step_is_forecast
 
 
 def test_series_without_observations_cannot_be_laid_out() -> None:
-    empty = History(*(np.array(x) for x in ([1], [0, 0], [], [], [], [])))  # type: ignore[arg-type]
+    empty = History(*(np.array(x) for x in ([1], [0, 0], [], [], [], [], [])))  # type: ignore[arg-type]
     with pytest.raises(Exception, match="nothing to train on"):
         lay_out(empty, frequency=HOURS, rows=np.array([1]), context=2, horizon=1)

@@ -48,13 +48,15 @@ class Registry:
         return self.artifacts[version]
 
 
-def due(names: str = "abz", seen: float = 1.0) -> Due:
+def due(names: str = "abz", seen: float = 1.0, covariates: int = 0) -> Due:
     count = len(names)
+    past = np.ones((count, 24, covariates), np.float32)
     observed = np.zeros((count, 24), np.bool_)
     observed[:, 24 - round(24 * seen) :] = True
     target = np.where(observed, np.arange(24, dtype=np.float32), np.float32(0))
     steps = np.arange(count) + 1_000
-    return Due(1, list(names), np.arange(count), steps, np.arange(count)[::-1] + 50, target, observed)
+    offsets = np.arange(count)[::-1] + 50
+    return Due(1, list(names), np.arange(count), steps, offsets, target, observed, past, past > 0.0)
 
 
 def scorer(registry: Registry) -> Scorer:

@@ -42,6 +42,7 @@ def make_history(
         value=np.nan_to_num(flat),
         observed=np.isfinite(flat),
         events=np.ones(len(flat), np.int64),
+        covariates=np.empty((len(flat), 0)),
     )
 
 
