@@ -23,7 +23,7 @@ from jobs.search import Found
 from models.baselines import SeasonalNaive
 from models.forecasters import Forecaster as Network
 from models.metrics import METRICS, Interval, Matured, Metric, average, measure, skill
-from models.panel import Panel
+from models.panel import Panel, slices
 from models.predict import predict
 from models.training import FitReport
 from pipeline.errors import ConfigError
@@ -173,6 +173,12 @@ def count_observed(panel: Panel, rows: Ints, first: Ints, stop: Ints) -> Ints:
     start = panel.start.cpu().numpy()[rows]
     counts: Ints = before[start + np.maximum(stop, 0)] - before[start + np.maximum(first, 0)]
     return counts
+
+
+def count_unknown(panel: Panel, rows: Ints, ends: Ints, horizon: int) -> int:
+    """Count the values of future covariates that are missing in the horizons after the windows."""
+    begin = panel.start[torch.from_numpy(rows)] + torch.from_numpy(ends)
+    return int((~slices(panel.known_future_observed, begin, horizon)).sum())
 
 
 def find_truth(panel: Panel, rows: Ints, ends: Ints, horizon: int) -> Floats:

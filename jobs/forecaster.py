@@ -7,9 +7,8 @@ forecaster.save("model.safetensors")
 """
 
 import contextlib
-import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,6 +18,7 @@ from pydantic import ValidationError
 
 from jobs import evaluation
 from jobs.catalog import code_version
+from jobs.covariates import CovariateNames
 from jobs.evaluation import MODEL, NAIVE, Backtest
 from jobs.frames import Columns, Readings, read_frame, write_frame
 from jobs.outcome import OnStage, Stage
@@ -26,15 +26,13 @@ from jobs.retrain import Fitted, fit_challenger
 from jobs.training_set import Lineage, TrainingSet, name_series
 from models.artifact import ArtifactError, Loaded, hash_artifact, pack, unpack
 from models.baselines import SeasonalNaive
+from models.config import COVARIATES
 from models.panel import Panel
 from pipeline.errors import ConfigError
-from pipeline.grid import DAY, SECOND, Frequency
+from pipeline.grid import Frequency
 from pipeline.records import Floats, Ints
-from pipeline.settings import ModelSettings, SeriesSettings, Settings, TrainingSettings, explain
-from pipeline.windows import lay_out
-
-MOST_CONTEXT = 1440
-"""Steps of context chosen at most: a day of minutes."""
+from pipeline.settings import InputSettings, ModelSettings, SeriesSettings, Settings, TrainingSettings, explain
+from pipeline.windows import lay_out, usual_context
 
 
 class Forecaster:
@@ -44,13 +42,16 @@ class Forecaster:
     last, first, mean, sum or max of the rows in one step. columns: {"series_id", "time", "value"} to the frame's names;
     found if left away (also Nixtla's unique_id, ds, y), and without a column of series the frame is one series. model,
     training: keys of the settings' sections of that name, {"hidden": 32}, {"steps": 300, "budget": "2 min", "seed": 1}.
+    past_covariates, future_covariates, static_covariates: names of columns of numbers that are read beside the values:
+    known up to the origin, known before it happens, the same all through a series.
 
     Times without an offset are UTC. Rows may come in any order; gaps and NaN are missing; series may have different
-    lengths and ends, and each is forecast from its own last row. All of a frame is used: training.history is for what
-    the service reads from SQL. Raises ConfigError for what cannot work.
+    lengths and ends, and each is forecast from its own last row; with future covariates, from its last row with a
+    value, as the rows after it are its future. All of a frame is used: training.history is for what the service reads
+    from SQL. Raises ConfigError for what cannot work.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a forecaster is made of, all by name
         self,
         frequency: str = "1h",
         horizon: int = 48,
@@ -61,9 +62,13 @@ class Forecaster:
         columns: Mapping[str, str | None] | None = None,
         model: Mapping[str, Any] | None = None,
         training: Mapping[str, Any] | None = None,
+        past_covariates: Iterable[str] | None = None,
+        future_covariates: Iterable[str] | None = None,
+        static_covariates: Iterable[str] | None = None,
     ) -> None:
         self.frequency = Frequency(str(frequency))
         self.columns = Columns.of(columns)
+        self.covariates = CovariateNames.of(past=past_covariates, future=future_covariates, static=static_covariates)
         chosen = {
             "frequency": self.frequency.text,
             "horizon": horizon,
@@ -76,6 +81,7 @@ class Forecaster:
                 usual = usual_context(self.frequency, series.season or 1, series.horizon)
                 series = series.model_copy(update={"context": usual})
             self.settings = Settings.model_construct(
+                input=InputSettings.model_construct(covariates=self.covariates.past),
                 series=series,
                 model=ModelSettings.model_validate(dict(model or {})),
                 training=TrainingSettings.model_validate(dict(training or {})),
@@ -84,9 +90,16 @@ class Forecaster:
             raise ConfigError(f"Forecaster: {explain(error)}") from error
         self._loaded: Loaded | None = None
 
-    def read(self, frame: pd.DataFrame) -> Readings:
+    def read(self, frame: pd.DataFrame, future: pd.DataFrame | None = None) -> Readings:
         """Lay a frame on the grid as `fit` does; warns of what a reader may not expect."""
-        readings = read_frame(frame, self.columns, frequency=self.frequency, duplicates=self.settings.series.duplicates)
+        readings = read_frame(
+            frame,
+            self.columns,
+            frequency=self.frequency,
+            duplicates=self.settings.series.duplicates,
+            covariates=self.covariates,
+            future=future,
+        )
         for note in readings.notes():
             warnings.warn(note, stacklevel=3)
         return readings
@@ -98,15 +111,20 @@ class Forecaster:
         self._loaded, _ = self._train(readings, panel, panel, on_stage or _silent)
         return self
 
-    def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
+    def predict(self, frame: pd.DataFrame, future: pd.DataFrame | None = None) -> pd.DataFrame:
         """Forecast the horizon after each series' last row: series, time, origin, step, q025 ... q975, quality.
+
+        Future covariates over the horizon are in `frame`, in rows without a value, or in `future`: series, time and
+        covariates, of which those of `future` win. Missing ones are masked, with a warning that says how many.
 
         A series that was not in the training data is served as an unknown one. quality, as in the product: ok;
         degraded when less than half of the context was observed; fallback when the network's answer was not finite
         and seasonal naive's stands in. Series without an observed value in their context are left out, with a warning.
         """
         loaded = self._trained()
-        readings = self.read(frame)
+        if future is not None and not self.covariates.future:
+            raise ConfigError("this forecaster reads no future covariates: leave `future` away, or name them and fit")
+        readings = self.read(frame, future)
         panel = self._lay_out(readings)
         ends = panel.length.numpy()
         rows = np.arange(len(panel))
@@ -119,6 +137,9 @@ class Forecaster:
                 raise ConfigError(f"series {words}: there is nothing to forecast from")
             warnings.warn(f"series {words}; left out", stacklevel=2)
         rows, ends, seen = rows[seen > 0.0], ends[seen > 0.0], seen[seen > 0.0]
+        missing = evaluation.count_unknown(panel, rows, ends, self.settings.series.horizon)
+        if missing:
+            warnings.warn(f"{missing:,} values of future covariates in the horizon are missing", stacklevel=2)
         panel = name_series(panel, _rows_of(loaded, readings))
         quantiles, broken = evaluation.forecast_finite(loaded.model, panel, rows, ends)
         full = seen >= self.settings.series.min_observed
@@ -156,6 +177,7 @@ class Forecaster:
         )
         judged = Forecaster.__new__(Forecaster)
         judged.frequency, judged.columns, judged.settings = self.frequency, self.columns, self.settings
+        judged.covariates = self.covariates
         judged._loaded, fitted = judged._train(readings, held_out.known, panel, report)
         report(Stage("backtest", 0, 0, f"{len(held_out.pairs):,} windows"))
         model, config = judged._loaded.model, judged._loaded.config
@@ -207,6 +229,7 @@ class Forecaster:
             context=config.context_length,
             season=config.season,
             **{name: given[name] for name in ("duplicates", "columns", "model", "training") if name in given},
+            **{name: getattr(config, name) for name in COVARIATES},
         )
         forecaster._loaded = loaded
         return forecaster
@@ -220,7 +243,12 @@ class Forecaster:
         chosen = self.settings.series
         unnamed = np.zeros(len(readings.names), np.int64)
         return lay_out(
-            readings.history, frequency=self.frequency, rows=unnamed, context=chosen.context, horizon=chosen.horizon
+            readings.history,
+            frequency=self.frequency,
+            rows=unnamed,
+            context=chosen.context,
+            horizon=chosen.horizon,
+            known=readings.known,
         )
 
     def _train(self, readings: Readings, known: Panel, panel: Panel, on_stage: OnStage) -> tuple[Loaded, Fitted]:
@@ -235,7 +263,8 @@ class Forecaster:
                 "history, or lower the horizon, the origins or training.validation_steps"
             )
         lineage = self._lineage(known, panel, len(learned))
-        trained_on = TrainingSet(readings.names, learned, panel, known, (), validation, lineage)
+        names = (self.covariates.future, self.covariates.static)
+        trained_on = TrainingSet(readings.names, learned, panel, known, (), validation, lineage, *names)
         fitted = fit_challenger(trained_on, None, self.settings, frequency=self.frequency, on_stage=on_stage)
         model = fitted.model.to("cpu").eval()
         searched = {"search": fitted.search.provenance()} if fitted.search else {}
@@ -261,14 +290,6 @@ class Forecaster:
                 "training": settings.training.model_dump(mode="json"),
             },
         }
-
-
-def usual_context(frequency: Frequency, season: int, horizon: int) -> int:
-    """Choose a context: two weeks of daily seasons or four of other ones, two horizons at least, in whole seasons."""
-    daily = math.isclose(season * frequency.seconds, DAY / SECOND)
-    wanted = max((14 if daily else 4) * season, 2 * horizon)
-    whole = -(-wanted // season) * season
-    return max(min(whole, MOST_CONTEXT), 2)
 
 
 def _rows_of(loaded: Loaded, readings: Readings) -> Ints:

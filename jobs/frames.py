@@ -4,6 +4,9 @@ series_id  time              value          names: Columns, or found (Nixtla's u
 a          2026-01-01 00:00  3.2            time without an offset is UTC
 a          2026-01-01 02:00  NaN            missing, as is the hour that has no row
 
+Columns of covariates may be beside them (jobs.covariates). Where known-future ones are read, rows after a series' last
+observed value are its future, so its history ends at that value.
+
 Reading is total: a frame becomes Readings, or a ConfigError says what is wrong and where.
 """
 
@@ -16,20 +19,20 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
+from jobs.columns import number_rows, read_numbers, read_series, read_times
+from jobs.covariates import CovariateNames, Rows, check_columns, merge, read_future, read_matrix, read_static
 from models.config import QUANTILE_LEVELS
-from pipeline.codec import MILLISECONDS_FROM
 from pipeline.errors import ConfigError
 from pipeline.grid import Frequency
 from pipeline.observe import fold
-from pipeline.records import Events, Floats, History, Ints, Mask
+from pipeline.records import Events, Floats, History, Ints
 from pipeline.settings import Policy
+from pipeline.windows import Known
 
 KNOWN = {"series_id": ("series_id", "unique_id"), "time": ("time", "timestamp", "ds"), "value": ("value", "y")}
 """Names that are looked for when none is given, in this order."""
-LARGEST = 1e30
-"""The models compute in float32, and squares and sums of values must fit."""
-EARLIEST_NUMBER = 100_000_000  # epoch seconds of 1973: smaller numbers are counters, not times
 MOST_STEPS = 100_000_000
+NO_COVARIATES = CovariateNames()
 RESERVED = {"origin", "step", "quality", "seasonal_naive"}
 PARQUET = (".parquet", ".pq")
 QUANTILE_COLUMNS = tuple("q" + f"{level:.3f}"[2:].removesuffix("0") for level in QUANTILE_LEVELS)
@@ -61,14 +64,15 @@ class Columns:
 class Readings:
     """S series of a frame on the grid, each with at least one observed value.
 
-    names (S,) as text, labels (S,) as in the frame; columns: the names found; zone: of the frame's times, None when
-    they have none (then they are UTC); merged: rows that shared a step with an earlier one; left_out: series without
-    any observed value.
+    names (S,) as text, labels (S,) as in the frame; known: future and static covariates, those of the past are in the
+    history; columns: the names found; zone: of the frame's times, None when they have none (then they are UTC); merged:
+    rows that shared a step with an earlier one; left_out: series without any observed value.
     """
 
     names: tuple[str, ...]
     labels: tuple[Any, ...]
     history: History
+    known: Known
     columns: Columns
     zone: tzinfo | None
     merged: int
@@ -104,34 +108,50 @@ def read_table(file: Path, columns: Columns) -> pd.DataFrame:
         raise ConfigError(f"{file} is not a readable CSV or Parquet file: {error}") from error
 
 
-def read_frame(frame: pd.DataFrame, columns: Columns, *, frequency: Frequency, duplicates: Policy) -> Readings:
+def read_frame(
+    frame: pd.DataFrame,
+    columns: Columns,
+    *,
+    frequency: Frequency,
+    duplicates: Policy,
+    covariates: CovariateNames = NO_COVARIATES,
+    future: pd.DataFrame | None = None,
+) -> Readings:
     """Lay a long frame on the grid: rows in any order, several in one step merged by the policy, NaN is missing.
 
-    ConfigError says what cannot be read, with the row (counted from 1).
+    `future` holds known-future covariates in rows of their own, which win over those of `frame`. ConfigError says what
+    cannot be read, with the row (counted from 1).
     """
-    if not isinstance(frame, pd.DataFrame):
-        raise ConfigError(f"a pandas DataFrame is needed, not {type(frame).__name__}")
-    named = [name for name in frame.index.names if name is not None and name not in frame.columns]
-    if named:  # Nixtla's older frames have unique_id as the index
-        frame = frame.reset_index(level=named)
-    frame = frame.reset_index(drop=True)
+    frame = number_rows(frame)
     columns = _find_columns(frame, columns)
+    check_columns(frame, covariates.every(), columns.to_dict(), RESERVED | set(QUANTILE_COLUMNS))
     if frame.empty:
         raise ConfigError("there are no rows to read")
-    times, zone = _read_times(frame[columns.time], frequency)
-    value = _read_values(frame[columns.value])
-    row, names, labels = _read_series(frame, columns.series_id)
+    times, zone = read_times(frame[columns.time], frequency)
+    value = read_numbers(frame[columns.value])
+    row, names, labels = read_series(frame, columns.series_id)
+    static = read_static(frame, covariates.static, row, names)
 
     order = np.argsort(times, kind="stable")  # the policy goes by event time, then by the frame's order
     ordered = value[order]
     observed = np.isfinite(ordered)
-    none = np.empty((len(order), 0))
-    events = Events(0, (), times[order], np.where(observed, ordered, 0.0), observed, order.astype(np.int64), none)
-    folded = fold(duplicates, row[order], frequency.step_of(times[order]), events)
+    past = read_matrix(frame, covariates.past)[order]  # (rows, P)
+    events = Events(0, (), times[order], np.where(observed, ordered, 0.0), observed, order.astype(np.int64), past)
+    row, step = row[order], frequency.step_of(times[order])
+    folded = fold(duplicates, row, step, events)
     some = np.bincount(folded.row, weights=folded.observed, minlength=len(names)) > 0
     if not some.any():
         raise ConfigError(f"column {columns.value} has no observed value: there is nothing to forecast from")
-    kept = some[folded.row]
+    kept, ahead = some[folded.row], Rows(row[:0], step[:0], np.empty((0, 0)))
+    if covariates.future:
+        last = np.full(len(names), np.iinfo(np.int64).min)
+        np.maximum.at(last, folded.row[folded.observed], folded.step[folded.observed])
+        kept &= folded.step <= last[folded.row]
+        ahead = Rows(row, step, read_matrix(frame, covariates.future)[order])
+        if future is not None:
+            more = read_future(future, covariates.future, columns=columns, frequency=frequency, series=names)
+            ahead = Rows(*(np.concatenate(parts) for parts in zip(ahead, more, strict=True)))
+        ahead = merge(*ahead).of(some)
     bounds = np.concatenate([[0], np.cumsum(np.bincount(folded.row[kept], minlength=len(names))[some])])
     _check_span(names, folded.row, folded.step, frequency)
     return Readings(
@@ -144,8 +164,9 @@ def read_frame(frame: pd.DataFrame, columns: Columns, *, frequency: Frequency, d
             value=folded.value[kept],
             observed=folded.observed[kept],
             events=folded.events[kept],
-            covariates=none[: int(kept.sum())],
+            covariates=np.where(folded.past[1], folded.past[0], np.nan)[kept],
         ),
+        known=Known(ahead.row, ahead.step, ahead.values, static[some]),
         columns=columns,
         zone=zone,
         merged=len(row) - len(folded.row),
@@ -205,52 +226,6 @@ def _find_columns(frame: pd.DataFrame, wanted: Columns) -> Columns:
     return found
 
 
-def _read_series(frame: pd.DataFrame, name: str | None) -> tuple[Ints, Sequence[str], Sequence[Any]]:
-    if name is None:
-        return np.zeros(len(frame), np.int64), ("series",), ("series",)
-    column = frame[name]
-    _refuse(column.isna(), column, "not a name")
-    try:
-        code, labels = pd.factorize(column.astype(object) if isinstance(column.dtype, pd.CategoricalDtype) else column)
-    except TypeError as error:
-        raise ConfigError(f"column {name} holds what cannot be a name: {error}") from error
-    place, names = pd.factorize(pd.Series(labels).astype(str), sort=True)  # so that the order of rows changes nothing
-    first = np.unique(place, return_index=True)[1]
-    return place[code].astype(np.int64), [str(name) for name in names], pd.Series(labels).iloc[first].tolist()
-
-
-def _read_times(column: "pd.Series[Any]", frequency: Frequency) -> tuple[Ints, tzinfo | None]:
-    zone: tzinfo | None = None
-    if pd.api.types.is_datetime64_any_dtype(column):
-        zone = column.dt.tz
-        stamps = column.dt.tz_localize("UTC") if zone is None else column.dt.tz_convert("UTC")
-    elif pd.api.types.is_numeric_dtype(column):
-        numbers = column.astype(np.float64)
-        _refuse(~(numbers.abs() >= EARLIEST_NUMBER), column, "not a time: numbers are epoch seconds or milliseconds")
-        unit = "ms" if numbers.abs().max() >= MILLISECONDS_FROM else "s"
-        stamps = pd.to_datetime(numbers, unit=unit, utc=True, errors="coerce")
-    else:
-        stamps = pd.to_datetime(column, utc=True, errors="coerce", format="ISO8601")
-        first = stamps.first_valid_index()
-        zone = None if first is None else pd.Timestamp(column[first]).tz and stamps.dt.tz
-    _refuse(stamps.isna(), column, "not a time: write ISO 8601, as 2026-01-31T12:00:00Z")
-    times = stamps.dt.as_unit("us").astype(np.int64).to_numpy()
-    _refuse(pd.Series(~frequency.holds(times)), column, "outside the grid, which covers 1900 to 2190")
-    return times, zone
-
-
-def _read_values(column: "pd.Series[Any]") -> Floats:
-    kinds = pd.api.types
-    if kinds.is_datetime64_any_dtype(column) or kinds.is_timedelta64_dtype(column) or kinds.is_complex_dtype(column):
-        raise ConfigError(f"column {column.name} holds {column.dtype}, not numbers")
-    numbers: Floats = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    wrong = np.isnan(numbers) & column.notna().to_numpy()
-    _refuse(pd.Series(wrong), column, "not a number")
-    _refuse(pd.Series(np.isinf(numbers)), column, "not finite: make it NaN if it is missing")
-    _refuse(pd.Series(np.abs(numbers) > LARGEST), column, f"larger than {LARGEST:g}: scale the values")
-    return numbers
-
-
 def _check_span(names: Sequence[str], row: Ints, step: Ints, frequency: Frequency) -> None:
     first, last = np.full(len(names), np.iinfo(np.int64).max), np.full(len(names), np.iinfo(np.int64).min)
     np.minimum.at(first, row, step)
@@ -262,13 +237,6 @@ def _check_span(names: Sequence[str], row: Ints, step: Ints, frequency: Frequenc
             f"series {names[widest]} reaches over {int(span[widest]):,} steps of {frequency.text} with "
             f"{int((row == widest).sum()):,} rows: check its times, or choose a longer frequency"
         )
-
-
-def _refuse(bad: "pd.Series[bool]", column: "pd.Series[Any]", reason: str) -> None:
-    wrong: Mask = bad.to_numpy(dtype=np.bool_)
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        raise ConfigError(f"row {row + 1}: {column.name} {column.iloc[row]!s:.60} is {reason}")
 
 
 def _stamps(times: Ints, zone: tzinfo | None) -> "pd.DatetimeIndex":

@@ -3,7 +3,7 @@
 Times are int microseconds since 1970 in UTC. Every method may raise Unavailable.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from jobs.outcome import Ending
@@ -13,8 +13,10 @@ from pipeline.records import History
 class Reader(Protocol):
     """Observations, for training."""
 
-    def training_history(self, since: int | None, depth: int) -> tuple[list[str], History]:
-        """Return every series' name and its newest `depth` observations, none older than `since`."""
+    def training_history(
+        self, since: int | None, depth: int, covariates: Sequence[str] = ()
+    ) -> tuple[list[str], History]:
+        """Return every series' name and its newest `depth` observations, none older than `since`, with covariates."""
         ...
 
 

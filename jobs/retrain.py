@@ -26,7 +26,7 @@ from models.training import FitReport, Progress, choose_device
 from pipeline.errors import ConfigError, Corrupt
 from pipeline.grid import DAY, Frequency
 from pipeline.settings import Settings
-from pipeline.windows import model_config
+from pipeline.windows import compare_covariates, model_config
 
 NAIVE = 0
 """The version under which the registry knows seasonal naive."""
@@ -67,7 +67,7 @@ def retrain(
     frequency = Frequency(settings.series.frequency)
     on_stage(Stage("reading history"))
     champion = find_champion(registry, model_config(settings, frequency, 0), frequency)
-    names, history = reader.training_history(None, settings.training.history)
+    names, history = reader.training_history(None, settings.training.history, settings.input.covariates)
     try:
         trained_on = cut_training_set(names, drop_future(history, began), settings, frequency)
     except TooLittleHistory as error:
@@ -127,7 +127,8 @@ def find_champion(registry: Registry, shape: ModelConfig, frequency: Frequency) 
         has, needs = getattr(loaded.config, name), getattr(shape, name)
         if has != needs:
             return Champion(version, None, f"{name} {has}, the settings need {needs}")
-    return Champion(version, loaded)
+    unlike = compare_covariates(loaded.config, shape)
+    return Champion(version, None, unlike) if unlike else Champion(version, loaded)
 
 
 def fit_challenger(
@@ -137,7 +138,8 @@ def fit_challenger(
     days = (trained_on.lineage.train_to - trained_on.lineage.train_from) / DAY
 
     def shape(chosen: Settings) -> ModelConfig:
-        return model_config(chosen, frequency, len(trained_on.learned), days=days)
+        known_ahead = {"future": trained_on.future_covariates, "static": trained_on.static_covariates}
+        return model_config(chosen, frequency, len(trained_on.learned), days=days, **known_ahead)
 
     def try_out(chosen: Settings, tell: OnStage) -> FitReport:  # nothing is searched in the settings of a trial
         return fit_challenger(trained_on, None, chosen, frequency=frequency, on_stage=tell).report

@@ -77,9 +77,9 @@ class Runner:
                 self._heartbeat(run, latest[0])
 
         heart = threading.Thread(target=beat, daemon=True)
-        heart.start()
         outcome = Outcome("failed", "it crashed; its traceback is on the terminal that ran it")
-        try:
+        try:  # before the thread: starting it waits, and an interrupt that came then left the run open
+            heart.start()
             outcome = work(tell)
         except TidecastError as error:
             outcome = Outcome("failed", str(error))
@@ -89,7 +89,8 @@ class Runner:
             raise
         finally:
             ended.set()
-            heart.join()
+            if heart.is_alive():
+                heart.join()
             self._finish(run, outcome)
         return outcome
 

@@ -54,6 +54,7 @@ class TrainingSet:
 
     names: every series, in panel order. learned: the names of embedding rows 1.., those with steps to learn from.
     firsts: grid steps of the first target of each backtest origin. validation_steps: the last ones of `known`.
+    future_covariates, static_covariates: names of the panel's; those of the past are in the settings.
     """
 
     names: tuple[str, ...]
@@ -63,6 +64,8 @@ class TrainingSet:
     firsts: tuple[int, ...]
     validation_steps: int
     lineage: Lineage
+    future_covariates: tuple[str, ...] = ()
+    static_covariates: tuple[str, ...] = ()
 
     def rows_of(self, learned: Sequence[str]) -> Ints:
         """Find the embedding row (S,) of each series in a model that knows `learned`; 0 for one it does not know."""

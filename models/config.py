@@ -18,6 +18,7 @@ LOCATIONS = ("mean", "last")
 LOSSES = ("pinball", "mse", "mae", "huber")
 OPTIMIZERS = ("adamw", "adam", "rmsprop")
 SCHEDULES = ("one_cycle", "cosine", "constant")
+COVARIATES = ("past_covariates", "future_covariates", "static_covariates")
 PARTS = {"cell": CELLS, "direction": DIRECTIONS, "stack": STACKS, "attention": ATTENTIONS, "decoder": DECODERS}
 
 
@@ -31,7 +32,9 @@ class ModelConfig:
     columns of the known-future calendar, the first ones of those that a batch brings. series: known series, embedding
     rows 1..series; row 0 is UNK. series_dim: width of the series embedding, 0 for none. location: what a window is
     centred on. output: "quantiles", for pinball loss, or "point", for a point loss. members: networks of different
-    seeds whose quantiles are averaged. Raises ValueError, with what to change, when a field cannot work.
+    seeds whose quantiles are averaged. past_covariates (P), future_covariates (K), static_covariates (Z): names of what
+    it reads beside the values, in the order of a batch's columns. Raises ValueError, with what to change, when a field
+    cannot work.
     """
 
     kind: str = "attention"
@@ -54,6 +57,9 @@ class ModelConfig:
     location: str = "last"
     output: str = "quantiles"
     members: int = 1
+    past_covariates: tuple[str, ...] = ()
+    future_covariates: tuple[str, ...] = ()
+    static_covariates: tuple[str, ...] = ()
     quantile_levels: tuple[float, ...] = QUANTILE_LEVELS
 
     def __post_init__(self) -> None:
@@ -83,21 +89,29 @@ class ModelConfig:
             raise ValueError(f"hidden {self.hidden} must be even for a bidirectional encoder: half of it goes each way")
         if self.attention != "none" and self.decoder == "dense":
             raise ValueError("decoder 'dense' reads the last state only: use decoder 'queries', or attention 'none'")
+        _check_covariates((*self.past_covariates, *self.future_covariates, *self.static_covariates))
         levels = self.quantile_levels
         ascending = all(low < high for low, high in itertools.pairwise(levels))
         if not levels or not ascending or not 0.0 < levels[0] <= levels[-1] < 1.0 or 0.5 not in levels:
             raise ValueError(f"quantile_levels {levels} must ascend, lie between 0 and 1 and contain 0.5")
 
+    @property
+    def covariates(self) -> tuple[int, int, int]:
+        """P, K, Z: how many past, known-future and static covariates it reads."""
+        return len(self.past_covariates), len(self.future_covariates), len(self.static_covariates)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` reads them back."""
-        return {**dataclasses.asdict(self), "quantile_levels": list(self.quantile_levels)}
+        fields = dataclasses.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
         """The config of `to_dict`; ValueError for an unknown field or a bad value."""
         _check_names(cls, fields)
         levels = fields.get("quantile_levels", QUANTILE_LEVELS)
-        return cls(**{**fields, "quantile_levels": tuple(float(level) for level in levels)})
+        tuples = {name: tuple(fields.get(name, ())) for name in COVARIATES}
+        return cls(**{**fields, **tuples, "quantile_levels": tuple(float(level) for level in levels)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +124,8 @@ class TrainConfig:
     two validations; patience: validations without a better loss before stopping. validation_steps: the last
     steps of every series that are never trained on; 0 trains on everything and keeps the last average.
     id_dropout: share of windows whose series is hidden (UNK), so that a new series can be served;
-    history_dropout: share whose history is cut short. relative: weight of the relative term of pinball loss.
+    history_dropout: share whose history is cut short, and share of covariates that are hidden in a window.
+    relative: weight of the relative term of pinball loss.
     max_seconds: wall-clock budget, None for none; the learning rate is annealed within it.
     """
 
@@ -174,6 +189,11 @@ def _check_integer(name: str, value: object, least: int) -> None:
 def _check_range(name: str, value: object, low: float, high: float) -> None:
     if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
         raise ValueError(f"{name} {value!r} must be a number from {low:g} to {high:g}")
+
+
+def _check_covariates(names: tuple[object, ...]) -> None:
+    if not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
+        raise ValueError(f"covariates {', '.join(map(str, names))} must be different names, each of one kind")
 
 
 def _check_names(config: type[ModelConfig] | type[TrainConfig], fields: Mapping[str, Any]) -> None:

@@ -11,7 +11,9 @@ from models.attention import AdditiveAttention, AttentionBlock, CrossAttention
 from models.baselines import SeasonalNaive
 from models.batch import Batch
 from models.config import ModelConfig
+from models.covariates import StaticEmbedding, read_covariates
 from models.heads import HorizonQueries, PointHead, QuantileHead, SeasonalSkip, StepStates
+from models.panel import Panel
 from models.presets import NAIVE
 from models.recurrent import SegmentTokens, StackedEncoder
 from models.scaling import find_scale
@@ -26,10 +28,13 @@ class RecurrentForecaster(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        hidden, horizon, features = config.hidden, config.horizon, config.calendar_features
+        hidden, horizon = config.hidden, config.horizon
+        past, future, static = config.covariates
+        features = config.calendar_features + 2 * future
         dense = config.decoder == "dense"
-        self.tokens = SegmentTokens(config.segment, hidden)
+        self.tokens = SegmentTokens(config.segment, hidden, beside=2 * (past + future))
         self.series = SeriesEmbedding(config.series, config.series_dim, hidden) if config.series_dim else None
+        self.static = StaticEmbedding(static, hidden) if static else None
         self.encoder = StackedEncoder(config)
         self.queries = HorizonQueries(horizon, horizon if dense else config.segment, hidden, features=features)
         self.attention = _build_attention(config)
@@ -39,20 +44,36 @@ class RecurrentForecaster(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Quantiles (B, H, Q), ascending, in the user's units. Of the calendar, the config's F columns are read."""
+        _check_widths(batch, self.config)
         calendar = batch.calendar[:, :, : self.config.calendar_features]  # (B, H, F)
+        beside, ahead = read_covariates(batch, calendar)  # (B, T, 2P + 2K), (B, H, F + 2K)
         scale = find_scale(batch.target, batch.observed, self.config.location)
         values = scale.apply(batch.target).where(batch.observed, 0.0)  # (B, T)
-        tokens = self.tokens(values, batch.observed)  # (B, S, D)
+        tokens = self.tokens(values, batch.observed, beside)  # (B, S, D)
         if self.series is not None:
             tokens = tokens + self.series(batch.series)[:, None, :]  # (B, S, D)
+        if self.static is not None:
+            tokens = tokens + self.static(batch.static, batch.static_observed)[:, None, :]  # (B, S, D)
         states, final = self.encoder(tokens)  # (B, S, D), (B, D)
-        decoded = self.queries(final, calendar)  # (B, X, D)
+        decoded = self.queries(final, ahead)  # (B, X, D)
         if self.attention is not None:
             decoded = self.attention(decoded, states)  # (B, X, D)
         if self.steps is not None:
-            decoded = self.steps(decoded, calendar)  # (B, H, width)
+            decoded = self.steps(decoded, ahead)  # (B, H, width)
         quantiles = self.head(decoded) + self.skip(values)[:, :, None]  # (B, H, Q) in window scales
         return scale.invert(quantiles)  # (B, H, Q)
+
+    def learn_static(self, panel: Panel) -> None:
+        """Take the scale of static covariates from the series of a training set, if there are any."""
+        if self.static is not None:
+            self.static.learn(panel.static, panel.static_observed)
+
+
+def _check_widths(batch: Batch, config: ModelConfig) -> None:
+    if batch.covariates != config.covariates:
+        raise ValueError(
+            f"the model reads {config.covariates} past, future and static covariates, the batch has {batch.covariates}"
+        )
 
 
 def _build_attention(config: ModelConfig) -> AttentionBlock | None:

@@ -14,7 +14,7 @@ FIRST_GAP = 0.25
 
 
 class HorizonQueries(nn.Module):
-    """One query per horizon segment: the full final state + its position + its calendar.
+    """One query per horizon segment: the full final state + its position + its calendar and known-future covariates.
 
     Every query starts from the state that has seen the whole window, so step 1 sees the newest point.
     """
@@ -27,7 +27,7 @@ class HorizonQueries(nn.Module):
         self.calendar = nn.Linear(features * segment, hidden) if features else None
 
     def forward(self, final: Tensor, calendar: Tensor) -> Tensor:
-        """Final state (B, D) and calendar (B, H, F) to queries (B, X, D), X = horizon segments."""
+        """Final state (B, D) and what is known of the horizon (B, H, F) to queries (B, X, D), X = horizon segments."""
         queries = final[:, None, :] + self.position  # (B, X, D)
         if self.calendar is not None:
             padded = functional.pad(calendar, (0, 0, 0, self.missing))  # (B, X * segment, F)
@@ -36,7 +36,7 @@ class HorizonQueries(nn.Module):
 
 
 class StepStates(nn.Module):
-    """Unfolds a horizon segment's state into one small state per step, where the step's calendar joins it."""
+    """Unfolds a horizon segment's state into one small state per step, where what is known of the step joins it."""
 
     def __init__(self, horizon: int, segment: int, hidden: int, *, features: int) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class StepStates(nn.Module):
         self.calendar = nn.Linear(features, self.width, bias=False) if features else None
 
     def forward(self, states: Tensor, calendar: Tensor) -> Tensor:
-        """States (B, X, D) and calendar (B, H, F) to step states (B, H, width)."""
+        """States (B, X, D) and what is known of the horizon (B, H, F) to step states (B, H, width)."""
         steps: Tensor = self.unfold(states).reshape(states.shape[0], -1, self.width)  # (B, X * segment, width)
         steps = steps[:, : self.horizon]  # (B, H, width)
         if self.calendar is not None:

@@ -14,19 +14,25 @@ LONG = 64
 
 
 class SegmentTokens(nn.Module):
-    """Cuts a window into tokens of `segment` steps: 336 recurrent steps become 14, and accuracy rises (SegRNN)."""
+    """Cuts a window into tokens of `segment` steps: 336 recurrent steps become 14, and accuracy rises (SegRNN).
 
-    def __init__(self, segment: int, hidden: int) -> None:
+    beside: columns C that go with every step, beside its value and its mask.
+    """
+
+    def __init__(self, segment: int, hidden: int, *, beside: int = 0) -> None:
         super().__init__()
         self.segment = segment
-        self.project = nn.Linear(2 * segment, hidden)
+        self.project = nn.Linear((2 + beside) * segment, hidden)
 
-    def forward(self, values: Tensor, observed: Tensor) -> Tensor:
-        """Scaled values (B, T), 0 where not observed, and the mask (B, T) to tokens (B, S, D)."""
+    def forward(self, values: Tensor, observed: Tensor, beside: Tensor | None = None) -> Tensor:
+        """Scaled values (B, T), 0 where not observed, the mask (B, T), and columns (B, T, C) to tokens (B, S, D)."""
         rows = values.shape[0]
         steps = values.reshape(rows, -1, self.segment)  # (B, S, segment)
         known = observed.reshape(rows, -1, self.segment).to(values.dtype)  # (B, S, segment)
-        tokens: Tensor = self.project(torch.cat((steps, known), dim=-1))  # (B, S, D)
+        parts = [steps, known]
+        if beside is not None:
+            parts.append(beside.reshape(rows, steps.shape[1], -1))  # (B, S, segment * C)
+        tokens: Tensor = self.project(torch.cat(parts, dim=-1))  # (B, S, D)
         return tokens
 
 

@@ -94,7 +94,7 @@ def hide_some(batch: Batch, generator: torch.Generator, *, ids: float, histories
     """Hides the series of a share `ids` of the windows (UNK), and the older part of a share `histories` of
     them.
 
-    That is how the UNK row and short histories are learned from long, known series.
+    That is how the UNK row and short histories are learned from long, known series. Covariates are hidden likewise.
     """
     device = batch.target.device
     rows, context_length = batch.target.shape
@@ -102,4 +102,20 @@ def hide_some(batch: Batch, generator: torch.Generator, *, ids: float, histories
     series = batch.series.where(chance[0] >= ids, 0)  # (B,)
     hidden = (chance[2] * context_length).long().where(chance[1] < histories, 0)  # (B,) steps hidden
     kept = torch.arange(context_length, device=device) >= hidden[:, None]  # (B, T)
-    return replace(batch, target=batch.target.where(kept, 0.0), observed=batch.observed & kept, series=series)
+    batch = replace(batch, target=batch.target.where(kept, 0.0), observed=batch.observed & kept, series=series)
+    return _hide_covariates(batch, kept, generator, histories) if sum(batch.covariates) else batch
+
+
+def _hide_covariates(batch: Batch, kept: Tensor, generator: torch.Generator, share: float) -> Batch:
+    # The older part (kept is (B, T)) of past ones, and a share of the past and known-future ones wholly (per window and
+    # column), so that a forecast without them is learned, too. Values need no zeroing: the mask rules.
+    rows, context_length = kept.shape
+    past, future, _ = batch.covariates
+    chance = torch.rand((rows, 1, past + future), device=kept.device, generator=generator)  # (B, 1, P + K)
+    shown = chance >= share
+    ahead = torch.arange(batch.future.shape[1], device=kept.device) >= context_length  # (T + H,)
+    return replace(
+        batch,
+        past_observed=batch.past_observed & kept[:, :, None] & shown[:, :, :past],
+        future_observed=batch.future_observed & (shown[:, :, past:] | ~ahead[:, None]),
+    )

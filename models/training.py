@@ -92,6 +92,7 @@ def fit(
         torch.manual_seed(config.seed)
         generator = torch.Generator(device).manual_seed(config.seed)
         model.to(device).train()
+        model.learn_static(panel)
         average = copy.deepcopy(model).eval()
         optimiser = choose_optimiser(model, config)
         best = _clone(average)

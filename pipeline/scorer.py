@@ -15,7 +15,7 @@ from pipeline.errors import ConfigError, Corrupt
 from pipeline.observe import Due, Grid
 from pipeline.ports import Champion
 from pipeline.records import Floats, Forecasts, Ints, Quality, no_forecasts
-from pipeline.windows import batch
+from pipeline.windows import batch, compare_covariates
 
 log = structlog.get_logger()
 NAIVE_VERSION = 0
@@ -88,6 +88,12 @@ class Scorer:
                 f"champion version {version} reads {columns} calendar columns, {self._grid.frequency.text} has {made}; "
                 "run tidecast job run retrain, tidecast models rollback, or tidecast models promote 0"
             )
+        unlike = compare_covariates(loaded.config, self._shape)
+        if unlike:
+            raise ConfigError(
+                f"champion version {version} {unlike}; "
+                "run tidecast job run retrain, tidecast models rollback, or tidecast models promote 0"
+            )
         for name in ("context_length", "horizon", "season", "quantile_levels"):
             has, needs = getattr(loaded.config, name), getattr(self._shape, name)
             if has != needs:
@@ -139,8 +145,7 @@ def run(model: Callable[[Batch], torch.Tensor], windows: Batch) -> Floats:
     """Run a model over windows in pieces: quantiles (N, H, Q) float64."""
     pieces = []
     for first in range(0, len(windows), MOST_WINDOWS):
-        part = slice(first, first + MOST_WINDOWS)
-        piece = Batch(windows.target[part], windows.observed[part], windows.series[part], windows.calendar[part])
+        piece = windows.take(slice(first, first + MOST_WINDOWS))
         pieces.append(model(piece).double().numpy())
     return np.concatenate(pieces)
 

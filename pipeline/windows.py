@@ -1,13 +1,17 @@
 """Ring or history -> the tensors that a model reads. Training and serving meet here and in models.panel."""
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
 import numpy as np
 import torch
 
 from models.batch import Batch
-from models.config import LOCATIONS, ModelConfig
-from models.panel import Panel, build_panel
+from models.config import COVARIATES, LOCATIONS, ModelConfig
+from models.panel import Covariates, Panel, build_panel
 from pipeline.errors import ConfigError
-from pipeline.grid import LONGEST_HORIZON, SECOND, YEAR, Frequency
+from pipeline.grid import DAY, LONGEST_HORIZON, SECOND, YEAR, Frequency
 from pipeline.observe import Due
 from pipeline.records import Floats, History, Ints
 from pipeline.settings import Settings
@@ -16,6 +20,18 @@ YEARS_DAYS = 700.0
 """Days of history from which yearly calendar columns are used: two years, nearly."""
 PANEL_SERIES = 4
 SHORT_SEASONS = 2
+MOST_CONTEXT = 1440
+"""Steps of context chosen at most: a day of minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of S series beside their history: known-future covariates at M (series, step), and static ones."""
+
+    row: Ints  # (M,) which series
+    step: Ints  # (M,) of the grid, up to a horizon past the series' end
+    future: Floats  # (M, K), NaN where missing
+    static: Floats  # (S, Z), NaN where missing
 
 
 def batch(due: Due, rows: Ints, frequency: Frequency, horizon: int) -> Batch:
@@ -24,15 +40,15 @@ def batch(due: Due, rows: Ints, frequency: Frequency, horizon: int) -> Batch:
     targets = origins[:, None] + np.arange(1, horizon + 1)  # (U, H)
     features = frequency.calendar(targets.ravel()).astype(np.float32)  # (U * H, F)
     calendar = features.reshape(len(origins), horizon, features.shape[1])[inverse]  # (N, H, F)
-    return Batch(
-        target=torch.from_numpy(due.target),
-        observed=torch.from_numpy(due.observed),
-        series=torch.from_numpy(rows),
-        calendar=torch.from_numpy(calendar),
+    windows = Batch.without_covariates(
+        torch.from_numpy(due.target), torch.from_numpy(due.observed), torch.from_numpy(rows), torch.from_numpy(calendar)
     )
+    return replace(windows, past=torch.from_numpy(due.past), past_observed=torch.from_numpy(due.past_observed))
 
 
-def lay_out(history: History, *, frequency: Frequency, rows: Ints, context: int, horizon: int) -> Panel:
+def lay_out(
+    history: History, *, frequency: Frequency, rows: Ints, context: int, horizon: int, known: Known | None = None
+) -> Panel:
     """Lay histories from SQL on the grid as a Panel; `rows` (S,) are embedding rows.
 
     Raises ConfigError when a series has no observation, so select those that have some first.
@@ -47,6 +63,9 @@ def lay_out(history: History, *, frequency: Frequency, rows: Ints, context: int,
     begin = np.cumsum(length) - length
     at = np.repeat(begin - first, counts) + steps
     values[at] = np.where(history.observed, history.value, np.nan)
+    past = np.full((len(values), history.covariates.shape[1]), np.nan)
+    past[at] = history.covariates
+    future, static = _lay_out_known(known, first, length + horizon)
     start = int(first.min()) + 1
     return build_panel(
         values,
@@ -57,7 +76,20 @@ def lay_out(history: History, *, frequency: Frequency, rows: Ints, context: int,
         calendar_start=start,
         context_length=context,
         horizon=horizon,
+        covariates=Covariates(past, future, static),
     )
+
+
+def _lay_out_known(known: Known | None, first: Ints, reach: Ints) -> tuple[Floats, Floats]:
+    """Known-future covariates of `reach` (S,) steps of each series, (sum of reach, K), and static ones (S, Z)."""
+    if known is None:
+        return np.empty((int(reach.sum()), 0)), np.empty((len(reach), 0))
+    future = np.full((int(reach.sum()), known.future.shape[1]), np.nan)
+    step = known.step - first[known.row]  # (M,)
+    inside = (step >= 0) & (step < reach[known.row])
+    begin = np.cumsum(reach) - reach
+    future[(begin[known.row] + step)[inside]] = known.future[inside]
+    return future, known.static
 
 
 def calendar_table(frequency: Frequency, first: int, last: int) -> Floats:
@@ -65,11 +97,20 @@ def calendar_table(frequency: Frequency, first: int, last: int) -> Floats:
     return frequency.calendar(np.arange(first, last + 1))
 
 
-def model_config(settings: Settings, frequency: Frequency, series: int, *, days: float | None = None) -> ModelConfig:
+def model_config(
+    settings: Settings,
+    frequency: Frequency,
+    series: int,
+    *,
+    days: float | None = None,
+    future: Sequence[str] = (),
+    static: Sequence[str] = (),
+) -> ModelConfig:
     """Derive the network's shape from the settings; raises ConfigError, with what to change.
 
     `series` that are known by name and `days` of history decide what the settings leave open; where the location is to
-    be validated, the rule says where that begins. Without `days`, the calendar is the whole one.
+    be validated, the rule says where that begins. Without `days`, the calendar is the whole one. `future` and `static`
+    name covariates that a training set has beside those of messages.
     """
     chosen = settings.model
     context, horizon = settings.series.context, settings.series.horizon
@@ -98,10 +139,24 @@ def model_config(settings: Settings, frequency: Frequency, series: int, *, days:
             series_dim=chosen.series_dim,
             location=located,
             members=settings.training.members,
+            past_covariates=settings.input.covariates,
+            future_covariates=tuple(future),
+            static_covariates=tuple(static),
             output="quantiles" if settings.training.loss == "pinball" else "point",
         )
     except ValueError as error:
         raise ConfigError(f"settings: {error}") from error
+
+
+def compare_covariates(has: ModelConfig, needs: ModelConfig) -> str | None:
+    """Say what a model reads that the settings do not bring, or the reverse; None when it can be served."""
+    for name in COVARIATES:
+        reads, given = getattr(has, name), getattr(needs, name)
+        if reads != given:
+            kind, brought = name.replace("_", " "), ", ".join(given) or "none"
+            source = "input.covariates names" if name == "past_covariates" else "messages bring"
+            return f"reads {kind} {', '.join(reads) or 'none'}, {source} {brought}"
+    return None
 
 
 def calendar_columns(wish: str, frequency: Frequency, days: float | None) -> int:
@@ -124,6 +179,14 @@ def usual_location(series: int, horizon: int, season: int) -> str:
     hours 0.743 / 0.748, one series and 48 hours 0.829 / 0.806, 7 series and 192 hours 1.064 / 1.027.
     """
     return "mean" if series >= PANEL_SERIES and horizon <= SHORT_SEASONS * season else "last"
+
+
+def usual_context(frequency: Frequency, season: int, horizon: int) -> int:
+    """Choose a context: two weeks of daily seasons or four of other ones, two horizons at least, in whole seasons."""
+    daily = math.isclose(season * frequency.seconds, DAY / SECOND)
+    wanted = max((14 if daily else 4) * season, 2 * horizon)
+    whole = -(-wanted // season) * season
+    return max(min(whole, MOST_CONTEXT), 2)
 
 
 def usual_segment(context: int, season: int) -> int:

@@ -14,9 +14,12 @@ from torch import Tensor
 from models.artifact import pack, unpack
 from models.batch import Batch
 from models.config import ModelConfig
+from models.covariates import StaticEmbedding
 from models.forecasters import Forecaster, build
+from models.presets import NAIVE
 
 ROWS = 6
+COVARIATES = ("past", "future", "static")
 
 
 def make_batch(config: ModelConfig, *, rows: int = ROWS, seed: int = 1) -> Batch:
@@ -27,7 +30,17 @@ def make_batch(config: ModelConfig, *, rows: int = ROWS, seed: int = 1) -> Batch
     target = 5000.0 + wave + 100.0 * torch.randn((rows, config.context_length), generator=generator)
     observed = torch.rand((rows, config.context_length), generator=generator) >= 0.1
     calendar = torch.randn((rows, config.horizon, config.calendar_features), generator=generator)
-    return Batch(target.where(observed, 0.0), observed, torch.arange(rows) % (config.series + 1), calendar)
+    series = torch.arange(rows) % (config.series + 1)
+    past, future, static = config.covariates
+    windows = Batch.without_covariates(target.where(observed, 0.0), observed, series, calendar)
+    shapes = {
+        "past": (rows, config.context_length, past),
+        "future": (rows, config.context_length + config.horizon, future),
+        "static": (rows, static),
+    }
+    random = {name: 20.0 + 5.0 * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    seen = {f"{name}_observed": torch.rand(shape, generator=generator) >= 0.1 for name, shape in shapes.items()}
+    return replace(windows, **random, **seen)
 
 
 def build_evaluated(config: ModelConfig) -> Forecaster:
@@ -37,6 +50,10 @@ def build_evaluated(config: ModelConfig) -> Forecaster:
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(0.05 * torch.randn(weight.shape, generator=generator))
+    for part in model.modules():
+        if isinstance(part, StaticEmbedding):
+            static = 20.0 + 5.0 * torch.randn((50, len(part.mean)), generator=generator)
+            part.learn(static, torch.ones_like(static, dtype=torch.bool))
     return model.eval()
 
 
@@ -66,7 +83,42 @@ def answers_in_the_users_units(config: ModelConfig) -> None:
 def ignores_what_was_not_observed(config: ModelConfig) -> None:
     model, batch = build_evaluated(config), make_batch(config)
     poisoned = replace(batch, target=batch.target.where(batch.observed, 1e9))
+    for name in COVARIATES:
+        seen = getattr(batch, f"{name}_observed")
+        poisoned = replace(poisoned, **{name: getattr(batch, name).where(seen, 1e9)})
     assert torch.equal(forecast(model, poisoned), forecast(model, batch))
+
+
+def reads_every_covariate_whatever_its_unit(config: ModelConfig) -> None:
+    model, batch = build_evaluated(config), make_batch(config)
+    quantiles = forecast(model, batch)
+    read = () if config.kind == NAIVE else COVARIATES
+    for name in read[:2]:  # past and future; the scale of static ones is that of the training series
+        scaled = forecast(model, replace(batch, **{name: 1000.0 * getattr(batch, name)}))
+        torch.testing.assert_close(scaled, quantiles, rtol=1e-5, atol=1e-2)
+    for name in read:
+        values, seen = getattr(batch, name), getattr(batch, f"{name}_observed")
+        for column in range(values.shape[-1]):
+            other, hidden = values.clone(), seen.clone()
+            other[..., column] = -other[..., column]
+            hidden[..., column] = False
+            for change in ({name: other}, {f"{name}_observed": hidden}):
+                moved = (forecast(model, replace(batch, **change)) - quantiles).abs()
+                there = seen[..., column].reshape(ROWS, -1).any(dim=1)  # (B,)
+                assert bool((moved > 0.1).flatten(1).any(dim=1)[there].all()), f"{name} {column} has no bearing"
+
+
+def reads_a_known_future_covariate_at_its_step(config: ModelConfig) -> None:
+    model, batch = build_evaluated(config), make_batch(config)
+    batch = replace(batch, future_observed=torch.ones_like(batch.future_observed))
+    quantiles = forecast(model, batch)
+    for column in range(batch.future.shape[2] if config.kind != NAIVE else 0):
+        for step in range(config.horizon):
+            # A swap with the step before it keeps the window's mean and deviation.
+            future, at = batch.future.clone(), config.context_length + step
+            future[:, [at - 1, at], column] = future[:, [at, at - 1], column]
+            moved = (forecast(model, replace(batch, future=future)) - quantiles).abs()[:, step]
+            assert bool((moved > 1e-3).any(dim=1).all()), f"step {step + 1} of column {column} has no bearing"
 
 
 def forecasts_each_window_by_itself(config: ModelConfig) -> None:
@@ -74,8 +126,7 @@ def forecasts_each_window_by_itself(config: ModelConfig) -> None:
     together = forecast(model, batch)
     for row in range(ROWS):
         part = slice(row, row + 1)
-        alone = Batch(batch.target[part], batch.observed[part], batch.series[part], batch.calendar[part])
-        torch.testing.assert_close(forecast(model, alone), together[part], rtol=1e-5, atol=1e-2)
+        torch.testing.assert_close(forecast(model, batch.take(part)), together[part], rtol=1e-5, atol=1e-2)
 
 
 def stays_finite_on_degenerate_windows(config: ModelConfig) -> None:
@@ -88,7 +139,14 @@ def stays_finite_on_degenerate_windows(config: ModelConfig) -> None:
     observed[3], target[3] = True, 7e30  # constant and huge
     observed[4], target[4] = True, 0.0
     target[4, -1] = 1e-38  # almost nothing
-    quantiles = forecast(build_evaluated(config), replace(batch, target=target, observed=observed))
+    beside: dict[str, Tensor] = {}
+    for name in COVARIATES:  # nothing, zeros, huge, almost nothing
+        values, seen = getattr(batch, name).clone(), getattr(batch, f"{name}_observed").clone()
+        seen[1] = False
+        values[2], values[3], values[4] = 0.0, 7e30, 1e-38
+        beside |= {name: values, f"{name}_observed": seen}
+    changed = replace(batch, target=target, observed=observed, **beside)
+    quantiles = forecast(build_evaluated(config), changed)
     assert bool(quantiles.isfinite().all())
     assert bool((quantiles.diff(dim=-1) >= 0.0).all())
     assert not bool(quantiles[0].any()), "with nothing observed there is nothing to say but 0"
@@ -145,6 +203,8 @@ CHECKS: tuple[Callable[[ModelConfig], None], ...] = (
     gives_ascending_quantiles_of_every_step,
     answers_in_the_users_units,
     ignores_what_was_not_observed,
+    reads_every_covariate_whatever_its_unit,
+    reads_a_known_future_covariate_at_its_step,
     forecasts_each_window_by_itself,
     stays_finite_on_degenerate_windows,
     sees_the_newest_step,

@@ -41,6 +41,9 @@ COUNT = click.IntRange(1)
 @click.option("--series-id", metavar="COLUMN", help="series_id or unique_id if left away; without: one series.")
 @click.option("--timestamp", metavar="COLUMN", help="time, timestamp or ds if left away.")
 @click.option("--value", metavar="COLUMN", help="value or y if left away.")
+@click.option("--past-covariate", "past", multiple=True, metavar="COLUMN", help="Known up to the origin; repeatable.")
+@click.option("--future-covariate", "future", multiple=True, metavar="COLUMN", help="Known ahead; repeatable.")
+@click.option("--static-covariate", "static", multiple=True, metavar="COLUMN", help="Of a series; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Write only the JSON.")
 @click.option(
     "--output", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="For charts and tables."
@@ -94,6 +97,9 @@ def make_forecaster(settings: "Settings", columns: "Columns", given: dict[str, A
         columns=columns.to_dict(),
         model=settings.model.model_dump(),
         training=settings.training.model_dump() | wishes,
+        past_covariates=given["past"] or settings.input.covariates,
+        future_covariates=given["future"],
+        static_covariates=given["static"],
     )
 
 
@@ -110,6 +116,7 @@ def summarize(result: "Backtest", file: Path) -> dict[str, Any]:
         "scored": len(set(result.held_out.pairs.rows.tolist())),
         **counts,
         "left_out": list(readings.left_out),
+        **result.forecaster.covariates.keywords(),
         "notes": readings.notes(),
         "origins": result.held_out.origins,
         "stride": result.held_out.stride,

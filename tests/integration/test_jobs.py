@@ -18,8 +18,14 @@ from jobs.child import Child, job_command, write_settings
 from jobs.runner import Runner
 from pipeline.commands.opened import now
 from pipeline.database import Database, open_database, upgrade
-from pipeline.records import Advance, Observations, Turn, no_forecasts
-from pipeline.settings import Settings, load
+from pipeline.errors import ConfigError
+from pipeline.grid import Frequency
+from pipeline.observe import Grid
+from pipeline.observe import observe as observe_events
+from pipeline.records import Advance, Events, Observations, Turn, no_forecasts
+from pipeline.scorer import Scorer
+from pipeline.settings import InputSettings, Settings, load
+from pipeline.windows import model_config
 
 HOUR = 3_600_000_000
 START = 1_767_225_600_000_000
@@ -78,10 +84,10 @@ def database(url: str) -> Iterator[Database]:
     opened.close()
 
 
-def observe(database: Database, length: int = 160, count: int = 3) -> None:
-    """Store seasonal series with a trend, as a stream worker would."""
+def observe(database: Database, length: int = 160, count: int = 3, covariates: tuple[str, ...] = ()) -> None:
+    """Store seasonal series with a trend, as a stream worker would; covariates run one step ahead of the value."""
     names = [f"meter-{n}" for n in range(count)]
-    store = database.store("observations", "last", now)
+    store = database.store("observations", "last", now, covariates)
     claim = store.claim(0, "test")
     ids = store.recent(names, 1).series_id
     t = np.arange(length)
@@ -96,8 +102,8 @@ def observe(database: Database, length: int = 160, count: int = 3) -> None:
         partition=np.zeros(size, np.int64),
         offset=np.arange(size),
         fresh=np.ones(size, np.bool_),
-        covariates=np.empty((size, 0)),
-        covariate_events=np.empty((size, 0), np.int64),
+        covariates=np.column_stack([np.roll(each, -1) for each in values]).T.reshape(size, 1)[:, : len(covariates)],
+        covariate_events=np.ones((size, len(covariates)), np.int64),
     )
     advance = Advance(0, claim.epoch, claim.next_offset, size)
     store.commit(Turn((advance,), rows, no_forecasts(4), ()))
@@ -140,6 +146,36 @@ def test_job_run_retrain_promotes_a_champion_and_is_in_the_history(
     assert (run["job"], run["outcome"], run["reason"]) == ("retrain", "ok", outcome["reason"])
     (job,) = json.loads(ran(tmp_path, "job", "list", "--json")[1])
     assert (job["job"], job["cron"], job["outcome"]) == ("retrain", "0 0 1 1 *", "ok")
+
+
+def test_a_champion_trained_on_covariates_in_sql_is_served_with_those_of_the_ring(
+    place: Place, database: Database, tmp_path: Path
+) -> None:
+    settings = place()
+    settings = settings.model_copy(update={"input": InputSettings(covariates=("ahead",))})
+    observe(database, covariates=("ahead",))
+    assert ran(tmp_path, "--set", 'input.covariates=["ahead"]', "job", "run", "retrain")[0] == 0
+    assert database.registry.model(1).config["past_covariates"] == ["ahead"]
+
+    hours = Frequency("1h")
+    grid = Grid(hours, settings.series, 1)
+    scorer = Scorer(database.registry, grid, model_config(settings, hours, 0))
+    scorer.refresh(now())
+    answers = []
+    for reading in (80.0, -80.0):
+        store = database.store("observations", "last", now, ("ahead",))
+        event = Events(0, ["meter-1"], np.array([START + 160 * HOUR]), np.array([90.0]), np.array([True]),
+                       np.array([999]), np.array([[reading]]))  # fmt: skip
+        _, due = observe_events(event, grid.ring(), grid, store.recent)
+        forecasts = scorer.score([due], now())
+        assert list(forecasts.quality) == ["ok"]
+        answers.append(forecasts.quantiles)
+    assert scorer.version == 1
+    assert not np.array_equal(*answers), "the newest covariate bears on the forecast"
+
+    plain = Scorer(database.registry, Grid(hours, settings.series), model_config(place(), hours, 0))
+    with pytest.raises(ConfigError, match="reads past covariates ahead"):
+        plain.refresh(now())
 
 
 def test_a_job_that_fails_is_one_line_on_stderr_and_exit_code_1(

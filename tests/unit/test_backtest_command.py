@@ -163,6 +163,19 @@ def test_settings_are_read_and_a_context_that_nobody_chose_is_found(run: Run, fi
     assert (given["season"], given["context"]) == (12, 24)
 
 
+def test_covariates_are_named_by_options_and_those_of_messages_are_read_too(run: Run, tmp_path: Path) -> None:
+    frame = make_frame(a=make_wave(80), b=make_wave(80, seed=2))
+    frame.assign(wind=np.sin(np.arange(160)), price=frame["value"], size=3).to_csv(tmp_path / "values.csv", index=False)
+    options = ("--past-covariate", "wind", "--future-covariate", "price", "--static-covariate", "size", "--json")
+    code, out, err = run(tmp_path / "values.csv", *SMALL, *options)
+    assert (code, err) == (0, "")
+    facts = json.loads(out)
+    assert [facts[f"{kind}_covariates"] for kind in ("past", "future", "static")] == [["wind"], ["price"], ["size"]]
+    from_settings = ("--set", 'input.covariates=["wind"]')
+    facts = json.loads(run(tmp_path / "values.csv", *SMALL, "--json", sets=from_settings)[1])
+    assert [facts[f"{kind}_covariates"] for kind in ("past", "future", "static")] == [["wind"], [], []]
+
+
 def test_a_budget_ends_the_fit(run: Run, file: Path) -> None:
     code, out, _ = run(file, *SMALL[:-2], "--steps", "100000", "--budget", "1s", "--json")
     assert code == 0
@@ -175,6 +188,10 @@ WRONG: dict[str, tuple[Sequence[str], str]] = {
     "too many origins": (("--horizon", "30", "--origins", "5"), "the longest series has"),
     "a budget that is no time": (("--budget", "soon"), "'soon' is not a duration"),
     "a context of one": (("--context", "1"), "--context"),
+    "no such covariate": (
+        ("--future-covariate", "price"),
+        "there is no column price: there are series_id, time, value",
+    ),
 }
 
 

@@ -178,7 +178,7 @@ def past_from_sql(history: History, origins: Ints, length: int) -> tuple[NDArray
 
 
 def assert_same_bits(left: Batch, right: Batch) -> None:
-    for name in ("target", "observed", "series", "calendar"):
+    for name in ("target", "observed", "series", "calendar", "past", "past_observed"):
         mine, theirs = getattr(left, name), getattr(right, name)
         assert mine.dtype == theirs.dtype
         assert mine.numpy().tobytes() == theirs.numpy().tobytes(), name

@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -152,15 +153,39 @@ def test_the_output_message_has_the_fields_that_are_sent() -> None:
         assert f"`{name}`" in README
 
 
-@pytest.mark.parametrize("code", blocks("python"))
-def test_the_python_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def execute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
+    """Execute the README's one block of Python that says so, in an empty directory, and return its names."""
     monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    exec(compile(code, "README.md", "exec"), names)
+
+    def run(words: str) -> dict[str, Any]:
+        (code,) = [block for block in blocks("python") if words in block]
+        names: dict[str, Any] = {}
+        exec(compile(code, "README.md", "exec"), names)
+        return names
+
+    return run
+
+
+def test_every_block_of_python_is_executed_below() -> None:
+    assert len(blocks("python")) == 2
+
+
+def test_the_first_python_runs(execute: Callable[[str], dict[str, Any]], tmp_path: Path) -> None:
+    names = execute("forecaster.save")
     again = names["Forecaster"].load(tmp_path / "model.safetensors").predict(names["frame"])
     assert again.equals(names["forecast"])
     assert len(again) == 24
     assert set(names["result"].scores["origins"]) == {3}
+
+
+def test_the_python_of_covariates_runs_and_sees_the_price(execute: Callable[[str], dict[str, Any]]) -> None:
+    names = execute("future_covariates")
+    forecast = names["forecast"]
+    assert names["forecaster"].predict(names["known"], future=names["prices"]).equals(forecast)
+    low = names["price"][400:] < 0.9
+    assert 0 < low.sum() < len(forecast) == 7
+    assert forecast["q50"][low].min() > forecast["q50"][~low].max()
 
 
 @pytest.mark.parametrize("sql", blocks("sql"))

@@ -13,7 +13,7 @@ from pipeline.errors import ConfigError, Corrupt, Unavailable
 from pipeline.grid import Frequency
 from pipeline.observe import Due, Grid
 from pipeline.scorer import Scorer
-from pipeline.settings import ModelSettings, SeriesSettings, Settings
+from pipeline.settings import InputSettings, ModelSettings, SeriesSettings, Settings
 from pipeline.windows import batch, model_config
 
 SETTINGS = Settings(
@@ -48,15 +48,15 @@ class Registry:
         return self.artifacts[version]
 
 
-def due(names: str = "abz", seen: float = 1.0) -> Due:
+def due(names: str = "abz", seen: float = 1.0, covariates: int = 0) -> Due:
     count = len(names)
+    past = np.ones((count, 24, covariates), np.float32)
     observed = np.zeros((count, 24), np.bool_)
     observed[:, 24 - round(24 * seen) :] = True
     target = np.where(observed, np.arange(24, dtype=np.float32), np.float32(0))
     steps = np.arange(count) + 1_000
-    none = np.empty((count, target.shape[1], 0))
-    past = (none.astype(np.float32), none.astype(np.bool_))
-    return Due(1, list(names), np.arange(count), steps, np.arange(count)[::-1] + 50, target, observed, *past)
+    offsets = np.arange(count)[::-1] + 50
+    return Due(1, list(names), np.arange(count), steps, offsets, target, observed, past, past > 0.0)
 
 
 def scorer(registry: Registry) -> Scorer:
@@ -166,6 +166,39 @@ def test_a_champion_with_calendar_columns_that_the_frequency_lacks_is_refused_in
     registry.promote(1, replace(SHAPE, calendar_features=8))
     with pytest.raises(ConfigError, match="version 1 reads 8 calendar columns, h has 6; run tidecast job run retrain"):
         scorer(registry).refresh(0)
+
+
+WITH_WIND = model_config(SETTINGS.model_copy(update={"input": InputSettings(covariates=("wind",))}), HOURS, 2)
+
+
+def test_a_champion_reads_the_past_covariates_of_its_windows() -> None:
+    registry = Registry()
+    registry.promote(1, WITH_WIND)
+    one = Scorer(registry, Grid(HOURS, SETTINGS.series), WITH_WIND)
+    one.refresh(0)
+    windows = due("a", covariates=1)
+    windy = replace(windows, past=windows.past * np.arange(24, dtype=np.float32)[:, None])
+    made = [one.score([each], now=0).quantiles for each in (windows, windy)]
+    assert not np.allclose(made[0], made[1])
+    with torch.inference_mode():
+        served = unpack(registry.artifacts[1]).model(batch(windy, np.array([1]), HOURS, 4))
+    np.testing.assert_allclose(made[1], served.double().numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("has", "needs", "words"),
+    [
+        (SHAPE, WITH_WIND, "version 1 reads past covariates none, input.covariates names wind; run tidecast job run"),
+        (WITH_WIND, SHAPE, "version 1 reads past covariates wind, input.covariates names none"),
+        (replace(SHAPE, future_covariates=("price",)), SHAPE, "reads future covariates price, messages bring none"),
+        (replace(SHAPE, static_covariates=("size",)), SHAPE, "reads static covariates size, messages bring none"),
+    ],
+)
+def test_a_champion_of_other_covariates_is_refused_in_words(has: ModelConfig, needs: ModelConfig, words: str) -> None:
+    registry = Registry()
+    registry.promote(1, has)
+    with pytest.raises(ConfigError, match=words):
+        Scorer(registry, Grid(HOURS, SETTINGS.series), needs).refresh(0)
 
 
 class Broken(torch.nn.Module):

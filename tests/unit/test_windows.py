@@ -1,11 +1,15 @@
 """What is chosen from the history where the settings leave it open."""
 
+import numpy as np
 import pytest
+import torch
 
 from pipeline.errors import ConfigError
 from pipeline.grid import Frequency
+from pipeline.observe import Due
+from pipeline.records import History
 from pipeline.settings import Settings
-from pipeline.windows import calendar_columns, model_config, usual_location
+from pipeline.windows import Known, batch, calendar_columns, lay_out, model_config, usual_location
 
 
 @pytest.mark.parametrize(
@@ -25,6 +29,38 @@ from pipeline.windows import calendar_columns, model_config, usual_location
 )
 def test_yearly_columns_need_about_two_years(frequency: str, wish: str, days: float | None, columns: int) -> None:
     assert calendar_columns(wish, Frequency(frequency), days) == columns
+
+
+def test_a_window_of_the_service_has_the_covariates_of_the_one_cut_from_history_bit_for_bit() -> None:
+    hour = 3_600_000_000
+    at = np.array([3, 4, 7, 8, 1, 2], np.int64)  # two series, the first with a gap
+    past = np.array([[0.1, np.nan], [np.nan, 2.0], [1e300, 3.0], [0.4, 4.0], [0.5, np.nan], [0.6, 6.0]])
+    value = np.arange(6.0) + 0.1
+    history = History(
+        np.array([1, 2]), np.array([0, 4, 6]), at * hour, value, np.ones(6, np.bool_), np.ones(6, np.int64), past
+    )
+    known = Known(np.array([0, 0, 1, 1]), np.array([8, 10, 0, 99]), np.array([[8.0], [10.0], [0.0], [99.0]]),
+                  np.array([[5.0], [np.nan]]))  # fmt: skip
+    rows = np.array([1, 2])
+    panel = lay_out(history, frequency=Frequency("1h"), rows=rows, context=6, horizon=2, known=known)
+    trained = panel.cut(torch.tensor([0, 1]), panel.length, context_length=6, horizon=2)
+
+    target, seen = np.zeros((2, 6), np.float32), np.zeros((2, 6), np.bool_)
+    beside, there = np.zeros((2, 6, 2), np.float32), np.zeros((2, 6, 2), np.bool_)
+    for index, (row, step) in enumerate(zip([0, 0, 0, 0, 1, 1], at - [3, 3, 3, 3, -3, -3], strict=True)):
+        target[row, step], seen[row, step] = value[index], True
+        there[row, step] = np.abs(past[index]) < 1e30
+        beside[row, step] = np.where(there[row, step], past[index], 0.0)
+    due = Due(0, ["a", "b"], rows, np.array([8, 2]), rows, target, seen, beside, there)
+    served = batch(due, rows, Frequency("1h"), 2)
+    for name in ("target", "observed", "series", "calendar", "past", "past_observed"):
+        mine, theirs = getattr(served, name), getattr(trained, name)
+        assert mine.dtype == theirs.dtype
+        assert mine.numpy().tobytes() == theirs.numpy().tobytes(), name
+    assert served.covariates == (2, 0, 0)
+    assert trained.future[:, :, 0].tolist() == [[0, 0, 0, 0, 0, 8, 0, 10], [0] * 8]
+    assert trained.future_observed[:, :, 0].sum(dim=1).tolist() == [2, 0], "what is outside of the windows is left out"
+    assert (trained.static.tolist(), trained.static_observed.tolist()) == ([[5.0], [0.0]], [[True], [False]])
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Fakes that keep the contracts of jobs.ports, in memory."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,7 +53,10 @@ class FakeReader:
     names: list[str]
     history: History
 
-    def training_history(self, since: int | None, depth: int) -> tuple[list[str], History]:
+    def training_history(
+        self, since: int | None, depth: int, covariates: Sequence[str] = ()
+    ) -> tuple[list[str], History]:
+        assert len(covariates) == self.history.covariates.shape[1], "ask for the covariates that were given"
         return self.names, self.history
 
 

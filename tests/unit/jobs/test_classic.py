@@ -52,7 +52,9 @@ def test_it_is_one_vanilla_layer_of_32_units_and_a_dense_output(chosen: Settings
     target = torch.randn((32, 3200))
     tokens = model.tokens(target, torch.ones_like(target, dtype=torch.bool))
     assert tokens.shape == (32, 100, 32)
-    batch = Batch(target, torch.ones_like(target, dtype=torch.bool), torch.zeros(32).long(), torch.zeros(32, 1, 0))
+    batch = Batch.without_covariates(
+        target, torch.ones_like(target, dtype=torch.bool), torch.zeros(32).long(), torch.zeros(32, 1, 0)
+    )
     assert model(batch).shape == (32, 1, 13)
 
 

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -126,10 +127,13 @@ def test_all_are_scored_on_the_same_windows(tiny: Make) -> None:
     [
         ({"horizon": 8}, "horizon 8, the settings need 4"),
         ({"context_length": 24}, "context_length 24, the settings need 12"),
+        ({"past_covariates": ("wind",)}, "reads past covariates wind, input.covariates names none"),
+        ({"future_covariates": ("price",)}, "reads future covariates price, messages bring none"),
+        ({"static_covariates": ("size",)}, "reads static covariates size, messages bring none"),
     ],
 )
 def test_a_champion_of_other_shapes_is_not_compared_and_that_is_said(
-    tiny: Make, changes: dict[str, int], words: str
+    tiny: Make, changes: dict[str, object], words: str
 ) -> None:
     settings = tiny()
     registry = FakeRegistry(models=[{"artifact": untrained(settings, **changes)}], current=1)
@@ -210,6 +214,25 @@ def test_a_warm_start_from_another_network_starts_from_scratch(tiny: Make) -> No
     registry = FakeRegistry(models=[{"artifact": untrained(settings, hidden=4)}], current=1)
     outcome = run(settings, registry)
     assert outcome.facts["fit"]["start"] == "from scratch: the champion's network has another shape"
+
+
+def test_past_covariates_of_the_history_are_learned_from_and_warm_started_with(tiny: Make) -> None:
+    random = np.random.default_rng(0)
+    winds = {f"s{n}": random.standard_normal(400) for n in range(4)}
+    names, history = make_history({name: 10.0 + 5.0 * np.roll(wind, 4) for name, wind in winds.items()})
+    wind = np.concatenate(list(winds.values()))[:, None]
+    wind[50:60] = np.nan
+    windy = tiny(input={"covariates": ("wind",)}, training={"steps": 150})
+    registry = FakeRegistry()
+    outcome = run(windy, registry, FakeReader(names, replace(history, covariates=wind)))
+    assert registry.models[0]["config"]["past_covariates"] == ["wind"]
+    assert outcome.facts["scores"]["challenger"]["wql"] < 0.7 * outcome.facts["scores"]["naive"]["wql"]
+    shuffled = FakeReader(names, replace(history, covariates=random.permutation(wind)))
+    assert outcome.facts["wql"] < 0.8 * run(windy, FakeRegistry(), shuffled).facts["wql"]
+    again = tiny(input={"covariates": ("wind",)}, training={"warm_start": True, "steps": 1})
+    after = run(again, registry, FakeReader(names, replace(history, covariates=wind)))
+    assert after.facts["fit"]["start"] == "from the champion's weights"
+    assert "champion" in after.facts["scores"]
 
 
 def test_a_device_that_is_not_there_is_the_operators_business(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:

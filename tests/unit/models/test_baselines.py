@@ -17,7 +17,9 @@ Z90 = 1.2815515655446004
 
 
 def forecast(target: list[float], observed: list[bool]) -> torch.Tensor:
-    batch = Batch(torch.tensor([target]), torch.tensor([observed]), torch.zeros(1).long(), torch.zeros(1, 7, 0))
+    batch = Batch.without_covariates(
+        torch.tensor([target]), torch.tensor([observed]), torch.zeros(1).long(), torch.zeros(1, 7, 0)
+    )
     return SeasonalNaive(CONFIG)(batch)[0]
 
 

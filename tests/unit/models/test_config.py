@@ -11,7 +11,9 @@ from models.config import QUANTILE_LEVELS, ModelConfig, TrainConfig
 
 
 def test_configs_survive_json() -> None:
-    model = ModelConfig(cell="lstm", series=3, horizon=7, quantile_levels=(0.1, 0.5, 0.9))
+    beside = {"past_covariates": ("wind",), "future_covariates": ("price", "holiday"), "static_covariates": ("size",)}
+    model = ModelConfig(cell="lstm", series=3, horizon=7, quantile_levels=(0.1, 0.5, 0.9), **beside)
+    assert model.covariates == (1, 2, 1)
     assert ModelConfig.from_dict(json.loads(json.dumps(model.to_dict()))) == model
     train = TrainConfig(steps=3, max_seconds=2.5)
     assert TrainConfig.from_dict(json.loads(json.dumps(train.to_dict()))) == train
@@ -64,6 +66,8 @@ def test_thirteen_levels_around_the_median() -> None:
         ({"quantile_levels": [0.1, 0.9]}, "contain 0.5"),
         ({"quantile_levels": [0.5, 0.1]}, "must ascend"),
         ({"quantile_levels": [0.0, 0.5]}, "between 0 and 1"),
+        ({"past_covariates": ["wind"], "static_covariates": ["wind"]}, "covariates wind, wind must be different names"),
+        ({"future_covariates": [""]}, "must be different names"),
         ({"depth": 3}, "has no field depth"),
     ],
 )

@@ -20,6 +20,9 @@ from tests.checks import CHECKS, make_batch
 from tests.unit.models.panels import make_panel
 
 SMALL = {"hidden": 16, "heads": 2, "segment": 6, "context_length": 48, "horizon": 10, "season": 12, "series": 4}
+BESIDE = {
+    "past_covariates": ("wind", "load"), "future_covariates": ("price", "holiday"), "static_covariates": ("size", "age")
+}  # fmt: skip
 CONFIGS = {
     **{kind: ModelConfig(**SMALL, kind=kind, calendar_features=3) for kind in PRESETS},
     "rnn-dense": ModelConfig(**SMALL, kind="rnn", decoder="dense", calendar_features=3),
@@ -36,6 +39,13 @@ CONFIGS = {
     "attention-long-season": ModelConfig(**{**SMALL, "season": 100}),
     "ensemble": ModelConfig(**SMALL, kind="gru", members=3, calendar_features=3),
     "ensemble-point": ModelConfig(**SMALL, members=2, output="point"),
+    "attention-covariates": ModelConfig(**SMALL, **BESIDE, calendar_features=3),
+    "lstm-covariates-points": ModelConfig(**{**SMALL, "segment": 1}, **BESIDE, kind="lstm"),
+    "rnn-dense-covariates": ModelConfig(**SMALL, **BESIDE, kind="rnn", decoder="dense"),
+    "gru-past-covariates": ModelConfig(**SMALL, kind="gru", past_covariates=("wind",)),
+    "stacked-future-covariates": ModelConfig(**SMALL, kind="stacked", future_covariates=("price",)),
+    "ensemble-covariates": ModelConfig(**SMALL, **BESIDE, kind="gru", members=2),
+    "seasonal-naive-covariates": ModelConfig(**SMALL, **BESIDE, kind="seasonal_naive"),
     "seasonal-naive": ModelConfig(**{**SMALL, "horizon": 30}, kind="seasonal_naive"),
     "seasonal-naive-odd-season": ModelConfig(**{**SMALL, "season": 7}, kind="seasonal_naive"),
     "seasonal-naive-no-season": ModelConfig(**{**SMALL, "season": 1}, kind="seasonal_naive"),
@@ -104,7 +114,7 @@ def learn_first_value(kind: str) -> float:
         target = 0.3 * torch.randn((32, 200), generator=generator)
         target[:, 0] = 3.0 * sign
         seen = torch.ones_like(target, dtype=torch.bool)
-        answer = model(Batch(target, seen, torch.zeros(32).long(), torch.zeros(32, 1, 0)))[:, 0, 0]
+        answer = model(Batch.without_covariates(target, seen, torch.zeros(32).long(), torch.zeros(32, 1, 0)))[:, 0, 0]
         loss = (answer - sign).square().mean()
         optimiser.zero_grad()
         loss.backward()
