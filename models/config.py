@@ -18,6 +18,8 @@ LOCATIONS = ("mean", "last")
 LOSSES = ("pinball", "mse", "mae", "huber")
 OPTIMIZERS = ("adamw", "adam", "rmsprop")
 SCHEDULES = ("one_cycle", "cosine", "constant")
+GRAPHS = ("auto", "off")
+PRECISIONS = ("auto", "float32", "bfloat16")
 PARTS = {"cell": CELLS, "direction": DIRECTIONS, "stack": STACKS, "attention": ATTENTIONS, "decoder": DECODERS}
 
 
@@ -111,7 +113,9 @@ class TrainConfig:
     steps of every series that are never trained on; 0 trains on everything and keeps the last average.
     id_dropout: share of windows whose series is hidden (UNK), so that a new series can be served;
     history_dropout: share whose history is cut short. relative: weight of the relative term of pinball loss.
-    max_seconds: wall-clock budget, None for none; the learning rate is annealed within it.
+    max_seconds: wall-clock budget, None for none; the learning rate is annealed within it. graph: "auto" replays
+    a CUDA graph of the step where it can be recorded, "off" never. precision: of the forward pass while fitting,
+    "auto" (bfloat16 on a GPU that has it), "float32" or "bfloat16".
     """
 
     loss: str = "pinball"
@@ -131,8 +135,12 @@ class TrainConfig:
     id_dropout: float = 0.1
     history_dropout: float = 0.1
     max_seconds: float | None = None
+    graph: str = "auto"
+    precision: str = "auto"
 
     def __post_init__(self) -> None:
+        _check_choice("graph", self.graph, GRAPHS)
+        _check_choice("precision", self.precision, PRECISIONS)
         _check_choice("loss", self.loss, LOSSES)
         _check_choice("optimizer", self.optimizer, OPTIMIZERS)
         _check_choice("schedule", self.schedule, SCHEDULES)

@@ -12,6 +12,7 @@ from models.baselines import SeasonalNaive
 from models.batch import Batch
 from models.config import ModelConfig
 from models.heads import HorizonQueries, PointHead, QuantileHead, SeasonalSkip, StepStates
+from models.precision import full
 from models.presets import NAIVE
 from models.recurrent import SegmentTokens, StackedEncoder
 from models.scaling import find_scale
@@ -51,8 +52,9 @@ class RecurrentForecaster(nn.Module):
             decoded = self.attention(decoded, states)  # (B, X, D)
         if self.steps is not None:
             decoded = self.steps(decoded, calendar)  # (B, H, width)
-        quantiles = self.head(decoded) + self.skip(values)[:, :, None]  # (B, H, Q) in window scales
-        return scale.invert(quantiles)  # (B, H, Q)
+        with full(values):
+            quantiles = self.head(decoded.float()) + self.skip(values)[:, :, None]  # (B, H, Q) in window scales
+            return scale.invert(quantiles)  # (B, H, Q)
 
 
 def _build_attention(config: ModelConfig) -> AttentionBlock | None:

@@ -90,15 +90,18 @@ def cut_with_truth(
     return batch, Truth(target, observed, windows.scale[rows])
 
 
-def hide_some(batch: Batch, generator: torch.Generator, *, ids: float, histories: float) -> Batch:
+def hide_some(
+    batch: Batch, generator: torch.Generator, *, ids: float, histories: float, among: int = 1, place: int = 0
+) -> Batch:
     """Hides the series of a share `ids` of the windows (UNK), and the older part of a share `histories` of
     them.
 
-    That is how the UNK row and short histories are learned from long, known series.
+    That is how the UNK row and short histories are learned from long, known series. The windows are those at
+    `place` of `among` equal parts of a larger batch: chances are drawn for all of it.
     """
     device = batch.target.device
     rows, context_length = batch.target.shape
-    chance = torch.rand((3, rows), device=device, generator=generator)  # (3, B)
+    chance = torch.rand((3, among * rows), device=device, generator=generator)[:, place * rows : (place + 1) * rows]
     series = batch.series.where(chance[0] >= ids, 0)  # (B,)
     hidden = (chance[2] * context_length).long().where(chance[1] < histories, 0)  # (B,) steps hidden
     kept = torch.arange(context_length, device=device) >= hidden[:, None]  # (B, T)
