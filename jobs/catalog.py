@@ -38,9 +38,10 @@ def timetable(settings: Settings) -> dict[str, str]:
 
 
 def training_threads(settings: Settings) -> int:
-    """Count the CPU threads of a fit: the setting, or every core that this process may use."""
+    """Count the CPU threads of a fit: the setting, or this process's part of the cores that it may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return settings.training.threads or cores
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's processes on this machine
+    return settings.training.threads or max(1, cores // max(1, beside))
 
 
 def code_version() -> str:

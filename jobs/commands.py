@@ -31,15 +31,28 @@ def job() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Write the outcome as JSON.")
 @with_settings
 def run(settings: "Settings", name: str, as_json: bool) -> None:
-    """Run the job NAME now, in this process; it is kept in the history like a scheduled run. Exit 1 if it fails."""
-    from jobs.catalog import find_work, training_threads
-    from jobs.runner import Runner
+    """Run the job NAME now, in this process; it is kept in the history like a scheduled run. Exit 1 if it fails.
+
+    Under torchrun its processes train one model together, and the first one does everything else.
+    """
+    from jobs.catalog import training_threads
+    from jobs.torchrun import leading
     from models.cpu import tune_cpu
     from pipeline.telemetry import start_logging
 
     start_logging()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, so the ledger hears of it
     tune_cpu(training_threads(settings))
+    with leading(settings) as first:
+        if first:
+            run_job(settings, name, as_json=as_json)
+
+
+def run_job(settings: "Settings", name: str, *, as_json: bool) -> None:
+    """Run a job here, show its stages and write its outcome; ClickException when it fails."""
+    from jobs.catalog import find_work
+    from jobs.runner import Runner
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, so the ledger hears of it
     with opened(settings) as database, stages() as on_stage:
         runner = Runner(database.ledger, now, owner(settings), settings.jobs.timeout)
         outcome = runner.run_here(name, now(), find_work(name, settings, database, now), on_stage)

@@ -21,9 +21,13 @@ from models.baselines import SeasonalNaive
 from models.config import ModelConfig, TrainConfig
 from models.ensembles import fit_members
 from models.forecasters import Forecaster, Network, build
+from models.graph import EAGER, GRAPH
+from models.parallel import crew
+from models.precision import choose_precision
 from models.predict import predict
+from models.ranks import ALONE, RankLost
 from models.training import FitReport, Progress, choose_device
-from pipeline.errors import ConfigError, Corrupt
+from pipeline.errors import ConfigError, Corrupt, Unavailable
 from pipeline.grid import DAY, Frequency
 from pipeline.settings import Settings
 from pipeline.windows import compare_covariates, model_config
@@ -152,6 +156,10 @@ def fit_challenger(
     try:
         device = choose_device(settings.training.device)
         training = train_config(settings, trained_on.validation_steps)
+        choose_precision(training.precision, device)
+        others = crew()
+        ranks = others.ranks if others else ALONE
+        ranks.share(training.batch_size)
     except ValueError as error:
         raise ConfigError(f"settings: training.{error}") from error
     model = build(shape(settings), seed=training.seed)
@@ -169,11 +177,16 @@ def fit_challenger(
             "fit",
             0,
             model.config.members * training.steps,
-            f"{len(trained_on.learned)} series on {device.type}, {start}",
+            f"{len(trained_on.learned)} series on {device.type}{f' x {ranks.world}' if others else ''}, {start}",
         )
     )
     known = name_series(trained_on.known, trained_on.rows_of(trained_on.learned))
-    report = fit_members(model, known, training, device=device, on_progress=tell)
+    try:
+        report = fit_members(model, known, training, device=device, on_progress=tell)
+    except RankLost as error:
+        raise Unavailable(str(error)) from error
+    if report.path not in (EAGER, GRAPH):
+        on_stage(Stage("fit", report.steps, report.steps, report.path))
     return Fitted(model, training, report, start, device, found)
 
 
@@ -227,6 +240,8 @@ def train_config(settings: Settings, validation_steps: int) -> TrainConfig:
         seed=chosen.seed,
         validation_steps=validation_steps,
         max_seconds=chosen.budget,
+        graph=chosen.graph,
+        precision=chosen.precision,
     )
 
 

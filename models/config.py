@@ -19,6 +19,8 @@ LOSSES = ("pinball", "mse", "mae", "huber")
 OPTIMIZERS = ("adamw", "adam", "rmsprop")
 SCHEDULES = ("one_cycle", "cosine", "constant")
 COVARIATES = ("past_covariates", "future_covariates", "static_covariates")
+GRAPHS = ("auto", "off")
+PRECISIONS = ("auto", "float32", "bfloat16")
 PARTS = {"cell": CELLS, "direction": DIRECTIONS, "stack": STACKS, "attention": ATTENTIONS, "decoder": DECODERS}
 
 
@@ -126,7 +128,9 @@ class TrainConfig:
     id_dropout: share of windows whose series is hidden (UNK), so that a new series can be served;
     history_dropout: share whose history is cut short, and share of covariates that are hidden in a window.
     relative: weight of the relative term of pinball loss.
-    max_seconds: wall-clock budget, None for none; the learning rate is annealed within it.
+    max_seconds: wall-clock budget, None for none; the learning rate is annealed within it. graph: "auto" replays
+    a CUDA graph of the step where it can be recorded, "off" never. precision: of the forward pass while fitting,
+    "auto" (bfloat16 on a GPU that has it), "float32" or "bfloat16".
     """
 
     loss: str = "pinball"
@@ -146,8 +150,12 @@ class TrainConfig:
     id_dropout: float = 0.1
     history_dropout: float = 0.1
     max_seconds: float | None = None
+    graph: str = "auto"
+    precision: str = "auto"
 
     def __post_init__(self) -> None:
+        _check_choice("graph", self.graph, GRAPHS)
+        _check_choice("precision", self.precision, PRECISIONS)
         _check_choice("loss", self.loss, LOSSES)
         _check_choice("optimizer", self.optimizer, OPTIMIZERS)
         _check_choice("schedule", self.schedule, SCHEDULES)

@@ -1,16 +1,20 @@
-"""Fit an ensemble: its members one after the other, each exactly as it would be fitted alone."""
+"""Fit a network or an ensemble, whose members come one after the other, each exactly as it would be fitted alone."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 
+from models.baselines import SeasonalNaive
 from models.config import TrainConfig
-from models.forecasters import Network, RecurrentForecaster
+from models.forecasters import Network, RecurrentForecaster, build
 from models.panel import Panel
+from models.parallel import Crew, crew, receive, send
+from models.ranks import ALONE, Ranks
 from models.sampling import list_windows
 from models.training import FitReport, Progress, fit, validate
 
@@ -27,16 +31,48 @@ def fit_members(
 
     `max_seconds` is for all of them: each gets an equal share of what is left. Steps, best step and history of the
     report are sums over the members, `best_validation` is the ensemble's own. Each member of a point loss has the
-    quantiles of its own residuals, so those of the ensemble are a little too wide.
+    quantiles of its own residuals, so those of the ensemble are a little too wide. Where torchrun has started other
+    processes, which `follow`, they are called and fit along.
     """
+    others = crew()
+    if others is None:
+        return _fit_all(model, panel, config, device=device, on_progress=on_progress, ranks=ALONE)
+    others.ranks.share(config.batch_size)
+    send(others, model, panel, config)
+    return _fit_all(model, panel, config, device=device, on_progress=on_progress, ranks=others.ranks)
+
+
+def follow(others: Crew, device: torch.device) -> None:
+    """Fit along with rank 0 whenever it calls, until it has ended; what comes out is rank 0's to use."""
+    while (order := receive(others)) is not None:
+        model = build(order.model)
+        assert not isinstance(model, SeasonalNaive), "seasonal naive is not fitted"
+        model.load_state_dict(order.weights)
+        with contextlib.suppress(ValueError):  # rank 0 meets the same one, and says it
+            _fit_all(model, order.panel, order.config, device=device, on_progress=_say_nothing, ranks=others.ranks)
+
+
+def _say_nothing(progress: Progress) -> None:
+    """Rank 0 reports."""
+
+
+def _fit_all(
+    model: Network,
+    panel: Panel,
+    config: TrainConfig,
+    *,
+    device: torch.device,
+    on_progress: Callable[[Progress], None],
+    ranks: Ranks,
+) -> FitReport:
     if isinstance(model, RecurrentForecaster):
-        return fit(model, panel, config, device=device, on_progress=on_progress)
+        return fit(model, panel, config, device=device, on_progress=on_progress, ranks=ranks)
     members = model.networks()
     began = time.monotonic()
     reports: list[FitReport] = []
     history: list[Progress] = []
     for index, member in enumerate(members):
-        before = time.monotonic() - began
+        (before,) = ranks.follow(time.monotonic() - began)
 
         def tell(progress: Progress, *, index: int = index, before: float = before) -> None:
             history.append(
@@ -51,7 +87,7 @@ def fit_members(
 
         share = None if config.max_seconds is None else (config.max_seconds - before) / (len(members) - index)
         own = replace(config, seed=config.seed + index, max_seconds=None if share is None else max(share, 1e-3))
-        reports.append(fit(member, panel, own, device=device, on_progress=tell))
+        reports.append(fit(member, panel, own, device=device, on_progress=tell, ranks=ranks))
     model.eval()
     sizes = {"context_length": model.config.context_length, "horizon": model.config.horizon}
     panel = panel.to(device)
@@ -59,8 +95,11 @@ def fit_members(
     return FitReport(
         steps=sum(report.steps for report in reports),
         best_step=sum(report.best_step for report in reports),
-        best_validation=validate(model, panel, windows, config),
+        best_validation=validate(model, panel, windows, config, ranks),
         seconds=time.monotonic() - began,
         stopped="; ".join(dict.fromkeys(report.stopped for report in reports)),
         history=tuple(history),
+        path="; ".join(dict.fromkeys(report.path for report in reports)),
+        precision=reports[0].precision,
+        processes=ranks.world,
     )

@@ -14,6 +14,7 @@ from models.config import ModelConfig
 from models.covariates import StaticEmbedding, read_covariates
 from models.heads import HorizonQueries, PointHead, QuantileHead, SeasonalSkip, StepStates
 from models.panel import Panel
+from models.precision import full
 from models.presets import NAIVE
 from models.recurrent import SegmentTokens, StackedEncoder
 from models.scaling import find_scale
@@ -60,8 +61,9 @@ class RecurrentForecaster(nn.Module):
             decoded = self.attention(decoded, states)  # (B, X, D)
         if self.steps is not None:
             decoded = self.steps(decoded, ahead)  # (B, H, width)
-        quantiles = self.head(decoded) + self.skip(values)[:, :, None]  # (B, H, Q) in window scales
-        return scale.invert(quantiles)  # (B, H, Q)
+        with full(values):
+            quantiles = self.head(decoded.float()) + self.skip(values)[:, :, None]  # (B, H, Q) in window scales
+            return scale.invert(quantiles)  # (B, H, Q)
 
     def learn_static(self, panel: Panel) -> None:
         """Take the scale of static covariates from the series of a training set, if there are any."""

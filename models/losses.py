@@ -25,27 +25,42 @@ class Truth(NamedTuple):
 
 
 def weigh_error(quantiles: Tensor, truth: Truth, levels: Sequence[float], *, loss: str, relative: float) -> Tensor:
-    """Mean of `loss` over observed steps; a scalar, 0 when nothing was observed.
+    """Mean of `loss` over observed steps; a scalar, 0 when nothing was observed. See `sum_error`."""
+    error, count = sum_error(quantiles, truth, levels, loss=loss, relative=relative)
+    return error / count.clamp(min=1)
+
+
+def sum_error(
+    quantiles: Tensor,
+    truth: Truth,
+    levels: Sequence[float],
+    *,
+    loss: str,
+    relative: float,
+    probability: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Sum of `loss` over observed steps and how many there are, two scalars.
 
     quantiles (B, H, Q) of ascending `levels` with 0.5 among them, which is the point forecast. "pinball" is pinball /
     scale + relative * |error of the median| / (|target| + |median|); the second term bears on series of small
     level, which sMAPE sees and MASE does not. "mse", "mae" and "huber" (quadratic within one scale) take the point
-    forecast's error / scale and nothing else.
+    forecast's error / scale and nothing else. probability (Q,): the levels on the device, so that none are copied.
     """
     point = quantiles[:, :, levels.index(0.5)]  # (B, H)
     scale = truth.scale[:, None]  # (B, 1)
     if loss == "pinball":
-        each = _pinball(quantiles, truth.target, levels) / scale  # (B, H)
+        if probability is None:
+            probability = torch.tensor(levels, dtype=quantiles.dtype, device=quantiles.device)  # (Q,)
+        each = _pinball(quantiles, truth.target, probability) / scale  # (B, H)
         if relative > 0.0:
             size = truth.target.abs() + point.detach().abs() + 0.05 * scale  # (B, H), the last part bounds the gradient
             each = each + relative * (truth.target - point).abs() / size
     else:
         error = (point - truth.target).where(truth.observed, 0.0) / scale  # (B, H)
         each = POINT_LOSSES[loss](error, torch.zeros_like(error), reduction="none")  # (B, H)
-    return each.where(truth.observed, 0.0).sum() / truth.observed.sum().clamp(min=1)
+    return each.where(truth.observed, 0.0).sum(), truth.observed.sum()
 
 
-def _pinball(quantiles: Tensor, target: Tensor, levels: Sequence[float]) -> Tensor:  # (B, H, Q) and (B, H) to (B, H)
-    probability = torch.tensor(levels, dtype=quantiles.dtype, device=quantiles.device)  # (Q,)
+def _pinball(quantiles: Tensor, target: Tensor, probability: Tensor) -> Tensor:  # (B, H, Q) and (B, H) to (B, H)
     error = target[:, :, None] - quantiles  # (B, H, Q)
     return 2.0 * torch.maximum(probability * error, (probability - 1.0) * error).mean(dim=-1)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.config import ModelConfig
+from models.precision import recur
 
 LONG = 64
 """Tokens above which gates are initialised for long memory."""
@@ -76,7 +77,7 @@ class ResidualLayer(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """(B, S, D) to (B, S, D)."""
-        update, _ = self.recur(self.norm(states))  # (B, S, D)
+        update = recur(self.recur, self.norm(states))  # (B, S, D)
         added: Tensor = states + self.dropout(update)
         return added
 
@@ -91,8 +92,7 @@ class PlainLayer(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """(B, S, D) to (B, S, D)."""
-        states, _ = self.recur(states)  # (B, S, D)
-        dropped: Tensor = self.dropout(states)
+        dropped: Tensor = self.dropout(recur(self.recur, states))
         return dropped
 
 

@@ -90,29 +90,34 @@ def cut_with_truth(
     return batch, Truth(target, observed, windows.scale[rows])
 
 
-def hide_some(batch: Batch, generator: torch.Generator, *, ids: float, histories: float) -> Batch:
+def hide_some(
+    batch: Batch, generator: torch.Generator, *, ids: float, histories: float, among: int = 1, place: int = 0
+) -> Batch:
     """Hides the series of a share `ids` of the windows (UNK), and the older part of a share `histories` of
     them.
 
-    That is how the UNK row and short histories are learned from long, known series. Covariates are hidden likewise.
+    That is how the UNK row and short histories are learned from long, known series. Covariates are hidden likewise. The
+    windows are those at `place` of `among` equal parts of a larger batch: chances are drawn for all of it.
     """
     device = batch.target.device
     rows, context_length = batch.target.shape
-    chance = torch.rand((3, rows), device=device, generator=generator)  # (3, B)
+    chance = torch.rand((3, among * rows), device=device, generator=generator)[:, place * rows : (place + 1) * rows]
     series = batch.series.where(chance[0] >= ids, 0)  # (B,)
     hidden = (chance[2] * context_length).long().where(chance[1] < histories, 0)  # (B,) steps hidden
     kept = torch.arange(context_length, device=device) >= hidden[:, None]  # (B, T)
     batch = replace(batch, target=batch.target.where(kept, 0.0), observed=batch.observed & kept, series=series)
-    return _hide_covariates(batch, kept, generator, histories) if sum(batch.covariates) else batch
-
-
-def _hide_covariates(batch: Batch, kept: Tensor, generator: torch.Generator, share: float) -> Batch:
-    # The older part (kept is (B, T)) of past ones, and a share of the past and known-future ones wholly (per window and
-    # column), so that a forecast without them is learned, too. Values need no zeroing: the mask rules.
-    rows, context_length = kept.shape
     past, future, _ = batch.covariates
-    chance = torch.rand((rows, 1, past + future), device=kept.device, generator=generator)  # (B, 1, P + K)
-    shown = chance >= share
+    if not past + future:
+        return batch
+    chances = torch.rand((among * rows, 1, past + future), device=device, generator=generator)
+    return _hide_covariates(batch, kept, chances[place * rows : (place + 1) * rows] >= histories)
+
+
+def _hide_covariates(batch: Batch, kept: Tensor, shown: Tensor) -> Batch:
+    # The older part (kept is (B, T)) of past ones, and where shown (B, 1, P + K) is False a past or known-future one
+    # wholly, so that a forecast without them is learned, too. Values need no zeroing: the mask rules.
+    context_length = kept.shape[1]
+    past = batch.covariates[0]
     ahead = torch.arange(batch.future.shape[1], device=kept.device) >= context_length  # (T + H,)
     return replace(
         batch,

@@ -1,10 +1,9 @@
-"""The training loop, on one page: sample, cut, hide, forward, loss, step, average; validate; keep the best."""
+"""The training loop, on one page: step after step (models/step.py), validate, keep the best."""
 
 from __future__ import annotations
 
 import copy
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -14,12 +13,18 @@ from torch import Tensor, nn
 from models.calibration import calibrate
 from models.config import TrainConfig
 from models.forecasters import Network, RecurrentForecaster
+from models.graph import choose_path
 from models.losses import weigh_error
 from models.panel import Panel
-from models.sampling import Windows, cut_with_truth, held_back_origins, hide_some, list_windows
+from models.precision import choose_precision
+from models.ranks import ALONE, Clock, Ranks
+from models.sampling import Windows, cut_with_truth, held_back_origins, list_windows
+from models.step import TrainingStep
 
 WARM_UP = 0.1
 VALIDATION_BATCH = 1024
+APART = 1_000_003
+"""Between the dropout seeds of two ranks; ensembles use the seeds that follow each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +43,8 @@ class FitReport:
     """How a fit ended. The model holds the weights of `best_step`, whose validation loss is
     `best_validation`.
 
-    stopped: "all steps done", "no better for N validations", "time budget spent" or "loss not finite".
+    stopped: "all steps done", "no better for N validations", "time budget spent" or "loss not finite". path: "cuda
+    graph" or "eager", with the reason if a graph was wanted. precision: of the forward pass. processes: that fitted.
     """
 
     steps: int
@@ -47,6 +53,9 @@ class FitReport:
     seconds: float
     stopped: str
     history: tuple[Progress, ...]
+    path: str = "eager"
+    precision: str = "float32"
+    processes: int = 1
 
 
 def choose_device(wish: str) -> torch.device:
@@ -67,63 +76,55 @@ def fit(
     *,
     device: torch.device,
     on_progress: Callable[[Progress], None],
+    ranks: Ranks = ALONE,
 ) -> FitReport:
     """Trains `model` in place on all but the last `validation_steps` of every series; leaves it in eval mode
     on `device`.
 
     The weights it starts from are validated too, so a warm start never ends worse than it began. Randomness
-    is `config.seed` alone, and the caller's random state is kept. ValueError when no series has two steps to
-    learn from, or the loss does not suit the model's output.
+    is `config.seed` alone, and the caller's random state is kept. Several `ranks` call it with the same model, panel
+    and config, and all end with the weights of one process that takes the same steps; only their dropout differs.
+    ValueError when no series has two steps to learn from, or the loss does not suit the model's output.
     """
     if (config.loss == "pinball") != (model.config.output == "quantiles"):
         raise ValueError(f"loss {config.loss} does not train output {model.config.output!r}: change one of them")
     sizes = {"context_length": model.config.context_length, "horizon": model.config.horizon}
-    levels = model.config.quantile_levels
     panel = panel.to(device)
     windows = list_windows(panel, held_back=config.validation_steps, season=model.config.season, **sizes)
-    total = len(windows)
-    if total == 0:
+    if not len(windows):
         raise ValueError(
             f"no series has two steps before the last {config.validation_steps}: train on longer histories"
         )
 
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
-        torch.manual_seed(config.seed)
+        torch.manual_seed(config.seed + APART * ranks.rank)
         generator = torch.Generator(device).manual_seed(config.seed)
         model.to(device).train()
         model.learn_static(panel)
         average = copy.deepcopy(model).eval()
-        optimiser = choose_optimiser(model, config)
+        _lay_flat(average)
+        precision = choose_precision(config.precision, device)
+        step_of = TrainingStep(model, average, windows, config, generator=generator, ranks=ranks, precision=precision)
         best = _clone(average)
-        best_step, best_loss, worse = 0, validate(average, panel, windows, config), 0
+        best_step, best_loss, worse = 0, validate(average, panel, windows, config, ranks), 0
+        make, path = choose_path(step_of, config.graph)
         history: list[Progress] = []
-        losses: list[Tensor] = []
-        began = time.monotonic()
+        clock = Clock(ranks, config.validate_every)
         stopped = "all steps done"
 
         for step in range(1, config.steps + 1):
-            seconds = time.monotonic() - began
-            for group in optimiser.param_groups:
-                group["lr"] = config.learning_rate * anneal(config.schedule, _find_progress(step, seconds, config))
-            rows, ends = windows.draw(config.batch_size, total, generator)
-            batch, truth = cut_with_truth(windows, rows, ends, **sizes)
-            batch = hide_some(batch, generator, ids=config.id_dropout, histories=config.history_dropout)
-            loss = weigh_error(model(batch), truth, levels, loss=config.loss, relative=config.relative)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
-            optimiser.step()
-            _move_average(average, model, min(config.ema, step / (step + 10.0)))
-            losses.append(loss.detach())
+            seconds = clock.read(step)
+            rate = config.learning_rate * anneal(config.schedule, _find_progress(step, seconds, config))
+            step_of.choose(rate, 1.0 - min(config.ema, step / (step + 10.0)))
+            make()
 
             late = config.max_seconds is not None and seconds >= config.max_seconds
             if step % config.validate_every and step != config.steps and not late:
                 continue
-            training_loss = float(torch.stack(losses).mean())
-            losses.clear()
-            validation = validate(average, panel, windows, config)
-            history.append(Progress(step, config.steps, time.monotonic() - began, training_loss, validation))
+            scores = step_of.read_loss(), validate(average, panel, windows, config, ranks)
+            training_loss, validation = ranks.follow(*scores)
+            history.append(Progress(step, config.steps, clock.own(), training_loss, validation))
             on_progress(history[-1])
             if not math.isfinite(training_loss):
                 stopped = "loss not finite"
@@ -142,16 +143,29 @@ def fit(
     model.load_state_dict(best)
     model.eval()
     calibrate(model, panel, windows, config.validation_steps)
-    return FitReport(step, best_step, best_loss, time.monotonic() - began, stopped, tuple(history))
+    return FitReport(
+        steps=step,
+        best_step=best_step,
+        best_validation=best_loss,
+        seconds=clock.own(),
+        stopped=stopped,
+        history=tuple(history),
+        path=path,
+        precision=str(precision).removeprefix("torch."),
+        processes=ranks.world,
+    )
 
 
 @torch.no_grad()
-def validate(model: Network, panel: Panel, windows: Windows, config: TrainConfig) -> float:
-    """Loss of `model` (eval mode) on rolling origins over the held-back steps; NaN when none of them was observed."""
+def validate(model: Network, panel: Panel, windows: Windows, config: TrainConfig, ranks: Ranks = ALONE) -> float:
+    """Loss of `model` (eval mode) on rolling origins over the held-back steps; NaN when none of them was observed.
+
+    Several ranks score a part each.
+    """
     rows, ends = held_back_origins(panel, held_back=config.validation_steps, horizon=model.config.horizon)
     whole = replace(windows, panel=panel)
-    total, count = 0.0, 0
-    for first in range(0, len(rows), VALIDATION_BATCH):
+    total, count = 0.0, 0.0
+    for first in range(ranks.rank * VALIDATION_BATCH, len(rows), ranks.world * VALIDATION_BATCH):
         part = slice(first, first + VALIDATION_BATCH)
         batch, truth = cut_with_truth(
             whole, rows[part], ends[part], context_length=model.config.context_length, horizon=model.config.horizon
@@ -162,17 +176,8 @@ def validate(model: Network, panel: Panel, windows: Windows, config: TrainConfig
         )
         total += float(loss) * observed
         count += observed
+    total, count = ranks.total(total, count)
     return total / count if count else math.nan
-
-
-def choose_optimiser(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """The optimiser by name; RMSprop with the decay and epsilon that Keras uses."""
-    weights, rate = model.parameters(), config.learning_rate
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(weights, lr=rate, weight_decay=config.weight_decay, fused=True)
-    if config.optimizer == "adam":
-        return torch.optim.Adam(weights, lr=rate, fused=True)
-    return torch.optim.RMSprop(weights, lr=rate, alpha=0.9, eps=1e-7)
 
 
 def anneal(schedule: str, progress: float) -> float:
@@ -197,10 +202,11 @@ def _find_progress(step: int, seconds: float, config: TrainConfig) -> float:
     return max(share, seconds / config.max_seconds)
 
 
-@torch.no_grad()
-def _move_average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    for slow, fast in zip(average.parameters(), model.parameters(), strict=True):
-        slow.lerp_(fast, 1.0 - decay)
+def _lay_flat(model: nn.Module) -> None:
+    # A copy of a recurrent layer has its weights in pieces, which cuDNN would gather again at every validation.
+    for layer in model.modules():
+        if isinstance(layer, nn.RNNBase):
+            layer.flatten_parameters()
 
 
 def _clone(model: nn.Module) -> dict[str, Tensor]:

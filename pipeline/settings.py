@@ -173,6 +173,9 @@ class TrainingSettings(Section):
     seed: int = 0
     members: int = Field(1, ge=1, le=20)
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    graph: Literal["auto", "off"] = "auto"
+    rank_timeout: Seconds = 300.0
     threads: int = Field(0, ge=0)
     budget: Seconds = 3600.0
     history: int = Field(8760, ge=1)

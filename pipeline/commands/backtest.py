@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.settings import Settings
 
 SHOWN = {"mase": 3, "smape": 2, "wql": 4, "sql": 3, "skill": 3}
+FIT = ("steps", "best_step", "seconds", "stopped", "path", "precision", "processes")
 FANS = 3
 PAST = 2  # horizons of history in a chart
 COUNT = click.IntRange(1)
@@ -58,20 +59,24 @@ def backtest(settings: "Settings", /, file: Path, *, as_json: bool, output: Path
     """
     from jobs.catalog import training_threads
     from jobs.frames import Columns, read_table
+    from jobs.torchrun import leading
     from models.cpu import tune_cpu
     from pipeline.quickstart import chart
 
     if output:
         chart.load_pyplot()
+    tune_cpu(training_threads(settings))
     columns = Columns(given["series_id"], given["timestamp"], given["value"])
     forecaster = make_forecaster(settings, columns, given)
-    frame = read_table(file, columns)
-    tune_cpu(training_threads(settings))
-    with contextlib.nullcontext() if as_json else stages() as on_stage, warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # what `read` warns of is shown as notes
-        result = forecaster.backtest(
-            frame, given["origins"], stride=given["stride"], common_time=given["common_time"], on_stage=on_stage
-        )
+    with leading(settings) as first:
+        if not first:
+            return
+        frame = read_table(file, columns)
+        with contextlib.nullcontext() if as_json else stages() as on_stage, warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # what `read` warns of is shown as notes
+            result = forecaster.backtest(
+                frame, given["origins"], stride=given["stride"], common_time=given["common_time"], on_stage=on_stage
+            )
     facts = summarize(result, file)
     fans = draw_fans(result)
     if output:
@@ -120,7 +125,7 @@ def summarize(result: "Backtest", file: Path) -> dict[str, Any]:
         "notes": readings.notes(),
         "origins": result.held_out.origins,
         "stride": result.held_out.stride,
-        "fit": {name: getattr(report, name) for name in ("steps", "best_step", "seconds", "stopped")},
+        "fit": {name: getattr(report, name) for name in FIT},
         "search": finite(result.search.to_dict()) if result.search else None,
         "scores": _records(result.scores),
         "by_step": _records(result.by_step),

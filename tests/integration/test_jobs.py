@@ -26,6 +26,7 @@ from pipeline.records import Advance, Events, Observations, Turn, no_forecasts
 from pipeline.scorer import Scorer
 from pipeline.settings import InputSettings, Settings, load
 from pipeline.windows import model_config
+from tests.servers import free_port
 
 HOUR = 3_600_000_000
 START = 1_767_225_600_000_000
@@ -176,6 +177,38 @@ def test_a_champion_trained_on_covariates_in_sql_is_served_with_those_of_the_rin
     plain = Scorer(database.registry, Grid(hours, settings.series), model_config(place(), hours, 0))
     with pytest.raises(ConfigError, match="reads past covariates ahead"):
         plain.refresh(now())
+
+
+def torchrun(tmp_path: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    launch = ["torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
+    program = ["pipeline.cli", "--config", str(tmp_path / "tidecast.toml"), *arguments]
+    return subprocess.run(
+        [sys.executable, "-m", *launch, "--master-port", str(free_port()), "-m", *program],
+        cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+
+
+def test_under_torchrun_one_process_keeps_the_books_and_both_train(
+    place: Place, database: Database, tmp_path: Path
+) -> None:
+    place()
+    observe(database)
+    done = torchrun(tmp_path, "job", "run", "retrain", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["facts"]["fit"]["processes"] == 2
+    assert [model.version for model in database.registry.models() if model.version] == [1]
+    assert [run.outcome for run in database.ledger.runs()] == ["ok"]
+
+
+def test_under_torchrun_a_batch_that_does_not_divide_is_one_line(
+    place: Place, database: Database, tmp_path: Path
+) -> None:
+    place()
+    observe(database)
+    done = torchrun(tmp_path, "--set", "training.batch=33", "job", "run", "retrain")
+    assert done.returncode == 1
+    assert "settings: training.batch 33 does not divide among 2 processes: use a multiple of 2" in done.stderr
+    assert [run.outcome for run in database.ledger.runs()] == ["failed"]
 
 
 def test_a_job_that_fails_is_one_line_on_stderr_and_exit_code_1(

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+TRAINING = (
+    "jobs/__main__.py", "jobs/commands.py", "pipeline/commands/backtest.py", "pipeline/commands/demo.py",
+    "tests/bench/accuracy.py",
+)  # fmt: skip
+"""Modules that a process which trains begins with."""
 
 
 def test_the_switches_take_in_a_fresh_process() -> None:
@@ -12,3 +23,25 @@ def test_the_switches_take_in_a_fresh_process() -> None:
     assert "threads=2" in done.stdout
     if sys.platform == "linux":
         assert "flush_denormal=True" in done.stdout
+
+
+def calls(path: Path) -> list[str]:
+    """Names of the functions that a module calls, in the order of its lines."""
+    found = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    names = [(node.lineno, getattr(node.func, "attr", getattr(node.func, "id", ""))) for node in found]
+    return [name for _, name in sorted(names)]
+
+
+@pytest.mark.parametrize("module", TRAINING)
+def test_every_entry_point_that_trains_sets_them_before_it_does(module: str) -> None:
+    names = calls(ROOT / module)
+    works = [names.index(name) for name in ("find_work", "fit_members", "read_table", "leading") if name in names]
+    assert names.index("tune_cpu") < min(works)
+
+
+def test_no_other_entry_point_trains() -> None:
+    paths = [*(ROOT / "pipeline").rglob("*.py"), *(ROOT / "jobs").rglob("*.py")]
+    starts = {
+        path.relative_to(ROOT).as_posix() for path in paths if {"find_work", "make_forecaster"} & set(calls(path))
+    }
+    assert starts == {module for module in TRAINING if not module.startswith("tests/")}

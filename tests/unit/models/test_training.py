@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import training
+from models import step, training
 from models.config import OPTIMIZERS, SCHEDULES, ModelConfig, TrainConfig
 from models.forecasters import RecurrentForecaster, build
 from models.metrics import seasonal_scale as scale_of_metrics
@@ -90,7 +90,7 @@ def test_a_spent_budget_ends_the_fit_with_a_validation(panel: Panel) -> None:
 def test_a_loss_that_is_not_finite_ends_the_fit_with_the_best_weights(
     panel: Panel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "weigh_error", lambda quantiles, *_, **__: quantiles.sum() * math.nan)
+    monkeypatch.setattr(step, "sum_error", lambda quantiles, *_, **__: (quantiles.sum() * math.nan, torch.ones(())))
     monkeypatch.setattr(training, "validate", lambda *_: 1.0)
     model = build_network()
     start = model.head.project.weight.detach().clone()

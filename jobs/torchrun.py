@@ -1,0 +1,31 @@
+"""A training under torchrun: one process does the work, the others fit along when it fits."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from models.ensembles import follow
+from models.parallel import joined
+from models.ranks import RankLost
+from models.training import choose_device
+from pipeline.errors import ConfigError, Unavailable
+from pipeline.settings import Settings
+
+
+@contextmanager
+def leading(settings: Settings) -> Iterator[bool]:
+    """Join the processes of torchrun, if it started this one: True in the one that goes on with its work.
+
+    In every other one the block is entered with False when the work is over; it has nothing left to do.
+    """
+    try:
+        device = choose_device(settings.training.device)
+    except ValueError as error:
+        raise ConfigError(f"settings: training.{error}") from error
+    try:
+        with joined(os.environ, cuda=device.type == "cuda", timeout=settings.training.rank_timeout) as others:
+            if others and others.ranks.rank:
+                follow(others, device)
+            yield not others or others.ranks.rank == 0
+    except RankLost as error:
+        raise Unavailable(str(error)) from error
