@@ -23,15 +23,16 @@ from jobs.evaluation import MODEL, NAIVE, Backtest
 from jobs.frames import Columns, Readings, read_frame, write_frame
 from jobs.outcome import OnStage, Stage
 from jobs.retrain import Fitted, fit_challenger
-from jobs.training_set import Lineage, TrainingSet, name_series
+from jobs.training_set import Lineage, TrainingSet, find_rows, name_series
 from models.artifact import ArtifactError, Loaded, hash_artifact, pack, unpack
 from models.baselines import SeasonalNaive
 from models.config import COVARIATES
 from models.panel import Panel
+from pipeline.configuration import explain
 from pipeline.errors import ConfigError
 from pipeline.grid import Frequency
 from pipeline.records import Floats, Ints
-from pipeline.settings import InputSettings, ModelSettings, SeriesSettings, Settings, TrainingSettings, explain
+from pipeline.settings import InputSettings, ModelSettings, SeriesSettings, Settings, TrainingSettings
 from pipeline.windows import lay_out, usual_context
 
 
@@ -140,7 +141,7 @@ class Forecaster:
         missing = evaluation.count_unknown(panel, rows, ends, self.settings.series.horizon)
         if missing:
             warnings.warn(f"{missing:,} values of future covariates in the horizon are missing", stacklevel=2)
-        panel = name_series(panel, _rows_of(loaded, readings))
+        panel = name_series(panel, find_rows(readings.names, loaded.series))
         quantiles, broken = evaluation.forecast_finite(loaded.model, panel, rows, ends)
         full = seen >= self.settings.series.min_observed
         quality = np.where(broken, "fallback", np.where(full, "ok", "degraded"))
@@ -181,7 +182,7 @@ class Forecaster:
         judged._loaded, fitted = judged._train(readings, held_out.known, panel, report)
         report(Stage("backtest", 0, 0, f"{len(held_out.pairs):,} windows"))
         model, config = judged._loaded.model, judged._loaded.config
-        named = name_series(panel, _rows_of(judged._loaded, readings))
+        named = name_series(panel, find_rows(readings.names, judged._loaded.series))
 
         def tested(rows: Ints, ends: Ints) -> Floats:
             return evaluation.forecast_finite(model, named, rows, ends, device=fitted.device)[0]
@@ -290,11 +291,6 @@ class Forecaster:
                 "training": settings.training.model_dump(mode="json"),
             },
         }
-
-
-def _rows_of(loaded: Loaded, readings: Readings) -> Ints:
-    row = {name: index for index, name in enumerate(loaded.series, start=1)}
-    return np.array([row.get(name, 0) for name in readings.names], np.int64)
 
 
 def _silent(stage: Stage) -> None:

@@ -69,8 +69,7 @@ class TrainingSet:
 
     def rows_of(self, learned: Sequence[str]) -> Ints:
         """Find the embedding row (S,) of each series in a model that knows `learned`; 0 for one it does not know."""
-        row = {name: index for index, name in enumerate(learned, start=1)}
-        return np.array([row.get(name, 0) for name in self.names], np.int64)
+        return find_rows(self.names, learned)
 
 
 def cut_training_set(names: Sequence[str], history: History, settings: Settings, frequency: Frequency) -> TrainingSet:
@@ -120,6 +119,12 @@ def pick_origins(span: int, horizon: int, origins: int, frequency: Frequency) ->
         )
     stride = min(horizon, (span // HELD_OUT - horizon) // (origins - 1)) if origins > 1 else horizon
     return tuple(horizon + stride * back for back in reversed(range(origins)))
+
+
+def find_rows(names: Sequence[str], learned: Sequence[str]) -> Ints:
+    """Find the embedding row of each of `names` (S,) in a model that knows `learned`; 0 for one it does not know."""
+    row = {name: index for index, name in enumerate(learned, start=1)}
+    return np.array([row.get(name, 0) for name in names], np.int64)
 
 
 def name_series(panel: Panel, rows: Ints) -> Panel:

@@ -21,7 +21,7 @@ def config() -> None:
 @with_settings
 def show(settings: "Settings", as_json: bool) -> None:
     """Show every setting as it is in force, as TOML; secrets are masked."""
-    from pipeline.settings import shown
+    from pipeline.configuration import shown
 
     values = shown(settings)
     if as_json:
@@ -41,8 +41,8 @@ def check(settings: "Settings") -> None:
     from jobs.catalog import timetable
     from jobs.cron import split_cron
     from pipeline.codec import check_horizon
+    from pipeline.configuration import masked
     from pipeline.grid import Frequency
-    from pipeline.settings import masked
     from pipeline.windows import model_config
 
     model_config(settings, Frequency(settings.series.frequency), 0)

@@ -25,7 +25,7 @@ class Invocation:
     @functools.cached_property
     def settings(self) -> "Settings":
         """The settings, or ConfigError."""
-        from pipeline.settings import load
+        from pipeline.configuration import load
 
         return load(self.config, self.sets)
 

@@ -23,9 +23,10 @@ from models.metrics import Matured, measure, seasonal_scale
 from models.panel import Panel, build_panel
 from models.predict import predict
 from models.training import FitReport
+from pipeline.configuration import load, shown
 from pipeline.grid import Frequency
 from pipeline.records import Floats
-from pipeline.settings import Settings, load, shown
+from pipeline.settings import Settings
 from pipeline.windows import model_config
 from tests.bench.results import Figure, Report, median, say
 

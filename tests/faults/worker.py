@@ -16,7 +16,7 @@ import structlog
 
 from models.cpu import tune_cpu
 from pipeline.app import built_worker, stop_signal
-from pipeline.settings import load
+from pipeline.configuration import load
 from pipeline.telemetry import start_logging
 
 log = structlog.get_logger()

@@ -17,6 +17,7 @@ import pytest
 from jobs.child import Child, job_command, write_settings
 from jobs.runner import Runner
 from pipeline.commands.opened import now
+from pipeline.configuration import load
 from pipeline.database import Database, open_database, upgrade
 from pipeline.errors import ConfigError
 from pipeline.grid import Frequency
@@ -24,7 +25,7 @@ from pipeline.observe import Grid
 from pipeline.observe import observe as observe_events
 from pipeline.records import Advance, Events, Observations, Turn, no_forecasts
 from pipeline.scorer import Scorer
-from pipeline.settings import InputSettings, Settings, load
+from pipeline.settings import InputSettings, Settings
 from pipeline.windows import model_config
 from tests.servers import free_port
 

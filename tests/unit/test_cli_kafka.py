@@ -11,10 +11,11 @@ import pytest
 
 from pipeline.app import built_worker
 from pipeline.cli import main
+from pipeline.configuration import load
 from pipeline.database import open_database, upgrade
 from pipeline.kafka.topics import read_topic, send
 from pipeline.quickstart.broker import DevelopmentBroker
-from pipeline.settings import Settings, load
+from pipeline.settings import Settings
 
 HOURS = 30
 Run = Callable[..., str]

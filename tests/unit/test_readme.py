@@ -15,11 +15,12 @@ import pytest
 from models.config import QUANTILE_LEVELS
 from pipeline.cli import root
 from pipeline.codec import Reader, write_forecasts
+from pipeline.configuration import load, shown
 from pipeline.database import open_database, upgrade
 from pipeline.database.migrate import VIEWS
 from pipeline.grid import Frequency
 from pipeline.records import Forecasts, Messages
-from pipeline.settings import Settings, load, shown
+from pipeline.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

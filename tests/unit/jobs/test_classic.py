@@ -15,8 +15,9 @@ from models.batch import Batch
 from models.forecasters import RecurrentForecaster, build
 from models.panel import build_panel
 from models.training import fit
+from pipeline.configuration import load
 from pipeline.grid import Frequency
-from pipeline.settings import Settings, load
+from pipeline.settings import Settings
 from pipeline.windows import model_config
 
 README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
