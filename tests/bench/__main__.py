@@ -1,5 +1,7 @@
 """`python -m tests.bench`: measure, as JSON lines on stdout and in tests/bench/results."""
 
+import os
+import sys
 from pathlib import Path
 
 import click
@@ -81,14 +83,53 @@ def ring(series: int, rounds: int) -> None:
 @click.option("--members", type=click.IntRange(1), default=1, show_default=True, help="Networks in an ensemble.")
 @click.option("--threads", type=click.IntRange(0), default=0, show_default=True, help="0: one per core.")
 @click.option("--set", "sets", multiple=True, help="A setting, as in `tidecast --set`; may be repeated.")
-def m4_hourly(data: Path | None, seeds: tuple[int, ...], members: int, threads: int, sets: tuple[str, ...]) -> None:
+@click.option("--every-kind", is_flag=True, help="All kinds of networks one after the other, a line for each.")
+def m4_hourly(
+    data: Path | None, seeds: tuple[int, ...], members: int, threads: int, sets: tuple[str, ...], every_kind: bool
+) -> None:
     """Accuracy on the official test of M4-Hourly; needs its files, so it is run by name only."""
     from tests.bench import accuracy as bench
 
     folder = data or bench.FOLDER
     if not folder.is_dir():
         raise click.UsageError(f"{folder} does not exist: give the folder of Hourly-train.csv with --data")
-    say(f"written to {bench.run(folder, seeds=seeds, members=members, threads=threads, sets=sets)}")
+    measure = bench.run_every_kind if every_kind else bench.run
+    say(f"written to {measure(folder, seeds=seeds, members=members, threads=threads, sets=sets)}")
+
+
+@bench.command()
+@click.option("--data", type=click.Path(file_okay=False, exists=True, path_type=Path), help="Folder of the M4 files.")
+@click.option("--seed", "seeds", multiple=True, type=int, default=(0,), show_default=True, help="May be repeated.")
+@click.option("--threads", type=click.IntRange(0), default=0, show_default=True, help="Of each; 0: one per core.")
+@click.option("--set", "sets", multiple=True, help="A setting of tidecast; may be repeated.")
+@click.option("--peer-steps", type=click.IntRange(1), help="Instead of the documented number: to see that it works.")
+@click.option(
+    "--peer-seconds", type=click.IntRange(1), default=900, show_default=True, help="Cap of a peer's training."
+)
+@click.option("--only", multiple=True, help="One of the implementations, by its name; may be repeated.")
+def forecasters(
+    data: Path | None,
+    seeds: tuple[int, ...],
+    threads: int,
+    sets: tuple[str, ...],
+    peer_steps: int | None,
+    peer_seconds: int,
+    only: tuple[str, ...],
+) -> None:
+    """Accuracy, training speed and memory beside neuralforecast, darts and GluonTS; by name only, needs M4-Hourly."""
+    from tests.bench import accuracy
+    from tests.bench import forecasters as bench
+
+    if unknown := set(only) - set(bench.NAMES):
+        raise click.BadParameter(f"{', '.join(sorted(unknown))}: choose from {', '.join(bench.NAMES)}")
+    folder = data or accuracy.FOLDER
+    if not folder.is_dir():
+        raise click.UsageError(f"{folder} does not exist: give the folder of Hourly-train.csv with --data")
+    plan = bench.Plan(folder, threads or os.cpu_count() or 1, sets, peer_steps, peer_seconds)
+    path, whole = bench.run(plan, seeds=seeds, only=only)
+    say(f"written to {path}")
+    if not whole:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from models.forecasters import Ensemble, RecurrentForecaster, build
 from models.metrics import Matured, measure, seasonal_scale
 from models.panel import Panel, build_panel
 from models.predict import predict
+from models.presets import PRESETS
 from models.training import FitReport
 from pipeline.configuration import load, shown
 from pipeline.grid import Frequency
@@ -44,13 +45,8 @@ WANTED = {"mase": 0.85, "smape": 11.0, "owa": 0.44}
 def run(folder: Path, *, seeds: Sequence[int], members: int, threads: int, sets: Sequence[str]) -> Path:
     """Measure, and return the file of figures."""
     switches = tune_cpu(threads or os.cpu_count() or 1)
-    histories, target = read_split(folder)
-    panel = lay_out(histories, horizon=HORIZON)
-    scale = np.array([seasonal_scale(each[None], SEASON)[0] for each in histories])  # (S,)
+    panel, target, scale, naive = prepare(folder)
     report = Report("m4-hourly")
-    naive = score(SeasonalNaive(ModelConfig(kind="seasonal_naive", segment=24)), panel, target, scale)
-    assert abs(naive["mase"] - NAIVE_MASE) < 1e-3, "seasonal naive does not have its published MASE"
-    assert abs(naive["smape"] - NAIVE_SMAPE) < 1e-3, "seasonal naive does not have its published sMAPE"
     found: list[dict[str, float]] = []
     fits: list[dict[str, Any]] = []
     for seed in seeds:
@@ -71,13 +67,57 @@ def run(folder: Path, *, seeds: Sequence[int], members: int, threads: int, sets:
             impl=impl,
             value=median(runs),
             unit=name,
-            protocol=PROTOCOL.format(series=len(histories), context=settings.series.context, threads=switches.threads),
+            protocol=PROTOCOL.format(series=len(panel), context=settings.series.context, threads=switches.threads),
             runs=runs,
             wanted=wanted,
             more={"seasonal_naive": naive[name], "fits": fits, "settings": chosen} if name == "mase" else {},
         )
         report.write(figure)
     return report.path
+
+
+def run_every_kind(folder: Path, *, seeds: Sequence[int], members: int, threads: int, sets: Sequence[str]) -> Path:
+    """Train every kind of network, one after the other, and write a line for each: MASE, beside seasonal naive's."""
+    switches = tune_cpu(threads or os.cpu_count() or 1)
+    panel, target, scale, naive = prepare(folder)
+    report = Report("m4-hourly-kinds")
+    for kind in PRESETS:
+        found: list[dict[str, Any]] = []
+        for seed in seeds:
+            settings = choose_settings(seed=seed, members=members, sets=(*sets, f"model.kind={kind}"))
+            model, fitted = train(panel, settings)
+            fit = {"seed": seed, "seconds": round(fitted.seconds, 1), "steps": fitted.steps, "stopped": fitted.stopped}
+            found.append(fit | score(model, panel, target, scale))
+            say(f"{kind}, seed {seed}: MASE {found[-1]['mase']:.4f} in {fitted.seconds:.0f} s")
+        runs = [each["mase"] for each in found]
+        figure = Figure(
+            bench="m4-hourly/every-kind",
+            impl=f"tidecast {kind}" + (f", {members} members" if members > 1 else ""),
+            value=median(runs),
+            unit="mase",
+            protocol=PROTOCOL.format(series=len(panel), context=settings.series.context, threads=switches.threads),
+            runs=runs,
+            wanted=NAIVE_MASE,
+            more={
+                "seasonal_naive": naive["mase"],
+                "parameters": sum(weights.numel() for weights in model.parameters()),
+                "fits": found,
+                "settings": {section: shown(settings)[section] for section in ("series", "model", "training")},
+            },
+        )
+        report.write(figure)
+    return report.path
+
+
+def prepare(folder: Path) -> tuple[Panel, Floats, Floats, dict[str, float]]:
+    """Lay out the histories; return them with targets (S, 48), scales (S,) and seasonal naive's scores, checked."""
+    histories, target = read_split(folder)
+    panel = lay_out(histories, horizon=HORIZON)
+    scale = np.array([seasonal_scale(each[None], SEASON)[0] for each in histories])  # (S,)
+    naive = score(SeasonalNaive(ModelConfig(kind="seasonal_naive", segment=24)), panel, target, scale)
+    assert abs(naive["mase"] - NAIVE_MASE) < 1e-3, "seasonal naive does not have its published MASE"
+    assert abs(naive["smape"] - NAIVE_SMAPE) < 1e-3, "seasonal naive does not have its published sMAPE"
+    return panel, target, scale, naive
 
 
 def read_split(folder: Path) -> tuple[list[Floats], Floats]:
@@ -129,8 +169,12 @@ def train(panel: Panel, settings: Settings) -> tuple[RecurrentForecaster | Ensem
 
 
 def score(model: Any, panel: Panel, target: Floats, scale: Floats) -> dict[str, float]:
-    """Score the forecasts from the end of every history: MASE, sMAPE, OWA, SQL and coverage."""
-    quantiles = predict(model, panel, np.arange(len(panel)), panel.length.numpy())
+    """Score the forecasts from the end of every history."""
+    return score_quantiles(predict(model, panel, np.arange(len(panel)), panel.length.numpy()), target, scale)
+
+
+def score_quantiles(quantiles: Floats, target: Floats, scale: Floats) -> dict[str, float]:
+    """Score quantiles (S, 48, Q): MASE, sMAPE, OWA, SQL, WQL and coverage."""
     every = measure(Matured(target=target, quantiles=quantiles, scale=scale))
     owa = 0.5 * (every["smape"] / NAIVE2_SMAPE + every["mase"] / NAIVE2_MASE)
-    return {"owa": owa} | {name: every[name] for name in ("mase", "smape", "sql", "coverage_80", "coverage_95")}
+    return {"owa": owa} | {name: every[name] for name in ("mase", "smape", "sql", "wql", "coverage_80", "coverage_95")}

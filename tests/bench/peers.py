@@ -1,35 +1,49 @@
-"""The peer's virtual environment, made once in a cache folder: its client library may be pinned otherwise than ours."""
+"""The peers' virtual environments, each made once in a cache folder: their libraries are pinned otherwise than ours."""
 
 import json
 import os
 import subprocess
 import sys
 import venv
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.bench.results import say
 
-REQUIREMENT = "quixstreams[postgresql]>=3.28"
+QUIX = ("quixstreams[postgresql]>=3.28",)
+# The same torch as ours in constraints.txt, so that a difference in speed is the library's.
+FORECASTERS = ("neuralforecast==3.3.0", "darts[torch]==0.48.1", "gluonts[torch]==0.17.0", "torch==2.13.0")
 
 
 def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidecast" / "bench"
 
 
-def quix_python() -> Path:
-    """Return the interpreter that has Quix Streams, after installing the newest one if there is none."""
-    folder = cache_folder() / f"quixstreams-py{sys.version_info.major}.{sys.version_info.minor}"
+def make_environment(name: str, requirements: Sequence[str]) -> Path:
+    """Return the interpreter that has `requirements`, after installing them if another list, or none, was installed."""
+    folder = cache_folder() / f"{name}-py{sys.version_info.major}.{sys.version_info.minor}"
     python, done = folder / "bin" / "python", folder / ".installed"
-    if not done.exists():
-        say(f"installing {REQUIREMENT} into {folder}, once")
+    wanted = "\n".join(requirements)
+    if not done.exists() or done.read_text() != wanted:
+        say(f"installing {', '.join(requirements)} into {folder}, once")
         venv.create(folder, with_pip=True, clear=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", REQUIREMENT], check=True, timeout=600)
-        done.touch()
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *requirements], check=True, timeout=1800)
+        done.write_text(wanted)
     return python
 
 
+def quix_python() -> Path:
+    """Return the interpreter that has Quix Streams."""
+    return make_environment("quixstreams", QUIX)
+
+
+def forecasters_python() -> Path:
+    """Return the interpreter that has neuralforecast, darts and GluonTS: their pins agree, so one environment does."""
+    return make_environment("forecasters", FORECASTERS)
+
+
 def versions(python: Path) -> dict[str, str]:
-    """Return the versions that matter in that environment."""
+    """Return the versions that matter beside Quix Streams."""
     code = (
         "import json; from importlib.metadata import version;"
         "print(json.dumps({n: version(n) for n in ('quixstreams', 'confluent-kafka', 'psycopg2-binary')}))"

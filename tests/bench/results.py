@@ -48,10 +48,13 @@ def medians(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {key: round(median([run[key] for run in runs if key in run]), 4) for key in keys}
 
 
-def ratios(value: float, peers: Mapping[str, float]) -> tuple[float | None, dict[str, float]]:
+def ratios(
+    value: float, peers: Mapping[str, float], *, lower_is_better: bool = False
+) -> tuple[float | None, dict[str, float]]:
     """Value / the best peer, and value / each."""
     each = {name: round(value / other, 3) for name, other in peers.items()}
-    return (min(each.values()) if each else None), each
+    best = max if lower_is_better else min
+    return (best(each.values()) if each else None), each
 
 
 def machine(versions: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -83,8 +86,15 @@ class Report:
         self._before = machine()
 
     def write(self, figure: Figure, versions: Mapping[str, str] | None = None) -> None:
+        self._write(asdict(figure), versions)
+
+    def write_failure(self, bench: str, impl: str, reason: str) -> None:
+        """Say why there is no figure."""
+        self._write({"bench": bench, "impl": impl, "failed": reason}, None)
+
+    def _write(self, figure: Mapping[str, Any], versions: Mapping[str, str] | None) -> None:
         facts = machine(versions) | {f"{name}_before": self._before[name] for name in ("load", "commit", "at")}
-        line = json.dumps({key: _short(value) for key, value in asdict(figure).items()} | {"machine": facts})
+        line = json.dumps({key: _short(value) for key, value in figure.items()} | {"machine": facts})
         with self.path.open("a") as file:
             file.write(line + "\n")
         sys.stdout.write(line + "\n")
