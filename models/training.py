@@ -80,7 +80,9 @@ def fit(
     sizes = {"context_length": model.config.context_length, "horizon": model.config.horizon}
     levels = model.config.quantile_levels
     panel = panel.to(device)
-    windows = list_windows(panel, held_back=config.validation_steps, season=model.config.season, **sizes)
+    windows = list_windows(
+        panel, held_back=config.validation_steps, season=model.config.season, scaled=config.scaled, **sizes
+    )
     total = len(windows)
     if total == 0:
         raise ValueError(
@@ -147,7 +149,9 @@ def fit(
 @torch.no_grad()
 def validate(model: Network, panel: Panel, windows: Windows, config: TrainConfig) -> float:
     """Loss of `model` (eval mode) on rolling origins over the held-back steps; NaN when none of them was observed."""
-    rows, ends = held_back_origins(panel, held_back=config.validation_steps, horizon=model.config.horizon)
+    rows, ends = held_back_origins(
+        panel, held_back=config.validation_steps, horizon=model.config.horizon, stride=config.validation_stride
+    )
     whole = replace(windows, panel=panel)
     total, count = 0.0, 0
     for first in range(0, len(rows), VALIDATION_BATCH):
