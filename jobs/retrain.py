@@ -239,6 +239,8 @@ def train_config(settings: Settings, validation_steps: int) -> TrainConfig:
         ema=chosen.ema,
         seed=chosen.seed,
         validation_steps=validation_steps,
+        validation_stride=chosen.validation_stride or 0,
+        scaled=chosen.scaled,
         max_seconds=chosen.budget,
         graph=chosen.graph,
         precision=chosen.precision,

@@ -125,9 +125,12 @@ class TrainConfig:
     ema: decay of the averaged weights, which are the ones validated and kept. validate_every: steps between
     two validations; patience: validations without a better loss before stopping. validation_steps: the last
     steps of every series that are never trained on; 0 trains on everything and keeps the last average.
+    validation_stride: steps between two origins over them, 0 for one horizon.
     id_dropout: share of windows whose series is hidden (UNK), so that a new series can be served;
     history_dropout: share whose history is cut short, and share of covariates that are hidden in a window.
     relative: weight of the relative term of pinball loss.
+    scaled: the loss of each series is in units of its seasonal-naive error, so all of them count alike; False takes
+    the target's own units.
     max_seconds: wall-clock budget, None for none; the learning rate is annealed within it. graph: "auto" replays
     a CUDA graph of the step where it can be recorded, "off" never. precision: of the forward pass while fitting,
     "auto" (bfloat16 on a GPU that has it), "float32" or "bfloat16".
@@ -143,10 +146,12 @@ class TrainConfig:
     clip_norm: float = 1.0
     ema: float = 0.99
     relative: float = 1.0
+    scaled: bool = True
     seed: int = 0
     patience: int = 8
     validate_every: int = 25
     validation_steps: int = 48
+    validation_stride: int = 0
     id_dropout: float = 0.1
     history_dropout: float = 0.1
     max_seconds: float | None = None
@@ -161,7 +166,7 @@ class TrainConfig:
         _check_choice("schedule", self.schedule, SCHEDULES)
         for name in ("steps", "batch_size", "patience", "validate_every"):
             _check_integer(name, getattr(self, name), 1)
-        for name in ("seed", "validation_steps"):
+        for name in ("seed", "validation_steps", "validation_stride"):
             _check_integer(name, getattr(self, name), 0)
         for name in ("learning_rate", "clip_norm"):
             _check_range(name, getattr(self, name), 1e-12, math.inf)

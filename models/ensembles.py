@@ -91,7 +91,9 @@ def _fit_all(
     model.eval()
     sizes = {"context_length": model.config.context_length, "horizon": model.config.horizon}
     panel = panel.to(device)
-    windows = list_windows(panel, held_back=config.validation_steps, season=model.config.season, **sizes)
+    windows = list_windows(
+        panel, held_back=config.validation_steps, season=model.config.season, scaled=config.scaled, **sizes
+    )
     return FitReport(
         steps=sum(report.steps for report in reports),
         best_step=sum(report.best_step for report in reports),

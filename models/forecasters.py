@@ -12,6 +12,7 @@ from models.baselines import SeasonalNaive
 from models.batch import Batch
 from models.config import ModelConfig
 from models.covariates import StaticEmbedding, read_covariates
+from models.decoders import RecurrentStep
 from models.heads import HorizonQueries, PointHead, QuantileHead, SeasonalSkip, StepStates
 from models.panel import Panel
 from models.precision import full
@@ -23,7 +24,8 @@ from models.scaling import find_scale
 class RecurrentForecaster(nn.Module):
     """Recurrent encoder over tokens, horizon queries that start from its final state, attention if there is any.
 
-    A dense decoder is one query for the whole horizon, straight into the head.
+    A dense decoder is one query for the whole horizon, straight into the head; a recurrent one takes a step from the
+    final state for every query.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -38,6 +40,7 @@ class RecurrentForecaster(nn.Module):
         self.static = StaticEmbedding(static, hidden) if static else None
         self.encoder = StackedEncoder(config)
         self.queries = HorizonQueries(horizon, horizon if dense else config.segment, hidden, features=features)
+        self.step = RecurrentStep(hidden, config.dropout) if config.decoder == "recurrent" else None
         self.attention = _build_attention(config)
         self.steps = None if dense else StepStates(horizon, config.segment, hidden, features=features)
         self.skip = SeasonalSkip(config.context_length, horizon, config.season)
@@ -51,12 +54,13 @@ class RecurrentForecaster(nn.Module):
         scale = find_scale(batch.target, batch.observed, self.config.location)
         values = scale.apply(batch.target).where(batch.observed, 0.0)  # (B, T)
         tokens = self.tokens(values, batch.observed, beside)  # (B, S, D)
-        if self.series is not None:
-            tokens = tokens + self.series(batch.series)[:, None, :]  # (B, S, D)
         if self.static is not None:
             tokens = tokens + self.static(batch.static, batch.static_observed)[:, None, :]  # (B, S, D)
-        states, final = self.encoder(tokens)  # (B, S, D), (B, D)
-        decoded = self.queries(final, ahead)  # (B, X, D)
+        series = torch.zeros_like(tokens[:, 0]) if self.series is None else self.series(batch.series)  # (B, D)
+        states, final = self.encoder(tokens + series[:, None])  # (B, S, D), (B, D)
+        decoded = self.queries(final if self.step is None else series, ahead)  # (B, X, D)
+        if self.step is not None:
+            decoded = self.step(decoded, final)  # (B, X, D)
         if self.attention is not None:
             decoded = self.attention(decoded, states)  # (B, X, D)
         if self.steps is not None:

@@ -8,7 +8,7 @@ CELLS = ("gru", "lstm", "rnn")
 DIRECTIONS = ("forward", "bidirectional")
 STACKS = ("plain", "residual")
 ATTENTIONS = ("none", "multihead", "additive")
-DECODERS = ("queries", "dense")
+DECODERS = ("queries", "recurrent", "dense")
 OUTPUTS = ("quantiles", "point")
 
 
@@ -19,7 +19,8 @@ class Preset:
     cell and layers: of the encoder, which reads tokens oldest first (direction "forward") or both ways
     ("bidirectional": half of the width each way; the whole window is past, so nothing leaks). stack: "plain" as in
     textbooks, or "residual" with pre-LayerNorm. attention: of the future over all states. decoder: "queries",
-    one small state per step, or "dense", one dense layer from the last state.
+    one small state per step; "recurrent", the same after one recurrent step per segment; or "dense", one dense layer
+    from the last state.
     """
 
     cell: str

@@ -37,22 +37,26 @@ class Windows:
         return rows, self.first[rows] + number - before
 
 
-def list_windows(panel: Panel, *, held_back: int, context_length: int, horizon: int, season: int) -> Windows:
+def list_windows(
+    panel: Panel, *, held_back: int, context_length: int, horizon: int, season: int, scaled: bool = True
+) -> Windows:
     """Windows whose targets end before the last `held_back` steps of their series.
 
     A series longer than the horizon offers whole horizons with at least half a context (or half of what it
     has) behind them; a shorter one offers every window with a target step; one of a single step offers none.
+    Their scale is the series' seasonal one, or 1 if it is not to be `scaled`.
     """
     known = replace(panel, length=(panel.length - held_back).clamp(min=0))
     last = torch.where(known.length > horizon, known.length - horizon, known.length - 1)  # (S,)
     first = torch.minimum(last // 2, last.new_tensor(context_length // 2)).clamp(min=1)  # (S,)
     count = (last - first + 1).clamp(min=0)  # (S,)
-    return Windows(known, first, count.cumsum(0), seasonal_scale(known, season))
+    scale = seasonal_scale(known, season) if scaled else torch.ones(len(panel), device=panel.device)  # (S,)
+    return Windows(known, first, count.cumsum(0), scale)
 
 
-def held_back_origins(panel: Panel, *, held_back: int, horizon: int) -> tuple[Tensor, Tensor]:
-    """Rows (M,) and ends (M,) of rolling origins, one horizon apart, whose targets are the last `held_back` steps."""
-    offsets = torch.arange(0, held_back, horizon, device=panel.device)  # (O,)
+def held_back_origins(panel: Panel, *, held_back: int, horizon: int, stride: int = 0) -> tuple[Tensor, Tensor]:
+    """Rows (M,) and ends (M,) of rolling origins, `stride` apart (0: one horizon), into the last `held_back` steps."""
+    offsets = torch.arange(0, held_back, stride or horizon, device=panel.device)  # (O,)
     ends = panel.length[:, None] - held_back + offsets  # (S, O)
     rows = torch.arange(len(panel), device=panel.device)[:, None].expand_as(ends)  # (S, O)
     usable = ends >= 1

@@ -90,7 +90,9 @@ def fit(
         raise ValueError(f"loss {config.loss} does not train output {model.config.output!r}: change one of them")
     sizes = {"context_length": model.config.context_length, "horizon": model.config.horizon}
     panel = panel.to(device)
-    windows = list_windows(panel, held_back=config.validation_steps, season=model.config.season, **sizes)
+    windows = list_windows(
+        panel, held_back=config.validation_steps, season=model.config.season, scaled=config.scaled, **sizes
+    )
     if not len(windows):
         raise ValueError(
             f"no series has two steps before the last {config.validation_steps}: train on longer histories"
@@ -162,7 +164,9 @@ def validate(model: Network, panel: Panel, windows: Windows, config: TrainConfig
 
     Several ranks score a part each.
     """
-    rows, ends = held_back_origins(panel, held_back=config.validation_steps, horizon=model.config.horizon)
+    rows, ends = held_back_origins(
+        panel, held_back=config.validation_steps, horizon=model.config.horizon, stride=config.validation_stride
+    )
     whole = replace(windows, panel=panel)
     total, count = 0.0, 0.0
     for first in range(ranks.rank * VALIDATION_BATCH, len(rows), ranks.world * VALIDATION_BATCH):

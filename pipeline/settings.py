@@ -137,7 +137,7 @@ class ModelSettings(Section):
     direction: Literal["forward", "bidirectional"] | None = None
     stack: Literal["plain", "residual"] | None = None
     attention: Literal["none", "multihead", "additive"] | None = None
-    decoder: Literal["queries", "dense"] | None = None
+    decoder: Literal["queries", "recurrent", "dense"] | None = None
     hidden: int = Field(64, ge=1)
     heads: int = Field(4, ge=1)
     segment: int | None = Field(None, ge=1)
@@ -170,6 +170,8 @@ class TrainingSettings(Section):
     budget: Seconds = 3600.0
     history: int = Field(8760, ge=1)
     validation_steps: int | None = Field(None, ge=1)
+    validation_stride: int | None = Field(None, ge=1)
+    scaled: bool = True
     warm_start: bool = False
     search: int = Field(0, ge=0, le=100)
     search_over: tuple[SearchKey, ...] = ("layers", "hidden", "segment", "location", "dropout", "learning_rate")

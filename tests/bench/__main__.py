@@ -132,5 +132,33 @@ def forecasters(
         sys.exit(1)
 
 
+@bench.command()
+@click.option("--data", type=click.Path(dir_okay=False, exists=True, path_type=Path), help="The file ETTh1.csv.")
+@click.option("--horizon", "horizons", multiple=True, type=int, help="96, 192, 336 or 720; may be repeated.")
+@click.option("--seed", "seeds", multiple=True, type=int, default=(0,), show_default=True, help="May be repeated.")
+@click.option("--members", type=click.IntRange(1), default=1, show_default=True, help="Networks in an ensemble.")
+@click.option("--threads", type=click.IntRange(0), default=0, show_default=True, help="0: one per core.")
+@click.option("--set", "sets", multiple=True, help="A setting, as in `tidecast --set`; may be repeated.")
+def etth1(
+    data: Path | None,
+    horizons: tuple[int, ...],
+    seeds: tuple[int, ...],
+    members: int,
+    threads: int,
+    sets: tuple[str, ...],
+) -> None:
+    """Squared error on the test part of ETTh1; needs its file, so it is run by name only."""
+    from tests.bench import etth1 as bench
+
+    file = data or bench.FILE
+    if not file.is_file():
+        raise click.UsageError(f"{file} does not exist: give the file ETTh1.csv with --data")
+    unknown = set(horizons) - set(bench.CHOSEN)
+    if unknown:
+        raise click.BadParameter(f"horizon {min(unknown)}: choose from {', '.join(map(str, bench.CHOSEN))}")
+    chosen = horizons or tuple(bench.CHOSEN)
+    say(f"written to {bench.run(file, horizons=chosen, seeds=seeds, members=members, threads=threads, sets=sets)}")
+
+
 if __name__ == "__main__":
     bench(prog_name="python -m tests.bench")

@@ -11,24 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from jobs.retrain import train_config
 from models.baselines import SeasonalNaive
 from models.config import ModelConfig
 from models.cpu import tune_cpu
-from models.ensembles import fit_members
-from models.forecasters import Ensemble, RecurrentForecaster, build
 from models.metrics import Matured, measure, seasonal_scale
-from models.panel import Panel, build_panel
+from models.panel import Panel
 from models.predict import predict
 from models.presets import PRESETS
-from models.training import FitReport
 from pipeline.configuration import load, shown
-from pipeline.grid import Frequency
 from pipeline.records import Floats
 from pipeline.settings import Settings
-from pipeline.windows import model_config
+from tests.bench.fitting import lay_out, train
 from tests.bench.results import Figure, Report, median, say
 
 FOLDER = Path(__file__).parents[3] / "shared" / "data" / "M4"
@@ -51,7 +45,7 @@ def run(folder: Path, *, seeds: Sequence[int], members: int, threads: int, sets:
     fits: list[dict[str, Any]] = []
     for seed in seeds:
         settings = choose_settings(seed=seed, members=members, sets=sets)
-        model, fitted = train(panel, settings)
+        model, fitted = train(panel, settings, validation_steps=HORIZON)
         found.append(score(model, panel, target, scale))
         fits.append({
             "seed": seed, "seconds": round(fitted.seconds, 1), "best_step": fitted.best_step,
@@ -85,7 +79,7 @@ def run_every_kind(folder: Path, *, seeds: Sequence[int], members: int, threads:
         found: list[dict[str, Any]] = []
         for seed in seeds:
             settings = choose_settings(seed=seed, members=members, sets=(*sets, f"model.kind={kind}"))
-            model, fitted = train(panel, settings)
+            model, fitted = train(panel, settings, validation_steps=HORIZON)
             fit = {"seed": seed, "seconds": round(fitted.seconds, 1), "steps": fitted.steps, "stopped": fitted.stopped}
             found.append(fit | score(model, panel, target, scale))
             say(f"{kind}, seed {seed}: MASE {found[-1]['mase']:.4f} in {fitted.seconds:.0f} s")
@@ -132,40 +126,10 @@ def _read(path: Path) -> list[Floats]:
     return [np.array([float(cell) for cell in row[1:] if cell]) for row in rows]
 
 
-def lay_out(histories: Sequence[Floats], *, horizon: int) -> Panel:
-    """Put histories without times into a panel, each from step 0 on."""
-    length = np.array([len(history) for history in histories])
-    return build_panel(
-        np.concatenate(histories),
-        length,
-        first_step=np.zeros(len(histories), np.int64),
-        series=np.arange(1, len(histories) + 1),
-        calendar=np.zeros((0, 0)),
-        calendar_start=0,
-        context_length=2048,
-        horizon=horizon,
-    )
-
-
 def choose_settings(*, seed: int, members: int, sets: Sequence[str]) -> Settings:
     """Take the defaults of the product, and what `sets` says."""
     own = (f"training.seed={seed}", f"training.members={members}", "model.calendar=none", f"series.horizon={HORIZON}")
     return load(None, (*own, *sets))
-
-
-def train(panel: Panel, settings: Settings) -> tuple[RecurrentForecaster | Ensemble, FitReport]:
-    """Fit a model of the settings as a retraining does, the last 48 hours held back."""
-    config = model_config(settings, Frequency("1h"), len(panel), days=1.0)
-    model = build(config, seed=settings.training.seed)
-    assert not isinstance(model, SeasonalNaive)
-
-    def tell(progress: Any) -> None:
-        if progress.step % 250 == 0:
-            done = f"step {progress.step}/{progress.steps}, {progress.seconds:.0f} s"
-            say(f"{done}, validation {progress.validation:.4f}")
-
-    training = train_config(settings, HORIZON)
-    return model, fit_members(model, panel, training, device=torch.device("cpu"), on_progress=tell)
 
 
 def score(model: Any, panel: Panel, target: Floats, scale: Floats) -> dict[str, float]:

@@ -51,7 +51,7 @@ def test_thirteen_levels_around_the_median() -> None:
         ({"direction": "sideways"}, "use one of forward, bidirectional"),
         ({"stack": "high"}, "use one of plain, residual"),
         ({"attention": "divided"}, "use one of none, multihead, additive"),
-        ({"decoder": "json"}, "use one of queries, dense"),
+        ({"decoder": "json"}, "use one of queries, recurrent, dense"),
         ({"decoder": "dense"}, "or attention 'none'"),
         ({"kind": "bidirectional", "hidden": 9, "heads": 1}, "must be even"),
         ({"location": "median"}, "use one of mean, last"),

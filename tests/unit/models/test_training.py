@@ -151,6 +151,25 @@ def test_held_back_steps_are_validated_once_each() -> None:
     assert sorted(target[:3][observed[:3]].tolist()) == list(range(29, 41))
 
 
+def test_origins_of_validation_lie_a_stride_apart() -> None:
+    panel = count_panel([40, 12], context_length=8, horizon=5)
+    rows, ends = held_back_origins(panel, held_back=12, horizon=5, stride=4)
+    assert rows.tolist() == [0, 0, 0, 1, 1]
+    assert ends.tolist() == [28, 32, 36, 4, 8]
+
+
+def test_a_loss_that_is_not_scaled_is_in_the_targets_units() -> None:
+    panel = make_panel(series=1, steps=90, season=6, noise=0.2)
+    sizes = {"context_length": CONFIG.context_length, "horizon": CONFIG.horizon}
+    scaled, plain = (list_windows(panel, held_back=12, season=6, scaled=wish, **sizes) for wish in (True, False))
+    model, config = build_network().eval(), replace(TRAIN, loss="mse")
+    loss = validate(model, panel, scaled, config) * float(scaled.scale) ** 2
+    assert validate(model, panel, plain, config) == pytest.approx(loss)
+    assert run(build_network(), panel, replace(TRAIN, relative=0.0, scaled=False)).best_validation == pytest.approx(
+        float(scaled.scale) * run(build_network(), panel, replace(TRAIN, relative=0.0)).best_validation, rel=0.1
+    )
+
+
 def test_validation_sees_the_held_back_steps_and_nan_is_no_evidence(panel: Panel) -> None:
     sizes = {"context_length": CONFIG.context_length, "horizon": CONFIG.horizon}
     windows = list_windows(panel, held_back=12, season=6, **sizes)

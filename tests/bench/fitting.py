@@ -1,0 +1,54 @@
+"""What the benchmarks of accuracy share: a panel of arrays without times, and one fit of the settings on it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from jobs.retrain import train_config
+from models.baselines import SeasonalNaive
+from models.ensembles import fit_members
+from models.forecasters import Ensemble, RecurrentForecaster, build
+from models.panel import Panel, build_panel
+from models.training import FitReport
+from pipeline.grid import Frequency
+from pipeline.records import Floats
+from pipeline.settings import Settings
+from pipeline.windows import model_config
+from tests.bench.results import say
+
+MARGIN = 2048
+"""The longest context of these benchmarks, in steps."""
+
+
+def lay_out(histories: Sequence[Floats], *, horizon: int) -> Panel:
+    """Put histories without times into a panel, each from step 0 on."""
+    length = np.array([len(history) for history in histories])
+    return build_panel(
+        np.concatenate(histories),
+        length,
+        first_step=np.zeros(len(histories), np.int64),
+        series=np.arange(1, len(histories) + 1),
+        calendar=np.zeros((0, 0)),
+        calendar_start=0,
+        context_length=MARGIN,
+        horizon=horizon,
+    )
+
+
+def train(
+    panel: Panel, settings: Settings, *, validation_steps: int
+) -> tuple[RecurrentForecaster | Ensemble, FitReport]:
+    """Fit a model of hourly `settings` as a retraining does, the last `validation_steps` held back."""
+    config = model_config(settings, Frequency("1h"), len(panel), days=1.0)
+    model = build(config, seed=settings.training.seed)
+    assert not isinstance(model, SeasonalNaive)
+
+    def tell(progress: Any) -> None:
+        if progress.step % 250 == 0:
+            done = f"step {progress.step}/{progress.steps}, {progress.seconds:.0f} s"
+            say(f"{done}, validation {progress.validation:.4f}")
+
+    training = train_config(settings, validation_steps)
+    return model, fit_members(model, panel, training, device=torch.device("cpu"), on_progress=tell)
