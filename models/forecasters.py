@@ -51,7 +51,7 @@ class RecurrentForecaster(nn.Module):
         _check_widths(batch, self.config)
         calendar = batch.calendar[:, :, : self.config.calendar_features]  # (B, H, F)
         beside, ahead = read_covariates(batch, calendar)  # (B, T, 2P + 2K), (B, H, F + 2K)
-        scale = find_scale(batch.target, batch.observed, self.config.location, self.config.spread)
+        scale = find_scale(batch.target, batch.observed, self.config.location)
         values = scale.apply(batch.target).where(batch.observed, 0.0)  # (B, T)
         tokens = self.tokens(values, batch.observed, beside)  # (B, S, D)
         if self.static is not None:

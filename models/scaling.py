@@ -28,12 +28,12 @@ class Scale(NamedTuple):
         return self.location[:, :, None] + self.spread[:, :, None] * values
 
 
-def find_scale(target: Tensor, observed: Tensor, location: str, spread: str = "window") -> Scale:
-    """Location ("mean" or "last" observed value) and masked deviation of windows (B, T), observed (B, T) bool.
+def find_scale(target: Tensor, observed: Tensor, location: str) -> Scale:
+    """Location ("mean" or "last" observed value) and masked deviation of windows (B, T), observed (B, T)
+    bool.
 
-    With the spread "unit" a window is centred only: for values whose size means the same in every window and series,
-    such as z-scores. Sums run on values divided by the largest one, so squares neither overflow nor vanish. A window
-    with nothing observed has spread 0, and so has one of zeros if divided: its forecast is its location.
+    Sums run on values divided by the largest one, so squares neither overflow nor vanish. A window with
+    nothing observed, or with zeros only, has spread 0: its forecast is its location.
     """
     known = target.where(observed, 0.0)  # (B, T)
     unit = known.abs().amax(dim=1, keepdim=True)  # (B, 1)
@@ -43,10 +43,9 @@ def find_scale(target: Tensor, observed: Tensor, location: str, spread: str = "w
     mean = known.sum(dim=1, keepdim=True) / count  # (B, 1)
     variance = (known - mean).where(observed, 0.0).square().sum(dim=1, keepdim=True) / count  # (B, 1)
     level = known.abs().sum(dim=1, keepdim=True) / count  # (B, 1)
+    spread = torch.maximum(variance.sqrt(), FLOOR * level)  # (B, 1)
     centre = last_observed(known, observed)[:, None] if location == "last" else mean  # (B, 1)
-    if spread == "unit":
-        return Scale(location=centre * unit, spread=observed.any(dim=1, keepdim=True).to(target.dtype))
-    return Scale(location=centre * unit, spread=torch.maximum(variance.sqrt(), FLOOR * level) * unit)
+    return Scale(location=centre * unit, spread=spread * unit)
 
 
 def last_observed(target: Tensor, observed: Tensor) -> Tensor:

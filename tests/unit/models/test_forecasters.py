@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,15 +16,7 @@ from models.losses import Truth, weigh_error
 from models.metrics import Matured, measure, seasonal_scale, skill
 from models.predict import predict
 from models.presets import PRESETS
-from tests.checks import (
-    CHECKS,
-    build_evaluated,
-    forecast,
-    ignores_what_was_not_observed,
-    make_batch,
-    stays_finite_on_degenerate_windows,
-    survives_its_artifact_bit_for_bit,
-)
+from tests.checks import CHECKS, make_batch
 from tests.unit.models.panels import make_panel
 
 SMALL = {"hidden": 16, "heads": 2, "segment": 6, "context_length": 48, "horizon": 10, "season": 12, "series": 4}
@@ -63,22 +54,6 @@ CONFIGS = {
     "seasonal-naive-no-season": ModelConfig(**{**SMALL, "season": 1}, kind="seasonal_naive"),
     "seasonal-naive-long-season": ModelConfig(**{**SMALL, "season": 100}, kind="seasonal_naive"),
 }
-
-
-@pytest.mark.parametrize("location", ["mean", "last"])
-def test_with_a_unit_spread_only_the_level_of_a_window_is_taken_out(location: str) -> None:
-    config = ModelConfig(**SMALL, kind="gru", spread="unit", location=location)
-    model = build_evaluated(config)
-    batch = make_batch(config)
-    scores = replace(batch, target=((batch.target - 5000.0) / 900.0).where(batch.observed, 0.0))
-    quantiles = forecast(model, scores)
-    lifted = forecast(model, replace(scores, target=(scores.target + 3.0).where(scores.observed, 0.0)))
-    torch.testing.assert_close(lifted, quantiles + 3.0, rtol=1e-4, atol=1e-4)
-    doubled = forecast(model, replace(scores, target=2.0 * scores.target))
-    assert not torch.allclose(doubled, 2.0 * quantiles, rtol=1e-2, atol=1e-2)
-    ignores_what_was_not_observed(config)
-    stays_finite_on_degenerate_windows(config)
-    survives_its_artifact_bit_for_bit(config)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

@@ -18,12 +18,6 @@ def test_location_and_spread_come_from_observed_steps(location: str, first: floa
     torch.testing.assert_close(scale.spread[:, 0], torch.tensor([(8.0 / 3.0) ** 0.5, 0.0, 8.0 * FLOOR]))
 
 
-def test_a_unit_spread_centres_and_divides_by_nothing() -> None:
-    scale = find_scale(TARGET, SEEN, "last", "unit")
-    assert scale.location[:, 0].tolist() == [6.0, 0.0, 8.0]
-    assert scale.spread[:, 0].tolist() == [1.0, 0.0, 1.0]
-
-
 def test_scaling_is_undone_and_clipped() -> None:
     scale = find_scale(TARGET, SEEN, "mean")
     back = scale.invert(scale.apply(TARGET)[:, :, None])[:, :, 0]
