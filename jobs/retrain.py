@@ -20,6 +20,7 @@ from models.artifact import ArtifactError, Loaded, pack, unpack
 from models.baselines import SeasonalNaive
 from models.config import ModelConfig, TrainConfig
 from models.ensembles import fit_members
+from models.fit import count_steps
 from models.forecasters import Forecaster, Network, build
 from models.graph import EAGER, GRAPH
 from models.parallel import crew
@@ -176,7 +177,7 @@ def fit_challenger(
         Stage(
             "fit",
             0,
-            model.config.members * training.steps,
+            model.config.members * count_steps(training),
             f"{len(trained_on.learned)} series on {device.type}{f' x {ranks.world}' if others else ''}, {start}",
         )
     )
@@ -241,6 +242,7 @@ def train_config(settings: Settings, validation_steps: int) -> TrainConfig:
         validation_steps=validation_steps,
         validation_stride=chosen.validation_stride or 0,
         scaled=chosen.scaled,
+        refit=chosen.refit,
         max_seconds=chosen.budget,
         graph=chosen.graph,
         precision=chosen.precision,

@@ -130,7 +130,13 @@ def search(
             if now >= ends:
                 break
             values = candidates[candidate]
-            limits = {"steps": steps, "budget": (ends - now) / (len(left) - place), "search": 0, "members": 1}
+            limits = {
+                "steps": steps,
+                "budget": (ends - now) / (len(left) - place),
+                "search": 0,
+                "members": 1,
+                "refit": 0,
+            }
             label = f"rung {rung} of {len(sizes) - 1}, {describe(values)}"
             done, validation, stopped = _fit(
                 try_out, apply(settings, values | limits), _relay(on_stage, len(trials), planned, label)

@@ -81,6 +81,7 @@ def unpack(artifact: bytes, *, sha256: str | None = None) -> Loaded:
     except (SafetensorError, ValueError, KeyError) as error:
         raise ArtifactError(f"weights cannot be read: {error}") from error
     model = build(config)
+    weights = dict(model.named_buffers()) | weights  # a scale that an older release did not measure is as at first
     _check_weights(weights, model.state_dict())
     model.load_state_dict(weights)
     return Loaded(model.eval(), config, series, provenance)

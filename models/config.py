@@ -129,7 +129,8 @@ class TrainConfig:
     ema: decay of the averaged weights, which are the ones validated and kept. validate_every: steps between
     two validations; patience: validations without a better loss before stopping. validation_steps: the last
     steps of every series that are never trained on; 0 trains on everything and keeps the last average.
-    validation_stride: steps between two origins over them, 0 for one horizon.
+    validation_stride: steps between two origins over them, 0 for one horizon. refit: after the best weights are found,
+    go on for this share of the steps with the held-back ones, too; 0 for none.
     id_dropout: share of windows whose series is hidden (UNK), so that a new series can be served;
     history_dropout: share whose history is cut short, and share of covariates that are hidden in a window.
     relative: weight of the relative term of pinball loss.
@@ -156,6 +157,7 @@ class TrainConfig:
     validate_every: int = 25
     validation_steps: int = 48
     validation_stride: int = 0
+    refit: float = 0.0
     id_dropout: float = 0.1
     history_dropout: float = 0.1
     max_seconds: float | None = None
@@ -174,7 +176,7 @@ class TrainConfig:
             _check_integer(name, getattr(self, name), 0)
         for name in ("learning_rate", "clip_norm"):
             _check_range(name, getattr(self, name), 1e-12, math.inf)
-        for name in ("weight_decay", "relative"):
+        for name in ("weight_decay", "relative", "refit"):
             _check_range(name, getattr(self, name), 0.0, math.inf)
         for name in ("id_dropout", "history_dropout"):
             _check_range(name, getattr(self, name), 0.0, 1.0)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
 
 from models.baselines import SeasonalNaive
 from models.config import TrainConfig
-from models.forecasters import Network, RecurrentForecaster, build
+from models.fit import count_steps, fit
+from models.forecasters import Ensemble, Network, RecurrentForecaster, build
 from models.panel import Panel
 from models.parallel import Crew, crew, receive, send
 from models.ranks import ALONE, Ranks
-from models.sampling import list_windows
-from models.training import FitReport, Progress, fit, validate
+from models.training import FitReport, Progress, list_known, validate
 
 
 def fit_members(
@@ -30,9 +30,9 @@ def fit_members(
     """Train a network, or every member of an ensemble, in place, member i with seed + i.
 
     `max_seconds` is for all of them: each gets an equal share of what is left. Steps, best step and history of the
-    report are sums over the members, `best_validation` is the ensemble's own. Each member of a point loss has the
-    quantiles of its own residuals, so those of the ensemble are a little too wide. Where torchrun has started other
-    processes, which `follow`, they are called and fit along.
+    report are sums over the members, `best_validation` is the ensemble's own (with a refit the members' mean). Widths
+    of quantiles are measured for each member alone, so those of the ensemble are a little too wide. Where torchrun
+    has started other processes, which `follow`, they are called and fit along.
     """
     others = crew()
     if others is None:
@@ -68,6 +68,7 @@ def _fit_all(
     if isinstance(model, RecurrentForecaster):
         return fit(model, panel, config, device=device, on_progress=on_progress, ranks=ranks)
     members = model.networks()
+    planned = count_steps(config)
     began = time.monotonic()
     reports: list[FitReport] = []
     history: list[Progress] = []
@@ -78,8 +79,8 @@ def _fit_all(
             history.append(
                 replace(
                     progress,
-                    step=index * config.steps + progress.step,
-                    steps=len(members) * config.steps,
+                    step=index * planned + progress.step,
+                    steps=len(members) * planned,
                     seconds=before + progress.seconds,
                 )
             )
@@ -89,19 +90,22 @@ def _fit_all(
         own = replace(config, seed=config.seed + index, max_seconds=None if share is None else max(share, 1e-3))
         reports.append(fit(member, panel, own, device=device, on_progress=tell, ranks=ranks))
     model.eval()
-    sizes = {"context_length": model.config.context_length, "horizon": model.config.horizon}
-    panel = panel.to(device)
-    windows = list_windows(
-        panel, held_back=config.validation_steps, season=model.config.season, scaled=config.scaled, **sizes
-    )
     return FitReport(
         steps=sum(report.steps for report in reports),
         best_step=sum(report.best_step for report in reports),
-        best_validation=validate(model, panel, windows, config, ranks),
+        best_validation=_score(model, panel.to(device), config, reports, ranks),
         seconds=time.monotonic() - began,
         stopped="; ".join(dict.fromkeys(report.stopped for report in reports)),
         history=tuple(history),
         path="; ".join(dict.fromkeys(report.path for report in reports)),
         precision=reports[0].precision,
         processes=ranks.world,
+        refit_steps=sum(report.refit_steps for report in reports),
     )
+
+
+def _score(model: Ensemble, panel: Panel, config: TrainConfig, reports: Sequence[FitReport], ranks: Ranks) -> float:
+    # After a refit nothing is held back, and what the members had before it is all there is to say.
+    if config.refit > 0.0:
+        return sum(report.best_validation for report in reports) / len(reports)
+    return validate(model, panel, list_known(model, panel, config), config, ranks)

@@ -78,7 +78,12 @@ class SeasonalSkip(nn.Module):
 
 
 class QuantileHead(nn.Module):
-    """A median and softplus distances summed outwards from it, so quantiles never cross."""
+    """A median and softplus distances summed outwards from it, so quantiles never cross.
+
+    `stretch` (2,) multiplies the distances below and above; measured after a fit, 1 until then (see calibration.py).
+    """
+
+    stretch: Tensor
 
     def __init__(self, width: int, levels: tuple[float, ...], *, steps: int = 1) -> None:
         super().__init__()
@@ -88,6 +93,7 @@ class QuantileHead(nn.Module):
         with torch.no_grad():
             self.project.bias.fill_(math.log(math.expm1(FIRST_GAP)))
             self.project.bias[self.median :: self.levels] = 0.0
+        self.register_buffer("stretch", torch.ones(2))
 
     def forward(self, states: Tensor) -> Tensor:
         """States (B, H / steps, width), each of `steps` steps, to ascending quantiles (B, H, Q) in window scales."""
@@ -95,7 +101,8 @@ class QuantileHead(nn.Module):
         centre = raw[..., self.median : self.median + 1]  # (B, H, 1)
         below = functional.softplus(raw[..., : self.median]).flip(-1).cumsum(-1).flip(-1)  # (B, H, below)
         above = functional.softplus(raw[..., self.median + 1 :]).cumsum(-1)  # (B, H, above)
-        return torch.cat((centre - below, centre, centre + above), dim=-1)  # (B, H, Q)
+        low, high = self.stretch.unbind()
+        return torch.cat((centre - low * below, centre, centre + high * above), dim=-1)  # (B, H, Q)
 
 
 class PointHead(nn.Module):

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from models.calibration import calibrate
 from models.config import TrainConfig
 from models.forecasters import Network, RecurrentForecaster
 from models.graph import choose_path
@@ -45,6 +44,7 @@ class FitReport:
 
     stopped: "all steps done", "no better for N validations", "time budget spent" or "loss not finite". path: "cuda
     graph" or "eager", with the reason if a graph was wanted. precision: of the forward pass. processes: that fitted.
+    refit_steps: those of `steps` that came after the best one was known, on everything.
     """
 
     steps: int
@@ -56,6 +56,7 @@ class FitReport:
     path: str = "eager"
     precision: str = "float32"
     processes: int = 1
+    refit_steps: int = 0
 
 
 def choose_device(wish: str) -> torch.device:
@@ -69,7 +70,7 @@ def choose_device(wish: str) -> torch.device:
     return torch.device(wish)
 
 
-def fit(
+def learn(
     model: RecurrentForecaster,
     panel: Panel,
     config: TrainConfig,
@@ -77,22 +78,12 @@ def fit(
     device: torch.device,
     on_progress: Callable[[Progress], None],
     ranks: Ranks = ALONE,
-) -> FitReport:
-    """Trains `model` in place on all but the last `validation_steps` of every series; leaves it in eval mode
-    on `device`.
-
-    The weights it starts from are validated too, so a warm start never ends worse than it began. Randomness
-    is `config.seed` alone, and the caller's random state is kept. Several `ranks` call it with the same model, panel
-    and config, and all end with the weights of one process that takes the same steps; only their dropout differs.
-    ValueError when no series has two steps to learn from, or the loss does not suit the model's output.
-    """
+) -> tuple[FitReport, dict[str, Tensor]]:
+    """The loop: `model` ends with the best averaged weights; returned are the report and the last averaged ones."""
     if (config.loss == "pinball") != (model.config.output == "quantiles"):
         raise ValueError(f"loss {config.loss} does not train output {model.config.output!r}: change one of them")
-    sizes = {"context_length": model.config.context_length, "horizon": model.config.horizon}
     panel = panel.to(device)
-    windows = list_windows(
-        panel, held_back=config.validation_steps, season=model.config.season, scaled=config.scaled, **sizes
-    )
+    windows = list_known(model, panel, config)
     if not len(windows):
         raise ValueError(
             f"no series has two steps before the last {config.validation_steps}: train on longer histories"
@@ -110,7 +101,7 @@ def fit(
         _lay_flat(average)
         precision = choose_precision(config.precision, device)
         step_of = TrainingStep(model, average, windows, config, generator=generator, ranks=ranks, precision=precision)
-        best = _clone(average)
+        best = clone(average)
         best_step, best_loss, worse = 0, validate(average, panel, windows, config, ranks), 0
         make, path = choose_path(step_of, config.graph)
         history: list[Progress] = []
@@ -134,7 +125,7 @@ def fit(
                 stopped = "loss not finite"
                 break
             if validation < best_loss or math.isnan(validation):
-                best, best_step, best_loss, worse = _clone(average), step, validation, 0
+                best, best_step, best_loss, worse = clone(average), step, validation, 0
             else:
                 worse += 1
             if late:
@@ -144,10 +135,10 @@ def fit(
                 stopped = f"no better for {worse} validations"
                 break
 
+    last = clone(average)
     model.load_state_dict(best)
     model.eval()
-    calibrate(model, panel, windows, config.validation_steps)
-    return FitReport(
+    report = FitReport(
         steps=step,
         best_step=best_step,
         best_validation=best_loss,
@@ -157,6 +148,19 @@ def fit(
         path=path,
         precision=str(precision).removeprefix("torch."),
         processes=ranks.world,
+    )
+    return report, last
+
+
+def list_known(model: Network, panel: Panel, config: TrainConfig) -> Windows:
+    """The windows that a fit of `model` sees: all but the last `validation_steps` of every series."""
+    return list_windows(
+        panel,
+        held_back=config.validation_steps,
+        context_length=model.config.context_length,
+        horizon=model.config.horizon,
+        season=model.config.season,
+        scaled=config.scaled,
     )
 
 
@@ -215,5 +219,6 @@ def _lay_flat(model: nn.Module) -> None:
             layer.flatten_parameters()
 
 
-def _clone(model: nn.Module) -> dict[str, Tensor]:
+def clone(model: nn.Module) -> dict[str, Tensor]:
+    """Copy weights and buffers, by name."""
     return {name: weight.detach().clone() for name, weight in model.state_dict().items()}

@@ -154,8 +154,9 @@ class TrainingSettings(Section):
     loss: Literal["pinball", "mse", "mae", "huber"] = "pinball"
     optimizer: Literal["adamw", "adam", "rmsprop"] = "adamw"
     schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
-    steps: int = Field(1500, ge=1)
-    patience: int = Field(8, ge=1)
+    steps: int = Field(3000, ge=1)
+    patience: int = Field(24, ge=1)
+    refit: float = Field(0.5, ge=0, le=10)
     batch: int = Field(128, ge=1)
     learning_rate: float = Field(5e-3, gt=0)
     weight_decay: float = Field(1e-2, ge=0)

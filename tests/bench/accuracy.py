@@ -22,7 +22,7 @@ from models.presets import PRESETS
 from pipeline.configuration import load, shown
 from pipeline.records import Floats
 from pipeline.settings import Settings
-from tests.bench.fitting import lay_out, train
+from tests.bench.fitting import fit_settings, lay_out
 from tests.bench.results import Figure, Report, median, say
 
 FOLDER = Path(__file__).parents[3] / "shared" / "data" / "M4"
@@ -45,7 +45,7 @@ def run(folder: Path, *, seeds: Sequence[int], members: int, threads: int, sets:
     fits: list[dict[str, Any]] = []
     for seed in seeds:
         settings = choose_settings(seed=seed, members=members, sets=sets)
-        model, fitted = train(panel, settings, validation_steps=HORIZON)
+        model, fitted = fit_settings(panel, settings, validation_steps=HORIZON)
         found.append(score(model, panel, target, scale))
         fits.append({
             "seed": seed, "seconds": round(fitted.seconds, 1), "best_step": fitted.best_step,
@@ -79,7 +79,7 @@ def run_every_kind(folder: Path, *, seeds: Sequence[int], members: int, threads:
         found: list[dict[str, Any]] = []
         for seed in seeds:
             settings = choose_settings(seed=seed, members=members, sets=(*sets, f"model.kind={kind}"))
-            model, fitted = train(panel, settings, validation_steps=HORIZON)
+            model, fitted = fit_settings(panel, settings, validation_steps=HORIZON)
             fit = {"seed": seed, "seconds": round(fitted.seconds, 1), "steps": fitted.steps, "stopped": fitted.stopped}
             found.append(fit | score(model, panel, target, scale))
             say(f"{kind}, seed {seed}: MASE {found[-1]['mase']:.4f} in {fitted.seconds:.0f} s")

@@ -23,7 +23,7 @@ from models.predict import predict
 from pipeline.configuration import load, shown
 from pipeline.records import Floats
 from pipeline.settings import Settings
-from tests.bench.fitting import lay_out, train
+from tests.bench.fitting import fit_settings, lay_out
 from tests.bench.results import Figure, Report, median, say
 
 FILE = Path(__file__).parents[3] / "shared" / "data" / "ETT" / "ETTh1.csv"
@@ -57,7 +57,7 @@ def run(
         found, fits = [], []
         for seed in seeds:
             settings = choose_settings(horizon, seed=seed, members=members, sets=sets)
-            model, fitted = train(known, settings, validation_steps=VALIDATION)
+            model, fitted = fit_settings(known, settings, validation_steps=VALIDATION)
             found.append(score(model, whole, values, origins))
             fits.append({
                 "seed": seed, "seconds": round(fitted.seconds, 1), "best_step": fitted.best_step,

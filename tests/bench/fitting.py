@@ -37,7 +37,7 @@ def lay_out(histories: Sequence[Floats], *, horizon: int) -> Panel:
     )
 
 
-def train(
+def fit_settings(
     panel: Panel, settings: Settings, *, validation_steps: int
 ) -> tuple[RecurrentForecaster | Ensemble, FitReport]:
     """Fit a model of hourly `settings` as a retraining does, the last `validation_steps` held back."""

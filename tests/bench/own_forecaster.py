@@ -8,7 +8,7 @@ from models.cpu import tune_cpu
 from models.predict import predict
 from pipeline.configuration import shown
 from tests.bench.accuracy import HORIZON, choose_settings
-from tests.bench.fitting import lay_out, train
+from tests.bench.fitting import fit_settings, lay_out
 from tests.bench.peer_job import answer, read_histories, read_job
 
 
@@ -19,7 +19,7 @@ def main() -> None:
     settings = choose_settings(seed=job.seed, members=1, sets=job.sets)
     began = time.perf_counter()
     panel = lay_out(histories, horizon=job.horizon)
-    model, fitted = train(panel, settings, validation_steps=HORIZON)
+    model, fitted = fit_settings(panel, settings, validation_steps=HORIZON)
     trained = time.perf_counter()
     quantiles = predict(model, panel, np.arange(len(panel)), panel.length.numpy())
     done = time.perf_counter()

@@ -12,9 +12,9 @@ import torch
 
 from jobs.retrain import train_config
 from models.batch import Batch
+from models.fit import fit
 from models.forecasters import RecurrentForecaster, build
 from models.panel import build_panel
-from models.training import fit
 from pipeline.configuration import load
 from pipeline.grid import Frequency
 from pipeline.settings import Settings

@@ -51,7 +51,7 @@ def test_a_model_better_than_seasonal_naive_is_promoted(tiny: Make) -> None:
     assert registry.history[0][1] in outcome.reason
     json.dumps(outcome.to_dict(), allow_nan=False)
     assert [stage.name for stage in stages if not stage.done] == ["reading history", "fit", "backtest", "registering"]
-    assert any(stage.name == "fit" and stage.done == stage.total == 60 for stage in stages)
+    assert any(stage.name == "fit" and stage.done == stage.total == 90 for stage in stages)
 
 
 def test_what_is_registered_tells_where_the_model_comes_from(tiny: Make) -> None:
@@ -197,7 +197,7 @@ def test_a_warm_start_begins_where_the_champion_ended(tiny: Make, spread: str) -
 def test_an_ensemble_is_one_model_and_each_member_starts_where_its_predecessor_ended(tiny: Make) -> None:
     registry = FakeRegistry()
     outcome = run(tiny(training={"members": 2, "steps": 20}), registry, drifting(count=4))
-    assert outcome.facts["fit"]["steps"] == 40
+    assert outcome.facts["fit"]["steps"] == 60
     warm = tiny(training={"members": 2, "warm_start": True, "steps": 1, "learning_rate": 1e-9})
     outcome = run(warm, registry, drifting(count=5))
     assert outcome.facts["fit"]["start"] == "from the champion's weights"

@@ -75,6 +75,7 @@ def test_an_artifact_from_before_the_parts_could_be_chosen_still_loads() -> None
         "head.project.weight", "head.project.bias",
     }  # fmt: skip
     weights = build(ModelConfig.from_dict(config), seed=5).state_dict()
+    del weights["head.stretch"]  # measured since then
     assert set(weights) == names
     loaded = unpack(pack_with(weights, config=config))
     assert (loaded.config.attention, loaded.config.stack, loaded.config.direction) == (
@@ -82,6 +83,7 @@ def test_an_artifact_from_before_the_parts_could_be_chosen_still_loads() -> None
         "residual",
         "forward",
     )
+    assert loaded.model.state_dict()["head.stretch"].tolist() == [1.0, 1.0]
 
 
 @settings(max_examples=200, deadline=None)

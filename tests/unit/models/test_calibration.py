@@ -1,4 +1,4 @@
-"""Quantiles of a network that was trained on one value."""
+"""Widths of quantiles that are measured on steps which no weight was fitted to."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from models.artifact import pack, unpack
-from models.calibration import calibrate, find_quantiles
+from models.calibration import find_quantiles, loosen, measure_widths, set_widths
 from models.config import ModelConfig, TrainConfig
+from models.fit import fit
 from models.forecasters import RecurrentForecaster, build
-from models.heads import PointHead
+from models.heads import PointHead, QuantileHead
 from models.metrics import Matured, measure
 from models.panel import Panel
 from models.predict import predict
 from models.sampling import Windows, list_windows
-from models.training import fit
 from tests.unit.models.panels import make_panel
 
 HORIZON = 6
@@ -41,6 +41,15 @@ def offsets(model: RecurrentForecaster) -> torch.Tensor:
 
 def find_windows(panel: Panel, held_back: int) -> Windows:
     return list_windows(panel, held_back=held_back, context_length=36, horizon=HORIZON, season=6)
+
+
+def calibrate(model: RecurrentForecaster, panel: Panel, windows: Windows, held_back: int) -> None:
+    set_widths(model, measure_widths(model, panel, windows, replace(TRAIN, validation_steps=held_back)))
+
+
+def stretch(model: RecurrentForecaster) -> list[float]:
+    assert isinstance(model.head, QuantileHead)
+    return model.head.stretch.tolist()
 
 
 @pytest.mark.parametrize("loss", ["mse", "mae", "huber"])
@@ -88,6 +97,59 @@ def test_without_a_residual_the_offsets_stay_those_of_a_normal() -> None:
     calibrate(model, blind, find_windows(blind, 6), 6)
     assert torch.equal(offsets(model), offsets(build_network()))
     assert offsets(model)[0, 6] == 0.0
+
+
+@pytest.mark.parametrize(("factor", "stretched"), [(0.4, True), (1.8, False)])
+def test_intervals_of_a_network_too_sure_or_too_unsure_of_itself_hold_on_unseen_steps(
+    factor: float, stretched: bool
+) -> None:
+    whole = make_panel(series=60, steps=200, season=6, noise=0.3)
+    known = replace(whole, length=whole.length - 24)
+    model = build(replace(CONFIG, series=60, output="quantiles"), seed=0)
+    assert isinstance(model, RecurrentForecaster)
+    train = replace(TRAIN, loss="pinball", steps=60)
+    fit(model, known, train, device=torch.device("cpu"), on_progress=lambda _: None)
+    assert isinstance(model.head, QuantileHead)
+    model.head.stretch.fill_(factor)  # as if it had learned such widths: what follows multiplies them
+    sure = replace(train, steps=1, learning_rate=1e-12, ema=0.0)
+    rows, ends = np.repeat(np.arange(60), 4), np.tile([176, 182, 188, 194], 60)
+    target, _ = whole.future(torch.from_numpy(rows), torch.from_numpy(ends), HORIZON)
+
+    def held() -> float:
+        quantiles = predict(model, whole, rows, ends)
+        return measure(Matured(target=target.double().numpy(), quantiles=quantiles, scale=np.ones(240)))["coverage_80"]
+
+    before = held()
+    assert (before < 0.6) if stretched else (before > 0.92)
+    windows = list_windows(known, held_back=24, context_length=36, horizon=HORIZON, season=6)
+    widths = measure_widths(model, known, windows, sure)
+    assert widths is not None
+    set_widths(model, factor * widths)
+    assert abs(held() - 0.8) < 0.06
+    loosen(model)
+    assert stretch(model) == [1.0, 1.0]
+
+
+def test_a_fit_measures_anew_and_the_stretch_is_in_the_artifact() -> None:
+    panel = make_panel(series=40, steps=120, season=6, noise=0.3)
+    model = build(replace(CONFIG, output="quantiles"), seed=0)
+    assert isinstance(model, RecurrentForecaster)
+    train = replace(TRAIN, loss="pinball", steps=30)
+    fit(model, panel, train, device=torch.device("cpu"), on_progress=lambda _: None)
+    found = stretch(model)
+    assert found != [1.0, 1.0]
+    loaded = unpack(pack(model, series=[str(row) for row in range(40)], provenance={})).model
+    assert isinstance(loaded, RecurrentForecaster)
+    assert stretch(loaded) == found
+    fit(model, panel, replace(train, validation_steps=0), device=torch.device("cpu"), on_progress=lambda _: None)
+    assert stretch(model) == [1.0, 1.0], "with nothing held back there is nothing to measure by"
+
+
+def test_a_handful_of_held_back_steps_stretches_nothing() -> None:
+    panel = make_panel(series=2, steps=120, season=6, noise=0.3)
+    model = build(replace(CONFIG, series=2, output="quantiles"), seed=0)
+    assert isinstance(model, RecurrentForecaster)
+    assert measure_widths(model.eval(), panel, find_windows(panel, 12), replace(TRAIN, validation_steps=12)) is None
 
 
 def test_quantiles_are_those_of_numpy() -> None:

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 TRAINING = (
     "jobs/__main__.py", "jobs/commands.py", "pipeline/commands/backtest.py", "pipeline/commands/demo.py",
-    "tests/bench/accuracy.py",
+    "tests/bench/accuracy.py", "tests/bench/etth1.py", "tests/bench/own_forecaster.py",
 )  # fmt: skip
 """Modules that a process which trains begins with."""
 
@@ -35,7 +35,7 @@ def calls(path: Path) -> list[str]:
 @pytest.mark.parametrize("module", TRAINING)
 def test_every_entry_point_that_trains_sets_them_before_it_does(module: str) -> None:
     names = calls(ROOT / module)
-    works = [names.index(name) for name in ("find_work", "fit_members", "read_table", "leading") if name in names]
+    works = [names.index(name) for name in ("find_work", "fit_settings", "read_table", "leading") if name in names]
     assert names.index("tune_cpu") < min(works)
 
 

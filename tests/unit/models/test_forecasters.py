@@ -10,12 +10,12 @@ import torch
 
 from models.batch import Batch
 from models.config import ModelConfig, TrainConfig
+from models.fit import fit
 from models.forecasters import RecurrentForecaster, build
 from models.losses import Truth, weigh_error
 from models.metrics import Matured, measure, seasonal_scale, skill
 from models.predict import predict
 from models.presets import PRESETS
-from models.training import fit
 from tests.checks import CHECKS, make_batch
 from tests.unit.models.panels import make_panel
 

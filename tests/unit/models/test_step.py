@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from models import graph
 from models.config import LOSSES, OPTIMIZERS, ModelConfig, TrainConfig
+from models.fit import fit
 from models.forecasters import RecurrentForecaster, build
 from models.graph import choose_path, try_recording
 from models.losses import sum_error
@@ -24,7 +25,6 @@ from models.presets import KINDS, NAIVE
 from models.sampling import Windows, cut_with_truth, hide_some, list_windows
 from models.scaling import find_scale
 from models.step import TrainingStep
-from models.training import fit
 from tests.unit.models.panels import make_panel
 
 CPU = torch.device("cpu")

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from models import step, training
 from models.config import OPTIMIZERS, SCHEDULES, ModelConfig, TrainConfig
+from models.fit import fit
 from models.forecasters import RecurrentForecaster, build
 from models.metrics import seasonal_scale as scale_of_metrics
 from models.panel import Panel
 from models.sampling import cut_with_truth, find_deviation, held_back_origins, hide_some, list_windows, seasonal_scale
-from models.training import FitReport, Progress, anneal, choose_device, fit, validate
+from models.training import FitReport, Progress, anneal, choose_device, validate
 from tests.checks import make_batch
 from tests.unit.models.panels import make_panel
 from tests.unit.models.test_panel import count_panel

@@ -1,0 +1,88 @@
+"""A fit goes on with the held-back steps once it knows the best weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from models.config import ModelConfig, TrainConfig
+from models.fit import count_steps, fit
+from models.forecasters import RecurrentForecaster, build
+from models.panel import Panel
+from models.training import FitReport, Progress
+from tests.unit.models.panels import make_panel
+
+CPU = torch.device("cpu")
+CONFIG = ModelConfig(
+    kind="gru", hidden=16, heads=1, segment=6, context_length=24, horizon=6, season=6, series=8, series_dim=4,
+    location="mean",
+)  # fmt: skip
+TRAIN = TrainConfig(steps=60, batch_size=32, validate_every=20, validation_steps=12, learning_rate=1e-2, ema=0.9)
+
+
+def fitted(
+    config: TrainConfig, panel: Panel, told: list[Progress] | None = None
+) -> tuple[RecurrentForecaster, FitReport]:
+    model = build(CONFIG, seed=0)
+    assert isinstance(model, RecurrentForecaster)
+    return model, fit(model, panel, config, device=CPU, on_progress=[].append if told is None else told.append)
+
+
+def weights(model: RecurrentForecaster) -> torch.Tensor:
+    return torch.cat([weight.detach().flatten() for weight in model.parameters()])
+
+
+def test_without_a_refit_the_held_back_steps_change_no_weight_and_with_one_they_do() -> None:
+    panel = make_panel(series=8, steps=90, season=6, noise=0.3)
+    newest = panel.start[:, None] + panel.length[:, None] - 1 - torch.arange(12)  # (S, 12)
+    other = replace(panel, target=panel.target.index_fill(0, newest.flatten(), 3.0))
+    plain = replace(TRAIN, patience=100, steps=20)  # one validation: the last weights are the best in both
+    alike = [weights(fitted(plain, each)[0]) for each in (panel, other)]
+    assert torch.equal(*alike)
+    differing = [weights(fitted(replace(plain, refit=0.5), each)[0]) for each in (panel, other)]
+    assert not torch.equal(*differing)
+
+
+def test_a_refit_goes_on_from_the_best_weights_and_says_what_it_did() -> None:
+    panel = make_panel(series=8, steps=90, season=6, noise=0.3)
+    told: list[Progress] = []
+    config = replace(TRAIN, refit=0.5)
+    model, report = fitted(config, panel, told)
+    _, alone = fitted(TRAIN, panel)
+    assert count_steps(config) == 90
+    assert (report.steps, report.refit_steps, alone.steps, alone.refit_steps) == (90, 30, 60, 0)
+    assert (report.best_step, report.best_validation) == (alone.best_step, alone.best_validation)
+    assert [each.step for each in told] == [20, 40, 60, 80, 90]
+    assert {each.steps for each in told} == {90}
+    assert [each.seconds for each in told] == sorted(each.seconds for each in told)
+    assert torch.equal(weights(model), weights(fitted(config, panel)[0])), "the seed decides everything"
+
+
+def test_an_early_end_makes_the_refit_shorter() -> None:
+    panel = make_panel(series=8, steps=90, season=6, noise=0.3)
+    config = replace(TRAIN, refit=0.5, patience=1, learning_rate=1.0, clip_norm=1e6, steps=400)
+    _, report = fitted(config, panel)
+    assert report.stopped.startswith("no better")
+    assert report.refit_steps == (report.steps - report.refit_steps) // 2 < 200
+
+
+def test_a_fit_that_diverged_keeps_its_best_weights_and_is_not_gone_on_with() -> None:
+    panel = make_panel(series=8, steps=90, season=6, noise=0.3)
+    model, report = fitted(replace(TRAIN, refit=0.5, learning_rate=1e20, schedule="constant", clip_norm=1e30), panel)
+    assert report.stopped == "loss not finite"
+    assert report.refit_steps == 0
+    assert bool(weights(model).isfinite().all())
+
+
+@pytest.mark.parametrize("refit", [-0.1, float("nan")])
+def test_a_share_that_is_none_is_refused(refit: float) -> None:
+    with pytest.raises(ValueError, match="refit"):
+        replace(TRAIN, refit=refit)
+
+
+def test_with_nothing_held_back_there_is_no_refit() -> None:
+    panel = make_panel(series=8, steps=90, season=6, noise=0.3)
+    _, report = fitted(replace(TRAIN, refit=0.5, validation_steps=0), panel)
+    assert (report.steps, report.refit_steps) == (60, 0)
