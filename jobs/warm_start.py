@@ -9,7 +9,7 @@ from models.artifact import Loaded
 from models.baselines import SeasonalNaive
 from models.forecasters import Network
 
-SERIES_ROWS = "series.rows.weight"
+SERIES_ROWS = ("series.rows.weight", "spreads.rows")
 
 
 def warm_start(model: Network, learned: Sequence[str], champion: Loaded) -> str:

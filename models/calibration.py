@@ -17,7 +17,6 @@ from models.forecasters import RecurrentForecaster
 from models.heads import PointHead
 from models.panel import Panel
 from models.sampling import Windows, cut_with_truth, held_back_origins
-from models.scaling import find_scale
 
 BATCH = 1024
 ENOUGH = 100
@@ -114,7 +113,7 @@ def find_residuals(model: RecurrentForecaster, windows: Windows, rows: Tensor, e
         batch, truth = cut_with_truth(
             windows, rows[part], ends[part], context_length=model.config.context_length, horizon=model.config.horizon
         )
-        spread = find_scale(batch.target, batch.observed, model.config.location).spread  # (B, 1)
+        spread = model.find_scale(batch).spread  # (B, 1)
         usable = truth.observed & (spread > 0.0)  # (B, H)
         error = truth.target - model(batch)[:, :, median]  # (B, H)
         residuals.append((error / spread.where(spread > 0.0, 1.0)).where(usable, 0.0))

@@ -15,6 +15,7 @@ QUANTILE_LEVELS: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6,
 """Probabilities of every forecast in SQL and on the output topic; 0.5 is the point forecast."""
 
 LOCATIONS = ("mean", "last")
+SPREADS = ("window", "series")
 LOSSES = ("pinball", "mse", "mae", "huber")
 OPTIMIZERS = ("adamw", "adam", "rmsprop")
 SCHEDULES = ("one_cycle", "cosine", "constant")
@@ -33,10 +34,11 @@ class ModelConfig:
     per point; divides context_length. context_length (T), horizon (H), season: in steps. calendar_features (F):
     columns of the known-future calendar, the first ones of those that a batch brings. series: known series, embedding
     rows 1..series; row 0 is UNK. series_dim: width of the series embedding, 0 for none. location: what a window is
-    centred on. output: "quantiles", for pinball loss, or "point", for a point loss. members: networks of different
-    seeds whose quantiles are averaged. past_covariates (P), future_covariates (K), static_covariates (Z): names of what
-    it reads beside the values, in the order of a batch's columns. Raises ValueError, with what to change, when a field
-    cannot work.
+    centred on. spread: what it is divided by, its own deviation ("window") or a known series' in training ("series").
+    output: "quantiles", for pinball loss, or "point", for a point loss. members: networks of different seeds whose
+    quantiles are averaged. past_covariates (P), future_covariates (K), static_covariates (Z): names of what it reads
+    beside the values, in the order of a batch's columns. Raises ValueError, with what to change, when a field cannot
+    work.
     """
 
     kind: str = "attention"
@@ -57,6 +59,7 @@ class ModelConfig:
     series: int = 0
     series_dim: int = 16
     location: str = "last"
+    spread: str = "window"
     output: str = "quantiles"
     members: int = 1
     past_covariates: tuple[str, ...] = ()
@@ -74,6 +77,7 @@ class ModelConfig:
         if self.layers == 0 and not isinstance(self.layers, bool):
             object.__setattr__(self, "layers", preset.layers)
         _check_choice("location", self.location, LOCATIONS)
+        _check_choice("spread", self.spread, SPREADS)
         _check_choice("output", self.output, OUTPUTS)
         for name in ("hidden", "layers", "heads", "segment", "context_length", "horizon", "season", "members"):
             _check_integer(name, getattr(self, name), 1)

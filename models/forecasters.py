@@ -18,7 +18,7 @@ from models.panel import Panel
 from models.precision import full
 from models.presets import NAIVE
 from models.recurrent import SegmentTokens, StackedEncoder
-from models.scaling import find_scale
+from models.scaling import Scale, SeriesSpread, find_scale
 
 
 class RecurrentForecaster(nn.Module):
@@ -37,6 +37,7 @@ class RecurrentForecaster(nn.Module):
         dense = config.decoder == "dense"
         self.tokens = SegmentTokens(config.segment, hidden, beside=2 * (past + future))
         self.series = SeriesEmbedding(config.series, config.series_dim, hidden) if config.series_dim else None
+        self.spreads = SeriesSpread(config.series) if config.spread == "series" else None
         self.static = StaticEmbedding(static, hidden) if static else None
         self.encoder = StackedEncoder(config)
         self.queries = HorizonQueries(horizon, horizon if dense else config.segment, hidden, features=features)
@@ -51,7 +52,7 @@ class RecurrentForecaster(nn.Module):
         _check_widths(batch, self.config)
         calendar = batch.calendar[:, :, : self.config.calendar_features]  # (B, H, F)
         beside, ahead = read_covariates(batch, calendar)  # (B, T, 2P + 2K), (B, H, F + 2K)
-        scale = find_scale(batch.target, batch.observed, self.config.location)
+        scale = self.find_scale(batch)
         values = scale.apply(batch.target).where(batch.observed, 0.0)  # (B, T)
         tokens = self.tokens(values, batch.observed, beside)  # (B, S, D)
         if self.static is not None:
@@ -68,6 +69,11 @@ class RecurrentForecaster(nn.Module):
         with full(values):
             quantiles = self.head(decoded.float()) + self.skip(values)[:, :, None]  # (B, H, Q) in window scales
             return scale.invert(quantiles)  # (B, H, Q)
+
+    def find_scale(self, batch: Batch) -> Scale:
+        """What the network's zero and one are in each window, in the user's units."""
+        scale = find_scale(batch.target, batch.observed, self.config.location)
+        return scale if self.spreads is None else self.spreads(scale, batch.series)
 
     def learn_static(self, panel: Panel) -> None:
         """Take the scale of static covariates from the series of a training set, if there are any."""

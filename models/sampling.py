@@ -68,15 +68,30 @@ def seasonal_scale(panel: Panel, season: int) -> Tensor:
 
     A series without an observed pair one season apart gets a tenth of its level; one of zeros gets 1.
     """
-    step = torch.arange(panel.target.shape[0], device=panel.device)  # (N,)
-    owner = (torch.searchsorted(panel.start, step, right=True) - 1).clamp(min=0)  # (N,)
-    known = panel.observed & (step >= panel.start[owner]) & (step < panel.start[owner] + panel.length[owner])
+    owner, known = _find_owner(panel)  # (N,) each
     pairs = known[season:] & known[:-season] & (owner[season:] == owner[:-season])
     change = (panel.target[season:] - panel.target[:-season]).abs().where(pairs, 0.0)
     mean_change, pair_count = _mean_by_owner(change, pairs, owner[season:], len(panel))
     level, _ = _mean_by_owner(panel.target.abs().where(known, 0.0), known, owner, len(panel))
     scale = torch.maximum(mean_change.where(pair_count > 0, 0.1 * level), 1e-3 * level)  # (S,)
     return scale.where(scale > 0.0, 1.0).float()
+
+
+def find_deviation(panel: Panel) -> Tensor:
+    """Standard deviation of each series' observed steps, (S,) float32; 0 for a constant one."""
+    owner, known = _find_owner(panel)  # (N,) each
+    mean, _ = _mean_by_owner(panel.target.where(known, 0.0), known, owner, len(panel))
+    error = (panel.target - mean[owner]).where(known, 0.0)  # (N,) float64
+    variance, _ = _mean_by_owner(error.square(), known, owner, len(panel))
+    return variance.sqrt().float()
+
+
+def _find_owner(panel: Panel) -> tuple[Tensor, Tensor]:
+    """The series row of each step of the flat panel, and whether it was observed within it, (N,) each."""
+    step = torch.arange(panel.target.shape[0], device=panel.device)  # (N,)
+    owner = (torch.searchsorted(panel.start, step, right=True) - 1).clamp(min=0)  # (N,)
+    known = panel.observed & (step >= panel.start[owner]) & (step < panel.start[owner] + panel.length[owner])
+    return owner, known
 
 
 def _mean_by_owner(values: Tensor, known: Tensor, owner: Tensor, series: int) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 CLIP = 10.0
 FLOOR = 1e-3
@@ -46,6 +46,31 @@ def find_scale(target: Tensor, observed: Tensor, location: str) -> Scale:
     spread = torch.maximum(variance.sqrt(), FLOOR * level)  # (B, 1)
     centre = last_observed(known, observed)[:, None] if location == "last" else mean  # (B, 1)
     return Scale(location=centre * unit, spread=spread * unit)
+
+
+class SeriesSpread(nn.Module):
+    """The spread of known series, as it was in training: a quiet week of a lively series then looks quiet.
+
+    `rows` (series + 1,), in the user's units, is 0 where nothing was learned, UNK among them: such a window keeps its
+    own spread. It is stored with the weights.
+    """
+
+    rows: Tensor
+
+    def __init__(self, series: int) -> None:
+        super().__init__()
+        self.register_buffer("rows", torch.zeros(series + 1))
+
+    def learn(self, series: Tensor, spread: Tensor) -> None:
+        """Take the spread (S,) of the embedding rows `series` (S,)."""
+        self.rows.zero_()
+        self.rows[series] = spread
+        self.rows[0] = 0.0
+
+    def forward(self, scale: Scale, series: Tensor) -> Scale:
+        """The scale of windows of `series` (B,); one without any spread of its own still has nothing to say."""
+        known = self.rows[series][:, None]  # (B, 1)
+        return scale._replace(spread=known.where((known > 0.0) & (scale.spread > 0.0), scale.spread))
 
 
 def last_observed(target: Tensor, observed: Tensor) -> Tensor:

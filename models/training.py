@@ -17,7 +17,7 @@ from models.losses import weigh_error
 from models.panel import Panel
 from models.precision import choose_precision
 from models.ranks import ALONE, Clock, Ranks
-from models.sampling import Windows, cut_with_truth, held_back_origins, list_windows
+from models.sampling import Windows, cut_with_truth, find_deviation, held_back_origins, list_windows
 from models.step import TrainingStep
 
 WARM_UP = 0.1
@@ -95,6 +95,8 @@ def learn(
         generator = torch.Generator(device).manual_seed(config.seed)
         model.to(device).train()
         model.learn_static(panel)
+        if model.spreads is not None:
+            model.spreads.learn(windows.panel.series, find_deviation(windows.panel))
         average = copy.deepcopy(model).eval()
         _lay_flat(average)
         precision = choose_precision(config.precision, device)

@@ -144,6 +144,7 @@ class ModelSettings(Section):
     dropout: float = Field(0.1, ge=0, lt=1)
     calendar: Literal["auto", "all", "none"] = "auto"
     location: Literal["auto", "mean", "last", "validate"] = "auto"
+    spread: Literal["window", "series"] = "window"
     series_dim: int = Field(16, ge=0)
 
 

@@ -138,6 +138,7 @@ def model_config(
             series=series,
             series_dim=chosen.series_dim,
             location=located,
+            spread=chosen.spread,
             members=settings.training.members,
             past_covariates=settings.input.covariates,
             future_covariates=tuple(future),

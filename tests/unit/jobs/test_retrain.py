@@ -182,10 +182,11 @@ def test_gaps_new_and_silent_series_are_no_obstacle(tiny: Make) -> None:
     assert unpack(registry.models[0]["artifact"]).series == ("s0", "s1", "s2", "silent", "constant")
 
 
-def test_a_warm_start_begins_where_the_champion_ended(tiny: Make) -> None:
-    registry = FakeRegistry()
-    run(tiny(), registry, drifting(count=4))
-    warm = tiny(training={"warm_start": True, "steps": 1, "learning_rate": 1e-9})
+@pytest.mark.parametrize("spread", ["window", "series"])
+def test_a_warm_start_begins_where_the_champion_ended(tiny: Make, spread: str) -> None:
+    registry, model = FakeRegistry(), {"spread": spread}
+    run(tiny(model=model), registry, drifting(count=4))
+    warm = tiny(model=model, training={"warm_start": True, "steps": 1, "learning_rate": 1e-9})
     outcome = run(warm, registry, drifting(count=5))
     assert outcome.facts["fit"]["start"] == "from the champion's weights"
     before, after = (unpack(row["artifact"]).model for row in registry.models)

@@ -17,7 +17,7 @@ from models.fit import fit
 from models.forecasters import RecurrentForecaster, build
 from models.metrics import seasonal_scale as scale_of_metrics
 from models.panel import Panel
-from models.sampling import cut_with_truth, held_back_origins, hide_some, list_windows, seasonal_scale
+from models.sampling import cut_with_truth, find_deviation, held_back_origins, hide_some, list_windows, seasonal_scale
 from models.training import FitReport, Progress, anneal, choose_device, validate
 from tests.checks import make_batch
 from tests.unit.models.panels import make_panel
@@ -150,6 +150,28 @@ def test_held_back_steps_are_validated_once_each() -> None:
     assert ends.tolist() == [28, 33, 38, 5, 10, 1]
     target, observed = panel.future(rows, ends, 5)
     assert sorted(target[:3][observed[:3]].tolist()) == list(range(29, 41))
+
+
+def test_the_deviation_of_a_series_is_that_of_its_observed_steps() -> None:
+    panel = make_panel(series=3, steps=[90, 30, 1], season=6, noise=0.2)
+    expected = [
+        panel.target[first : first + count][panel.observed[first : first + count]].std(correction=0)
+        for first, count in zip(panel.start.tolist(), panel.length.tolist(), strict=True)
+    ]
+    torch.testing.assert_close(find_deviation(panel), torch.stack(expected))
+
+
+def test_a_fit_learns_the_spread_of_series_without_the_held_back_steps(panel: Panel) -> None:
+    models = [build(replace(CONFIG, spread="series"), seed=0) for _ in range(2)]
+    changed = replace(panel, target=panel.target.clone())
+    changed.target[panel.start[:2] + panel.length[:2] - 1] = 1e6
+    for model, history in zip(models, (panel, changed), strict=True):
+        assert isinstance(model, RecurrentForecaster)
+        assert model.spreads is not None
+        run(model, history, replace(TRAIN, steps=1))
+        assert float(model.spreads.rows[0]) == 0.0
+        assert bool((model.spreads.rows[1:4] > 0.0).all())
+    assert torch.equal(models[0].spreads.rows, models[1].spreads.rows)
 
 
 def test_origins_of_validation_lie_a_stride_apart() -> None:
