@@ -31,14 +31,14 @@ class ModelConfig:
 
     kind: one of KINDS; it chooses the parts that are left away ("" or 0): cell, layers, direction, stack, attention,
     decoder (see `Preset`). hidden (D), heads, dropout: sizes of the network. segment: steps per token, 1 for a token
-    per point; divides context_length. context_length (T), horizon (H), season: in steps. calendar_features (F):
-    columns of the known-future calendar, the first ones of those that a batch brings. series: known series, embedding
-    rows 1..series; row 0 is UNK. series_dim: width of the series embedding, 0 for none. location: what a window is
-    centred on. spread: what it is divided by, its own deviation ("window") or a known series' in training ("series").
-    output: "quantiles", for pinball loss, or "point", for a point loss. members: networks of different seeds whose
-    quantiles are averaged. past_covariates (P), future_covariates (K), static_covariates (Z): names of what it reads
-    beside the values, in the order of a batch's columns. Raises ValueError, with what to change, when a field cannot
-    work.
+    per point; divides context_length. rectify: tokens are cut off below 0. context_length (T), horizon (H), season: in
+    steps. calendar_features (F): columns of the known-future calendar, the first ones of those that a batch brings.
+    series: known series, embedding rows 1..series; row 0 is UNK. series_dim: width of the series embedding, 0 for none.
+    location: what a window is centred on. spread: what it is divided by, its own deviation ("window") or a known
+    series' in training ("series"). output: "quantiles", for pinball loss, or "point", for a point loss. members:
+    networks of different seeds whose quantiles are averaged. past_covariates (P), future_covariates (K),
+    static_covariates (Z): names of what it reads beside the values, in the order of a batch's columns. Raises
+    ValueError, with what to change, when a field cannot work.
     """
 
     kind: str = "attention"
@@ -51,6 +51,7 @@ class ModelConfig:
     hidden: int = 64
     heads: int = 4
     segment: int = 24
+    rectify: bool = False
     dropout: float = 0.1
     context_length: int = 336
     horizon: int = 48

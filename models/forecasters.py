@@ -35,7 +35,7 @@ class RecurrentForecaster(nn.Module):
         past, future, static = config.covariates
         features = config.calendar_features + 2 * future
         dense = config.decoder == "dense"
-        self.tokens = SegmentTokens(config.segment, hidden, beside=2 * (past + future))
+        self.tokens = SegmentTokens(config.segment, hidden, beside=2 * (past + future), rectify=config.rectify)
         self.series = SeriesEmbedding(config.series, config.series_dim, hidden) if config.series_dim else None
         self.spreads = SeriesSpread(config.series) if config.spread == "series" else None
         self.static = StaticEmbedding(static, hidden) if static else None

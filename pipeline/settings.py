@@ -141,6 +141,7 @@ class ModelSettings(Section):
     hidden: int = Field(64, ge=1)
     heads: int = Field(4, ge=1)
     segment: int | None = Field(None, ge=1)
+    rectify: bool = False
     dropout: float = Field(0.1, ge=0, lt=1)
     calendar: Literal["auto", "all", "none"] = "auto"
     location: Literal["auto", "mean", "last", "validate"] = "auto"

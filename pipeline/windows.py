@@ -130,6 +130,7 @@ def model_config(
             hidden=chosen.hidden,
             heads=chosen.heads,
             segment=chosen.segment or usual_segment(context, season),
+            rectify=chosen.rectify,
             dropout=chosen.dropout,
             context_length=context,
             horizon=horizon,

@@ -153,10 +153,10 @@ def etth1(
     file = data or bench.FILE
     if not file.is_file():
         raise click.UsageError(f"{file} does not exist: give the file ETTh1.csv with --data")
-    unknown = set(horizons) - set(bench.CHOSEN)
+    unknown = set(horizons) - set(bench.SEGRNN)
     if unknown:
-        raise click.BadParameter(f"horizon {min(unknown)}: choose from {', '.join(map(str, bench.CHOSEN))}")
-    chosen = horizons or tuple(bench.CHOSEN)
+        raise click.BadParameter(f"horizon {min(unknown)}: choose from {', '.join(map(str, bench.SEGRNN))}")
+    chosen = horizons or tuple(bench.SEGRNN)
     say(f"written to {bench.run(file, horizons=chosen, seeds=seeds, members=members, threads=threads, sets=sets)}")
 
 

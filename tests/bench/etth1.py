@@ -38,8 +38,21 @@ PROTOCOL = (
     "context {context}; early stop on the "
     "validation part; no calendar, no other series; {threads} threads; a run is a seed"
 )
-ALWAYS: tuple[str, ...] = ()
-CHOSEN: dict[int, tuple[str, ...]] = {96: (), 192: (), 336: (), 720: ()}
+CHOSEN = (
+    "series.context=720", "model.kind=gru", "model.decoder=recurrent", "model.segment=24", "model.rectify=true",
+    "model.hidden=256", "training.steps=300",
+    "model.dropout=0.5", "model.location=last", "model.spread=series", "model.calendar=none",
+    "training.loss=mae", "training.scaled=false", "training.refit=0", "training.batch=256", "training.ema=0.99",
+    "training.learning_rate=1e-3", "training.validation_stride=24", "training.patience=8",
+)  # fmt: skip
+"""By the squared error on the validation part at 96 steps, one seed a trial; the other horizons take the same.
+
+hidden 512 0.636 (not taken: three times the time), 256 0.640; rectify without 0.646; spread window 0.655; decoder
+queries 0.653 against recurrent 0.654 and the encoder's own cell again 0.656 (hidden 128); context 336 0.659 against
+0.656; loss pinball 0.652 against mae 0.654; scaled 0.665 against 0.656.
+"""
+NOTHING_HIDDEN = {"id_dropout": 0.0, "history_dropout": 0.0}
+"""No series of this benchmark is new, and no context is short."""
 
 
 def run(
@@ -57,7 +70,7 @@ def run(
         found, fits = [], []
         for seed in seeds:
             settings = choose_settings(horizon, seed=seed, members=members, sets=sets)
-            model, fitted = fit_settings(known, settings, validation_steps=VALIDATION)
+            model, fitted = fit_settings(known, settings, validation_steps=VALIDATION, **NOTHING_HIDDEN)
             found.append(score(model, whole, values, origins))
             fits.append({
                 "seed": seed, "seconds": round(fitted.seconds, 1), "best_step": fitted.best_step,
@@ -116,9 +129,9 @@ def check_baselines(panel: Panel, values: Floats, origins: np.ndarray, horizon: 
 
 
 def choose_settings(horizon: int, *, seed: int, members: int, sets: Sequence[str]) -> Settings:
-    """Take what was chosen for the horizon, and what `sets` says."""
-    own = (f"training.seed={seed}", f"training.members={members}", f"series.horizon={horizon}", "model.calendar=none")
-    return load(None, (*own, *ALWAYS, *CHOSEN[horizon], *sets))
+    """Take what was chosen, and what `sets` says."""
+    own = (f"training.seed={seed}", f"training.members={members}", f"series.horizon={horizon}")
+    return load(None, (*own, *CHOSEN, *sets))
 
 
 def score(model: Forecaster, panel: Panel, values: Floats, origins: np.ndarray) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """What the benchmarks of accuracy share: a panel of arrays without times, and one fit of the settings on it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,9 +39,12 @@ def lay_out(histories: Sequence[Floats], *, horizon: int) -> Panel:
 
 
 def fit_settings(
-    panel: Panel, settings: Settings, *, validation_steps: int
+    panel: Panel, settings: Settings, *, validation_steps: int, **changes: Any
 ) -> tuple[RecurrentForecaster | Ensemble, FitReport]:
-    """Fit a model of hourly `settings` as a retraining does, the last `validation_steps` held back."""
+    """Fit a model of hourly `settings` as a retraining does, the last `validation_steps` held back.
+
+    `changes` are fields of TrainConfig that no setting reaches.
+    """
     config = model_config(settings, Frequency("1h"), len(panel), days=1.0)
     model = build(config, seed=settings.training.seed)
     assert not isinstance(model, SeasonalNaive)
@@ -50,5 +54,5 @@ def fit_settings(
             done = f"step {progress.step}/{progress.steps}, {progress.seconds:.0f} s"
             say(f"{done}, validation {progress.validation:.4f}")
 
-    training = train_config(settings, validation_steps)
+    training = replace(train_config(settings, validation_steps), **changes)
     return model, fit_members(model, panel, training, device=torch.device("cpu"), on_progress=tell)

@@ -31,7 +31,7 @@ CONFIGS = {
     "gru-recurrent": ModelConfig(**SMALL, kind="gru", decoder="recurrent", calendar_features=3),
     "gru-recurrent-point": ModelConfig(**SMALL, kind="gru", decoder="recurrent", output="point", series_dim=0),
     "attention-recurrent": ModelConfig(**SMALL, cell="lstm", decoder="recurrent"),
-    "gru-series-spread": ModelConfig(**SMALL, kind="gru", spread="series"),
+    "gru-series-spread": ModelConfig(**SMALL, kind="gru", spread="series", rectify=True),
     "lstm-points": ModelConfig(**{**SMALL, "segment": 1}, kind="lstm", location="mean"),
     "gru-points-additive": ModelConfig(**{**SMALL, "segment": 1}, kind="gru", attention="additive"),
     "bidirectional-deep": ModelConfig(**SMALL, kind="bidirectional", cell="rnn", layers=4, stack="residual"),
