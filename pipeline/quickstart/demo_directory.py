@@ -36,6 +36,8 @@ horizon = 48
 
 [training]
 steps = 1200
+patience = 8
+refit = 0
 batch = 64
 learning_rate = 0.004
 threads = 1
