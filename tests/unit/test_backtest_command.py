@@ -84,7 +84,7 @@ def test_the_page_shows_scores_error_by_step_reliability_and_a_chart(run: Run, f
     ):
         assert words in out
     assert re.search(r"MASE +sMAPE +WQL +SQL +skill +in 80 % +in 95 %", out)
-    assert "fit 0 of 5" in err
+    assert "fit 0 of 8" in err
     assert not [line for line in out.splitlines() if line != line.rstrip()]
 
 
