@@ -2,7 +2,7 @@
 
 A network that was trained on one value takes the quantiles of its own residuals. One with quantiles of its own keeps
 their shape, and both sides of its 80 % interval are stretched until they hold their share: trained on every hour many
-times, it is surer of itself than it should be (M4-Hourly's cuts: the interval held 73 % before, 80 % after).
+times, it is surer of itself than it should be (one network on M4-Hourly's cuts: the interval held 73 %, then 80 %).
 """
 
 from __future__ import annotations

@@ -16,7 +16,10 @@ from models.ranks import ALONE, Ranks
 from models.training import FitReport, Progress, clone, learn, list_known
 
 REFIT_RATE = 0.4
-"""Share of the learning rate in a refit, which begins with good weights (M4-Hourly's cuts: 0.4 as good as 1)."""
+"""Share of the learning rate in a refit, which begins with good weights.
+
+M4-Hourly's cuts, one seed: 0.4 gave MASE 0.811 and sMAPE 10.57, 1 gave 0.805 and 10.77.
+"""
 REFIT_SEED = 500_009
 """Between the seeds of a fit and of its refit."""
 
@@ -41,7 +44,6 @@ def fit(
     has two steps to learn from, or the loss does not suit the model's output.
     """
     planned = count_steps(config)
-    refits = planned > config.steps
     loosen(model)
 
     def tell(progress: Progress) -> None:
@@ -52,11 +54,12 @@ def fit(
     once = replace(config, max_seconds=share)
     report, last = learn(model, panel, once, device=device, on_progress=tell, ranks=ranks)
     best = clone(model)
+    refits = planned > config.steps and report.stopped != "loss not finite"
     if refits:
         model.load_state_dict(last)
     widths = measure_widths(model, panel, list_known(model, panel, config), config)
     model.load_state_dict(best)
-    if refits and report.stopped != "loss not finite":
+    if refits:
         report = _refit(model, panel, config, report, device=device, on_progress=on_progress, ranks=ranks)
     set_widths(model, widths)
     return report
@@ -79,13 +82,14 @@ def _refit(
 ) -> FitReport:
     """Go on from the best weights with everything, the held-back steps too; there is nothing left to validate on."""
     steps = math.ceil(config.refit * first.steps)
+    (spent,) = ranks.follow(first.seconds)  # rank 0's, so that all have the same time left and end at the same step
     again = replace(
         config,
         steps=steps,
         learning_rate=REFIT_RATE * config.learning_rate,
         seed=config.seed + REFIT_SEED,
         validation_steps=0,
-        max_seconds=None if config.max_seconds is None else max(config.max_seconds - first.seconds, 1e-3),
+        max_seconds=None if config.max_seconds is None else max(config.max_seconds - spent, 1e-3),
     )
     told: list[Progress] = []
 

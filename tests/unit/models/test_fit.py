@@ -11,6 +11,7 @@ from models.config import ModelConfig, TrainConfig
 from models.fit import count_steps, fit
 from models.forecasters import RecurrentForecaster, build
 from models.panel import Panel
+from models.ranks import Ranks
 from models.training import FitReport, Progress
 from tests.unit.models.panels import make_panel
 
@@ -86,3 +87,29 @@ def test_with_nothing_held_back_there_is_no_refit() -> None:
     panel = make_panel(series=8, steps=90, season=6, noise=0.3)
     _, report = fitted(replace(TRAIN, refit=0.5, validation_steps=0), panel)
     assert (report.steps, report.refit_steps) == (60, 0)
+
+
+def test_a_point_loss_that_diverged_takes_its_widths_from_the_best_weights() -> None:
+    panel = make_panel(series=8, steps=90, season=6, noise=0.3)
+    model = build(replace(CONFIG, output="point"), seed=0)
+    assert isinstance(model, RecurrentForecaster)
+    wild = replace(TRAIN, loss="mse", refit=0.5, learning_rate=1e20, schedule="constant", clip_norm=1e30)
+    report = fit(model, panel, wild, device=CPU, on_progress=[].append)
+    assert report.stopped == "loss not finite"
+    assert all(bool(tensor.isfinite().all()) for tensor in model.state_dict().values())
+
+
+class Follower(Ranks):
+    """One process that believes rank 0 has been at it for a thousand seconds."""
+
+    def follow(self, *numbers: float) -> list[float]:
+        return [1000.0] if len(numbers) == 1 else list(numbers)
+
+
+def test_the_time_that_is_left_for_a_refit_is_that_of_rank_0() -> None:
+    panel = make_panel(series=8, steps=90, season=6, noise=0.3)
+    model = build(CONFIG, seed=0)
+    assert isinstance(model, RecurrentForecaster)
+    config = replace(TRAIN, refit=0.5, max_seconds=900.0)
+    report = fit(model, panel, config, device=CPU, on_progress=[].append, ranks=Follower())
+    assert (report.steps - report.refit_steps, report.refit_steps) == (60, 1), "its own clock would have left all 30"
