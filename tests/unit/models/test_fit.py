@@ -112,4 +112,5 @@ def test_the_time_that_is_left_for_a_refit_is_that_of_rank_0() -> None:
     assert isinstance(model, RecurrentForecaster)
     config = replace(TRAIN, refit=0.5, max_seconds=900.0)
     report = fit(model, panel, config, device=CPU, on_progress=[].append, ranks=Follower())
-    assert (report.steps - report.refit_steps, report.refit_steps) == (60, 1), "its own clock would have left all 30"
+    assert report.steps - report.refit_steps == 60
+    assert 1 <= report.refit_steps < 30, "its own clock would have left time for all 30"
