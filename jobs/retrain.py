@@ -170,7 +170,8 @@ def fit_challenger(
         start = warm_start(model, trained_on.learned, warm)
 
     def tell(progress: Progress) -> None:
-        words = f"loss {progress.loss:.4f}, validation {progress.validation:.4f}, {progress.seconds:.0f} s"
+        validated = "" if math.isnan(progress.validation) else f", validation {progress.validation:.4f}"
+        words = f"loss {progress.loss:.4f}{validated}, {progress.seconds:.0f} s"
         on_stage(Stage("fit", progress.step, progress.steps, words))
 
     on_stage(
