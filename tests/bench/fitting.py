@@ -1,5 +1,6 @@
 """What the benchmarks of accuracy share: a panel of arrays without times, and one fit of the settings on it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -51,8 +52,8 @@ def fit_settings(
 
     def tell(progress: Any) -> None:
         if progress.step % 250 == 0:
-            done = f"step {progress.step}/{progress.steps}, {progress.seconds:.0f} s"
-            say(f"{done}, validation {progress.validation:.4f}")
+            validated = "" if math.isnan(progress.validation) else f", validation {progress.validation:.4f}"
+            say(f"step {progress.step}/{progress.steps}, {progress.seconds:.0f} s{validated}")
 
     training = replace(train_config(settings, validation_steps), **changes)
     return model, fit_members(model, panel, training, device=torch.device("cpu"), on_progress=tell)
