@@ -69,7 +69,7 @@ class Registry(Protocol):
 
 
 class Leases(Protocol):
-    """Who is the one scheduler."""
+    """Who is the one scheduler, and what it is told."""
 
     def acquire(self, name: str, owner: str, now: int, seconds: float) -> int | None:
         """Take the lease if it is free or has expired, and return its epoch; None while somebody else holds it."""
@@ -87,18 +87,43 @@ class Leases(Protocol):
         """Turn runs that sent no heartbeat for so long to `lost`; return how many."""
         ...
 
+    def requested(self) -> Sequence[str]:
+        """List the jobs for which a request waits."""
+        ...
+
+    def held(self, job: str, due: int | None) -> bool:
+        """Tell whether a job is paused, or still was when the run was due; None asks for this moment only."""
+        ...
+
+
+class Requests(Protocol):
+    """Runs that are wanted before their time; at most one per job waits."""
+
+    def request(self, job: str, reason: str, now: int) -> bool:
+        """Ask the scheduler on duty to run a job at once; False when one waits already, which stays as it is."""
+        ...
+
 
 class Runs(Protocol):
     """What ran: one row per (job, scheduled_for)."""
 
-    def begin(self, job: str, scheduled_for: int, owner: str, now: int) -> int | None:
-        """Open a run and return its number; None when somebody already has this one."""
+    def begin(self, job: str, scheduled_for: int, owner: str, now: int, *, cause: str | None = None) -> int | None:
+        """Open a run and return its number; None when somebody already has this one. No cause is the timetable."""
+        ...
+
+    def begin_requested(self, job: str, owner: str, now: int) -> int | None:
+        """Turn the request that waits for a job into its run, at once or not at all; None when none waits."""
         ...
 
     def heartbeat(self, run: int, now: int, progress: Mapping[str, Any] | None = None) -> bool:
         """Note that the run is alive, and how far it is; False when the ledger thinks it has ended."""
         ...
 
-    def finish(self, run: int, outcome: Ending, reason: str | None, now: int) -> bool:
-        """Close a run that is running or was thought lost, with the reason in words; False when it was closed."""
+    def finish(
+        self, run: int, outcome: Ending, reason: str | None, now: int, *, exit_code: int | None = None,
+        log: str | None = None,
+    ) -> bool:  # fmt: skip
+        """Close a run that is running or was thought lost, with the reason in words, and how its process ended and
+        what it wrote last; False when it was closed.
+        """
         ...

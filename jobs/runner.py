@@ -34,14 +34,18 @@ class Runner:
     beat: float = BEAT
 
     def run_child(
-        self, job: str, scheduled_for: int, start: Callable[[], Child], stop: threading.Event
+        self, job: str, scheduled_for: int | None, start: Callable[[], Child], stop: threading.Event
     ) -> Outcome | None:
-        """Run a job in the child that `start` makes; None when somebody else has this run.
+        """Run a job in the child that `start` makes, None for the time it was due takes the request that waits for it;
+        None when somebody else has this run.
 
         1 begin in the ledger, 2 start, 3 watch: heartbeats, until it ends, `stop` is set or the time is up, 4 end what
         is left of its process group, 5 finish in the ledger.
         """
-        run = self.runs.begin(job, scheduled_for, self.owner, self.clock())
+        if scheduled_for is None:
+            run = self.runs.begin_requested(job, self.owner, self.clock())
+        else:
+            run = self.runs.begin(job, scheduled_for, self.owner, self.clock())
         if run is None:
             log.info("job already taken", job=job, scheduled_for=scheduled_for)
             return None
@@ -56,13 +60,13 @@ class Runner:
         finally:
             finished = child.wait(0)
             child.end()
-        outcome = self._finish(run, child.outcome() if finished else cut_short)
+        outcome = self._finish(run, child.outcome() if finished else cut_short, child)
         log.info("job ended", job=job, run=run, outcome=outcome.ending, reason=outcome.reason)
         return outcome
 
     def run_here(self, job: str, scheduled_for: int, work: Work, on_stage: OnStage) -> Outcome | None:
         """Run a job in this process, with the same entries in the ledger; errors go on to the caller after that."""
-        run = self.runs.begin(job, scheduled_for, self.owner, self.clock())
+        run = self.runs.begin(job, scheduled_for, self.owner, self.clock(), cause="by hand")
         if run is None:
             return None
         latest: list[Stage | None] = [None]
@@ -101,7 +105,9 @@ class Runner:
             if stop.is_set():
                 return Outcome("failed", "stopped: the scheduler ended or lost its lease")
             if now - began > self.timeout:
-                return Outcome("timeout", f"stopped after {self.timeout:.0f} s, the most that jobs.timeout allows")
+                return Outcome(
+                    "timeout", f"stopped after {self.timeout:.0f} s, the most that jobs.timeout and jobs.timeouts allow"
+                )
             if now - beaten >= self.beat:
                 beaten = now
                 self._heartbeat(run, child.stage)
@@ -113,10 +119,12 @@ class Runner:
         except Unavailable as error:
             log.warning("heartbeat not stored", run=run, reason=str(error))
 
-    def _finish(self, run: int, outcome: Outcome) -> Outcome:
+    def _finish(self, run: int, outcome: Outcome, child: Child | None = None) -> Outcome:
+        exit_code, said = (child.exit_code, child.log) if child else (None, None)
         for pause in RETRIES:
             try:
-                self.runs.finish(run, outcome.ending, outcome.reason, self.clock())
+                now = self.clock()
+                self.runs.finish(run, outcome.ending, outcome.reason, now, exit_code=exit_code, log=said or None)
                 break
             except Unavailable as error:
                 log.warning("outcome not stored yet", run=run, reason=str(error))

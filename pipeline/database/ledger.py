@@ -1,20 +1,23 @@
-"""Who may run jobs (leases), what ran (runs), and what became of it. Times are microseconds UTC, passed in."""
+"""Who may run jobs (leases), what was asked for, what ran, and what became of it. Times are microseconds UTC."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Connection, Engine, delete, or_, select, update
 
 from pipeline.database.engine import reading, writing
-from pipeline.database.tables import inserting, job_runs, leases
+from pipeline.database.tables import inserting, job_pauses, job_requests, job_runs, leases
 
 Outcome = Literal["ok", "failed", "timeout"]
 
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """One run of a job; key (job, scheduled_for); outcome running, ok, failed, timeout or lost."""
+    """One run of a job; key (job, scheduled_for); outcome running, ok, failed, timeout or lost.
+
+    `cause` says who asked for it and why, None for the timetable.
+    """
 
     id: int
     job: str
@@ -26,6 +29,22 @@ class RunRow:
     outcome: str
     reason: str | None
     progress: dict[str, Any] | None
+    cause: str | None
+    exit_code: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PauseRow:
+    """The latest pause of a job, which goes on while `resumed_at` is None."""
+
+    job: str
+    paused_by: str
+    reason: str | None
+    paused_at: int
+    resumed_at: int | None
+
+
+RUN = tuple(job_runs.c[field.name] for field in fields(RunRow))
 
 
 class Ledger:
@@ -62,14 +81,36 @@ class Ledger:
         with writing(self._engine) as connection:
             connection.execute(held.values(expires_at=0))
 
-    def begin(self, job: str, scheduled_for: int, owner: str, now: int) -> int | None:
+    def begin(self, job: str, scheduled_for: int, owner: str, now: int, *, cause: str | None = None) -> int | None:
         """Start the run that was due at `scheduled_for` and return its id; None when somebody has it."""
-        values = {"job": job, "scheduled_for": scheduled_for, "owner": owner, "started_at": now, "heartbeat_at": now}
         with writing(self._engine) as connection:
-            new = inserting(connection, job_runs).values(**values, outcome="running")
-            once = new.on_conflict_do_nothing(index_elements=["job", "scheduled_for"]).returning(job_runs.c.id)
-            run: int | None = connection.execute(once).scalar()
-            return run
+            return _begin(connection, job=job, scheduled_for=scheduled_for, owner=owner, now=now, cause=cause)
+
+    def request(self, job: str, reason: str, now: int) -> bool:
+        """Ask the scheduler on duty to run a job at once; False when a request waits already, which stays as it is."""
+        with writing(self._engine) as connection:
+            new = inserting(connection, job_requests).values(job=job, reason=reason, requested_at=now)
+            once = new.on_conflict_do_nothing(index_elements=["job"]).returning(job_requests.c.job)
+            return connection.execute(once).scalar() is not None
+
+    def requested(self) -> list[str]:
+        """List the jobs for which a request waits, the oldest first."""
+        query = select(job_requests.c.job).order_by(job_requests.c.requested_at, job_requests.c.job)
+        with reading(self._engine) as connection:
+            return list(connection.execute(query).scalars())
+
+    def begin_requested(self, job: str, owner: str, now: int) -> int | None:
+        """Turn the request that waits for a job into its run, in one transaction; None when none waits.
+
+        The run is that of the time of the request: if the job has one for that microsecond, that was it.
+        """
+        taking = delete(job_requests).where(job_requests.c.job == job)
+        with writing(self._engine) as connection:
+            taken = connection.execute(taking.returning(job_requests.c.reason, job_requests.c.requested_at)).first()
+            if taken is None:
+                return None
+            due: int = taken.requested_at
+            return _begin(connection, job=job, scheduled_for=due, owner=owner, now=now, cause=taken.reason)
 
     def heartbeat(self, run: int, now: int, progress: Mapping[str, Any] | None = None) -> bool:
         """Say that a run is alive, and how far it is; False when it is no longer running in the ledger."""
@@ -80,12 +121,18 @@ class Ledger:
             alive = update(job_runs).where(job_runs.c.id == run, job_runs.c.outcome == "running").values(values)
             return connection.execute(alive).rowcount == 1
 
-    def finish(self, run: int, outcome: Outcome, reason: str | None, now: int) -> bool:
-        """End a run that is running or was thought lost; False, with nothing changed, when it has ended before."""
+    def finish(
+        self, run: int, outcome: Outcome, reason: str | None, now: int, *, exit_code: int | None = None,
+        log: str | None = None,
+    ) -> bool:  # fmt: skip
+        """End a run that is running or was thought lost; False, with nothing changed, when it has ended before.
+
+        `exit_code` is that of its process, minus the signal that ended it, and `log` the end of what it wrote.
+        """
         open_run = update(job_runs).where(job_runs.c.id == run, job_runs.c.outcome.in_(["running", "lost"]))
         with writing(self._engine) as connection:
-            ended = connection.execute(open_run.values(outcome=outcome, reason=reason, finished_at=now))
-            return ended.rowcount == 1
+            words = {"outcome": outcome, "reason": reason, "exit_code": exit_code, "log": log}
+            return connection.execute(open_run.values(**words, finished_at=now)).rowcount == 1
 
     def mark_lost(self, now: int, silent_seconds: float) -> int:
         """Mark running runs without a heartbeat for so long as lost; return how many."""
@@ -96,6 +143,41 @@ class Ledger:
         with writing(self._engine) as connection:
             return connection.execute(silent.values(outcome="lost", reason=reason, finished_at=now)).rowcount
 
+    def pause(self, job: str, by: str, reason: str | None, now: int) -> bool:
+        """Keep the scheduler from starting a job, until it is resumed; False when it is paused already."""
+        values = {"paused_by": by, "reason": reason, "paused_at": now, "resumed_at": None}
+        with writing(self._engine) as connection:
+            new = inserting(connection, job_pauses).values(job=job, **values)
+            once = new.on_conflict_do_update(
+                index_elements=["job"], set_=values, where=job_pauses.c.resumed_at.is_not(None)
+            )
+            return connection.execute(once.returning(job_pauses.c.job)).scalar() is not None
+
+    def resume(self, job: str, now: int) -> bool:
+        """End a pause; what was due before `now` is not made up for. False when the job was not paused."""
+        paused = update(job_pauses).where(job_pauses.c.job == job, job_pauses.c.resumed_at.is_(None))
+        with writing(self._engine) as connection:
+            return connection.execute(paused.values(resumed_at=now)).rowcount == 1
+
+    def pauses(self) -> dict[str, PauseRow]:
+        """Return the jobs that are paused now."""
+        query = select(job_pauses).where(job_pauses.c.resumed_at.is_(None))
+        with reading(self._engine) as connection:
+            return {row["job"]: PauseRow(**row) for row in connection.execute(query).mappings()}
+
+    def held(self, job: str, due: int | None) -> bool:
+        """Tell whether a job is paused, or still was at `due`; None asks for this moment only."""
+        pause = job_pauses.c
+        until = pause.resumed_at.is_(None) if due is None else or_(pause.resumed_at.is_(None), pause.resumed_at > due)
+        with reading(self._engine) as connection:
+            return connection.execute(select(pause.job).where(pause.job == job, until)).first() is not None
+
+    def log(self, run: int) -> str | None:
+        """Return the end of what a run's process wrote; None when it wrote nothing or there is no such run."""
+        with reading(self._engine) as connection:
+            text: str | None = connection.execute(select(job_runs.c.log).where(job_runs.c.id == run)).scalar()
+            return text
+
     def last(self, job: str) -> RunRow | None:
         """Return the run of a job with the latest due time."""
         found = self.runs(job, limit=1)
@@ -103,11 +185,18 @@ class Ledger:
 
     def runs(self, job: str | None = None, limit: int = 100) -> list[RunRow]:
         """Return the latest runs, latest due time first, of one job or of all."""
-        query = select(job_runs).order_by(job_runs.c.scheduled_for.desc(), job_runs.c.id.desc()).limit(limit)
+        query = select(*RUN).order_by(job_runs.c.scheduled_for.desc(), job_runs.c.id.desc()).limit(limit)
         if job is not None:
             query = query.where(job_runs.c.job == job)
         with reading(self._engine) as connection:
             return [RunRow(**row) for row in connection.execute(query).mappings()]
+
+
+def _begin(connection: Connection, *, now: int, **key: Any) -> int | None:
+    new = inserting(connection, job_runs).values(**key, started_at=now, heartbeat_at=now, outcome="running")
+    once = new.on_conflict_do_nothing(index_elements=["job", "scheduled_for"]).returning(job_runs.c.id)
+    run: int | None = connection.execute(once).scalar()
+    return run
 
 
 def _later(now: int, seconds: float) -> int:
