@@ -36,12 +36,12 @@ def parse_seconds(text: object) -> float:
         raise ValueError(f"{text!r} is not a duration; write '90s', '10 min', '2h' or '1 day'") from error
 
 
-def parse_timing(text: object) -> object:
+def parse_cron(text: object) -> object:
     """Read 'off' as no timetable, which TOML cannot say."""
     return None if text in ("off", "") else text
 
 
-TIMING = BeforeValidator(parse_timing)
+TIMING = BeforeValidator(parse_cron)
 Timing = Annotated[str | None, TIMING]
 """When a job runs: a cron expression, `every 6h`, or None. Keys of this type are the jobs."""
 Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(gt=0, allow_inf_nan=False)]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.commands import NAMES
 from pipeline.commands.opened import now
 from pipeline.database import Database, open_database, upgrade
 from tests.integration.test_jobs import ROOT, TINY, children, observe, ran, tidecast, wait_until
@@ -59,9 +60,9 @@ def place(url: str, tmp_path: Path) -> Callable[..., None]:
     """Write a settings file."""
 
     def write(timing: str = "off", lease: float = LEASE, steps: int = 60) -> None:
-        text = TINY.format(url=url, steps=steps).replace(
-            'retrain = "0 0 1 1 *"', f'retrain = "{timing}"\nlease = {lease}'
-        )
+        jobs = [f'retrain = "{timing}"', f"lease = {lease}"]
+        jobs += [f'{name} = "off"' for name in NAMES if name != "retrain"]
+        text = TINY.format(url=url, steps=steps).replace('retrain = "0 0 1 1 *"', "\n".join(jobs))
         (tmp_path / "tidecast.toml").write_text(text)
 
     return write
@@ -79,14 +80,13 @@ def scheduler(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
 
 
 @contextmanager
-def light_scheduler(
-    url: str, owner: str, lease: float, timing: str = "every 1s"
-) -> Iterator["subprocess.Popen[bytes]"]:
-    with subprocess.Popen(
-        [sys.executable, "-c", LIGHT, url, owner, str(lease), timing], cwd=ROOT, stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    ) as process:  # fmt: skip
+def light_scheduler(url: str, owner: str, lease: float, timing: str = "every 1s") -> Iterator["subprocess.Popen[str]"]:
+    """Run LIGHT, from when it waits for the lease."""
+    command = [sys.executable, "-u", "-c", LIGHT, url, owner, str(lease), timing]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
         try:
+            assert process.stdout is not None
+            assert any("scheduler waits" in line for line in iter(process.stdout.readline, ""))
             yield process
         finally:
             process.kill()
