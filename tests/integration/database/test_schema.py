@@ -43,7 +43,12 @@ def test_upgrades_at_once_from_several_threads_all_succeed(empty_url: str) -> No
 
 def test_the_migrations_make_exactly_the_tables_in_code(database: Database) -> None:
     with database.engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        sqlite = connection.dialect.name == "sqlite"
+
+        def belongs(_thing: object, name: str | None, *_: object) -> bool:
+            return not (sqlite and name == "observations_recorded")  # BRIN, which SQLite does not have
+
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "include_object": belongs})
         assert compare_metadata(context, metadata) == []
 
 
@@ -57,7 +62,7 @@ def test_a_database_of_the_first_release_keeps_its_rows_and_takes_covariates(emp
             text("INSERT INTO observations VALUES (7, '2026-01-01 00:00:00', 1.5, 1, 1, 0, 0, '2026-01-01 00:00:00')")
         )
     engine.dispose()
-    with pytest.raises(ConfigError, match="is 0001, this release needs 0002: run tidecast db upgrade"):
+    with pytest.raises(ConfigError, match="is 0001, this release needs 0005: run tidecast db upgrade"):
         open_database(empty_url, timeout=5)
     upgrade(empty_url)
     database = open_database(empty_url, timeout=5)
