@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
 from jobs.outcome import OnStage, Outcome
-from jobs.ports import Reader, Registry
+from jobs.ports import Reader, Registry, Requests
 from jobs.runner import Work
 from pipeline.settings import Settings
 
@@ -25,16 +25,20 @@ class Database(Protocol):
         """Models, and which of them is champion."""
         ...
 
+    @property
+    def ledger(self) -> Requests:
+        """Runs of other jobs that are wanted before their time."""
+        ...
+
 
 def find_work(job: str, settings: Settings, database: Database, clock: Callable[[], int]) -> Work:
     """Bind a job of the CATALOG to what it works on."""
     return partial(CATALOG[job], settings, database, clock)
 
 
-def timetable(settings: Settings) -> dict[str, str]:
-    """List the jobs that run by themselves, with their cron expressions."""
-    crons = {"retrain": settings.jobs.retrain}
-    return {job: cron for job, cron in crons.items() if cron is not None}
+def timetable(settings: Settings) -> dict[str, str | None]:
+    """List the jobs of the CATALOG, each with its setting of the same name: when it runs, None for never by itself."""
+    return {job: getattr(settings.jobs, job) for job in CATALOG}
 
 
 def training_threads(settings: Settings) -> int:
@@ -58,4 +62,7 @@ def _retrain(settings: Settings, database: Database, clock: Callable[[], int], o
     return retrain(database.reader, database.registry, settings, clock=clock, code=code_version(), on_stage=on_stage)
 
 
-CATALOG: Mapping[str, Callable[[Settings, Database, Callable[[], int], OnStage], Outcome]] = {"retrain": _retrain}
+CATALOG: Mapping[str, Callable[[Settings, Database, Callable[[], int], OnStage], Outcome]] = {
+    "retrain": _retrain,
+}
+"""A job more is a line here, in jobs.commands.NAMES and in JobSettings (its timetable)."""

@@ -141,7 +141,7 @@ def build_schedule(settings: "Settings", ledger: "Ledger", clock: Callable[[], i
     runner = Runner(ledger, clock, owner(settings), settings.jobs.timeout)
     given = write_settings(settings)
 
-    def fire(name: str, due: int, halt: threading.Event) -> None:
+    def fire(name: str, due: int | None, halt: threading.Event) -> None:
         runner.run_child(name, due, lambda: Child(job_command(name), given), halt)
 
     return Schedule(timetable(settings), ledger, fire, clock, owner(settings), settings.jobs.lease)

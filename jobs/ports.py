@@ -69,7 +69,7 @@ class Registry(Protocol):
 
 
 class Leases(Protocol):
-    """Who is the one scheduler."""
+    """Who is the one scheduler, and what it is told."""
 
     def acquire(self, name: str, owner: str, now: int, seconds: float) -> int | None:
         """Take the lease if it is free or has expired, and return its epoch; None while somebody else holds it."""
@@ -87,12 +87,28 @@ class Leases(Protocol):
         """Turn runs that sent no heartbeat for so long to `lost`; return how many."""
         ...
 
+    def requested(self) -> Sequence[str]:
+        """List the jobs for which a request waits."""
+        ...
+
+
+class Requests(Protocol):
+    """Runs that are wanted before their time; at most one per job waits."""
+
+    def request(self, job: str, reason: str, now: int) -> bool:
+        """Ask the scheduler on duty to run a job at once; False when one waits already, which stays as it is."""
+        ...
+
 
 class Runs(Protocol):
     """What ran: one row per (job, scheduled_for)."""
 
     def begin(self, job: str, scheduled_for: int, owner: str, now: int) -> int | None:
         """Open a run and return its number; None when somebody already has this one."""
+        ...
+
+    def begin_requested(self, job: str, owner: str, now: int) -> int | None:
+        """Turn the request that waits for a job into its run, at once or not at all; None when none waits."""
         ...
 
     def heartbeat(self, run: int, now: int, progress: Mapping[str, Any] | None = None) -> bool:

@@ -34,14 +34,18 @@ class Runner:
     beat: float = BEAT
 
     def run_child(
-        self, job: str, scheduled_for: int, start: Callable[[], Child], stop: threading.Event
+        self, job: str, scheduled_for: int | None, start: Callable[[], Child], stop: threading.Event
     ) -> Outcome | None:
-        """Run a job in the child that `start` makes; None when somebody else has this run.
+        """Run a job in the child that `start` makes, None for the time it was due takes the request that waits for it;
+        None when somebody else has this run.
 
         1 begin in the ledger, 2 start, 3 watch: heartbeats, until it ends, `stop` is set or the time is up, 4 end what
         is left of its process group, 5 finish in the ledger.
         """
-        run = self.runs.begin(job, scheduled_for, self.owner, self.clock())
+        if scheduled_for is None:
+            run = self.runs.begin_requested(job, self.owner, self.clock())
+        else:
+            run = self.runs.begin(job, scheduled_for, self.owner, self.clock())
         if run is None:
             log.info("job already taken", job=job, scheduled_for=scheduled_for)
             return None

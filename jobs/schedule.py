@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -29,8 +29,8 @@ LEASE = "scheduler"
 LOOK_BACK = tuple(timedelta(days=days) for days in (0.05, 1, 8, 32, 367))
 """How far to search for the last time that a job was due, nearest first."""
 
-Fire = Callable[[str, int, threading.Event], object]
-"""Runs job NAME for the time it was due, ends early when the event is set."""
+Fire = Callable[[str, int | None, threading.Event], object]
+"""Runs job NAME for the time it was due, None for the request that waits; ends early when the event is set."""
 log = structlog.get_logger()
 
 
@@ -62,10 +62,21 @@ def next_due(trigger: CronTrigger, now: int) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
-    """A scheduler: `timetable` is job -> cron expression, `lease` seconds, `fire` runs a job and keeps the ledger."""
+class Duty:
+    """What lasts as long as a lease: `turns` lets each job run once at a time, `halt` ends all."""
 
-    timetable: Mapping[str, str]
+    epoch: int
+    turns: Mapping[str, threading.Lock]
+    halt: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A scheduler: `timetable` is job -> cron expression, None for a job that runs when it is asked for; `lease` is
+    seconds, `fire` runs a job and keeps the ledger.
+    """
+
+    timetable: Mapping[str, str | None]
     leases: Leases
     fire: Fire
     clock: Callable[[], int]
@@ -74,7 +85,7 @@ class Schedule:
 
     def serve(self, stop: threading.Event) -> None:
         """Wait for the lease, be on duty while it is held, and again, until `stop` is set."""
-        triggers = {job: read_cron(cron) for job, cron in self.timetable.items()}
+        triggers = {job: read_cron(cron) for job, cron in self.timetable.items() if cron is not None}
         log.info("scheduler waits", owner=self.owner, timetable=dict(self.timetable))
         while not stop.is_set():
             epoch = self._acquire()
@@ -82,53 +93,63 @@ class Schedule:
                 stop.wait(self.lease / 3)
                 continue
             log.info("scheduler on duty", owner=self.owner, epoch=epoch)
-            self._serve_lease(epoch, triggers, stop)
+            self._serve_lease(Duty(epoch, {job: threading.Lock() for job in self.timetable}), triggers, stop)
             log.info("scheduler off duty", owner=self.owner, epoch=epoch)
 
-    def _serve_lease(self, epoch: int, triggers: Mapping[str, CronTrigger], stop: threading.Event) -> None:
-        halt = threading.Event()
-        scheduler = self._plan(triggers, halt)
+    def _serve_lease(self, duty: Duty, triggers: Mapping[str, CronTrigger], stop: threading.Event) -> None:
+        scheduler = self._plan(duty, triggers)
         try:
             self._mark_lost()
             scheduler.start()
-            self._hold(epoch, stop)
+            self._hold(duty, scheduler, stop)
         finally:
-            halt.set()
+            duty.halt.set()
             scheduler.shutdown(wait=True)
             with suppress(Unavailable):  # then it expires
-                self.leases.release(LEASE, self.owner, epoch)
+                self.leases.release(LEASE, self.owner, duty.epoch)
 
-    def _plan(self, triggers: Mapping[str, CronTrigger], halt: threading.Event) -> BackgroundScheduler:
+    def _plan(self, duty: Duty, triggers: Mapping[str, CronTrigger]) -> BackgroundScheduler:
         """Put every job on APScheduler's timetable, due once right away: the ledger knows whether it was missed."""
         scheduler = BackgroundScheduler(
             jobstores={"default": MemoryJobStore()},
-            executors={"default": ThreadPoolExecutor(max(1, len(triggers)))},
+            executors={"default": ThreadPoolExecutor(2 * len(self.timetable) + 1)},  # one waits while the other runs
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
             timezone=UTC,
         )
         at_once = datetime.fromtimestamp(self.clock() / 1e6, UTC)
         for job, trigger in triggers.items():
-            scheduler.add_job(self._fire_last, trigger, args=(job, trigger, halt), id=job, next_run_time=at_once)
+            scheduler.add_job(self._fire_last, trigger, args=(job, trigger, duty), id=job, next_run_time=at_once)
         return scheduler
 
-    def _fire_last(self, job: str, trigger: CronTrigger, halt: threading.Event) -> None:
-        due = last_due(trigger, self.clock())
-        while due is not None and not halt.is_set():
-            try:
-                self.fire(job, due, halt)
-                return
-            except Unavailable as error:
-                log.warning("job waits for the database", job=job, reason=str(error))
-                halt.wait(self.lease / 3)
+    def _fire_last(self, job: str, trigger: CronTrigger, duty: Duty) -> None:
+        with duty.turns[job]:
+            due = last_due(trigger, self.clock())
+            while due is not None and not duty.halt.is_set():
+                try:
+                    self.fire(job, due, duty.halt)
+                    return
+                except Unavailable as error:
+                    log.warning("job waits for the database", job=job, reason=str(error))
+                    duty.halt.wait(self.lease / 3)
 
-    def _hold(self, epoch: int, stop: threading.Event) -> None:
-        """Renew the lease at a third of it, and return when it is lost, might be lost, or `stop` is set."""
+    def _fire_requested(self, job: str, duty: Duty) -> None:
+        with duty.turns[job]:
+            if not duty.halt.is_set():
+                with suppress(Unavailable):  # then the request still waits
+                    self.fire(job, None, duty.halt)
+
+    def _hold(self, duty: Duty, scheduler: BackgroundScheduler, stop: threading.Event) -> None:
+        """Renew the lease at a third of it, and return when it is lost, might be lost, or `stop` is set.
+
+        In between runs are taken for lost, and what was asked for is started.
+        """
         renewed = time.monotonic()
+        self._start_requested(duty, scheduler)
         while not stop.wait(self.lease / 3):
             before = time.monotonic()
             try:
-                if not self.leases.renew(LEASE, self.owner, epoch, self.clock(), self.lease):
-                    log.warning("lease lost", owner=self.owner, epoch=epoch)
+                if not self.leases.renew(LEASE, self.owner, duty.epoch, self.clock(), self.lease):
+                    log.warning("lease lost", owner=self.owner, epoch=duty.epoch)
                     return
                 renewed = before
             except Unavailable as error:
@@ -136,6 +157,16 @@ class Schedule:
                 if time.monotonic() - renewed >= self.lease:
                     return
             self._mark_lost()
+            self._start_requested(duty, scheduler)
+
+    def _start_requested(self, duty: Duty, scheduler: BackgroundScheduler) -> None:
+        """Start what was asked for, but for jobs that run at this moment: their requests are seen again later."""
+        with suppress(Unavailable):
+            for job in self.leases.requested():
+                if job in duty.turns and not duty.turns[job].locked():
+                    scheduler.add_job(
+                        self._fire_requested, args=(job, duty), id=f"{job} on request", replace_existing=True
+                    )
 
     def _acquire(self) -> int | None:
         try:

@@ -689,6 +689,24 @@ class LedgerContract:
         assert ledger.begin("retrain", START, "late", NOW) is None
         assert ledger.begin("retrain", START + HOUR, "next", NOW) is not None
 
+    def test_a_request_waits_once_and_becomes_one_run_with_its_reason(self, database: Database) -> None:
+        ledger = database.ledger
+        assert ledger.begin_requested("retrain", "me", NOW) is None
+        asked = at_once(*(lambda i=i: ledger.request("retrain", f"drift {i}", START) for i in range(4)))
+        assert sorted(asked) == [False, False, False, True]
+        assert ledger.request("calibrate", "coverage", START - 1)
+        assert ledger.requested() == ["calibrate", "retrain"]
+        won = at_once(*(lambda owner=str(i): ledger.begin_requested("retrain", owner, NOW) for i in range(4)))
+        assert len([run for run in won if run is not None]) == 1
+        (run,) = ledger.runs("retrain")
+        assert (run.scheduled_for, run.cause) == (START, f"drift {asked.index(True)}")
+        assert ledger.requested() == ["calibrate"]
+        assert ledger.request("retrain", "again", START)
+        assert ledger.begin_requested("retrain", "me", NOW) is None, "the job has run for that microsecond"
+        assert ledger.requested() == ["calibrate"]
+        assert ledger.begin("retrain", START + HOUR, "me", NOW) is not None
+        assert ledger.runs("retrain", 1)[0].cause is None
+
     def test_a_run_beats_progresses_and_ends_once(self, database: Database) -> None:
         ledger = database.ledger
         run = ledger.begin("retrain", START, "me", NOW)

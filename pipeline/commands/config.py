@@ -48,7 +48,8 @@ def check(settings: "Settings") -> None:
     model_config(settings, Frequency(settings.series.frequency), 0)
     check_horizon(settings.series.horizon)
     for cron in timetable(settings).values():
-        split_cron(cron)
+        if cron is not None:
+            split_cron(cron)
     database = masked(settings.database.url.get_secret_value())
     kafka = settings.kafka
     click.echo(f"settings are valid: {kafka.input_topic} on {kafka.bootstrap_servers} -> {database}")

@@ -1,20 +1,23 @@
-"""Who may run jobs (leases), what ran (runs), and what became of it. Times are microseconds UTC, passed in."""
+"""Who may run jobs (leases), what was asked for, what ran, and what became of it. Times are microseconds UTC."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Connection, Engine, delete, select, update
 
 from pipeline.database.engine import reading, writing
-from pipeline.database.tables import inserting, job_runs, leases
+from pipeline.database.tables import inserting, job_requests, job_runs, leases
 
 Outcome = Literal["ok", "failed", "timeout"]
 
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """One run of a job; key (job, scheduled_for); outcome running, ok, failed, timeout or lost."""
+    """One run of a job; key (job, scheduled_for); outcome running, ok, failed, timeout or lost.
+
+    `cause` says who asked for it and why, None for the timetable.
+    """
 
     id: int
     job: str
@@ -26,6 +29,10 @@ class RunRow:
     outcome: str
     reason: str | None
     progress: dict[str, Any] | None
+    cause: str | None
+
+
+RUN = tuple(job_runs.c[field.name] for field in fields(RunRow))
 
 
 class Ledger:
@@ -64,12 +71,34 @@ class Ledger:
 
     def begin(self, job: str, scheduled_for: int, owner: str, now: int) -> int | None:
         """Start the run that was due at `scheduled_for` and return its id; None when somebody has it."""
-        values = {"job": job, "scheduled_for": scheduled_for, "owner": owner, "started_at": now, "heartbeat_at": now}
         with writing(self._engine) as connection:
-            new = inserting(connection, job_runs).values(**values, outcome="running")
-            once = new.on_conflict_do_nothing(index_elements=["job", "scheduled_for"]).returning(job_runs.c.id)
-            run: int | None = connection.execute(once).scalar()
-            return run
+            return _begin(connection, job=job, scheduled_for=scheduled_for, owner=owner, now=now)
+
+    def request(self, job: str, reason: str, now: int) -> bool:
+        """Ask the scheduler on duty to run a job at once; False when a request waits already, which stays as it is."""
+        with writing(self._engine) as connection:
+            new = inserting(connection, job_requests).values(job=job, reason=reason, requested_at=now)
+            once = new.on_conflict_do_nothing(index_elements=["job"]).returning(job_requests.c.job)
+            return connection.execute(once).scalar() is not None
+
+    def requested(self) -> list[str]:
+        """List the jobs for which a request waits, the oldest first."""
+        query = select(job_requests.c.job).order_by(job_requests.c.requested_at, job_requests.c.job)
+        with reading(self._engine) as connection:
+            return list(connection.execute(query).scalars())
+
+    def begin_requested(self, job: str, owner: str, now: int) -> int | None:
+        """Turn the request that waits for a job into its run, in one transaction; None when none waits.
+
+        The run is that of the time of the request: if the job has one for that microsecond, that was it.
+        """
+        taking = delete(job_requests).where(job_requests.c.job == job)
+        with writing(self._engine) as connection:
+            taken = connection.execute(taking.returning(job_requests.c.reason, job_requests.c.requested_at)).first()
+            if taken is None:
+                return None
+            due: int = taken.requested_at
+            return _begin(connection, job=job, scheduled_for=due, owner=owner, now=now, cause=taken.reason)
 
     def heartbeat(self, run: int, now: int, progress: Mapping[str, Any] | None = None) -> bool:
         """Say that a run is alive, and how far it is; False when it is no longer running in the ledger."""
@@ -103,11 +132,18 @@ class Ledger:
 
     def runs(self, job: str | None = None, limit: int = 100) -> list[RunRow]:
         """Return the latest runs, latest due time first, of one job or of all."""
-        query = select(job_runs).order_by(job_runs.c.scheduled_for.desc(), job_runs.c.id.desc()).limit(limit)
+        query = select(*RUN).order_by(job_runs.c.scheduled_for.desc(), job_runs.c.id.desc()).limit(limit)
         if job is not None:
             query = query.where(job_runs.c.job == job)
         with reading(self._engine) as connection:
             return [RunRow(**row) for row in connection.execute(query).mappings()]
+
+
+def _begin(connection: Connection, *, now: int, **key: Any) -> int | None:
+    new = inserting(connection, job_runs).values(**key, started_at=now, heartbeat_at=now, outcome="running")
+    once = new.on_conflict_do_nothing(index_elements=["job", "scheduled_for"]).returning(job_runs.c.id)
+    run: int | None = connection.execute(once).scalar()
+    return run
 
 
 def _later(now: int, seconds: float) -> int:

@@ -238,7 +238,28 @@ job_runs = Table(
     Column("outcome", Text, nullable=False),  # running | ok | failed | timeout | lost
     Column("reason", Text),
     Column("progress", JSON_TYPE),
+    Column("cause", Text),  # who asked for it, and why; NULL: the timetable
+    Column("exit_code", Integer),  # of the child process; minus the signal that ended it
+    Column("log", Text),  # the end of what the child wrote to stderr
     UniqueConstraint("job", "scheduled_for"),
+)
+
+job_requests = Table(
+    "job_requests",
+    metadata,
+    Column("job", Text, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("requested_at", Instant, nullable=False),
+)
+
+job_pauses = Table(
+    "job_pauses",
+    metadata,
+    Column("job", Text, primary_key=True),
+    Column("paused_by", Text, nullable=False),
+    Column("reason", Text),
+    Column("paused_at", Instant, nullable=False),
+    Column("resumed_at", Instant),  # NULL: it is paused now
 )
 
 leases = Table(

@@ -1,6 +1,6 @@
--- Each job: its latest run, and how its runs have ended so far.
+-- Each job: its latest run, how its runs have ended so far, and whether it is paused.
 SELECT r.job, r.scheduled_for, r.owner, r.started_at, r.heartbeat_at, r.finished_at, r.outcome, r.reason, r.progress,
-       t.runs, t.ok, t.not_ok, t.last_ok_at
+       t.runs, t.ok, t.not_ok, t.last_ok_at, r.cause, r.exit_code, p.paused_at, p.paused_by, p.reason AS pause_reason
 FROM job_runs r
 JOIN (
     SELECT job, MAX(scheduled_for) AS scheduled_for, COUNT(*) AS runs,
@@ -10,3 +10,4 @@ JOIN (
     FROM job_runs
     GROUP BY job
 ) t ON t.job = r.job AND t.scheduled_for = r.scheduled_for
+LEFT JOIN job_pauses p ON p.job = r.job AND p.resumed_at IS NULL

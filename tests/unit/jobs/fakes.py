@@ -106,6 +106,7 @@ class Run:
     reason: str | None = None
     progress: dict[str, Any] | None = None
     finished_at: int | None = None
+    cause: str | None = None
 
 
 @dataclass
@@ -114,15 +115,37 @@ class FakeLedger:
 
     rows: list[Run] = field(default_factory=list)
     leases: dict[str, tuple[str, int, int]] = field(default_factory=dict)  # owner, epoch, expires
+    requests: dict[str, tuple[str, int]] = field(default_factory=dict)  # reason, time
     away: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self, job: str, scheduled_for: int, owner: str, now: int) -> int | None:
         with self._reach():
-            if any((run.job, run.scheduled_for) == (job, scheduled_for) for run in self.rows):
+            return self._begin(Run(job, scheduled_for, owner, now))
+
+    def _begin(self, run: Run) -> int | None:
+        if any((other.job, other.scheduled_for) == (run.job, run.scheduled_for) for other in self.rows):
+            return None
+        self.rows.append(run)
+        return len(self.rows)
+
+    def request(self, job: str, reason: str, now: int) -> bool:
+        with self._reach():
+            if job in self.requests:
+                return False
+            self.requests[job] = (reason, now)
+            return True
+
+    def requested(self) -> list[str]:
+        with self._reach():
+            return sorted(self.requests, key=lambda job: (self.requests[job][1], job))
+
+    def begin_requested(self, job: str, owner: str, now: int) -> int | None:
+        with self._reach():
+            if job not in self.requests:
                 return None
-            self.rows.append(Run(job, scheduled_for, owner, now))
-            return len(self.rows)
+            reason, requested_at = self.requests.pop(job)
+            return self._begin(Run(job, requested_at, owner, now, cause=reason))
 
     def heartbeat(self, run: int, now: int, progress: Mapping[str, Any] | None = None) -> bool:
         with self._reach():

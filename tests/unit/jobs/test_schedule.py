@@ -12,7 +12,7 @@ from jobs.cron import name_weekdays, split_cron
 from jobs.schedule import LEASE, Schedule, last_due, next_due, read_cron
 from pipeline.errors import ConfigError, Unavailable
 from pipeline.settings import Settings
-from tests.unit.jobs.fakes import FakeLedger
+from tests.unit.jobs.fakes import START, FakeLedger
 
 PATIENCE = 60.0
 YEARLY = "0 0 1 1 *"
@@ -37,21 +37,25 @@ class Recorder:
         self.ledger, self.owner, self.busy = ledger, owner, busy
         self.fired: list[str] = []
         self.halted = 0
+        self.go_on = threading.Event()
 
-    def __call__(self, job: str, due: int, halt: threading.Event) -> None:
+    def __call__(self, job: str, due: int | None, halt: threading.Event) -> None:
         self.fired.append(job)
-        run = self.ledger.begin(job, due, self.owner, real_clock())
+        if due is None:
+            run = self.ledger.begin_requested(job, self.owner, real_clock())
+        else:
+            run = self.ledger.begin(job, due, self.owner, real_clock())
         if run is None:
             return
         if self.busy:
-            assert halt.wait(PATIENCE)
-            self.halted += 1
+            wait_until(lambda: halt.is_set() or self.go_on.is_set())
+            self.halted += halt.is_set()
         self.ledger.finish(run, "ok", "done", real_clock())
 
 
 @contextmanager
 def serving(
-    ledger: FakeLedger, fire: Recorder, cron: str = YEARLY, lease: float = PATIENCE
+    ledger: FakeLedger, fire: Recorder, cron: str | None = YEARLY, lease: float = PATIENCE
 ) -> Iterator[threading.Event]:
     stop = threading.Event()
     schedule = Schedule({"retrain": cron}, ledger, fire, real_clock, fire.owner, lease)
@@ -167,6 +171,31 @@ def test_a_due_run_waits_for_a_database_that_is_away_for_a_moment() -> None:
         wait_until(lambda: any(run.outcome == "ok" for run in ledger.rows))
 
 
+def test_a_job_that_is_asked_for_runs_at_once_and_once_also_when_it_is_off() -> None:
+    ledger = FakeLedger()
+    one, other = Recorder(ledger, "one"), Recorder(ledger, "other")
+    with serving(ledger, one, None, lease=SHORT), serving(ledger, other, None, lease=SHORT):
+        assert ledger.request("retrain", "drift of meter-7", START)
+        assert ledger.request("unknown", "a later release's job", START)
+        wait_until(lambda: any(run.outcome == "ok" for run in ledger.rows))
+        time.sleep(SHORT)
+    assert [(run.job, run.scheduled_for, run.cause) for run in ledger.rows] == [("retrain", START, "drift of meter-7")]
+    assert ledger.requested() == ["unknown"]
+
+
+def test_a_job_that_is_asked_for_while_it_runs_waits_for_its_end() -> None:
+    ledger = FakeLedger()
+    fire = Recorder(ledger, "one", busy=True)
+    with serving(ledger, fire, lease=SHORT):
+        wait_until(lambda: bool(ledger.rows))
+        ledger.request("retrain", "drift", real_clock())
+        time.sleep(SHORT)
+        assert (len(ledger.rows), ledger.requested()) == (1, ["retrain"])
+        fire.go_on.set()
+        wait_until(lambda: len(ledger.rows) == 2)
+        assert ledger.rows[0].outcome == "ok"
+
+
 def test_silent_runs_are_marked_lost_on_duty() -> None:
     ledger = FakeLedger()
     ledger.begin("retrain", 1, "dead", 1)
@@ -233,6 +262,6 @@ def test_fields_keep_their_names() -> None:
 
 
 def test_a_job_without_a_cron_expression_is_off() -> None:
-    assert timetable(Settings(jobs={"retrain": None})) == {}
-    assert timetable(Settings()) == {"retrain": "17 3 * * *"}
+    assert timetable(Settings(jobs={"retrain": None}))["retrain"] is None
+    assert timetable(Settings())["retrain"] == "17 3 * * *"
     assert tuple(CATALOG) == NAMES

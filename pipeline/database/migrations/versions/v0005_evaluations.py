@@ -5,7 +5,7 @@ from sqlalchemy import JSON, BigInteger, Column, Date, Double, Integer, Text
 from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0005"
-down_revision = "0002"
+down_revision = "0003"
 branch_labels = None
 depends_on = None
 
