@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from pipeline.database.engine import connect, reading
 from pipeline.database.evaluations import Evaluations
 from pipeline.database.ledger import Ledger
+from pipeline.database.live_errors import LiveErrors
 from pipeline.database.migrate import check, current, require_file, upgrade
 from pipeline.database.reader import Reader
 from pipeline.database.registry import Registry
@@ -29,6 +30,7 @@ class Database:
     ledger: Ledger
     reader: Reader
     evaluations: Evaluations
+    live_errors: LiveErrors
     states: JobStates
 
     def store(self, topic: str, policy: Policy, clock: Callable[[], int], covariates: Sequence[str] = ()) -> SqlStore:
@@ -53,7 +55,15 @@ def open_database(url: str, *, timeout: float) -> Database:
     except BaseException:
         engine.dispose()
         raise
-    return Database(engine, Registry(engine), Ledger(engine), Reader(engine), Evaluations(engine), JobStates(engine))
+    return Database(
+        engine,
+        Registry(engine),
+        Ledger(engine),
+        Reader(engine),
+        Evaluations(engine),
+        LiveErrors(engine),
+        JobStates(engine),
+    )
 
 
 __all__ = [
@@ -61,6 +71,7 @@ __all__ = [
     "Evaluations",
     "JobStates",
     "Ledger",
+    "LiveErrors",
     "Reader",
     "Registry",
     "SqlStore",
