@@ -23,16 +23,15 @@ from sqlalchemy import Connection, Engine, delete, func, select
 from pipeline.database.engine import reading, writing
 from pipeline.database.instants import FIRST, to_datetime
 from pipeline.database.matured import DAY, Range, clip, read_grid, sum_up
+from pipeline.database.monitor_tables import evaluations, series_groups
 from pipeline.database.rows import rows_of
 from pipeline.database.states import read_state, replace_state
 from pipeline.database.tables import (
-    evaluations,
     forecasts,
     ingest_jumps,
     ingest_state,
     observations,
     series,
-    series_groups,
     topics,
 )
 

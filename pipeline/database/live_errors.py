@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Engine, bindparam, select, text
 from pipeline.database.engine import reading
 from pipeline.database.instants import FIRST, Instant
 from pipeline.database.matured import read_grid
-from pipeline.database.tables import series_groups
+from pipeline.database.monitor_tables import series_groups
 
 STEPS = 168
 """Steps of time that one query looks at: a week of hours."""

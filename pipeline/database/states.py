@@ -6,7 +6,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, select, update
 
 from pipeline.database.engine import reading, writing
-from pipeline.database.tables import inserting, job_states
+from pipeline.database.monitor_tables import job_states
+from pipeline.database.tables import inserting
 
 
 def read_state(connection: Connection, name: str) -> tuple[int, dict[str, Any]]:

@@ -13,7 +13,6 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Connection,
-    Date,
     Double,
     ForeignKey,
     Index,
@@ -130,46 +129,6 @@ Index(
     forecasts.c.model_version,
     sqlite_where=FIRST_STEP,
     postgresql_where=FIRST_STEP,
-)
-
-evaluations = Table(  # sums over matured forecast steps; see evaluations.py
-    "evaluations",
-    metadata,
-    Column("series_id", Integer, primary_key=True, autoincrement=False),
-    Column("model_version", Integer, primary_key=True, autoincrement=False),
-    Column("day", Date, primary_key=True),  # of the target, UTC
-    Column("horizon_from", Integer, primary_key=True, autoincrement=False),
-    Column("n", BigInteger, nullable=False),
-    Column("error", Double, nullable=False),
-    Column("absolute_error", Double, nullable=False),
-    Column("squared_error", Double, nullable=False),
-    Column("pinball", Double, nullable=False),
-    Column("absolute_actual", Double, nullable=False),
-    Column("inside_80", BigInteger, nullable=False),
-    Column("inside_95", BigInteger, nullable=False),
-    Column("naive_n", BigInteger, nullable=False),
-    Column("naive_absolute_error", Double, nullable=False),
-    Column("absolute_error_beside_naive", Double, nullable=False),
-    Column("scaled_n", BigInteger, nullable=False),
-    Column("scaled_error", Double, nullable=False),
-    Column("scale", Double),
-    Index("evaluations_day", "day"),
-    sqlite_with_rowid=False,
-)
-
-series_groups = Table(
-    "series_groups",
-    metadata,
-    Column("series_id", Integer, primary_key=True, autoincrement=False),
-    Column("series_group", Text, nullable=False),
-)
-
-job_states = Table(
-    "job_states",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("epoch", BigInteger, nullable=False),
-    Column("state", JSON_TYPE, nullable=False),
 )
 
 models = Table(
