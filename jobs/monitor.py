@@ -8,7 +8,6 @@ from typing import Any
 from jobs.drift import Alarm, Limits, Step, Watch, feed
 from jobs.outcome import OnStage, Outcome, Stage
 from jobs.ports import Evaluations, LiveErrors, Registry, Requests, States
-from pipeline.errors import Unavailable
 from pipeline.grid import Frequency
 from pipeline.settings import JobSettings, Settings
 
@@ -100,7 +99,7 @@ def detect(sources: Sources, settings: Settings, *, now: int) -> str:
     elif waiting:
         words = f"drift: {waiting}; held back for jobs.drift_cooldown after the request of {_spell(asked_at or 0)}"
     if not sources.states.replace(STATE, epoch, Memory(champion, watches, asked_at, waiting).to_dict()):
-        raise Unavailable("drift: another monitor is at work; the next run goes on from there")
+        return "drift: left to another monitor that is at work"
     return words
 
 

@@ -12,17 +12,19 @@ from pipeline.database.monitor_tables import series_groups
 STEPS = 168
 """Steps of time that one query looks at: a week of hours."""
 
+# CROSS JOIN makes SQLite go series by series through the index of origins; it would read all forecasts otherwise.
 _MATURED = """
 FROM series_groups g
-JOIN forecast_vs_actual v ON v.series_id = g.series_id AND v.step = 1 AND v.model_version = :version
+CROSS JOIN forecast_vs_actual v
 """
-_NEXT = f"SELECT MIN(v.origin) AS origin {_MATURED} WHERE g.series_group = :group AND v.origin > :after"
+_CHOSEN = "g.series_group = :group AND v.series_id = g.series_id AND v.step = 1 AND v.model_version = :version"
+_NEXT = f"SELECT MIN(v.origin) AS origin {_MATURED} WHERE {_CHOSEN} AND v.origin > :after"
 _MEANS = f"""
 SELECT v.origin, AVG(v.absolute_error / e.scale) AS error, AVG(-v.naive_error / e.scale) AS level
 {_MATURED}
 LEFT JOIN evaluations e ON e.series_id = v.series_id AND e.model_version = v.model_version AND e.day = v.day
                        AND e.horizon_from = 1
-WHERE g.series_group = :group AND v.origin >= :first AND v.origin <= :last
+WHERE {_CHOSEN} AND v.origin >= :first AND v.origin <= :last
 GROUP BY v.origin
 ORDER BY v.origin
 """

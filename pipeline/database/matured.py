@@ -19,6 +19,7 @@ from pipeline.records import Ints
 
 DAY = 86_400_000_000  # microseconds
 _ALL = 2**31 - 1
+_SERIES_PER_QUERY = 10_000  # keeps a statement far below its timeout
 
 SUMS = """
 SELECT v.series_id, v.model_version, v.day,
@@ -82,9 +83,11 @@ def clip(connection: Connection, ranges: Iterable[tuple[int, int]]) -> Iterator[
     Days before the first forecast have no forecasts any more, so what was summed while they were there stays.
     """
     wanted = list(ranges)
-    for (series_id, _), (first, last) in zip(wanted, _bounds(connection, wanted), strict=True):
-        if first is not None and last is not None and first <= last:
-            yield Range(series_id, first // DAY * DAY, (last // DAY + 1) * DAY)
+    for start in range(0, len(wanted), _SERIES_PER_QUERY):
+        some = wanted[start : start + _SERIES_PER_QUERY]
+        for (series_id, _), (first, last) in zip(some, _bounds(connection, some), strict=True):
+            if first is not None and last is not None and first <= last:
+                yield Range(series_id, first // DAY * DAY, (last // DAY + 1) * DAY)
 
 
 def _bounds(connection: Connection, wanted: list[tuple[int, int]]) -> Iterator[tuple[int | None, int | None]]:

@@ -296,6 +296,26 @@ def test_the_sums_do_not_depend_on_when_the_job_ran(world: World, database: Data
     pd.testing.assert_frame_equal(pd.DataFrame(world.cells()), pd.DataFrame(step_by_step), rtol=1e-12)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_comes_in_whatever_order_the_sums_are_those_of_pandas(database: Database, seed: int) -> None:
+    world = World(database, np.random.default_rng(seed))
+    world.live(range(24))
+    for _ in range(24):
+        name = SERIES[int(world.rng.integers(len(SERIES)))]
+        hour = int(world.rng.integers(0, 150))
+        match int(world.rng.integers(4)):
+            case 0:
+                world.observe(name, range(hour, hour + int(world.rng.integers(1, 30))), fresh=False)
+            case 1:
+                world.issue(name, hour, int(world.rng.integers(1, 4)))
+            case 2:
+                world.later(float(world.rng.integers(1, 200)))
+            case 3:
+                world.refresh()
+    world.refresh()
+    check(database)
+
+
 def test_a_row_that_became_visible_late_is_found_within_the_margin(world: World) -> None:
     world.live(range(60))
     world.refresh()

@@ -254,6 +254,19 @@ def test_a_crash_between_the_request_and_the_memory_asks_once(database: Database
     assert database.ledger.requested() == ["retrain"]
 
 
+def test_of_two_monitors_at_once_one_remembers_and_both_end_well(database: Database) -> None:
+    crown(database)
+
+    class Overtaken(Script):
+        def groups(self) -> list[str]:
+            assert database.states.replace(STATE, 0, {"champion": 1, "watches": {}, "asked_at": None, "waiting": None})
+            return super().groups()
+
+    at = replace(sources(database), live_errors=Overtaken(wild_from=100, length=90))
+    assert detect(at, settings(), now=START) == "drift: left to another monitor that is at work"
+    assert database.states.read(STATE)[0] == 1
+
+
 def test_a_state_is_replaced_only_by_who_knows_it(database: Database) -> None:
     states = database.states
     assert states.read("x") == (0, {})
