@@ -113,13 +113,15 @@ def find_group(name: str, pattern: str | None) -> str:
 
 
 def _find_marks(connection: Connection, now: int, margin: float) -> dict[str, Any]:
+    # Jumps before offsets: a jump between the two then counts as one that the next sweep has yet to see.
+    jump = connection.execute(select(func.coalesce(func.max(ingest_jumps.c.id), 0))).scalar_one()
     query = select(topics.c.topic_id, ingest_state.c.partition, ingest_state.c.next_offset).join(
         topics, topics.c.topic == ingest_state.c.topic
     )
     return {
         "since": now - round(margin * 1e6),
         "offsets": {f"{row.topic_id}/{row.partition}": row.next_offset for row in connection.execute(query)},
-        "jump": connection.execute(select(func.coalesce(func.max(ingest_jumps.c.id), 0))).scalar_one(),
+        "jump": jump,
         "grid": _spell_grid(connection),
     }
 

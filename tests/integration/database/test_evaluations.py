@@ -267,6 +267,30 @@ def test_forecasts_of_a_replay_after_a_rewind_are_found(world: World) -> None:
     check(world.database)
 
 
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)  # SQLite lets nobody write between the two
+def test_a_rewind_while_the_marks_are_read_is_not_overlooked(
+    world: World, url: str, open_more: Callable[..., Database]
+) -> None:
+    world.live(range(60))
+    world.refresh()
+    world.later(3600)
+    other = open_more(url).store("meters", "last", lambda: world.now)
+    seen: list[str] = []
+
+    def rewind(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if not seen and ("FROM ingest_jumps" in statement or "ingest_state.next_offset" in statement):
+            seen.append(statement)
+            world.offset = other.rewind(Claim(0, world.claim.epoch, world.offset), 5, "restored").next_offset
+
+    event.listen(world.database.engine, "after_cursor_execute", rewind)
+    world.refresh()
+    event.remove(world.database.engine, "after_cursor_execute", rewind)
+    assert seen
+    world.issue("odd", 11, 2)
+    world.refresh()
+    check(world.database)
+
+
 def test_a_second_run_and_a_later_one_with_nothing_new_change_nothing(world: World) -> None:
     world.live(range(80))
     world.now -= 599 * SECOND
