@@ -7,6 +7,8 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 from jobs.catalog import find_work, training_threads
 from jobs.child import read_settings
@@ -20,6 +22,7 @@ from pipeline.telemetry import start_logging
 def main(job: str) -> int:
     """Run a job and report."""
     report = _take_stdout()
+    _die_first()
     settings = read_settings(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     start_logging()
@@ -43,6 +46,12 @@ def _take_stdout() -> Callable[[Stage | Outcome], None]:
         pipe.flush()
 
     return report
+
+
+def _die_first() -> None:
+    """Offer this process to the system when memory runs out, before scheduler, scorer and database. Linux only."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
 def _end_with_parent() -> None:

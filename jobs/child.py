@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
@@ -18,11 +17,11 @@ from typing import IO
 from pydantic import SecretStr
 
 from jobs.outcome import Outcome, Stage, read_line
+from jobs.tail import CHUNK, Tail
 from pipeline.settings import Settings
 
 GRACE = 10.0
 """Seconds between the request to end and the kill."""
-TAIL = 50
 REASON = 500
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -43,9 +42,9 @@ def job_command(job: str) -> list[str]:
 
 
 class Child:
-    """One child process, the leader of its own process group."""
+    """One child process, the leader of its own process group; `secrets` never show in its log."""
 
-    def __init__(self, command: Sequence[str], given: str) -> None:
+    def __init__(self, command: Sequence[str], given: str, secrets: Sequence[str] = ()) -> None:
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         self._process = subprocess.Popen(
             command,
@@ -60,7 +59,7 @@ class Child:
         )
         self.stage: Stage | None = None
         self._outcome: Outcome | None = None
-        self._said: deque[str] = deque(maxlen=TAIL)
+        self._said = Tail(secrets)
         assert self._process.stdin and self._process.stdout and self._process.stderr
         self._readers = [
             threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True),
@@ -78,6 +77,16 @@ class Child:
     def pid(self) -> int:
         """The process id, which is also that of the group."""
         return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """Its exit code, minus the number of the signal that ended it; None while it runs."""
+        return self._process.returncode
+
+    @property
+    def log(self) -> str:
+        """The end of what it wrote to stderr."""
+        return self._said.text()
 
     def wait(self, seconds: float) -> bool:
         """Wait for the child to end, at most so long; tell whether it has."""
@@ -105,7 +114,7 @@ class Child:
         if self._outcome is not None:
             return self._outcome
         code = self._process.returncode
-        last = next((line.strip() for line in reversed(self._said) if line.strip()), "it said nothing")[:REASON]
+        last = (self._said.last_line() or "it said nothing")[:REASON]
         if code < 0:
             out_of_memory = " (often the system, out of memory)" if code == -signal.SIGKILL else ""
             return Outcome("failed", f"killed by {signal.Signals(-code).name}{out_of_memory}; last words: {last}")
@@ -120,9 +129,9 @@ class Child:
                     self._outcome = outcome
 
     def _overhear(self, pipe: IO[str]) -> None:
-        for line in pipe:
-            self._said.append(line)
-            sys.stderr.write(line)
+        while chunk := pipe.readline(CHUNK):
+            self._said.add(chunk)
+            sys.stderr.write(chunk)
 
     def _signal(self, number: signal.Signals) -> None:
         try:

@@ -1,7 +1,9 @@
-"""tidecast job and tidecast schedule: run jobs now or on their timetable, and show what ran."""
+"""tidecast job and tidecast schedule: run jobs now or on their timetable, pause them, and show what ran."""
 
+import getpass
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -23,7 +25,7 @@ NAMES = ("retrain", "monitor")
 
 @click.group()
 def job() -> None:
-    """Run a job now, list the jobs, show what ran."""
+    """Run a job now, pause and resume jobs, list them, show what ran."""
 
 
 @job.command()
@@ -54,7 +56,7 @@ def run_job(settings: "Settings", name: str, *, as_json: bool) -> None:
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, so the ledger hears of it
     with opened(settings) as database, stages() as on_stage:
-        runner = Runner(database.ledger, now, owner(settings), settings.jobs.timeout)
+        runner = Runner(database.ledger, now, owner(settings), settings.jobs.timeout_of(name))
         outcome = runner.run_here(name, now(), find_work(name, settings, database, now), on_stage)
     if outcome is None:
         raise click.ClickException(f"{name} is being run by somebody else at this moment; see tidecast job history")
@@ -70,21 +72,24 @@ def run_job(settings: "Settings", name: str, *, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 @with_settings
 def list_jobs(settings: "Settings", as_json: bool) -> None:
-    """List the jobs: when each runs (cron, UTC), when it is due next, how it ended last."""
+    """List the jobs: when each runs (UTC), when it is due next, who paused it and why, how it ended last."""
     from jobs.catalog import timetable
-    from jobs.schedule import next_due, read_cron
+    from jobs.schedule import next_due, read_trigger
 
-    crons = timetable(settings)
     rows: list[dict[str, Any]] = []
     with opened(settings) as database:
-        for name in NAMES:
-            last = database.ledger.last(name)
-            cron = crons.get(name)
+        pauses, requested = database.ledger.pauses(), database.ledger.requested()
+        for name, timing in timetable(settings).items():
+            last, pause = database.ledger.last(name), pauses.get(name)
             rows.append(
                 {
                     "job": name,
-                    "cron": cron or "off",
-                    "next": moment(next_due(read_cron(cron), now())) if cron else None,
+                    "timetable": timing or "off",
+                    "next": moment(next_due(read_trigger(timing), now())) if timing and not pause else None,
+                    "requested": name in requested,
+                    "paused": moment(pause.paused_at) if pause else None,
+                    "paused_by": pause.paused_by if pause else None,
+                    "why": pause.reason if pause else None,
                     "last": moment(last.scheduled_for) if last else None,
                     "outcome": last.outcome if last else None,
                     "reason": last.reason if last else None,
@@ -94,13 +99,39 @@ def list_jobs(settings: "Settings", as_json: bool) -> None:
 
 
 @job.command()
+@click.argument("name", type=click.Choice(NAMES))
+@click.option("--reason", help="Why, for whoever lists the jobs.")
+@with_settings
+def pause(settings: "Settings", name: str, reason: str | None) -> None:
+    """Keep every scheduler from starting the job NAME; what runs goes on, and `tidecast job run` works as before."""
+    with opened(settings) as database:
+        done = database.ledger.pause(name, person(), reason, now())
+        earlier = database.ledger.pauses().get(name)
+    if not done and earlier is not None:
+        raise click.ClickException(f"{name} is paused already, by {earlier.paused_by}: {earlier.reason or 'no reason'}")
+    click.echo(f"{name} is paused")
+
+
+@job.command()
+@click.argument("name", type=click.Choice(NAMES))
+@with_settings
+def resume(settings: "Settings", name: str) -> None:
+    """Let the schedulers start the job NAME again; what was due before now is not made up for."""
+    with opened(settings) as database:
+        if not database.ledger.resume(name, now()):
+            raise click.ClickException(f"{name} is not paused")
+    click.echo(f"{name} runs on its timetable again")
+
+
+@job.command()
+@click.option("--job", "name", type=click.Choice(NAMES), help="Of this job only.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="The newest so many.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 @with_settings
-def history(settings: "Settings", limit: int, as_json: bool) -> None:
-    """Show what ran, newest first: when it was due, how long it took, how it ended and why."""
+def history(settings: "Settings", name: str | None, limit: int, as_json: bool) -> None:
+    """Show what ran, newest first: when it was due, who asked for it, how long it took, how it ended and why."""
     with opened(settings) as database:
-        runs = database.ledger.runs(None, limit)
+        runs = database.ledger.runs(name, limit)
     rows = [
         {
             "run": row.id,
@@ -108,12 +139,26 @@ def history(settings: "Settings", limit: int, as_json: bool) -> None:
             "due": moment(row.scheduled_for),
             "seconds": round(((row.finished_at or row.heartbeat_at) - row.started_at) / 1e6, 1),
             "outcome": row.outcome,
+            "exit_code": row.exit_code,
             "reason": row.reason or (row.progress or {}).get("name"),
+            "cause": row.cause or "timetable",
             "owner": row.owner,
         }
         for row in runs
     ]
     show_rows(rows, as_json=as_json, empty="no job has run yet")
+
+
+@job.command("log")
+@click.argument("number", metavar="RUN", type=click.IntRange(1))
+@with_settings
+def show_log(settings: "Settings", number: int) -> None:
+    """Show the end of what the process of RUN (a number of `tidecast job history`) wrote, without passwords."""
+    with opened(settings) as database:
+        text = database.ledger.log(number)
+    if text is None:
+        raise click.ClickException(f"run {number} has no log: it wrote nothing, is not over, or ran in a terminal")
+    click.echo(text, nl=not text.endswith("\n"))
 
 
 @click.command()
@@ -137,14 +182,24 @@ def build_schedule(settings: "Settings", ledger: "Ledger", clock: Callable[[], i
     from jobs.child import Child, job_command, write_settings
     from jobs.runner import Runner
     from jobs.schedule import Schedule
+    from jobs.tail import list_secrets
 
-    runner = Runner(ledger, clock, owner(settings), settings.jobs.timeout)
-    given = write_settings(settings)
+    given, secrets = write_settings(settings), list_secrets(settings)
 
     def fire(name: str, due: int | None, halt: threading.Event) -> None:
-        runner.run_child(name, due, lambda: Child(job_command(name), given), halt)
+        runner = Runner(ledger, clock, owner(settings), settings.jobs.timeout_of(name))
+        runner.run_child(name, due, lambda: Child(job_command(name), given, secrets), halt)
 
     return Schedule(timetable(settings), ledger, fire, clock, owner(settings), settings.jobs.lease)
+
+
+def person() -> str:
+    """Name who sits at the command line."""
+    try:
+        user = getpass.getuser()
+    except (ImportError, KeyError, OSError):  # a container's user without a name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
 
 
 def owner(settings: "Settings") -> str:

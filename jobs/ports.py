@@ -91,6 +91,10 @@ class Leases(Protocol):
         """List the jobs for which a request waits."""
         ...
 
+    def held(self, job: str, due: int | None) -> bool:
+        """Tell whether a job is paused, or still was when the run was due; None asks for this moment only."""
+        ...
+
 
 class Requests(Protocol):
     """Runs that are wanted before their time; at most one per job waits."""
@@ -103,8 +107,8 @@ class Requests(Protocol):
 class Runs(Protocol):
     """What ran: one row per (job, scheduled_for)."""
 
-    def begin(self, job: str, scheduled_for: int, owner: str, now: int) -> int | None:
-        """Open a run and return its number; None when somebody already has this one."""
+    def begin(self, job: str, scheduled_for: int, owner: str, now: int, *, cause: str | None = None) -> int | None:
+        """Open a run and return its number; None when somebody already has this one. No cause is the timetable."""
         ...
 
     def begin_requested(self, job: str, owner: str, now: int) -> int | None:
@@ -115,8 +119,13 @@ class Runs(Protocol):
         """Note that the run is alive, and how far it is; False when the ledger thinks it has ended."""
         ...
 
-    def finish(self, run: int, outcome: Ending, reason: str | None, now: int) -> bool:
-        """Close a run that is running or was thought lost, with the reason in words; False when it was closed."""
+    def finish(
+        self, run: int, outcome: Ending, reason: str | None, now: int, *, exit_code: int | None = None,
+        log: str | None = None,
+    ) -> bool:  # fmt: skip
+        """Close a run that is running or was thought lost, with the reason in words, and how its process ended and
+        what it wrote last; False when it was closed.
+        """
         ...
 
 

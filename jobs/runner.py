@@ -60,13 +60,13 @@ class Runner:
         finally:
             finished = child.wait(0)
             child.end()
-        outcome = self._finish(run, child.outcome() if finished else cut_short)
+        outcome = self._finish(run, child.outcome() if finished else cut_short, child)
         log.info("job ended", job=job, run=run, outcome=outcome.ending, reason=outcome.reason)
         return outcome
 
     def run_here(self, job: str, scheduled_for: int, work: Work, on_stage: OnStage) -> Outcome | None:
         """Run a job in this process, with the same entries in the ledger; errors go on to the caller after that."""
-        run = self.runs.begin(job, scheduled_for, self.owner, self.clock())
+        run = self.runs.begin(job, scheduled_for, self.owner, self.clock(), cause="by hand")
         if run is None:
             return None
         latest: list[Stage | None] = [None]
@@ -105,7 +105,9 @@ class Runner:
             if stop.is_set():
                 return Outcome("failed", "stopped: the scheduler ended or lost its lease")
             if now - began > self.timeout:
-                return Outcome("timeout", f"stopped after {self.timeout:.0f} s, the most that jobs.timeout allows")
+                return Outcome(
+                    "timeout", f"stopped after {self.timeout:.0f} s, the most that jobs.timeout and jobs.timeouts allow"
+                )
             if now - beaten >= self.beat:
                 beaten = now
                 self._heartbeat(run, child.stage)
@@ -117,10 +119,12 @@ class Runner:
         except Unavailable as error:
             log.warning("heartbeat not stored", run=run, reason=str(error))
 
-    def _finish(self, run: int, outcome: Outcome) -> Outcome:
+    def _finish(self, run: int, outcome: Outcome, child: Child | None = None) -> Outcome:
+        exit_code, said = (child.exit_code, child.log) if child else (None, None)
         for pause in RETRIES:
             try:
-                self.runs.finish(run, outcome.ending, outcome.reason, self.clock())
+                now = self.clock()
+                self.runs.finish(run, outcome.ending, outcome.reason, now, exit_code=exit_code, log=said or None)
                 break
             except Unavailable as error:
                 log.warning("outcome not stored yet", run=run, reason=str(error))

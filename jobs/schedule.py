@@ -7,6 +7,7 @@ APScheduler only says when; what ran is our ledger, so its job store is memory. 
        +---- lease lost ----+      (running jobs are stopped: another scheduler is on duty now)
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -18,11 +19,13 @@ import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.cron import CronTrigger
 
 from jobs.cron import split_cron
 from jobs.ports import Leases
 from jobs.runner import SILENCE
+from jobs.timing import read_interval
 from pipeline.errors import ConfigError, Unavailable
 
 LEASE = "scheduler"
@@ -34,15 +37,32 @@ Fire = Callable[[str, int | None, threading.Event], object]
 log = structlog.get_logger()
 
 
-def read_cron(text: str) -> CronTrigger:
-    """Read a cron expression, in UTC; raises ConfigError."""
+class Every(BaseTrigger):  # type: ignore[misc]
+    """Fires at every multiple of so many seconds since 1970; APScheduler's own counts from its last time instead."""
+
+    def __init__(self, seconds: int) -> None:
+        self._seconds = seconds
+
+    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime:
+        """Return the first time that is not before `now` and is after `previous`."""
+        count = math.ceil(now.timestamp() / self._seconds)
+        if previous is not None:
+            count = max(count, math.floor(previous.timestamp() / self._seconds) + 1)
+        return datetime.fromtimestamp(count * self._seconds, UTC)
+
+
+def read_trigger(text: str) -> BaseTrigger:
+    """Read a cron expression or an interval, in UTC; raises ConfigError."""
+    seconds = read_interval(text)
+    if seconds is not None:
+        return Every(seconds)
     try:
         return CronTrigger(**split_cron(text), timezone=UTC)
     except ValueError as error:
         raise ConfigError(f"cron {text!r}: {error}") from error
 
 
-def last_due(trigger: CronTrigger, now: int) -> int | None:
+def last_due(trigger: BaseTrigger, now: int) -> int | None:
     """Find the newest time at or before `now` at which the trigger fires; None for none in a year."""
     moment = datetime.fromtimestamp(now // 1_000_000, UTC)
     for distance in LOOK_BACK:
@@ -55,25 +75,29 @@ def last_due(trigger: CronTrigger, now: int) -> int | None:
     return None
 
 
-def next_due(trigger: CronTrigger, now: int) -> int | None:
+def next_due(trigger: BaseTrigger, now: int) -> int | None:
     """Find the first time after `now` at which the trigger fires; None for never."""
     due = trigger.get_next_fire_time(None, datetime.fromtimestamp(now // 1_000_000 + 1, UTC))
     return None if due is None else int(due.timestamp()) * 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Duty:
-    """What lasts as long as a lease: `turns` lets each job run once at a time, `halt` ends all."""
+    """What lasts as long as a lease: `turns` lets each job run once at a time, `halt` ends all.
+
+    `epoch` is the lease's, changed under `keeping`.
+    """
 
     epoch: int
     turns: Mapping[str, threading.Lock]
     halt: threading.Event = field(default_factory=threading.Event)
+    keeping: threading.Lock = field(default_factory=threading.Lock)
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A scheduler: `timetable` is job -> cron expression, None for a job that runs when it is asked for; `lease` is
-    seconds, `fire` runs a job and keeps the ledger.
+    """A scheduler: `timetable` is job -> when, None for a job that runs only when it is asked for; `lease` is seconds,
+    `fire` runs a job and keeps the ledger.
     """
 
     timetable: Mapping[str, str | None]
@@ -85,7 +109,7 @@ class Schedule:
 
     def serve(self, stop: threading.Event) -> None:
         """Wait for the lease, be on duty while it is held, and again, until `stop` is set."""
-        triggers = {job: read_cron(cron) for job, cron in self.timetable.items() if cron is not None}
+        triggers = {job: read_trigger(text) for job, text in self.timetable.items() if text is not None}
         log.info("scheduler waits", owner=self.owner, timetable=dict(self.timetable))
         while not stop.is_set():
             epoch = self._acquire()
@@ -96,7 +120,7 @@ class Schedule:
             self._serve_lease(Duty(epoch, {job: threading.Lock() for job in self.timetable}), triggers, stop)
             log.info("scheduler off duty", owner=self.owner, epoch=epoch)
 
-    def _serve_lease(self, duty: Duty, triggers: Mapping[str, CronTrigger], stop: threading.Event) -> None:
+    def _serve_lease(self, duty: Duty, triggers: Mapping[str, BaseTrigger], stop: threading.Event) -> None:
         scheduler = self._plan(duty, triggers)
         try:
             self._mark_lost()
@@ -108,12 +132,13 @@ class Schedule:
             with suppress(Unavailable):  # then it expires
                 self.leases.release(LEASE, self.owner, duty.epoch)
 
-    def _plan(self, duty: Duty, triggers: Mapping[str, CronTrigger]) -> BackgroundScheduler:
+    def _plan(self, duty: Duty, triggers: Mapping[str, BaseTrigger]) -> BackgroundScheduler:
         """Put every job on APScheduler's timetable, due once right away: the ledger knows whether it was missed."""
         scheduler = BackgroundScheduler(
             jobstores={"default": MemoryJobStore()},
-            executors={"default": ThreadPoolExecutor(2 * len(self.timetable) + 1)},  # one waits while the other runs
-            job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
+            executors={"default": ThreadPoolExecutor(3 * len(self.timetable) + 1)},
+            # Of two instances one runs and one waits for its turn, so that what falls due meanwhile is run once, later.
+            job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 2},
             timezone=UTC,
         )
         at_once = datetime.fromtimestamp(self.clock() / 1e6, UTC)
@@ -121,11 +146,20 @@ class Schedule:
             scheduler.add_job(self._fire_last, trigger, args=(job, trigger, duty), id=job, next_run_time=at_once)
         return scheduler
 
-    def _fire_last(self, job: str, trigger: CronTrigger, duty: Duty) -> None:
+    def _fire_last(self, job: str, trigger: BaseTrigger, duty: Duty) -> None:
+        """Run a job for the newest time that it was due: 1 the lease is held, 2 the job is not paused, 3 run it.
+
+        Without 1 a scheduler that wakes up after its lease would start a run and be stopped in it a moment later.
+        """
         with duty.turns[job]:
             due = last_due(trigger, self.clock())
             while due is not None and not duty.halt.is_set():
                 try:
+                    if not self._keep(duty):
+                        return
+                    if self.leases.held(job, due):
+                        log.info("job is paused", job=job, due=due)
+                        return
                     self.fire(job, due, duty.halt)
                     return
                 except Unavailable as error:
@@ -133,23 +167,21 @@ class Schedule:
                     duty.halt.wait(self.lease / 3)
 
     def _fire_requested(self, job: str, duty: Duty) -> None:
-        with duty.turns[job]:
-            if not duty.halt.is_set():
-                with suppress(Unavailable):  # then the request still waits
-                    self.fire(job, None, duty.halt)
+        with duty.turns[job], suppress(Unavailable):  # then the request still waits
+            if self._keep(duty):
+                self.fire(job, None, duty.halt)
 
     def _hold(self, duty: Duty, scheduler: BackgroundScheduler, stop: threading.Event) -> None:
         """Renew the lease at a third of it, and return when it is lost, might be lost, or `stop` is set.
 
-        In between runs are taken for lost, and what was asked for is started.
+        In between silent runs are marked lost, and what was asked for is started.
         """
         renewed = time.monotonic()
         self._start_requested(duty, scheduler)
         while not stop.wait(self.lease / 3):
             before = time.monotonic()
             try:
-                if not self.leases.renew(LEASE, self.owner, duty.epoch, self.clock(), self.lease):
-                    log.warning("lease lost", owner=self.owner, epoch=duty.epoch)
+                if not self._keep(duty):
                     return
                 renewed = before
             except Unavailable as error:
@@ -158,12 +190,34 @@ class Schedule:
                     return
             self._mark_lost()
             self._start_requested(duty, scheduler)
+            scheduler.wakeup()  # its timer stands still while the machine is suspended, and the clock may be set
+
+    def _keep(self, duty: Duty) -> bool:
+        """Renew the lease, or take it again when it expired and nobody had it since: what runs here may go on then.
+
+        A process that was frozen comes back so. The epoch after ours says that no other scheduler was on duty.
+        """
+        with duty.keeping:
+            if duty.halt.is_set():
+                return False
+            now = self.clock()
+            if self.leases.renew(LEASE, self.owner, duty.epoch, now, self.lease):
+                return True
+            taken = self.leases.acquire(LEASE, self.owner, now, self.lease)
+            if taken == duty.epoch + 1:
+                log.warning("lease had expired, and is taken again", owner=self.owner, epoch=taken)
+                duty.epoch = taken
+                return True
+            log.warning("lease lost", owner=self.owner, epoch=duty.epoch)
+            duty.epoch = taken or duty.epoch
+            duty.halt.set()
+            return False
 
     def _start_requested(self, duty: Duty, scheduler: BackgroundScheduler) -> None:
         """Start what was asked for, but for jobs that run at this moment: their requests are seen again later."""
         with suppress(Unavailable):
             for job in self.leases.requested():
-                if job in duty.turns and not duty.turns[job].locked():
+                if job in duty.turns and not duty.turns[job].locked() and not self.leases.held(job, None):
                     scheduler.add_job(
                         self._fire_requested, args=(job, duty), id=f"{job} on request", replace_existing=True
                     )

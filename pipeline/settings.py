@@ -37,11 +37,14 @@ def parse_seconds(text: object) -> float:
         raise ValueError(f"{text!r} is not a duration; write '90s', '10 min', '2h' or '1 day'") from error
 
 
-def parse_cron(text: object) -> object:
+def parse_timing(text: object) -> object:
     """Read 'off' as no timetable, which TOML cannot say."""
     return None if text in ("off", "") else text
 
 
+TIMING = BeforeValidator(parse_timing)
+Timing = Annotated[str | None, TIMING]
+"""When a job runs: a cron expression, `every 6h`, or None. Keys of this type are the jobs."""
 Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(gt=0, allow_inf_nan=False)]
 
 
@@ -183,11 +186,12 @@ class TrainingSettings(Section):
 
 
 class JobSettings(Section):
-    """The timetable (cron expressions in UTC) and the gate that a challenger must pass."""
+    """The timetable (cron expressions or intervals, in UTC) and the gate that a challenger must pass."""
 
-    retrain: Annotated[str | None, BeforeValidator(parse_cron)] = "17 3 * * *"
-    monitor: Annotated[str | None, BeforeValidator(parse_cron)] = "*/5 * * * *"
+    retrain: Timing = "17 3 * * *"
+    monitor: Timing = "*/5 * * * *"
     timeout: Seconds = 6 * 3600.0
+    timeouts: dict[str, Seconds] = Field(default_factory=dict)
     lease: Seconds = 30.0
     gate_origins: int = Field(4, ge=1)
     gate_gain: float = 0.0
@@ -208,6 +212,20 @@ class JobSettings(Section):
         except re.error as error:
             raise ValueError(f"group is not a regular expression: {error}") from error
         raise ValueError(r"group must have exactly one group in parentheses, as in '^(\w+)/'")
+
+    @field_validator("timeouts")
+    @classmethod
+    def check_timeouts(cls, timeouts: dict[str, float]) -> dict[str, float]:
+        """A timeout that names no job would never stop one."""
+        jobs = [name for name, field in cls.model_fields.items() if TIMING in field.metadata]
+        for job in timeouts:
+            if job not in jobs:
+                raise ValueError(f"{job!r} is not a job; write one of {', '.join(jobs)}")
+        return timeouts
+
+    def timeout_of(self, job: str) -> float:
+        """Return the seconds after which a job is stopped."""
+        return self.timeouts.get(job, self.timeout)
 
 
 class Settings(BaseSettings):

@@ -713,7 +713,7 @@ class LedgerContract:
         assert run is not None
         assert ledger.heartbeat(run, NOW + 5, {"step": 3})
         assert ledger.heartbeat(run, NOW + 6, None)
-        assert ledger.finish(run, "failed", "out of memory", NOW + 9)
+        assert ledger.finish(run, "failed", "out of memory", NOW + 9, exit_code=-9, log="allocating\n")
         assert not ledger.finish(run, "ok", None, NOW + 10)
         assert not ledger.heartbeat(run, NOW + 11, None)
         row = ledger.last("retrain")
@@ -725,6 +725,29 @@ class LedgerContract:
             NOW + 6,
             NOW + 9,
         )
+        assert (row.exit_code, ledger.log(run), ledger.log(run + 1)) == (-9, "allocating\n", None)
+
+    def test_a_paused_job_is_held_until_it_is_resumed_and_so_is_what_was_due_before(self, database: Database) -> None:
+        ledger = database.ledger
+        assert not ledger.held("retrain", START)
+        assert not ledger.resume("retrain", NOW)
+        paused = at_once(*(lambda by=str(i): ledger.pause("retrain", by, "holidays", NOW) for i in range(4)))
+        assert sorted(paused) == [False, False, False, True]
+        (pause,) = ledger.pauses().values()
+        assert (pause.paused_by, pause.reason) == (str(paused.index(True)), "holidays")
+        assert ledger.held("retrain", NOW - HOUR)
+        assert ledger.held("retrain", NOW + HOUR)
+        assert ledger.held("retrain", None)
+        assert not ledger.held("calibrate", NOW)
+
+        assert ledger.resume("retrain", NOW + 5)
+        assert not ledger.resume("retrain", NOW + 6)
+        assert ledger.pauses() == {}
+        assert ledger.held("retrain", NOW + 4)
+        assert not ledger.held("retrain", NOW + 5)
+        assert not ledger.held("retrain", None)
+        assert ledger.pause("retrain", "me", None, NOW + 7)
+        assert ledger.held("retrain", NOW + 9)
 
     def test_a_silent_run_is_lost_until_it_reports_after_all(self, database: Database) -> None:
         ledger = database.ledger

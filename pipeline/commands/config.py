@@ -39,7 +39,7 @@ def show(settings: "Settings", as_json: bool) -> None:
 def check(settings: "Settings") -> None:
     """Check the settings without connecting to anything; exit 2 and one line when they are wrong."""
     from jobs.catalog import timetable
-    from jobs.cron import split_cron
+    from jobs.timing import check_timing
     from pipeline.codec import check_horizon
     from pipeline.configuration import masked
     from pipeline.grid import Frequency
@@ -47,9 +47,9 @@ def check(settings: "Settings") -> None:
 
     model_config(settings, Frequency(settings.series.frequency), 0)
     check_horizon(settings.series.horizon)
-    for cron in timetable(settings).values():
-        if cron is not None:
-            split_cron(cron)
+    for timing in timetable(settings).values():
+        if timing is not None:
+            check_timing(timing)
     database = masked(settings.database.url.get_secret_value())
     kafka = settings.kafka
     click.echo(f"settings are valid: {kafka.input_topic} on {kafka.bootstrap_servers} -> {database}")
@@ -61,4 +61,6 @@ def toml(value: object) -> str:
 
     if isinstance(value, list):
         return "[" + ", ".join(toml(part) for part in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {toml(part)}" for key, part in value.items()) + "}"
     return json.dumps(value, ensure_ascii=False)

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Engine, delete, select, update
+from sqlalchemy import Connection, Engine, delete, or_, select, update
 
 from pipeline.database.engine import reading, writing
-from pipeline.database.tables import inserting, job_requests, job_runs, leases
+from pipeline.database.tables import inserting, job_pauses, job_requests, job_runs, leases
 
 Outcome = Literal["ok", "failed", "timeout"]
 
@@ -30,6 +30,18 @@ class RunRow:
     reason: str | None
     progress: dict[str, Any] | None
     cause: str | None
+    exit_code: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PauseRow:
+    """The latest pause of a job, which goes on while `resumed_at` is None."""
+
+    job: str
+    paused_by: str
+    reason: str | None
+    paused_at: int
+    resumed_at: int | None
 
 
 RUN = tuple(job_runs.c[field.name] for field in fields(RunRow))
@@ -69,10 +81,10 @@ class Ledger:
         with writing(self._engine) as connection:
             connection.execute(held.values(expires_at=0))
 
-    def begin(self, job: str, scheduled_for: int, owner: str, now: int) -> int | None:
+    def begin(self, job: str, scheduled_for: int, owner: str, now: int, *, cause: str | None = None) -> int | None:
         """Start the run that was due at `scheduled_for` and return its id; None when somebody has it."""
         with writing(self._engine) as connection:
-            return _begin(connection, job=job, scheduled_for=scheduled_for, owner=owner, now=now)
+            return _begin(connection, job=job, scheduled_for=scheduled_for, owner=owner, now=now, cause=cause)
 
     def request(self, job: str, reason: str, now: int) -> bool:
         """Ask the scheduler on duty to run a job at once; False when a request waits already, which stays as it is."""
@@ -109,12 +121,18 @@ class Ledger:
             alive = update(job_runs).where(job_runs.c.id == run, job_runs.c.outcome == "running").values(values)
             return connection.execute(alive).rowcount == 1
 
-    def finish(self, run: int, outcome: Outcome, reason: str | None, now: int) -> bool:
-        """End a run that is running or was thought lost; False, with nothing changed, when it has ended before."""
+    def finish(
+        self, run: int, outcome: Outcome, reason: str | None, now: int, *, exit_code: int | None = None,
+        log: str | None = None,
+    ) -> bool:  # fmt: skip
+        """End a run that is running or was thought lost; False, with nothing changed, when it has ended before.
+
+        `exit_code` is that of its process, minus the signal that ended it, and `log` the end of what it wrote.
+        """
         open_run = update(job_runs).where(job_runs.c.id == run, job_runs.c.outcome.in_(["running", "lost"]))
         with writing(self._engine) as connection:
-            ended = connection.execute(open_run.values(outcome=outcome, reason=reason, finished_at=now))
-            return ended.rowcount == 1
+            words = {"outcome": outcome, "reason": reason, "exit_code": exit_code, "log": log}
+            return connection.execute(open_run.values(**words, finished_at=now)).rowcount == 1
 
     def mark_lost(self, now: int, silent_seconds: float) -> int:
         """Mark running runs without a heartbeat for so long as lost; return how many."""
@@ -124,6 +142,41 @@ class Ledger:
         reason = f"no heartbeat for {silent_seconds:g} s"
         with writing(self._engine) as connection:
             return connection.execute(silent.values(outcome="lost", reason=reason, finished_at=now)).rowcount
+
+    def pause(self, job: str, by: str, reason: str | None, now: int) -> bool:
+        """Keep the scheduler from starting a job, until it is resumed; False when it is paused already."""
+        values = {"paused_by": by, "reason": reason, "paused_at": now, "resumed_at": None}
+        with writing(self._engine) as connection:
+            new = inserting(connection, job_pauses).values(job=job, **values)
+            once = new.on_conflict_do_update(
+                index_elements=["job"], set_=values, where=job_pauses.c.resumed_at.is_not(None)
+            )
+            return connection.execute(once.returning(job_pauses.c.job)).scalar() is not None
+
+    def resume(self, job: str, now: int) -> bool:
+        """End a pause; what was due before `now` is not made up for. False when the job was not paused."""
+        paused = update(job_pauses).where(job_pauses.c.job == job, job_pauses.c.resumed_at.is_(None))
+        with writing(self._engine) as connection:
+            return connection.execute(paused.values(resumed_at=now)).rowcount == 1
+
+    def pauses(self) -> dict[str, PauseRow]:
+        """Return the jobs that are paused now."""
+        query = select(job_pauses).where(job_pauses.c.resumed_at.is_(None))
+        with reading(self._engine) as connection:
+            return {row["job"]: PauseRow(**row) for row in connection.execute(query).mappings()}
+
+    def held(self, job: str, due: int | None) -> bool:
+        """Tell whether a job is paused, or still was at `due`; None asks for this moment only."""
+        pause = job_pauses.c
+        until = pause.resumed_at.is_(None) if due is None else or_(pause.resumed_at.is_(None), pause.resumed_at > due)
+        with reading(self._engine) as connection:
+            return connection.execute(select(pause.job).where(pause.job == job, until)).first() is not None
+
+    def log(self, run: int) -> str | None:
+        """Return the end of what a run's process wrote; None when it wrote nothing or there is no such run."""
+        with reading(self._engine) as connection:
+            text: str | None = connection.execute(select(job_runs.c.log).where(job_runs.c.id == run)).scalar()
+            return text
 
     def last(self, job: str) -> RunRow | None:
         """Return the run of a job with the latest due time."""

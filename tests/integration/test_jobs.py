@@ -147,8 +147,9 @@ def test_job_run_retrain_promotes_a_champion_and_is_in_the_history(
     assert {backtest["model_version"] for backtest in database.registry.backtests()} == {0, 1}
     (run,) = json.loads(ran(tmp_path, "job", "history", "--json")[1])
     assert (run["job"], run["outcome"], run["reason"]) == ("retrain", "ok", outcome["reason"])
+    assert (run["cause"], run["exit_code"]) == ("by hand", None)
     job, *_ = json.loads(ran(tmp_path, "job", "list", "--json")[1])
-    assert (job["job"], job["cron"], job["outcome"]) == ("retrain", "0 0 1 1 *", "ok")
+    assert (job["job"], job["timetable"], job["outcome"]) == ("retrain", "0 0 1 1 *", "ok")
 
 
 def test_a_champion_trained_on_covariates_in_sql_is_served_with_those_of_the_ring(

@@ -166,13 +166,14 @@ def test_the_same_command_ends_alike_as_a_process() -> None:
 def test_config_show_masks_secrets_and_is_toml_that_can_be_read_back(run: Run, tmp_path: Path) -> None:
     url = "postgresql://me:secret@host/tidecast"
     sets = ("--set", f"database.url={url}", "--set", "kafka.sasl_password=hunter2", "--set", "series.horizon=7")
-    code, out, _ = run(*sets, "config", "show")
+    code, out, _ = run(*sets, "--set", "jobs.timeouts={retrain = '2h'}", "config", "show")
     assert code == 0
     assert "secret" not in out and "hunter2" not in out
     (tmp_path / "tidecast.toml").write_text(out)
     code, again, _ = run("config", "show", "--json")
     assert code == 0
     assert json.loads(again)["series"]["horizon"] == 7
+    assert json.loads(again)["jobs"]["timeouts"] == {"retrain": 7200}
 
 
 def test_read_verbs_write_json_on_an_empty_database(run: Run, database: Sequence[str]) -> None:
@@ -255,6 +256,7 @@ def test_a_table_aligns_numbers_to_the_right() -> None:
         ("jobs.retrain=nonsense", "cron"),
         ("jobs.group=(", "not a regular expression"),
         ("jobs.group=north", "exactly one group"),
+        ("jobs.retrain=every now and then", "is not a duration"),
         ("kafka.poll=60", "poll must be shorter than call_timeout"),
         ("kafka.call_timeout=inf", "kafka.call_timeout"),
     ],

@@ -96,6 +96,15 @@ def test_a_job_is_switched_off_in_words() -> None:
     assert load(None, ["jobs.retrain='0 * * * *'"]).jobs.retrain == "0 * * * *"
 
 
+def test_a_job_has_a_timeout_of_its_own_or_that_of_all() -> None:
+    jobs = load(None, ["jobs.timeout=1h", "jobs.timeouts={retrain = '10 min'}"]).jobs
+    assert (jobs.timeout_of("retrain"), jobs.timeout_of("another")) == (600, 3600)
+    assert load(None, ["jobs.timeout=1h"]).jobs.timeout_of("retrain") == 3600
+    for wrong, words in (("{lease = 5}", "'lease' is not a job; write one of retrain"), ("{retrain = 0}", "greater")):
+        with pytest.raises(ConfigError, match=words):
+            load(None, [f"jobs.timeouts={wrong}"])
+
+
 def test_an_environment_variable_with_one_underscore_too_few_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDECAST_KAFKA_GROUP", "other")
     with pytest.raises(ConfigError, match="write TIDECAST_KAFKA__GROUP"):

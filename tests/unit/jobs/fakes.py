@@ -107,6 +107,17 @@ class Run:
     progress: dict[str, Any] | None = None
     finished_at: int | None = None
     cause: str | None = None
+    exit_code: int | None = None
+    log: str | None = None
+
+
+@dataclass
+class Pause:
+    """The latest pause of a job."""
+
+    paused_by: str
+    reason: str | None
+    resumed_at: int | None = None
 
 
 @dataclass
@@ -116,12 +127,13 @@ class FakeLedger:
     rows: list[Run] = field(default_factory=list)
     leases: dict[str, tuple[str, int, int]] = field(default_factory=dict)  # owner, epoch, expires
     requests: dict[str, tuple[str, int]] = field(default_factory=dict)  # reason, time
+    stopped: dict[str, Pause] = field(default_factory=dict)
     away: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def begin(self, job: str, scheduled_for: int, owner: str, now: int) -> int | None:
+    def begin(self, job: str, scheduled_for: int, owner: str, now: int, *, cause: str | None = None) -> int | None:
         with self._reach():
-            return self._begin(Run(job, scheduled_for, owner, now))
+            return self._begin(Run(job, scheduled_for, owner, now, cause=cause))
 
     def _begin(self, run: Run) -> int | None:
         if any((other.job, other.scheduled_for) == (run.job, run.scheduled_for) for other in self.rows):
@@ -156,13 +168,46 @@ class FakeLedger:
             row.progress = row.progress if progress is None else dict(progress)
             return True
 
-    def finish(self, run: int, outcome: str, reason: str | None, now: int) -> bool:
+    def finish(
+        self, run: int, outcome: str, reason: str | None, now: int, *, exit_code: int | None = None,
+        log: str | None = None,
+    ) -> bool:  # fmt: skip
         with self._reach():
             row = self.rows[run - 1]
             if row.outcome not in ("running", "lost"):
                 return False
             row.outcome, row.reason, row.finished_at = outcome, reason, now
+            row.exit_code, row.log = exit_code, log
             return True
+
+    def log(self, run: int) -> str | None:
+        with self._reach():
+            return self.rows[run - 1].log if run <= len(self.rows) else None
+
+    def pause(self, job: str, by: str, reason: str | None, now: int) -> bool:
+        with self._reach():
+            if job in self.stopped and self.stopped[job].resumed_at is None:
+                return False
+            self.stopped[job] = Pause(by, reason)
+            return True
+
+    def resume(self, job: str, now: int) -> bool:
+        with self._reach():
+            if job not in self.stopped or self.stopped[job].resumed_at is not None:
+                return False
+            self.stopped[job].resumed_at = now
+            return True
+
+    def pauses(self) -> dict[str, Pause]:
+        with self._reach():
+            return {job: pause for job, pause in self.stopped.items() if pause.resumed_at is None}
+
+    def held(self, job: str, due: int | None) -> bool:
+        with self._reach():
+            if job not in self.stopped:
+                return False
+            until = self.stopped[job].resumed_at
+            return until is None or (due is not None and due < until)
 
     def runs(self, job: str | None = None, limit: int = 100) -> list[Run]:
         with self._reach():

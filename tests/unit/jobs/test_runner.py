@@ -4,13 +4,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from jobs.child import Child, job_command, read_settings, write_settings
 from jobs.outcome import OnStage, Outcome, Stage, read_line, write_line
 from jobs.runner import Runner
+from jobs.tail import LENGTH, list_secrets
 from pipeline.errors import ConfigError, Unavailable
 from pipeline.settings import Settings
 from tests.unit.jobs.fakes import START, Clock, FakeLedger
@@ -23,8 +24,8 @@ say = lambda what: print(write_line(what), flush=True)
 PATIENCE = 60.0
 
 
-def script(text: str, given: str = "{}") -> Callable[[], Child]:
-    return lambda: Child([sys.executable, "-P", "-c", SAY + text], given)
+def script(text: str, given: str = "{}", secrets: Sequence[str] = ()) -> Callable[[], Child]:
+    return lambda: Child([sys.executable, "-P", "-c", SAY + text], given, secrets)
 
 
 def make_runner(ledger: FakeLedger, timeout: float = PATIENCE, beat: float = 0.01) -> Runner:
@@ -64,6 +65,49 @@ def test_a_child_that_is_killed_is_a_failure_with_a_reason() -> None:
     run("print('allocating', file=sys.stderr, flush=True); os.kill(os.getpid(), signal.SIGKILL)", ledger)
     assert ledger.rows[0].outcome == "failed"
     assert ledger.rows[0].reason == "killed by SIGKILL (often the system, out of memory); last words: allocating"
+    assert (ledger.rows[0].exit_code, ledger.log(1)) == (-9, "allocating\n")
+
+
+def test_a_child_without_memory_is_a_failure_with_its_traceback_in_the_log() -> None:
+    ledger = FakeLedger()
+    limit = 1 << 30
+    run(f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({limit}, {limit})); bytearray({2 * limit})", ledger)
+    assert ledger.rows[0].reason == "ended with exit code 1 and no outcome; last words: MemoryError"
+    assert ledger.rows[0].exit_code == 1
+    assert ledger.log(1).startswith("Traceback (most recent call last):")
+    assert run("say(Outcome('ok', 'next'))", FakeLedger()) == Outcome("ok", "next")
+
+
+def test_a_job_is_what_the_system_ends_first_when_memory_runs_out() -> None:
+    text = "from jobs.__main__ import _die_first; from pathlib import Path; _die_first();"
+    outcome = run(text + "say(Outcome('ok', Path('/proc/self/oom_score_adj').read_text().strip()))", FakeLedger())
+    assert outcome == Outcome("ok", "1000")
+
+
+def test_the_log_in_the_ledger_is_bounded_and_without_secrets() -> None:
+    ledger = FakeLedger()
+    text = (
+        "print('begin', file=sys.stderr);"
+        "[print('line', n, 'x' * 100, file=sys.stderr) for n in range(2_000)];"
+        "print('nul', chr(0), 'cannot reach postgresql://me:hunter2@db/x', file=sys.stderr); sys.exit(3)"
+    )
+    start = script(text, secrets=["hunter2"])
+    make_runner(ledger).run_child("retrain", START, start, threading.Event())
+    said = ledger.log(1)
+    assert said is not None
+    assert LENGTH - 200 < len(said) <= LENGTH
+    assert said.startswith("line ")
+    assert said.endswith("nul \N{REPLACEMENT CHARACTER} cannot reach postgresql://me:***@db/x\n")
+    assert "hunter2" not in str(ledger.rows[0].reason)
+    assert ledger.rows[0].exit_code == 3
+
+
+def test_the_secrets_of_the_settings_are_those_that_a_log_must_not_show() -> None:
+    settings = Settings(
+        database={"url": "postgresql://me:p%40ss@host/db?sslpassword=other"}, kafka={"sasl_password": "hidden"}
+    )
+    assert sorted(list_secrets(settings)) == ["hidden", "hidden", "other", "other", "p%40ss", "p@ss"]
+    assert list_secrets(Settings()) == []
 
 
 def test_a_child_that_crashes_leaves_the_last_line_of_its_traceback() -> None:
@@ -102,7 +146,7 @@ def test_the_time_limit_ends_the_whole_process_group() -> None:
     outcome = make_runner(ledger, timeout=0.01).run_child("retrain", START, start, threading.Event())
     assert outcome is not None
     assert (outcome.ending, ledger.rows[0].outcome) == ("timeout", "timeout")
-    assert "stopped after 0 s, the most that jobs.timeout allows" in outcome.reason
+    assert "stopped after 0 s, the most that jobs.timeout and jobs.timeouts allow" in outcome.reason
     stage = started[0].stage
     assert stage is not None
     for pid in map(int, stage.words.split()):
@@ -204,6 +248,7 @@ def test_a_job_here_is_recorded_and_its_errors_go_on() -> None:
     assert runner.run_here("retrain", START, work, stages.append) == Outcome("ok", "done")
     assert stages == [Stage("fit", 1, 2)]
     assert (ledger.rows[0].outcome, ledger.rows[0].progress["name"]) == ("ok", "fit")
+    assert ledger.rows[0].cause == "by hand"
 
 
 @pytest.mark.parametrize(

@@ -5,17 +5,20 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jobs.catalog import CATALOG, timetable
 from jobs.commands import NAMES
 from jobs.cron import name_weekdays, split_cron
-from jobs.schedule import LEASE, Schedule, last_due, next_due, read_cron
+from jobs.schedule import LEASE, Duty, Schedule, last_due, next_due, read_trigger
 from pipeline.errors import ConfigError, Unavailable
 from pipeline.settings import Settings
 from tests.unit.jobs.fakes import START, FakeLedger
 
 PATIENCE = 60.0
 YEARLY = "0 0 1 1 *"
+SECOND = 1_000_000
 SHORT = 0.3  # seconds of a lease, for tests that wait for its end
 
 
@@ -196,6 +199,47 @@ def test_a_job_that_is_asked_for_while_it_runs_waits_for_its_end() -> None:
         assert ledger.rows[0].outcome == "ok"
 
 
+def test_a_paused_job_is_not_started_and_what_was_due_meanwhile_is_not_made_up_for() -> None:
+    ledger = FakeLedger()
+    ledger.pause("retrain", "me", None, real_clock())
+    with serving(ledger, Recorder(ledger, "one"), lease=SHORT):
+        ledger.request("retrain", "drift", START)
+        time.sleep(2 * SHORT)
+        assert (ledger.rows, ledger.requested()) == ([], ["retrain"])
+        ledger.resume("retrain", real_clock())
+        wait_until(lambda: any(run.outcome == "ok" for run in ledger.rows))
+    with serving(ledger, Recorder(ledger, "two"), lease=SHORT):
+        time.sleep(2 * SHORT)
+    assert [run.cause for run in ledger.rows] == ["drift"]
+
+
+def test_a_scheduler_that_was_frozen_goes_on_when_nobody_was_on_duty_since() -> None:
+    ledger = FakeLedger()
+    fire = Recorder(ledger, "one", busy=True)
+    with serving(ledger, fire, lease=SHORT):
+        wait_until(lambda: bool(ledger.rows))
+        with ledger.lock:
+            ledger.leases[LEASE] = ("one", 1, 0)
+        wait_until(lambda: ledger.leases[LEASE][1] == 2)
+        wait_until(lambda: ledger.leases[LEASE][2] > real_clock())
+        assert fire.halted == 0
+        with ledger.lock:
+            ledger.leases[LEASE] = ("other", 3, 0)  # it came and went
+        wait_until(lambda: fire.halted == 1)
+    assert len(ledger.rows) == 1
+
+
+def test_an_expired_lease_starts_nothing() -> None:
+    ledger = FakeLedger()
+    fire = Recorder(ledger, "one")
+    schedule = Schedule({"retrain": YEARLY}, ledger, fire, real_clock, "one", SHORT)
+    ledger.leases[LEASE] = ("other", 2, real_clock() + 3_600_000_000)
+    duty = Duty(1, {"retrain": threading.Lock()})
+    schedule._fire_last("retrain", read_trigger(YEARLY), duty)
+    assert duty.halt.is_set()
+    assert fire.fired == []
+
+
 def test_silent_runs_are_marked_lost_on_duty() -> None:
     ledger = FakeLedger()
     ledger.begin("retrain", 1, "dead", 1)
@@ -216,15 +260,19 @@ def at(text: str) -> int:
         ("0 0 * * 0", "2026-06-10T12:00:00", "2026-06-07T00:00:00", "2026-06-14T00:00:00"),
         ("0 0 1 * *", "2026-06-10T12:00:00", "2026-06-01T00:00:00", "2026-07-01T00:00:00"),
         ("0 0 1 1 *", "2026-06-10T12:00:00", "2026-01-01T00:00:00", "2027-01-01T00:00:00"),
+        ("every 6h", "2026-06-10T05:59:59", "2026-06-10T00:00:00", "2026-06-10T06:00:00"),
+        ("every 6h", "2026-06-10T06:00:00", "2026-06-10T06:00:00", "2026-06-10T12:00:00"),
+        ("every 7 days", "2026-06-10T12:00:00", "2026-06-04T00:00:00", "2026-06-11T00:00:00"),
+        ("Every  90s", "2026-06-10T12:00:01", "2026-06-10T12:00:00", "2026-06-10T12:01:30"),
     ],
 )
 def test_the_last_and_the_next_due_time(cron: str, now: str, last: str, following: str) -> None:
-    assert last_due(read_cron(cron), at(now)) == at(last)
-    assert next_due(read_cron(cron), at(now)) == at(following)
+    assert last_due(read_trigger(cron), at(now)) == at(last)
+    assert next_due(read_trigger(cron), at(now)) == at(following)
 
 
 def test_a_day_that_comes_every_four_years_may_have_no_due_time() -> None:
-    assert last_due(read_cron("0 0 29 2 *"), at("2026-06-10T00:00:00")) is None
+    assert last_due(read_trigger("0 0 29 2 *"), at("2026-06-10T00:00:00")) is None
 
 
 @pytest.mark.parametrize(
@@ -248,7 +296,58 @@ def test_weekdays_are_those_of_cron_not_those_of_apscheduler(field: str, expecte
 @pytest.mark.parametrize("text", ["", "* * * *", "61 * * * *", "x * * * *", "0 0 * * 8", "0 0 * * foo", "0 0 * * 1-"])
 def test_a_bad_cron_expression_is_the_operators_business(text: str) -> None:
     with pytest.raises(ConfigError, match="cron"):
-        read_cron(text)
+        read_trigger(text)
+
+
+@pytest.mark.parametrize("text", ["every", "every now and then", "every 0s", "every -1h", "every 1.5s", "every 1ms"])
+def test_a_bad_interval_is_the_operators_business(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"interval|cron"):
+        read_trigger(text)
+
+
+MOMENT = st.integers(at("1999-01-01T00:00:00") // SECOND, at("2099-01-01T00:00:00") // SECOND)
+
+
+@given(seconds=st.integers(1, 31 * 86_400), moment=MOMENT)
+def test_an_interval_is_due_at_every_multiple_since_1970_and_at_nothing_else(seconds: int, moment: int) -> None:
+    trigger = read_trigger(f"every {seconds}s")
+    assert last_due(trigger, moment * SECOND + 1) == moment // seconds * seconds * SECOND
+    assert next_due(trigger, moment * SECOND + 1) == (moment // seconds + 1) * seconds * SECOND
+    previous = datetime.fromtimestamp(moment, UTC)
+    following = trigger.get_next_fire_time(previous, previous)
+    assert 0 < (following - previous).total_seconds() <= seconds
+
+
+FIELD = st.sampled_from(["*", "*/2", "*/5", "1-3", "2,3", "0"])
+
+
+@given(minute=FIELD, hour=FIELD, weekday=FIELD, moment=MOMENT)
+def test_a_cron_expression_is_due_when_each_field_says_so_and_never_else(
+    minute: str, hour: str, weekday: str, moment: int
+) -> None:
+    trigger = read_trigger(f"{minute} {hour} * * {weekday}")
+
+    def due(time: datetime) -> bool:
+        fields = ((minute, time.minute, 60), (hour, time.hour, 24), (weekday, time.isoweekday() % 7, 7))
+        return all(value in values(field, top) for field, value, top in fields)
+
+    last, following = last_due(trigger, moment * SECOND), next_due(trigger, moment * SECOND)
+    assert last is not None
+    assert following is not None
+    assert last <= moment * SECOND < following
+    assert due(datetime.fromtimestamp(last // SECOND, UTC))
+    assert due(datetime.fromtimestamp(following // SECOND, UTC))
+    between = range(last // SECOND + 60, following // SECOND, 60)
+    assert not any(due(datetime.fromtimestamp(second, UTC)) for second in between)
+
+
+def values(field: str, top: int) -> set[int]:
+    """Spell out a field of a cron expression with numbers below `top`."""
+    if field.startswith("*"):
+        return set(range(0, top, int(field[2:] or 1)))
+    if "-" in field:
+        return set(range(int(field[0]), int(field[2]) + 1))
+    return {int(value) for value in field.split(",")}
 
 
 def test_fields_keep_their_names() -> None:
