@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
 from jobs.outcome import OnStage, Outcome
-from jobs.ports import Reader, Registry, Requests
+from jobs.ports import Evaluations, LiveErrors, Reader, Registry, Requests, States
 from jobs.runner import Work
 from pipeline.settings import Settings
 
@@ -28,6 +28,21 @@ class Database(Protocol):
     @property
     def ledger(self) -> Requests:
         """Runs of other jobs that are wanted before their time."""
+        ...
+
+    @property
+    def evaluations(self) -> Evaluations:
+        """Accuracy of matured forecasts."""
+        ...
+
+    @property
+    def live_errors(self) -> LiveErrors:
+        """The champion's errors, step by step."""
+        ...
+
+    @property
+    def states(self) -> States:
+        """What a job remembers between its runs."""
         ...
 
 
@@ -62,7 +77,15 @@ def _retrain(settings: Settings, database: Database, clock: Callable[[], int], o
     return retrain(database.reader, database.registry, settings, clock=clock, code=code_version(), on_stage=on_stage)
 
 
+def _monitor(settings: Settings, database: Database, clock: Callable[[], int], on_stage: OnStage) -> Outcome:
+    from jobs.monitor import Sources, monitor
+
+    sources = Sources(database.evaluations, database.live_errors, database.registry, database.states, database.ledger)
+    return monitor(sources, settings, clock=clock, on_stage=on_stage)
+
+
 CATALOG: Mapping[str, Callable[[Settings, Database, Callable[[], int], OnStage], Outcome]] = {
     "retrain": _retrain,
+    "monitor": _monitor,
 }
 """A job more is a line here, in jobs.commands.NAMES and in JobSettings (its timetable)."""

@@ -3,7 +3,7 @@
 Times are int microseconds since 1970 in UTC. Every method may raise Unavailable.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from jobs.outcome import Ending
@@ -126,4 +126,61 @@ class Runs(Protocol):
         """Close a run that is running or was thought lost, with the reason in words, and how its process ended and
         what it wrote last; False when it was closed.
         """
+        ...
+
+
+class EvaluatedBatch(Protocol):
+    """A batch of accuracy that was stored."""
+
+    @property
+    def done(self) -> int:
+        """Ranges of days done so far."""
+        ...
+
+    @property
+    def total(self) -> int:
+        """Of so many."""
+        ...
+
+    @property
+    def cells(self) -> int:
+        """Sums in this batch."""
+        ...
+
+
+class Evaluations(Protocol):
+    """Matured forecasts as sums per series, model, day and bucket of steps."""
+
+    def refresh(self, now: int, *, margin: float, group: str | None) -> Iterator[EvaluatedBatch]:
+        """Work out again what changed, batch by batch, each stored when it is returned.
+
+        `margin`: seconds that a row may become visible later than the time it bears says; `group`: a pattern that finds
+        a series' group in its name.
+        """
+        ...
+
+
+class LiveErrors(Protocol):
+    """Matured forecasts one step ahead, as means over the series of a group."""
+
+    def groups(self) -> Sequence[str]:
+        """List the groups."""
+        ...
+
+    def step_means(
+        self, group: str, version: int, after: int | None
+    ) -> Sequence[tuple[int, float | None, float | None]]:
+        """Return (origin, error, level) of the next steps of time after an origin, in order, in units of the scale."""
+        ...
+
+
+class States(Protocol):
+    """What a job remembers between runs."""
+
+    def read(self, name: str) -> tuple[int, dict[str, Any]]:
+        """Return a state and its epoch; (0, {}) before the first."""
+        ...
+
+    def replace(self, name: str, epoch: int, state: Mapping[str, Any]) -> bool:
+        """Replace the state of that epoch; False, with nothing changed, when somebody else has."""
         ...

@@ -1,5 +1,6 @@
 """Settings: tidecast.toml, then TIDECAST_SECTION__KEY, then --set section.key=value; frozen, unknown keys fail."""
 
+import re
 import socket
 from pathlib import Path
 from typing import Annotated, Literal
@@ -188,12 +189,29 @@ class JobSettings(Section):
     """The timetable (cron expressions or intervals, in UTC) and the gate that a challenger must pass."""
 
     retrain: Timing = "17 3 * * *"
+    monitor: Timing = "*/5 * * * *"
     timeout: Seconds = 6 * 3600.0
     timeouts: dict[str, Seconds] = Field(default_factory=dict)
     lease: Seconds = 30.0
     gate_origins: int = Field(4, ge=1)
     gate_gain: float = 0.0
     gate_coverage: tuple[float, float] = (0.6, 0.95)
+    group: str | None = None
+    drift: bool = True
+    drift_delta: float = Field(0.5, ge=0, le=4)
+    drift_threshold: float = Field(50.0, gt=0)
+    drift_cooldown: Seconds = 86_400.0
+
+    @field_validator("group")
+    @classmethod
+    def check_group(cls, pattern: str | None) -> str | None:
+        """A pattern of groups finds one thing in a name."""
+        try:
+            if pattern is None or re.compile(pattern).groups == 1:
+                return pattern
+        except re.error as error:
+            raise ValueError(f"group is not a regular expression: {error}") from error
+        raise ValueError(r"group must have exactly one group in parentheses, as in '^(\w+)/'")
 
     @field_validator("timeouts")
     @classmethod

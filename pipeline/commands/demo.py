@@ -55,6 +55,7 @@ def demo(invocation: Invocation, once: bool, as_json: bool, directory: Path, ser
         steps.ingest(running, screen)
         steps.train(running, retrain, screen)
         steps.stream(running, screen)
+        steps.evaluate(running, monitor)
         summary, issued = steps.summarize(running, began)
         width = min(WIDEST, shutil.get_terminal_size((100, 24)).columns - 2)
         report.show(running, summary, issued, width, screen.section, screen.line)
@@ -109,7 +110,17 @@ def make_screen(as_json: bool) -> "Screen":
 
 
 def retrain(settings: "Settings", database: "Database") -> str:
-    """Run the job `retrain` here, in the ledger like any other run, and return its reason."""
+    """Run the job `retrain` and return its reason."""
+    return run_job("retrain", settings, database)
+
+
+def monitor(settings: "Settings", database: "Database") -> str:
+    """Run the job `monitor` and return its reason."""
+    return run_job("monitor", settings, database)
+
+
+def run_job(job: str, settings: "Settings", database: "Database") -> str:
+    """Run a job here, in the ledger like any other run, and return its reason."""
     from jobs.catalog import find_work, training_threads
     from jobs.commands import owner
     from jobs.runner import Runner
@@ -119,7 +130,7 @@ def retrain(settings: "Settings", database: "Database") -> str:
     tune_cpu(training_threads(settings))
     runner = Runner(database.ledger, now, owner(settings), settings.jobs.timeout)
     with stages() as on_stage:
-        outcome = runner.run_here("retrain", now(), find_work("retrain", settings, database, now), on_stage)
+        outcome = runner.run_here(job, now(), find_work(job, settings, database, now), on_stage)
     if outcome is None or outcome.ending != "ok":
-        raise Unavailable(f"retraining did not end well: {outcome.reason if outcome else 'somebody else runs it'}")
+        raise Unavailable(f"the job {job} did not end well: {outcome.reason if outcome else 'somebody else runs it'}")
     return outcome.reason

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from sqlalchemy import Engine
 
 from pipeline.database.engine import connect, reading
+from pipeline.database.evaluations import Evaluations
 from pipeline.database.ledger import Ledger
+from pipeline.database.live_errors import LiveErrors
 from pipeline.database.migrate import check, current, require_file, upgrade
 from pipeline.database.reader import Reader
 from pipeline.database.registry import Registry
+from pipeline.database.states import JobStates
 from pipeline.database.store import SqlStore
 from pipeline.settings import Policy
 
@@ -26,6 +29,9 @@ class Database:
     registry: Registry
     ledger: Ledger
     reader: Reader
+    evaluations: Evaluations
+    live_errors: LiveErrors
+    states: JobStates
 
     def store(self, topic: str, policy: Policy, clock: Callable[[], int], covariates: Sequence[str] = ()) -> SqlStore:
         """Make the worker's view of an input topic and of these covariates; `clock` returns microseconds UTC."""
@@ -49,7 +55,27 @@ def open_database(url: str, *, timeout: float) -> Database:
     except BaseException:
         engine.dispose()
         raise
-    return Database(engine, Registry(engine), Ledger(engine), Reader(engine))
+    return Database(
+        engine,
+        Registry(engine),
+        Ledger(engine),
+        Reader(engine),
+        Evaluations(engine),
+        LiveErrors(engine),
+        JobStates(engine),
+    )
 
 
-__all__ = ["Database", "Ledger", "Reader", "Registry", "SqlStore", "current", "open_database", "upgrade"]
+__all__ = [
+    "Database",
+    "Evaluations",
+    "JobStates",
+    "Ledger",
+    "LiveErrors",
+    "Reader",
+    "Registry",
+    "SqlStore",
+    "current",
+    "open_database",
+    "upgrade",
+]

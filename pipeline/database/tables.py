@@ -70,6 +70,12 @@ observations = Table(
     Column("recorded_at", Instant, nullable=False),
     sqlite_with_rowid=False,
 )
+Index(  # finds what changed; a few pages however large the table, and SQLite, which has no such index, is scanned
+    "observations_recorded",
+    observations.c.recorded_at,
+    postgresql_using="brin",
+    postgresql_with={"autosummarize": "on"},
+).ddl_if(dialect="postgresql")
 
 covariate_names = Table(
     "covariate_names",

@@ -4,7 +4,7 @@
 2 ingest   every series up to 49 hours before its end
 3 train    the job `retrain`, as `tidecast job run retrain` does it
 4 stream   the last 49 hours, hour by hour: each hour is sent when the one before is in SQL
-5 result   the forecasts issued 48 hours before each series' end, against what came
+5 result   the job `monitor`, and the forecasts issued 48 hours before each series' end, against what came
 """
 
 import statistics
@@ -162,6 +162,11 @@ def stream(running: Running, screen: Screen) -> None:
         f"an hour's {running.series} events to {running.series} new forecasts in SQL: "
         f"{statistics.median(waits):.2f} s at the median, {slowest:.2f} s at most"
     )
+
+
+def evaluate(running: Running, job: Job) -> None:
+    """5 result: sum up what has matured, which the leaderboard reads."""
+    job(running.settings, running.database)
 
 
 def summarize(running: Running, began: float) -> tuple[Summary, Issued]:

@@ -52,10 +52,13 @@ def test_the_demo_stores_and_publishes_every_forecast_once_and_leaves_nothing_ru
         ((stored,),) = connection.execute("SELECT COUNT(*) FROM forecasts WHERE step = 1")
         scored = connection.execute("SELECT COUNT(*) FROM forecasts WHERE model_version = 1 AND step = 1").fetchone()
         runs = connection.execute("SELECT job, outcome FROM job_runs").fetchall()
+        ((matured,),) = connection.execute("SELECT COUNT(*) FROM matured_forecasts")
+        ((evaluated,),) = connection.execute("SELECT SUM(n) FROM forecast_accuracy")
     connection.close()
     assert stored == summary["forecasts_in_sql"]
     assert scored == (SERIES * (HORIZON + 1),)  # the champion made every forecast of the streamed hours
-    assert runs == [("retrain", "ok")]
+    assert runs == [("retrain", "ok"), ("monitor", "ok")]
+    assert evaluated == matured > 0  # the leaderboard that was shown counts every matured forecast
     assert (directory / CHART).read_bytes().startswith(b"\x89PNG")
     assert (directory / SETTINGS).is_file()
     (worker,) = re.findall(r"tidecast stream, process (\d+)", done.stderr)

@@ -55,6 +55,7 @@ ema = 0.9
 threads = 1
 [jobs]
 retrain = "0 0 1 1 *"
+monitor = "off"
 gate_origins = 3
 gate_coverage = [0.0, 1.0]
 """
@@ -147,7 +148,7 @@ def test_job_run_retrain_promotes_a_champion_and_is_in_the_history(
     (run,) = json.loads(ran(tmp_path, "job", "history", "--json")[1])
     assert (run["job"], run["outcome"], run["reason"]) == ("retrain", "ok", outcome["reason"])
     assert (run["cause"], run["exit_code"]) == ("by hand", None)
-    (job,) = json.loads(ran(tmp_path, "job", "list", "--json")[1])
+    job, *_ = json.loads(ran(tmp_path, "job", "list", "--json")[1])
     assert (job["job"], job["timetable"], job["outcome"]) == ("retrain", "0 0 1 1 *", "ok")
 
 
@@ -260,6 +261,19 @@ def test_a_child_without_its_database_fails_in_words(tmp_path: Path, database: D
     assert outcome is not None
     assert outcome.ending == "failed"
     assert "missing.db" in outcome.reason
+
+
+def test_job_run_monitor_evaluates_what_has_matured_in_a_process_of_its_own(
+    place: Place, database: Database, tmp_path: Path
+) -> None:
+    place()
+    observe(database)
+    code, output, errors = ran(tmp_path, "job", "run", "monitor", "--json")
+    assert code == 0, errors
+    outcome = json.loads(output)
+    assert outcome["reason"] == "0 cells of accuracy worked out; drift: no champion yet"
+    (run,) = json.loads(ran(tmp_path, "job", "history", "--json")[1])
+    assert (run["job"], run["outcome"]) == ("monitor", "ok")
 
 
 def test_the_scheduler_runs_what_was_missed_survives_its_childs_death_and_ends_on_sigterm(

@@ -254,6 +254,8 @@ def test_a_table_aligns_numbers_to_the_right() -> None:
         ("series.frequency=2YS", "fifty years"),
         ("series.horizon=9000", "does not fit into one message"),
         ("jobs.retrain=nonsense", "cron"),
+        ("jobs.group=(", "not a regular expression"),
+        ("jobs.group=north", "exactly one group"),
         ("jobs.retrain=every now and then", "is not a duration"),
         ("kafka.poll=60", "poll must be shorter than call_timeout"),
         ("kafka.call_timeout=inf", "kafka.call_timeout"),

@@ -1,26 +1,23 @@
--- Accuracy of each model by horizon and UTC day of the target; every matured forecast step counts once.
--- mase: absolute error over the series' own scale (seasonal_scale), averaged over the steps of series that have one.
+-- Accuracy of each model by horizon, UTC day of the target and group of series; every matured forecast step counts once.
+-- Read from the sums in evaluations, which the job monitor keeps: right as of its last run.
+-- mase: absolute error over the series' scale on that day, averaged over the steps of series that have one. The scale is
+-- the mean absolute difference between values one season apart in the 28 seasons before the day (job monitor).
 -- wql: 2 x sum of pinball / sum of |actual|. skill: 1 - sum of |error| / sum of the seasonal naive's |error|, over the
 -- targets where the naive has an answer; 0 is as good as the naive, 1 is perfect, NULL is no evidence.
-SELECT v.model_version, v.horizon_from, v.horizon_to, v.day,
-       COUNT(*) AS n,
-       AVG(v.absolute_error) AS mae,
-       SQRT(AVG(v.error * v.error)) AS rmse,
-       AVG(v.error) AS bias,
-       AVG(v.absolute_error / NULLIF(c.scale, 0)) AS mase,
-       AVG(v.pinball) AS pinball,
-       2 * SUM(v.pinball) / NULLIF(SUM(ABS(v.actual)), 0) AS wql,
-       AVG(v.inside_80 * 1.0) AS coverage_80,
-       AVG(v.inside_95 * 1.0) AS coverage_95,
-       1 - SUM(CASE WHEN v.naive_error IS NOT NULL THEN v.absolute_error END)
-           / NULLIF(SUM(ABS(v.naive_error)), 0) AS skill
-FROM (
-    SELECT b.*,
-           CASE WHEN step = 1 THEN 1 WHEN step <= 6 THEN 2 WHEN step <= 24 THEN 7 WHEN step <= 48 THEN 25
-                ELSE 49 END AS horizon_from,
-           CASE WHEN step = 1 THEN 1 WHEN step <= 6 THEN 6 WHEN step <= 24 THEN 24 WHEN step <= 48 THEN 48
-                END AS horizon_to
-    FROM forecast_vs_actual b
-) v
-LEFT JOIN seasonal_scale c ON c.series_id = v.series_id
-GROUP BY v.model_version, v.horizon_from, v.horizon_to, v.day
+SELECT e.model_version, e.horizon_from,
+       CASE e.horizon_from WHEN 1 THEN 1 WHEN 2 THEN 6 WHEN 7 THEN 24 WHEN 25 THEN 48 END AS horizon_to,
+       e.day,
+       CAST(SUM(e.n) AS BIGINT) AS n,
+       SUM(e.absolute_error) / SUM(e.n) AS mae,
+       SQRT(SUM(e.squared_error) / SUM(e.n)) AS rmse,
+       SUM(e.error) / SUM(e.n) AS bias,
+       SUM(e.scaled_error) / NULLIF(SUM(e.scaled_n), 0) AS mase,
+       SUM(e.pinball) / SUM(e.n) AS pinball,
+       2 * SUM(e.pinball) / NULLIF(SUM(e.absolute_actual), 0) AS wql,
+       SUM(e.inside_80) * 1.0 / SUM(e.n) AS coverage_80,
+       SUM(e.inside_95) * 1.0 / SUM(e.n) AS coverage_95,
+       1 - SUM(e.absolute_error_beside_naive) / NULLIF(SUM(e.naive_absolute_error), 0) AS skill,
+       g.series_group
+FROM evaluations e
+LEFT JOIN series_groups g ON g.series_id = e.series_id
+GROUP BY e.model_version, e.horizon_from, e.day, g.series_group

@@ -6,21 +6,19 @@ SELECT m.version AS model_version, m.name,
 FROM models m
 LEFT JOIN aliases a ON a.alias = 'champion' AND a.version = m.version
 LEFT JOIN (
-    SELECT v.model_version,
-       COUNT(*) AS n,
-       AVG(v.absolute_error) AS mae,
-       SQRT(AVG(v.error * v.error)) AS rmse,
-       AVG(v.error) AS bias,
-       AVG(v.absolute_error / NULLIF(c.scale, 0)) AS mase,
-       AVG(v.pinball) AS pinball,
-       2 * SUM(v.pinball) / NULLIF(SUM(ABS(v.actual)), 0) AS wql,
-       AVG(v.inside_80 * 1.0) AS coverage_80,
-       AVG(v.inside_95 * 1.0) AS coverage_95,
-       1 - SUM(CASE WHEN v.naive_error IS NOT NULL THEN v.absolute_error END)
-           / NULLIF(SUM(ABS(v.naive_error)), 0) AS skill
-    FROM forecast_vs_actual v
-    LEFT JOIN seasonal_scale c ON c.series_id = v.series_id
-    GROUP BY v.model_version
+    SELECT e.model_version,
+       CAST(SUM(e.n) AS BIGINT) AS n,
+       SUM(e.absolute_error) / SUM(e.n) AS mae,
+       SQRT(SUM(e.squared_error) / SUM(e.n)) AS rmse,
+       SUM(e.error) / SUM(e.n) AS bias,
+       SUM(e.scaled_error) / NULLIF(SUM(e.scaled_n), 0) AS mase,
+       SUM(e.pinball) / SUM(e.n) AS pinball,
+       2 * SUM(e.pinball) / NULLIF(SUM(e.absolute_actual), 0) AS wql,
+       SUM(e.inside_80) * 1.0 / SUM(e.n) AS coverage_80,
+       SUM(e.inside_95) * 1.0 / SUM(e.n) AS coverage_95,
+       1 - SUM(e.absolute_error_beside_naive) / NULLIF(SUM(e.naive_absolute_error), 0) AS skill
+    FROM evaluations e
+    GROUP BY e.model_version
 ) l ON l.model_version = m.version
 LEFT JOIN (SELECT model_version, MAX(id) AS id FROM backtests GROUP BY model_version) newest
        ON newest.model_version = m.version

@@ -43,7 +43,12 @@ def test_upgrades_at_once_from_several_threads_all_succeed(empty_url: str) -> No
 
 def test_the_migrations_make_exactly_the_tables_in_code(database: Database) -> None:
     with database.engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        sqlite = connection.dialect.name == "sqlite"
+
+        def belongs(_thing: object, name: str | None, *_: object) -> bool:
+            return not (sqlite and name == "observations_recorded")  # BRIN, which SQLite does not have
+
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "include_object": belongs})
         assert compare_metadata(context, metadata) == []
 
 

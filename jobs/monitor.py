@@ -1,0 +1,143 @@
+"""Monitor: matured forecasts into sums, and drift of the champion into a request for the next retraining."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from jobs.drift import Alarm, Limits, Step, Watch, feed
+from jobs.outcome import OnStage, Outcome, Stage
+from jobs.ports import Evaluations, LiveErrors, Registry, Requests, States
+from pipeline.grid import Frequency
+from pipeline.settings import JobSettings, Settings
+
+STATE = "drift"
+CLOCKS = 300.0
+"""Seconds by which the clock of a worker may be behind that of this machine."""
+COMMITS = 4.0
+"""Longest turn in units of database.timeout, from reading its clock to the commit: then the worker ends itself."""
+WARM_UP = (48, 3)
+"""Steps, and seasons, before the first alarm: whichever is more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What the detection remembers: one watch per group for this champion, and when it last asked for a retraining.
+
+    `waiting` is an alarm in words that the cool-down holds back.
+    """
+
+    champion: int | None = None
+    watches: Mapping[str, Watch] | None = None
+    asked_at: int | None = None
+    waiting: str | None = None
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> "Memory":
+        """Read what `to_dict` wrote; {} is a memory without anything."""
+        watches = {group: Watch.from_dict(each) for group, each in saved.get("watches", {}).items()}
+        return cls(saved.get("champion"), watches, saved.get("asked_at"), saved.get("waiting"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        watches = {group: each.to_dict() for group, each in (self.watches or {}).items()}
+        return {
+            "champion": self.champion,
+            "watches": watches,
+            "asked_at": self.asked_at,
+            "waiting": self.waiting,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What the job works on."""
+
+    evaluations: Evaluations
+    live_errors: LiveErrors
+    registry: Registry
+    states: States
+    requests: Requests
+
+
+def monitor(sources: Sources, settings: Settings, *, clock: Callable[[], int], on_stage: OnStage) -> Outcome:
+    """Bring the sums up to date, then look for drift. Both go on from what is stored, so any run may be cut short."""
+    margin = COMMITS * settings.database.timeout + CLOCKS
+    cells = 0
+    for batch in sources.evaluations.refresh(clock(), margin=margin, group=settings.jobs.group):
+        cells += batch.cells
+        on_stage(Stage("accuracy", batch.done, batch.total, f"{cells} cells"))
+    reason = f"{cells} cells of accuracy worked out"
+    if not settings.jobs.drift:
+        return Outcome("ok", reason, {"cells": cells})
+    on_stage(Stage("drift"))
+    found = detect(sources, settings, now=clock())
+    return Outcome("ok", f"{reason}; {found}", {"cells": cells, "drift": found})
+
+
+def detect(sources: Sources, settings: Settings, *, now: int) -> str:
+    """Feed the tests what has matured since the last run, ask for a retraining if one alarms, and say so in words.
+
+    1 read, 2 feed, 3 ask, 4 remember. A crash before 4 feeds the same steps again, to the same alarm, and asks for what
+    waits already. Another monitor that remembers first wins: it was fed the same.
+    """
+    champion = sources.registry.champion()
+    if champion is None:
+        return "drift: no champion yet"
+    epoch, saved = sources.states.read(STATE)
+    memory = Memory.from_dict(saved)
+    if memory.champion != champion:
+        memory = Memory(champion, {}, memory.asked_at)
+    watches, alarms = feed_all(sources.live_errors, champion, memory.watches or {}, _limits(settings))
+    waiting = "; ".join(alarms) or memory.waiting
+    words = "no drift"
+    asked_at = memory.asked_at
+    if waiting and _cooled_down(asked_at, settings.jobs, now):
+        new = sources.requests.request("retrain", f"drift: {waiting}", now)
+        words = f"drift: {waiting}; {'a retraining was asked for' if new else 'a retraining waits already'}"
+        asked_at, waiting = now, None
+    elif waiting:
+        words = f"drift: {waiting}; held back for jobs.drift_cooldown after the request of {_spell(asked_at or 0)}"
+    if not sources.states.replace(STATE, epoch, Memory(champion, watches, asked_at, waiting).to_dict()):
+        return "drift: left to another monitor that is at work"
+    return words
+
+
+def feed_all(
+    live_errors: LiveErrors, champion: int, watches: Mapping[str, Watch], limits: Limits
+) -> tuple[dict[str, Watch], list[str]]:
+    """Feed every group what it has not seen yet; return the watches after that, and the alarms in words."""
+    fed: dict[str, Watch] = {}
+    alarms = []
+    for group in live_errors.groups():
+        watch = watches.get(group, Watch())
+        while steps := live_errors.step_means(group, champion, watch.fed):
+            for step in steps:
+                watch, alarm = feed(watch, Step(*step), limits)
+                if alarm is not None:
+                    alarms.append(describe(alarm, group, champion))
+        fed[group] = watch
+    return fed, alarms
+
+
+def describe(alarm: Alarm, group: str, champion: int) -> str:
+    """Say what was found, in units of the series' scale."""
+    of = f"of version {champion} " if alarm.signal.startswith("errors") else ""
+    return (
+        f"{alarm.signal} {of}in group {group} from {alarm.before:.2f} to {alarm.after:.2f} scales"
+        f" over {alarm.steps} steps from {_spell(alarm.since)}"
+    )
+
+
+def _limits(settings: Settings) -> Limits:
+    season = settings.series.season or Frequency(settings.series.frequency).season
+    steps, seasons = WARM_UP
+    return Limits(settings.jobs.drift_delta, settings.jobs.drift_threshold, max(steps, seasons * season))
+
+
+def _cooled_down(asked_at: int | None, jobs: JobSettings, now: int) -> bool:
+    return asked_at is None or now - asked_at >= jobs.drift_cooldown * 1e6
+
+
+def _spell(instant: int) -> str:
+    return f"{datetime.fromtimestamp(instant // 1_000_000, UTC):%Y-%m-%d %H:%M}"

@@ -1,0 +1,216 @@
+"""Accuracy as it becomes known: matured forecasts summed up into the table `evaluations`, as far as anything changed.
+
+A row is a cell: one series, one model, one UTC day of the target, one bucket of steps. Its columns are sums and counts,
+so every average over any choice of cells is exact. A cell is never added to, only worked out again from the forecasts
+and observations and replaced; so it is right after any crash, repetition or overlap.
+
+What changed is found from two marks. Observations: everything recorded after a time. A row becomes visible after the
+time that it bears, which was read before the commit on another machine's clock, so the mark stays `margin` behind the
+clock of the monitor; what is read twice is worked out twice, to the same. Forecasts: everything at or after an offset
+of each partition. Offsets are committed in order, by compare-and-set in the transaction of their rows, so there the
+mark is exact; a recorded jump back takes it back.
+
+A correction of a series reaches forward: it is an actual, later the naive's answer, and part of later scales. So
+everything of that series from the earliest changed day on is stale, to its newest observation.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Engine, delete, func, select
+
+from pipeline.database.engine import reading, writing
+from pipeline.database.instants import FIRST, to_datetime
+from pipeline.database.matured import DAY, Range, clip, read_grid, sum_up
+from pipeline.database.monitor_tables import evaluations, series_groups
+from pipeline.database.rows import rows_of
+from pipeline.database.states import read_state, replace_state
+from pipeline.database.tables import (
+    forecasts,
+    ingest_jumps,
+    ingest_state,
+    observations,
+    series,
+    topics,
+)
+
+STATE = "monitor"
+EVERYTHING = "all"
+"""The group of every series when there are none."""
+NO_GROUP = "other"
+"""The group of series that the pattern does not match."""
+_DAYS_OF_A_RANGE = 32  # of one series, so that a batch is bounded however far back a correction reaches
+_DAYS_OF_A_BATCH = 128  # series times days: about a second's work with 48 hourly steps
+_ROWS = 10_000
+
+
+class Batch(NamedTuple):
+    """A batch that was committed: `done` of `total` ranges of days, and the cells in it."""
+
+    done: int
+    total: int
+    cells: int
+
+
+class Evaluations:
+    """The table `evaluations`, kept up to date."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._rows = rows_of(engine)
+
+    def refresh(self, now: int, *, margin: float, group: str | None) -> Iterator[Batch]:
+        """Work out again what is stale, batch by batch, each one transaction with the place it reached.
+
+        `margin` in seconds: the longest commit and clock difference to allow for. `group` is a pattern with one group
+        that finds a series' group in its name. Ends early when another process does the same at this moment.
+
+        1 fix the marks that hold when this sweep is done, or find the sweep that was cut short, 2 list what changed
+        since the marks before, 3 batch by batch: read, then write if nobody else has, 4 let the new marks hold.
+        """
+        opened = self._open(now, margin, group)
+        if opened is None:
+            return
+        epoch, state = opened
+        with reading(self._engine) as connection:
+            ranges = [each for each in _find_stale(connection, state) if [each.series_id, each.until] > state["at"]]
+        done = 0
+        for batch in _in_batches(ranges):
+            with reading(self._engine) as connection:
+                cells = sum_up(connection, self._rows, batch)
+            with writing(self._engine) as connection:
+                place = {**state, "at": [batch[-1].series_id, batch[-1].until]}
+                if not replace_state(connection, STATE, epoch, place):  # first: the row lock orders two monitors
+                    return
+                _replace_cells(connection, batch, cells)
+            epoch += 1
+            done += len(batch)
+            yield Batch(done, len(ranges), len(cells))
+        with writing(self._engine) as connection:
+            replace_state(connection, STATE, epoch, {**state["next"], "group": state["group"]})
+
+    def _open(self, now: int, margin: float, group: str | None) -> tuple[int, dict[str, Any]] | None:
+        with writing(self._engine) as connection:
+            epoch, state = read_state(connection, STATE)
+            regroup = not state or state["group"] != group
+            if "next" not in state or state["next"]["grid"] != _spell_grid(connection):
+                state = {**state, "next": _find_marks(connection, now, margin), "at": [0, FIRST]}
+            if not replace_state(connection, STATE, epoch, state | {"group": group}):
+                return None
+            if regroup:
+                connection.execute(delete(series_groups))
+            _assign_groups(connection, group)
+        return epoch + 1, state | {"group": group}
+
+
+def find_group(name: str, pattern: str | None) -> str:
+    """Return a series' group: what the one group of the pattern finds in its name."""
+    if pattern is None:
+        return EVERYTHING
+    match = re.search(pattern, name)
+    return NO_GROUP if match is None else match.group(1) or NO_GROUP
+
+
+def _find_marks(connection: Connection, now: int, margin: float) -> dict[str, Any]:
+    # Jumps before offsets: a jump between the two then counts as one that the next sweep has yet to see.
+    jump = connection.execute(select(func.coalesce(func.max(ingest_jumps.c.id), 0))).scalar_one()
+    query = select(topics.c.topic_id, ingest_state.c.partition, ingest_state.c.next_offset).join(
+        topics, topics.c.topic == ingest_state.c.topic
+    )
+    return {
+        "since": now - round(margin * 1e6),
+        "offsets": {f"{row.topic_id}/{row.partition}": row.next_offset for row in connection.execute(query)},
+        "jump": jump,
+        "grid": _spell_grid(connection),
+    }
+
+
+def _spell_grid(connection: Connection) -> list[float | None]:
+    grid = read_grid(connection)
+    return [grid.season, grid.step_seconds]
+
+
+def _find_stale(connection: Connection, state: dict[str, Any]) -> list[Range]:
+    """List the stale days, series by series in order of time, at most so many days in one."""
+    since: dict[int, int] = {}
+    if state.get("grid") != state["next"]["grid"]:  # the first time, or with another season: everything
+        since = dict.fromkeys(connection.execute(select(series.c.series_id)).scalars(), FIRST)
+    else:
+        changed = _changed_observations(connection, state["since"]) + _new_forecasts(connection, state)
+        for series_id, time in changed:
+            since[series_id] = min(time, since.get(series_id, time))
+    days = [(own, time // DAY * DAY if time > FIRST else FIRST) for own, time in sorted(since.items())]
+    return [
+        Range(own, start, min(start + _DAYS_OF_A_RANGE * DAY, until))
+        for own, first, until in clip(connection, days)
+        for start in range(first, until, _DAYS_OF_A_RANGE * DAY)
+    ]
+
+
+def _changed_observations(connection: Connection, since: int) -> list[tuple[int, int]]:
+    column = observations.c
+    query = select(column.series_id, func.min(column.observed_at)).where(column.recorded_at > since)
+    return [(own, time) for own, time in connection.execute(query.group_by(column.series_id))]
+
+
+def _new_forecasts(connection: Connection, state: dict[str, Any]) -> list[tuple[int, int]]:
+    marks = {partition: state["offsets"].get(partition, 0) for partition in state["next"]["offsets"]}
+    jumps = (
+        select(topics.c.topic_id, ingest_jumps.c.partition, func.min(ingest_jumps.c.to_offset).label("to_offset"))
+        .join(topics, topics.c.topic == ingest_jumps.c.topic)
+        .where(ingest_jumps.c.id > state["jump"])
+        .group_by(topics.c.topic_id, ingest_jumps.c.partition)
+    )
+    for row in connection.execute(jumps):
+        partition = f"{row.topic_id}/{row.partition}"
+        marks[partition] = min(row.to_offset, marks.get(partition, 0))
+    found = []
+    column = forecasts.c
+    for partition, offset in marks.items():
+        topic_id, number = map(int, partition.split("/"))
+        new = select(column.series_id, func.min(column.origin)).where(
+            column.step == 1,  # every forecast has one, and the index of the outbox holds only those
+            column.source_topic == topic_id,
+            column.source_partition == number,
+            column.source_offset >= offset,
+        )
+        found += [(own, time) for own, time in connection.execute(new.group_by(column.series_id))]
+    return found
+
+
+def _in_batches(ranges: list[Range]) -> Iterator[list[Range]]:
+    batch: list[Range] = []
+    days = 0
+    for each in ranges:
+        batch.append(each)
+        days += (each.until - each.since) // DAY
+        if days >= _DAYS_OF_A_BATCH:
+            yield batch
+            batch, days = [], 0
+    if batch:
+        yield batch
+
+
+def _replace_cells(connection: Connection, batch: list[Range], cells: list[dict[str, Any]]) -> None:
+    for own, since, until in batch:
+        first, stop = (to_datetime(time).date() for time in (since, until))
+        cell = evaluations.c
+        connection.execute(delete(evaluations).where(cell.series_id == own, cell.day >= first, cell.day < stop))
+    if cells:
+        connection.execute(evaluations.insert(), cells)
+
+
+def _assign_groups(connection: Connection, pattern: str | None) -> None:
+    query = (
+        select(series.c.series_id, series.c.name)
+        .outerjoin(series_groups, series_groups.c.series_id == series.c.series_id)
+        .where(series_groups.c.series_id.is_(None))
+    )
+    missing = connection.execute(query).all()
+    for start in range(0, len(missing), _ROWS):
+        named = [
+            {"series_id": row.series_id, "series_group": find_group(row.name, pattern)}
+            for row in missing[start : start + _ROWS]
+        ]
+        connection.execute(series_groups.insert(), named)

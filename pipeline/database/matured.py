@@ -1,0 +1,156 @@
+"""Matured forecasts as sums per cell, worked out by the database, a batch of ranges of days at a time."""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from sqlalchemy import Connection, select
+
+from pipeline.database.engine import driver
+from pipeline.database.instants import EPOCH, from_datetime, from_text, to_datetime, to_text
+from pipeline.database.rows import Rows
+from pipeline.database.scales import SEASONS, find_scales, season_length
+from pipeline.database.tables import BASELINE, models
+from pipeline.records import Ints
+
+DAY = 86_400_000_000  # microseconds
+_ALL = 2**31 - 1
+_SERIES_PER_QUERY = 10_000  # keeps a statement far below its timeout
+
+SUMS = """
+SELECT v.series_id, v.model_version, v.day,
+       CASE WHEN v.step = 1 THEN 1 WHEN v.step <= 6 THEN 2 WHEN v.step <= 24 THEN 7 WHEN v.step <= 48 THEN 25
+            ELSE 49 END AS horizon_from,
+       COUNT(*) AS n,
+       SUM(v.error) AS error,
+       SUM(v.absolute_error) AS absolute_error,
+       SUM(v.error * v.error) AS squared_error,
+       SUM(v.pinball) AS pinball,
+       SUM(ABS(v.actual)) AS absolute_actual,
+       SUM(v.inside_80) AS inside_80,
+       SUM(v.inside_95) AS inside_95,
+       COUNT(v.naive_error) AS naive_n,
+       COALESCE(SUM(ABS(v.naive_error)), 0) AS naive_absolute_error,
+       COALESCE(SUM(CASE WHEN v.naive_error IS NOT NULL THEN v.absolute_error END), 0) AS absolute_error_beside_naive
+FROM forecast_vs_actual v
+WHERE v.series_id = {id} AND v.target_time >= {since} AND v.target_time < {until}
+GROUP BY v.series_id, v.model_version, v.day, 4
+"""
+# LATERAL with a GROUP BY inside is not flattened, so each range reads its rows by primary key whatever the statistics.
+_RANGES = "FROM unnest(%s::int[], %s::timestamptz[], %s::timestamptz[]) AS w (series_id, since, until)"
+SUMS_OF_ALL = (
+    f"SELECT c.* {_RANGES} CROSS JOIN LATERAL ({SUMS.format(id='w.series_id', since='w.since', until='w.until')}) c"
+)
+BOUNDS = (
+    "SELECT (SELECT MIN(f.target_time) FROM forecasts f WHERE f.series_id = {id} AND f.target_time >= {since}),"
+    " (SELECT MAX(o.observed_at) FROM observations o WHERE o.series_id = {id})"
+)
+BOUNDS_OF_ALL = (
+    "SELECT b.* FROM unnest(%s::int[], %s::timestamptz[]) WITH ORDINALITY AS w (series_id, since, place)"
+    f" CROSS JOIN LATERAL ({BOUNDS.format(id='w.series_id', since='w.since')}) b ORDER BY w.place"
+)
+
+
+class Range(NamedTuple):
+    """Whole UTC days of a series, [since, until) in microseconds."""
+
+    series_id: int
+    since: int
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The grid that the views use, kept with model version 0; None where it was never described."""
+
+    season: int | None
+    step_seconds: float | None
+
+
+def read_grid(connection: Connection) -> Grid:
+    """Return the grid of the moment."""
+    found = connection.execute(select(models.c.season, models.c.step_seconds).where(models.c.version == BASELINE)).one()
+    return Grid(found.season, found.step_seconds)
+
+
+def clip(connection: Connection, ranges: Iterable[tuple[int, int]]) -> Iterator[Range]:
+    """Turn (series, since) into the days from its first forecast there to its last observation; none if there is none.
+
+    Days before the first forecast have no forecasts any more, so what was summed while they were there stays.
+    """
+    wanted = list(ranges)
+    for start in range(0, len(wanted), _SERIES_PER_QUERY):
+        some = wanted[start : start + _SERIES_PER_QUERY]
+        for (series_id, _), (first, last) in zip(some, _bounds(connection, some), strict=True):
+            if first is not None and last is not None and first <= last:
+                yield Range(series_id, first // DAY * DAY, (last // DAY + 1) * DAY)
+
+
+def _bounds(connection: Connection, wanted: list[tuple[int, int]]) -> Iterator[tuple[int | None, int | None]]:
+    cursor = driver(connection).cursor()
+    if connection.dialect.name == "sqlite":
+        query = BOUNDS.format(id="?1", since="?2")
+        for series_id, since in wanted:
+            ((first, last),) = cursor.execute(query, (series_id, to_text(since)))
+            yield first and from_text(first), last and from_text(last)
+        return
+    ids, times = [own for own, _ in wanted], [to_datetime(since) for _, since in wanted]
+    for first, last in cursor.execute(BOUNDS_OF_ALL, (ids, times)):
+        yield first and from_datetime(first), last and from_datetime(last)
+
+
+def sum_up(connection: Connection, rows: Rows, ranges: list[Range]) -> list[dict[str, Any]]:
+    """Return the rows of `evaluations` for these ranges, at most one range per series and cell."""
+    cells = list(_sums(connection, ranges))
+    scales = _scales(connection, rows, cells)
+    for cell in cells:
+        scale = scales.get((cell["series_id"], cell["day"]), math.nan)
+        usable = scale > 0  # a series that repeats its season exactly has no scale, as one without history
+        cell["scale"] = scale if usable else None
+        cell["scaled_n"] = cell["n"] if usable else 0
+        cell["scaled_error"] = cell["absolute_error"] / scale if usable else 0.0
+    return cells
+
+
+def _sums(connection: Connection, ranges: list[Range]) -> Iterator[dict[str, Any]]:
+    cursor = driver(connection).cursor()
+    if connection.dialect.name == "sqlite":
+        query = SUMS.format(id="?", since="?", until="?")
+        for series_id, since, until in ranges:
+            cursor.execute(query, (series_id, to_text(since), to_text(until)))
+            names = [column[0] for column in cursor.description]
+            for row in cursor:
+                cell = dict(zip(names, row, strict=True))
+                yield cell | {"day": date.fromisoformat(cell["day"])}
+        return
+    ids = [each.series_id for each in ranges]
+    bounds = [to_datetime(each.since) for each in ranges], [to_datetime(each.until) for each in ranges]
+    cursor.execute(SUMS_OF_ALL, (ids, *bounds))
+    names = [column.name for column in cursor.description]
+    for row in cursor:
+        yield dict(zip(names, row, strict=True))
+
+
+def _scales(connection: Connection, rows: Rows, cells: list[dict[str, Any]]) -> dict[tuple[int, date], float]:
+    grid = read_grid(connection)
+    if grid.season is None or grid.step_seconds is None or not cells:
+        return {}
+    keys = sorted({(cell["series_id"], cell["day"]) for cell in cells})
+    ids: Ints = np.array([own for own, _ in keys], np.int64)
+    starts: Ints = np.array([midnight(day) for _, day in keys], np.int64)
+    distinct, first = np.unique(ids, return_index=True)
+    wanted = [starts[a:b] for a, b in pairwise([*first.tolist(), len(ids)])]
+    length, tolerance = season_length(grid.season, grid.step_seconds)
+    since = max(int(starts.min()) - (SEASONS + 1) * length - tolerance, midnight(date.min))
+    history = rows.newest(connection, distinct, _ALL, since)
+    found = np.concatenate(find_scales(history, grid.season, grid.step_seconds, wanted))
+    return dict(zip(keys, found.tolist(), strict=True))
+
+
+def midnight(day: date) -> int:
+    """Return the first microsecond of a UTC day."""
+    return (datetime(day.year, day.month, day.day, tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
