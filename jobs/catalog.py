@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
 from jobs.outcome import OnStage, Outcome
-from jobs.ports import Reader, Registry
+from jobs.ports import Calibrations, Reader, Registry
 from jobs.runner import Work
 from pipeline.settings import Settings
 
@@ -25,6 +25,11 @@ class Database(Protocol):
         """Models, and which of them is champion."""
         ...
 
+    @property
+    def calibrations(self) -> Calibrations:
+        """Calibrations, and the matured forecasts they are found from."""
+        ...
+
 
 def find_work(job: str, settings: Settings, database: Database, clock: Callable[[], int]) -> Work:
     """Bind a job of the CATALOG to what it works on."""
@@ -33,7 +38,7 @@ def find_work(job: str, settings: Settings, database: Database, clock: Callable[
 
 def timetable(settings: Settings) -> dict[str, str]:
     """List the jobs that run by themselves, with their cron expressions."""
-    crons = {"retrain": settings.jobs.retrain}
+    crons = {"retrain": settings.jobs.retrain, "calibrate": settings.jobs.calibrate}
     return {job: cron for job, cron in crons.items() if cron is not None}
 
 
@@ -58,4 +63,13 @@ def _retrain(settings: Settings, database: Database, clock: Callable[[], int], o
     return retrain(database.reader, database.registry, settings, clock=clock, code=code_version(), on_stage=on_stage)
 
 
-CATALOG: Mapping[str, Callable[[Settings, Database, Callable[[], int], OnStage], Outcome]] = {"retrain": _retrain}
+def _calibrate(settings: Settings, database: Database, clock: Callable[[], int], on_stage: OnStage) -> Outcome:
+    from jobs.calibrate import run_calibration
+
+    return run_calibration(database.calibrations, database.registry, settings, now=clock(), on_stage=on_stage)
+
+
+CATALOG: Mapping[str, Callable[[Settings, Database, Callable[[], int], OnStage], Outcome]] = {
+    "retrain": _retrain,
+    "calibrate": _calibrate,
+}

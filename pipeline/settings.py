@@ -184,6 +184,9 @@ class JobSettings(Section):
     """The timetable (cron expressions in UTC) and the gate that a challenger must pass."""
 
     retrain: Annotated[str | None, BeforeValidator(parse_cron)] = "17 3 * * *"
+    calibrate: Annotated[str | None, BeforeValidator(parse_cron)] = "47 * * * *"
+    calibration_window: int = Field(336, ge=28, le=10_000)
+    calibration_minimum: int = Field(100, ge=20)
     timeout: Seconds = 6 * 3600.0
     lease: Seconds = 30.0
     gate_origins: int = Field(4, ge=1)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
+from pipeline.database.calibrations import Calibrations
 from pipeline.database.engine import connect, reading
 from pipeline.database.ledger import Ledger
 from pipeline.database.migrate import check, current, require_file, upgrade
@@ -26,6 +27,7 @@ class Database:
     registry: Registry
     ledger: Ledger
     reader: Reader
+    calibrations: Calibrations
 
     def store(self, topic: str, policy: Policy, clock: Callable[[], int], covariates: Sequence[str] = ()) -> SqlStore:
         """Make the worker's view of an input topic and of these covariates; `clock` returns microseconds UTC."""
@@ -49,7 +51,17 @@ def open_database(url: str, *, timeout: float) -> Database:
     except BaseException:
         engine.dispose()
         raise
-    return Database(engine, Registry(engine), Ledger(engine), Reader(engine))
+    return Database(engine, Registry(engine), Ledger(engine), Reader(engine), Calibrations(engine))
 
 
-__all__ = ["Database", "Ledger", "Reader", "Registry", "SqlStore", "current", "open_database", "upgrade"]
+__all__ = [
+    "Calibrations",
+    "Database",
+    "Ledger",
+    "Reader",
+    "Registry",
+    "SqlStore",
+    "current",
+    "open_database",
+    "upgrade",
+]
