@@ -447,7 +447,7 @@ def _forecasts(rows: Any) -> Iterator[tuple[Key, Forecast]]:
                 quality=first.quality,
                 source=(first.source_partition, first.source_offset),
                 issued_at=_instant(first.issued_at),
-                calibration=first.calibration,
+                calibration=first.calibration if len({row.calibration for row in steps}) == 1 else -1,
             ),
         )
 

@@ -55,6 +55,7 @@ ema = 0.9
 threads = 1
 [jobs]
 retrain = "0 0 1 1 *"
+calibrate = "off"
 gate_origins = 3
 gate_coverage = [0.0, 1.0]
 """
