@@ -80,9 +80,10 @@ def correct(quantiles: Floats, factors: Floats) -> Floats:
     median = quantiles[..., MEDIAN, None]
     corrected: Floats = median + factors * (quantiles - median)
     corrected[..., MEDIAN] = quantiles[..., MEDIAN]
-    above, below = corrected[..., MEDIAN:], corrected[..., MEDIAN::-1]
-    np.maximum.accumulate(above, axis=-1, out=above)
-    np.minimum.accumulate(below, axis=-1, out=below)
+    for place in range(MEDIAN + 1, quantiles.shape[-1]):  # half the time of accumulate over so short an axis
+        np.maximum(corrected[..., place], corrected[..., place - 1], out=corrected[..., place])
+    for place in reversed(range(MEDIAN)):
+        np.minimum(corrected[..., place], corrected[..., place + 1], out=corrected[..., place])
     return corrected
 
 

@@ -8,8 +8,12 @@ from pipeline.calibration import correct
 from pipeline.codec import nine_digits
 from pipeline.database import Database
 from pipeline.errors import ConfigError, Corrupt
+from pipeline.grid import Frequency
+from pipeline.observe import Grid
 from pipeline.records import Claim, Forecasts
+from pipeline.scorer import Scorer
 from pipeline.settings import JobSettings, SeriesSettings, Settings
+from pipeline.windows import model_config
 from tests.contracts import HOUR, NOW, START, observations, turn_of
 
 HORIZON = 3
@@ -135,3 +139,19 @@ def test_a_database_without_anything_is_no_failure(database: Database) -> None:
     outcome = run_calibration(database.calibrations, database.registry, SETTINGS, now=NOW, on_stage=lambda stage: None)
     assert outcome.reason == "no calibration kept for model 0: 0 forecast steps have matured, 100 are needed"
     assert outcome.ending == "ok"
+
+
+def test_the_scorer_takes_what_the_job_stored_and_leaves_what_cannot_be_right(database: Database) -> None:
+    hours = Frequency("1h")
+    scorer = Scorer(
+        database.registry, database.calibrations, Grid(hours, SETTINGS.series), model_config(SETTINGS, hours, 0)
+    )
+    scorer.refresh(0)
+    assert scorer.calibration == 0
+    filled(database)
+    run_calibration(database.calibrations, database.registry, SETTINGS, now=NOW, on_stage=lambda stage: None)
+    scorer.refresh(5_000_000)
+    assert scorer.calibration == 1
+    record(database, factors=[[1.0] * 13])
+    scorer.refresh(10_000_000)
+    assert scorer.calibration == 1, "one of another horizon"
