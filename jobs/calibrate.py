@@ -19,9 +19,9 @@ from pipeline.settings import Settings
 NAIVE = 0
 """The version of the seasonal naive, which serves when there is no champion."""
 MOST_STEPS = 500_000
-"""Forecast steps read at most, some 150 MB with what is made of them; more series or targets than that are thinned."""
+"""Forecast steps read at most; with 322,560 of them the process took 363 MB. What is more is thinned."""
 FEWEST_SERIES = 64
-"""Of so many series every target is wanted before targets are left out to make room for more of them."""
+"""Targets are left out to make room for so many series, and no longer for more."""
 DIGITS = 4
 NEARER = 0.002
 """How much nearer to the levels, as a share, new factors must be: an hourly job need not store noise."""
