@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
 from jobs.outcome import OnStage, Outcome
-from jobs.ports import Evaluations, LiveErrors, Reader, Registry, Requests, States
+from jobs.ports import Calibrations, Evaluations, LiveErrors, Reader, Registry, Requests, States
 from jobs.runner import Work
 from pipeline.settings import Settings
 
@@ -43,6 +43,11 @@ class Database(Protocol):
     @property
     def states(self) -> States:
         """What a job remembers between its runs."""
+        ...
+
+    @property
+    def calibrations(self) -> Calibrations:
+        """Calibrations, and the matured forecasts they are found from."""
         ...
 
 
@@ -84,8 +89,15 @@ def _monitor(settings: Settings, database: Database, clock: Callable[[], int], o
     return monitor(sources, settings, clock=clock, on_stage=on_stage)
 
 
+def _calibrate(settings: Settings, database: Database, clock: Callable[[], int], on_stage: OnStage) -> Outcome:
+    from jobs.calibrate import run_calibration
+
+    return run_calibration(database.calibrations, database.registry, settings, now=clock(), on_stage=on_stage)
+
+
 CATALOG: Mapping[str, Callable[[Settings, Database, Callable[[], int], OnStage], Outcome]] = {
     "retrain": _retrain,
     "monitor": _monitor,
+    "calibrate": _calibrate,
 }
 """A job more is a line here, in jobs.commands.NAMES and in JobSettings (its timetable)."""

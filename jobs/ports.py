@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from jobs.outcome import Ending
-from pipeline.records import History
+from pipeline.calibration import Calibration, MaturedSteps
+from pipeline.records import History, Ints
 
 
 class Reader(Protocol):
@@ -65,6 +66,43 @@ class Registry(Protocol):
 
     def promote(self, version: int, *, expected: int | None, reason: str, now: int) -> bool:
         """Make `version` champion if `expected` still is; False, with nothing changed, if it no longer is."""
+        ...
+
+
+class Calibrations(Protocol):
+    """Calibrations of models, and the matured forecasts they are found from."""
+
+    def newest(self, model_version: int, after: int = 0) -> Calibration | None:
+        """Return a model's newest calibration if its version is higher than `after`."""
+        ...
+
+    def versions(self, model_version: int, versions: Sequence[int]) -> list[Calibration]:
+        """Return those of a model's calibrations that have these versions, newest first."""
+        ...
+
+    def series(self) -> Ints:
+        """Return the ids of all series, ascending."""
+        ...
+
+    def newest_observation(self, series_ids: Ints) -> int | None:
+        """Return the time of the newest observed value of some series."""
+        ...
+
+    def matured(self, model_version: int, series_ids: Ints, target_times: Ints) -> MaturedSteps:
+        """Return every forecast step of a model for these series and targets whose target has a value."""
+        ...
+
+    def record(
+        self,
+        model_version: int,
+        *,
+        between: tuple[int, int],
+        n: int,
+        factors: Sequence[Sequence[float]],
+        metrics: Mapping[str, Any],
+        now: int,
+    ) -> int:
+        """Store a calibration found from `n` steps with targets `between` two times; return its version, 1 or more."""
         ...
 
 

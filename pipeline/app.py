@@ -28,7 +28,7 @@ from pipeline.stream import Worker
 from pipeline.supervisor import Role, Supervisor
 from pipeline.telemetry import Phases, start_logging
 from pipeline.turn import Parts, nothing_happens
-from pipeline.watchdog import Watchdog, WatchedChampion, WatchedStore
+from pipeline.watchdog import Watchdog, WatchedCalibrations, WatchedChampion, WatchedStore
 from pipeline.windows import model_config
 
 log = structlog.get_logger()
@@ -62,7 +62,12 @@ def built_worker(
         stack.callback(database.close)
         database.registry.describe_baseline(shape.to_dict(), season=shape.season, step_seconds=frequency.seconds)
         answering = Watchdog(settings.database.timeout * 4)
-        scorer = Scorer(WatchedChampion(database.registry, answering), grid, shape)
+        scorer = Scorer(
+            WatchedChampion(database.registry, answering),
+            WatchedCalibrations(database.calibrations, answering),
+            grid,
+            shape,
+        )
         scorer.refresh(now())
         counts = topics.check_topics(settings.kafka)
         watchdog = Watchdog(settings.kafka.call_timeout * 1.5)

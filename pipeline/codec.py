@@ -208,6 +208,7 @@ def write_forecasts(forecasts: Forecasts, topic: str, frequency: str) -> list[tu
                 "model_version": version,
                 "issued_at": issued[i],
                 "quality": forecasts.quality[i],
+                "calibration": int(forecasts.calibration[i]),
             }
         )
         headers = [

@@ -6,6 +6,7 @@ Every method may raise Unavailable. After that nothing may be assumed: the calle
 from collections.abc import Sequence
 from typing import Protocol
 
+from pipeline.calibration import Calibration
 from pipeline.records import Claim, DeadLetter, Forecasts, Messages, RecentHistory, Turn
 
 
@@ -52,6 +53,14 @@ class Champion(Protocol):
 
     def artifact(self, version: int) -> bytes:
         """Return a version's artifact; raises Corrupt when the bytes do not match the stored hash."""
+        ...
+
+
+class Calibrations(Protocol):
+    """The calibrations as the scorer sees them."""
+
+    def newest(self, model_version: int, after: int = 0) -> Calibration | None:
+        """Return a model's newest calibration if its version is higher than `after`; its factors are not checked."""
         ...
 
 

@@ -103,6 +103,7 @@ class Forecasts:
     target_times: Ints  # (N, H)
     quantiles: Floats  # (N, H, Q)
     model_version: Ints  # (N,)
+    calibration: Ints  # (N,) version of the correction in the quantiles, 0 for none
     quality: Sequence[Quality]  # (N,)
     issued_at: Ints  # (N,) processing time
     partition: Ints  # (N,) of the event that made the forecast due
@@ -127,6 +128,7 @@ class Forecasts:
             target_times=self.target_times[index],
             quantiles=self.quantiles[index],
             model_version=self.model_version[index],
+            calibration=self.calibration[index],
             quality=[self.quality[i] for i in index],
             issued_at=self.issued_at[index],
             partition=self.partition[index],
@@ -214,6 +216,7 @@ def no_forecasts(horizon: int) -> Forecasts:
         target_times=np.empty((0, horizon), np.int64),
         quantiles=np.empty((0, horizon, len(QUANTILE_LEVELS))),
         model_version=none,
+        calibration=none,
         quality=[],
         issued_at=none,
         partition=none,

@@ -10,10 +10,11 @@ from models.artifact import ArtifactError, Loaded, unpack
 from models.baselines import SeasonalNaive
 from models.batch import Batch
 from models.config import ModelConfig
+from pipeline.calibration import NO_CALIBRATION, correct, read_factors
 from pipeline.codec import nine_digits
 from pipeline.errors import ConfigError, Corrupt
 from pipeline.observe import Due, Grid
-from pipeline.ports import Champion
+from pipeline.ports import Calibrations, Champion
 from pipeline.records import Floats, Forecasts, Ints, Quality, no_forecasts
 from pipeline.windows import batch, compare_covariates
 
@@ -25,10 +26,22 @@ WIDEST = 1e30  # of a quantile: its error can still be squared
 
 
 class Scorer:
-    """Holds the model in use. `shape` is what the settings ask of a model; a champion of another shape is refused."""
+    """Holds the model in use and its calibration.
 
-    def __init__(self, registry: Champion, grid: Grid, shape: ModelConfig, *, refresh_seconds: float = 2.0) -> None:
+    `shape` is what the settings ask of a model; a champion of another shape is refused.
+    """
+
+    def __init__(
+        self,
+        registry: Champion,
+        calibrations: Calibrations,
+        grid: Grid,
+        shape: ModelConfig,
+        *,
+        refresh_seconds: float = 2.0,
+    ) -> None:
         self._registry = registry
+        self._calibrations = calibrations
         self._grid = grid
         self._shape = shape
         self._naive = SeasonalNaive(shape).eval()
@@ -37,10 +50,13 @@ class Scorer:
         self._seen: int | None = None
         self._loaded: Loaded | None = None
         self._rows: dict[str, int] = {}
+        self._factors: Floats | None = None
+        self._seen_calibration = NO_CALIBRATION
         self.version = NAIVE_VERSION
+        self.calibration = NO_CALIBRATION
 
     def refresh(self, now: int) -> None:
-        """Swap to the champion if it changed; called between two turns, and looks every few seconds.
+        """Swap to the champion and to its calibration if they changed; called between two turns, every few seconds.
 
         Raises ConfigError when the first champion that it sees does not fit the settings. A later one that does not
         fit is logged and the model in use stays.
@@ -49,8 +65,21 @@ class Scorer:
             return
         first, self._looked = self._looked is None, now
         champion = self._registry.champion()
-        if champion == self._seen:
-            return
+        if champion != self._seen:
+            self._swap(champion, first)
+        self._recalibrate()
+
+    def score(self, dues: Sequence[Due], now: int) -> Forecasts:
+        """Forecast every window that is due; forecasts come in the order of partition and offset."""
+        horizon = self._shape.horizon
+        parts = [self._score(due, now) for due in dues if len(due)]
+        if not parts:
+            return no_forecasts(horizon)
+        joined = _join(parts)
+        return joined.take(np.lexsort((joined.offset, joined.partition)))
+
+    def _swap(self, champion: int | None, first: bool) -> None:
+        before = self.version
         if champion is None or champion == NAIVE_VERSION:
             self._loaded, self._rows, self.version = None, {}, NAIVE_VERSION
         else:
@@ -61,15 +90,22 @@ class Scorer:
                     raise
                 log.error("champion refused", version=champion, reason=str(error), serving=self.version)
         self._seen = champion  # only now: after an Unavailable it is looked at again
+        if self.version != before:
+            self._factors, self.calibration, self._seen_calibration = None, NO_CALIBRATION, NO_CALIBRATION
 
-    def score(self, dues: Sequence[Due], now: int) -> Forecasts:
-        """Forecast every window that is due; forecasts come in the order of partition and offset."""
-        horizon = self._shape.horizon
-        parts = [self._score(due, now) for due in dues if len(due)]
-        if not parts:
-            return no_forecasts(horizon)
-        joined = _join(parts)
-        return joined.take(np.lexsort((joined.offset, joined.partition)))
+    def _recalibrate(self) -> None:
+        """Take the newest calibration of the model in use; one that cannot be right leaves the last one."""
+        newest = self._calibrations.newest(self.version, after=self._seen_calibration)
+        if newest is None:
+            return
+        self._seen_calibration = newest.version
+        try:
+            self._factors = read_factors(newest.factors, self._shape.horizon)
+        except Corrupt as error:
+            log.error("calibration refused", calibration=newest.version, reason=str(error), using=self.calibration)
+            return
+        self.calibration = newest.version
+        log.info("calibration in use", calibration=newest.version, version=self.version)
 
     def _use(self, version: int) -> None:
         try:
@@ -109,23 +145,27 @@ class Scorer:
         rows = np.fromiter((self._rows.get(name, 0) for name in due.series), np.int64, len(due))
         windows = batch(due, rows, self._grid.frequency, self._shape.horizon)
         version = np.full(len(due), self.version, np.int64)
-        quantiles = None if self._loaded is None else run(self._loaded.model, windows)
-        if quantiles is None:
-            quantiles = run(self._naive, windows)
-        else:
+        model = self._naive if self._loaded is None else self._loaded.model
+        quantiles = run(model, windows)
+        if self._loaded is not None:
             broken = ~np.isfinite(quantiles).all(axis=(1, 2))
             if broken.any():
                 quantiles[broken] = run(self._naive, windows)[broken]
                 version[broken] = NAIVE_VERSION
                 log.error("forecasts not finite", version=self.version, series=int(broken.sum()))
+        quantiles = np.clip(quantiles, -WIDEST, WIDEST)
+        own = version == self.version
+        if self._factors is not None:
+            quantiles[own] = np.clip(correct(quantiles[own], self._factors), -WIDEST, WIDEST)
         steps = due.origin[:, None] + np.arange(1, self._shape.horizon + 1)  # (N, H)
         return Forecasts(
             series=due.series,
             series_id=due.series_id,
             origin=self._grid.frequency.time_of(due.origin),
             target_times=self._grid.frequency.time_of(steps.ravel()).reshape(steps.shape),
-            quantiles=nine_digits(np.clip(quantiles, -WIDEST, WIDEST)),
+            quantiles=nine_digits(quantiles),
             model_version=version,
+            calibration=np.where(own, self.calibration, NO_CALIBRATION),
             quality=self._quality(due, version),
             issued_at=np.full(len(due), now, np.int64),
             partition=np.full(len(due), due.partition, np.int64),
@@ -158,6 +198,7 @@ def _join(parts: Sequence[Forecasts]) -> Forecasts:
         target_times=np.concatenate([part.target_times for part in parts]),
         quantiles=np.concatenate([part.quantiles for part in parts]),
         model_version=np.concatenate([part.model_version for part in parts]),
+        calibration=np.concatenate([part.calibration for part in parts]),
         quality=[quality for part in parts for quality in part.quality],
         issued_at=np.concatenate([part.issued_at for part in parts]),
         partition=np.concatenate([part.partition for part in parts]),

@@ -190,6 +190,9 @@ class JobSettings(Section):
 
     retrain: Timing = "17 3 * * *"
     monitor: Timing = "*/5 * * * *"
+    calibrate: Timing = "47 * * * *"
+    calibration_window: int = Field(336, ge=28, le=10_000)
+    calibration_minimum: int = Field(100, ge=20)
     timeout: Seconds = 6 * 3600.0
     timeouts: dict[str, Seconds] = Field(default_factory=dict)
     lease: Seconds = 30.0

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from pipeline.ports import Champion, Store
+from pipeline.calibration import Calibration
+from pipeline.ports import Calibrations, Champion, Store
 from pipeline.records import Claim, DeadLetter, Forecasts, RecentHistory, Turn
 
 log = logging.getLogger(__name__)
@@ -104,3 +105,16 @@ class WatchedChampion:
         """See pipeline.ports.Champion."""
         with self._watchdog.guard("reading a model from SQL"):
             return self._registry.artifact(version)
+
+
+class WatchedCalibrations:
+    """`Calibrations` under a watchdog, for the same reason."""
+
+    def __init__(self, calibrations: Calibrations, watchdog: Watchdog) -> None:
+        self._calibrations = calibrations
+        self._watchdog = watchdog
+
+    def newest(self, model_version: int, after: int = 0) -> Calibration | None:
+        """See pipeline.ports.Calibrations."""
+        with self._watchdog.guard("looking for a calibration in SQL"):
+            return self._calibrations.newest(model_version, after)

@@ -78,6 +78,7 @@ def forecasts(series: dict[str, int], origin: int, offset: int, **changes: Any) 
         target_times=np.tile(origin + HOUR * np.arange(1, 4), (n, 1)),
         quantiles=np.sort(np.random.default_rng(seed).normal(0, 1e5, (n, 3, 13)), axis=2),
         model_version=np.full(n, changes.get("version", 1), np.int64),
+        calibration=changes.get("calibration", np.arange(n, dtype=np.int64)),
         quality=changes.get("quality", ["ok"] * n),
         issued_at=np.full(n, NOW, np.int64),
         partition=np.full(n, changes.get("partition", 0), np.int64),
@@ -102,7 +103,16 @@ def same(one: Forecasts, other: Forecasts) -> bool:
         and one.quantiles.tobytes() == other.quantiles.tobytes()
         and all(
             np.array_equal(getattr(one, name), getattr(other, name))
-            for name in ("series_id", "origin", "target_times", "model_version", "issued_at", "partition", "offset")
+            for name in (
+                "series_id",
+                "origin",
+                "target_times",
+                "model_version",
+                "calibration",
+                "issued_at",
+                "partition",
+                "offset",
+            )
         )
     )
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pipeline.calibration import Calibration
 from pipeline.errors import Fenced
 from pipeline.records import Claim, DeadLetter, Forecasts, Messages, RecentHistory, Turn
 from pipeline.ring import Merged, merge
@@ -120,11 +121,14 @@ class MemoryStore:
 
 @dataclass
 class MemoryTopics:
-    """A broker: input messages per partition, what was published, and the group's offsets."""
+    """A broker: input messages per partition, what was published, and the group's offsets.
+
+    A message of `output` is partition, offset, series, calibration and numbers.
+    """
 
     inputs: dict[int, list[tuple[bytes | None, bytes | None]]] = field(default_factory=dict)
     beginnings: dict[int, int] = field(default_factory=dict)
-    output: list[tuple[int, int, str, bytes]] = field(default_factory=list)  # (partition, offset, series, numbers)
+    output: list[tuple[int, int, str, int, bytes]] = field(default_factory=list)
     letters: list[DeadLetter] = field(default_factory=list)
     offsets: dict[int, int] = field(default_factory=dict)
     generation: int = 1
@@ -189,8 +193,16 @@ class MemoryPublisher:
         for at, offset in next_offsets.items():
             assert offset >= self.topics.offsets.get(at, 0), "the group's offset must not move back"
         self.topics.output += [
-            (int(forecasts.partition[i]), int(forecasts.offset[i]), name, forecasts.quantiles[i].tobytes())
-            for i, name in enumerate(forecasts.series)
+            (at, offset, name, calibration, forecasts.quantiles[i].tobytes())
+            for i, (at, offset, name, calibration) in enumerate(
+                zip(
+                    forecasts.partition.tolist(),
+                    forecasts.offset.tolist(),
+                    forecasts.series,
+                    forecasts.calibration.tolist(),
+                    strict=True,
+                )
+            )
         ]
         self.topics.letters += dead_letters
         self.topics.offsets.update(next_offsets)
@@ -204,6 +216,22 @@ class NoChampion:
 
     def artifact(self, version: int) -> bytes:
         raise AssertionError(f"nobody promoted version {version}")
+
+
+@dataclass
+class MemoryCalibrations:
+    """`pipeline.ports.Calibrations`: what was stored, in the order of versions."""
+
+    stored: list[Calibration] = field(default_factory=list)
+
+    def store(self, model_version: int, factors: object) -> int:
+        version = len(self.stored) + 1
+        self.stored.append(Calibration(version, model_version, 0, 0, 0, 1, factors, {}))
+        return version
+
+    def newest(self, model_version: int, after: int = 0) -> Calibration | None:
+        own = [each for each in self.stored if each.model_version == model_version and each.version > after]
+        return own[-1] if own else None
 
 
 def joined(parts: Sequence[Forecasts]) -> Forecasts:

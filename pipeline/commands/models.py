@@ -10,6 +10,7 @@ from pipeline.commands.invocation import with_settings
 from pipeline.commands.opened import now, opened
 
 if TYPE_CHECKING:
+    from pipeline.calibration import Calibration
     from pipeline.database.registry import ModelRow
     from pipeline.settings import Settings
 
@@ -38,14 +39,16 @@ def list_models(settings: "Settings", limit: int, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 @with_settings
 def show(settings: "Settings", version: int, as_json: bool) -> None:
-    """Show everything that is known about a model VERSION."""
+    """Show everything that is known about a model VERSION, and the calibration that corrects its quantiles."""
     with opened(settings) as database:
         facts = asdict(database.registry.model(version))
+        calibration = database.calibrations.newest(version)
     facts |= {name: moment(facts[name]) for name in TIMES}
+    facts["calibration"] = _calibration(calibration) if calibration else {"version": 0}
     if as_json:
         show_json(facts)
         return
-    parts = {name: facts.pop(name) for name in ("config", "metrics")}
+    parts = {name: facts.pop(name) for name in ("config", "metrics", "calibration")}
     show_table(["model", ""], list(facts.items()))
     for name, values in parts.items():
         click.echo()
@@ -86,6 +89,17 @@ def _summary(row: "ModelRow", champion: int | None) -> dict[str, Any]:
         "train_to": moment(row.train_to),
         **{name: row.metrics.get(name) for name in ("mase", "wql", "coverage_80")},
         "verdict": row.metrics.get("verdict"),
+    }
+
+
+def _calibration(row: "Calibration") -> dict[str, Any]:
+    return {
+        "version": row.version,
+        "created_at": moment(row.created_at),
+        "from": moment(row.first),
+        "to": moment(row.last),
+        "n": row.n,
+        "metrics": dict(row.metrics),
     }
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
+from pipeline.database.calibrations import Calibrations
 from pipeline.database.engine import connect, reading
 from pipeline.database.evaluations import Evaluations
 from pipeline.database.ledger import Ledger
@@ -32,6 +33,7 @@ class Database:
     evaluations: Evaluations
     live_errors: LiveErrors
     states: JobStates
+    calibrations: Calibrations
 
     def store(self, topic: str, policy: Policy, clock: Callable[[], int], covariates: Sequence[str] = ()) -> SqlStore:
         """Make the worker's view of an input topic and of these covariates; `clock` returns microseconds UTC."""
@@ -63,10 +65,12 @@ def open_database(url: str, *, timeout: float) -> Database:
         Evaluations(engine),
         LiveErrors(engine),
         JobStates(engine),
+        Calibrations(engine),
     )
 
 
 __all__ = [
+    "Calibrations",
     "Database",
     "Evaluations",
     "JobStates",

@@ -17,6 +17,7 @@ _HEAD = (
     "quality",
     "source_partition",
     "source_offset",
+    "calibration",
 )
 
 
@@ -73,6 +74,7 @@ def read_forecasts(connection: Connection, topic: str, partition: int, start: in
         target_times=np.concatenate(times).reshape(-1, horizon),
         quantiles=np.concatenate(quantiles).reshape(-1, horizon, len(QUANTILES)),
         model_version=column("model_version"),
+        calibration=column("calibration"),
         quality=[cast(Quality, row.quality) for row in heads],
         issued_at=column("issued_at"),
         partition=column("source_partition"),

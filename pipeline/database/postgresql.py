@@ -224,6 +224,7 @@ def _forecast_batches(new: Forecasts, topic: int) -> Iterator[bytes]:
                     np.array(topic, narrow),
                     _column(part.partition.astype(narrow)),
                     _column(part.offset),
+                    _column(part.calibration.astype(narrow)),
                 ),
             )
 

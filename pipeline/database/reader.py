@@ -25,7 +25,7 @@ Row = dict[str, Any]
 
 _STREAM = {"stream_results": True, "yield_per": 2000}
 _STEP = "f.target_time, f.origin, f.step, f.issued_at, f.model_version, f.quality, " + ", ".join(
-    f"f.{name}" for name in QUANTILES
+    f"f.{name}" for name in (*QUANTILES, "calibration")
 )
 _AS_OF = """
 SELECT s.name AS series, f.series_id, {step}

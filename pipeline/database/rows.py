@@ -16,7 +16,7 @@ OBSERVATION_COLUMNS = (
 FORECAST_COLUMNS = (
     "series_id, origin, step, target_time, model_version, issued_at, "
     + ", ".join(QUANTILES)
-    + ", quality, source_topic, source_partition, source_offset"
+    + ", quality, source_topic, source_partition, source_offset, calibration"
 )
 
 

@@ -25,7 +25,7 @@ _FLUSH = 200_000  # rows held as Python tuples before they become columns
 
 _INSERT_OBSERVATION = f"INSERT INTO observations ({OBSERVATION_COLUMNS}) VALUES ({', '.join('?' * 8)})"
 _INSERT_COVARIATE = f"INSERT INTO covariates ({COVARIATE_COLUMNS}) VALUES (?, ?, ?, ?, ?)"
-_INSERT_FORECAST = f"INSERT INTO forecasts ({FORECAST_COLUMNS}) VALUES ({', '.join('?' * 23)})"
+_INSERT_FORECAST = f"INSERT INTO forecasts ({FORECAST_COLUMNS}) VALUES ({', '.join('?' * 24)})"
 _STORED = "SELECT 1 FROM forecasts WHERE step = 1 AND series_id = ? AND origin = ? AND model_version = ?"
 _NEWEST = (
     "SELECT observed_at, value, events FROM observations"
@@ -133,6 +133,7 @@ def _forecast_rows(new: Forecasts, topic: int) -> Any:
         repeat(topic),
         new.partition[each].tolist(),
         new.offset[each].tolist(),
+        new.calibration[each].tolist(),
     ]
     return zip(*columns, strict=False)
 

@@ -109,6 +109,7 @@ forecasts = Table(
     Column("source_topic", Integer, nullable=False),
     Column("source_partition", Integer, nullable=False),
     Column("source_offset", BigInteger, nullable=False),
+    Column("calibration", Integer, nullable=False, server_default="0"),
     PrimaryKeyConstraint("series_id", "target_time", "origin", "model_version"),
     sqlite_with_rowid=False,
 )
@@ -182,6 +183,21 @@ backtests = Table(
     Column("n", BigInteger, nullable=False),
     Column("metrics", JSON_TYPE, nullable=False),
     Column("created_at", Instant, nullable=False),
+)
+
+calibrations = Table(
+    "calibrations",
+    metadata,
+    Column("version", Integer, primary_key=True),
+    Column("model_version", Integer, ForeignKey("models.version"), nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("from", Instant, nullable=False),  # targets of the evidence: first and last
+    Column("to", Instant, nullable=False),
+    Column("n", BigInteger, nullable=False),
+    Column("factors", JSON_TYPE, nullable=False),
+    Column("metrics", JSON_TYPE, nullable=False),
+    Index("calibrations_newest", "model_version", "version"),
+    sqlite_autoincrement=True,
 )
 
 job_runs = Table(

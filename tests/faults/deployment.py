@@ -1,5 +1,6 @@
 """One deployment under test: its topics, its group, its database, and a producer that fills its input."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -76,11 +77,23 @@ class Deployment:
 
 
 def deploy(bootstrap_servers: str, database: str, settings: Iterable[str] = (), partitions: int = 6) -> Deployment:
-    """Create the topics and the schema of a deployment with new names."""
+    """Create the topics and the schema of a deployment with new names.
+
+    The seasonal naive has a calibration, number 1, that changes no number, so that every forecast must name it.
+    """
     made = Deployment(bootstrap_servers, database, f"input-{uuid4().hex[:12]}", partitions, tuple(settings))
     for topic in (made.topic, made.output, made.dead_letters):
         servers.create_topic(bootstrap_servers, topic, partitions, retention_ms="-1")
     upgrade(database)
+    factors = [[1.0] * 13] * made.loaded().series.horizon
+    calibrated = text(
+        'INSERT INTO calibrations (version, model_version, created_at, "from", "to", n, factors, metrics)'
+        " VALUES (1, 0, '2024-01-01 00:00:00', '2024-01-01 00:00:00', '2024-01-01 00:00:00', 1, :factors, '{}')"
+    )
+    engine = made.engine()
+    with engine.begin() as connection:
+        connection.execute(calibrated, {"factors": json.dumps(factors)})
+    engine.dispose()
     return made
 
 

@@ -76,6 +76,11 @@ def _other_number(record: Record) -> Record:
     return replace(record, value=record.value.replace(b'"quantiles":[[', b'"quantiles":[[9'))
 
 
+def _other_calibration(record: Record) -> Record:
+    assert record.value is not None
+    return replace(record, value=record.value.replace(b'"calibration":1', b'"calibration":2'))
+
+
 def _other_median(entry: Any) -> Any:
     key, forecast = entry
     rows = [list(row) for row in forecast.quantiles]
@@ -122,6 +127,18 @@ def _one_step_less(entry: Any) -> Any:
                 e, forecasts=_change(e.forecasts, lambda entry: (entry[0], replace(entry[1], source=(0, 0))))
             ),
             id="a forecast names another source",
+        ),
+        pytest.param(
+            "mismatched",
+            lambda e: replace(
+                e, forecasts=_change(e.forecasts, lambda entry: (entry[0], replace(entry[1], calibration=0)))
+            ),
+            id="a forecast names another calibration",
+        ),
+        pytest.param(
+            "mismatched",
+            _output(lambda records: _change(records, _other_calibration), *CLIENTS),
+            id="a message names another calibration",
         ),
         pytest.param("lost", _output(_drop, *CLIENTS), id="a message is gone"),
         pytest.param("lost", _output(_drop, CLIENTS[0]), id="kafka-python does not see a message"),
@@ -179,6 +196,7 @@ def repaired(run: Run) -> Iterator[Callable[[str], None]]:
         ("lost", "DELETE FROM forecasts WHERE series_id = 2 AND origin = '2024-01-01 05:00:00'"),
         ("lost", "DELETE FROM dead_letters WHERE source_offset = (SELECT max(source_offset) FROM dead_letters)"),
         ("doubled", "UPDATE observations SET events = events + 1 WHERE observed_at = '2024-01-01 07:00:00'"),
+        ("mismatched", "UPDATE forecasts SET calibration = 2 WHERE step = 2 AND series_id = 1"),
         ("mismatched", "UPDATE forecasts SET q90 = q90 + 0.000001 WHERE step = 1 AND series_id = 1"),
     ],
 )

@@ -23,6 +23,8 @@ from tests.faults.panel import LEVELS, POISON, STEP, Panel, microseconds, time_o
 
 QUANTILES = ("q025", "q05", "q10", "q20", "q30", "q40", "q50", "q60", "q70", "q80", "q90", "q95", "q975")
 READ_SECONDS = 60.0
+CALIBRATION = 1
+"""What `deploy` gives the seasonal naive."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Forecast:
     quality: str
     source: tuple[int, int]
     issued_at: int
+    calibration: int
 
 
 Key = tuple[str, int, int]
@@ -111,7 +114,7 @@ def gather(deployment: Deployment, sender: Sender) -> Evidence:
         rows = connection.execute(
             text(
                 f"SELECT s.name, f.origin, f.model_version, f.step, f.target_time, {', '.join(QUANTILES)}, f.quality,"
-                " f.source_partition, f.source_offset, f.issued_at"
+                " f.source_partition, f.source_offset, f.issued_at, f.calibration"
                 " FROM forecasts f JOIN series s USING (series_id) ORDER BY 1, 2, 3, 4"
             )
         )
@@ -208,6 +211,8 @@ def _judge_forecasts(evidence: Evidence, panel: Panel, findings: Findings) -> No
             wrong.append("target times")
         if forecast.quality != "fallback":
             wrong.append(f"quality {forecast.quality}")
+        if forecast.calibration != CALIBRATION:
+            wrong.append(f"calibration {forecast.calibration}, not {CALIBRATION}")
         if forecast.source != first[key]:
             wrong.append(f"source {forecast.source}, not {first[key]}")
         if forecast.steps == tuple(horizon):
@@ -253,6 +258,7 @@ def _judge_messages(evidence: Evidence, deployment: Deployment, findings: Findin
                 and tuple(map(tuple, fields["quantiles"])) == row.quantiles
                 and fields["steps"] == len(row.steps)
                 and fields["quality"] == row.quality
+                and fields["calibration"] == row.calibration
                 and microseconds(datetime.fromisoformat(fields["issued_at"])) == row.issued_at
             )
             if not same:
@@ -441,6 +447,7 @@ def _forecasts(rows: Any) -> Iterator[tuple[Key, Forecast]]:
                 quality=first.quality,
                 source=(first.source_partition, first.source_offset),
                 issued_at=_instant(first.issued_at),
+                calibration=first.calibration if len({row.calibration for row in steps}) == 1 else -1,
             ),
         )
 

@@ -56,6 +56,7 @@ threads = 1
 [jobs]
 retrain = "0 0 1 1 *"
 monitor = "off"
+calibrate = "off"
 gate_origins = 3
 gate_coverage = [0.0, 1.0]
 """
@@ -163,7 +164,7 @@ def test_a_champion_trained_on_covariates_in_sql_is_served_with_those_of_the_rin
 
     hours = Frequency("1h")
     grid = Grid(hours, settings.series, 1)
-    scorer = Scorer(database.registry, grid, model_config(settings, hours, 0))
+    scorer = Scorer(database.registry, database.calibrations, grid, model_config(settings, hours, 0))
     scorer.refresh(now())
     answers = []
     for reading in (80.0, -80.0):
@@ -177,7 +178,9 @@ def test_a_champion_trained_on_covariates_in_sql_is_served_with_those_of_the_rin
     assert scorer.version == 1
     assert not np.array_equal(*answers), "the newest covariate bears on the forecast"
 
-    plain = Scorer(database.registry, Grid(hours, settings.series), model_config(place(), hours, 0))
+    plain = Scorer(
+        database.registry, database.calibrations, Grid(hours, settings.series), model_config(place(), hours, 0)
+    )
     with pytest.raises(ConfigError, match="reads past covariates ahead"):
         plain.refresh(now())
 

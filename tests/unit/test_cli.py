@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.cli import COMMANDS, main, root
 from pipeline.commands.display import table
-from pipeline.database import upgrade
+from pipeline.database import open_database, upgrade
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -273,3 +273,25 @@ def test_a_file_that_cannot_be_written_is_one_line(run: Run, database: Sequence[
     assert code == 1
     assert "/nonexistent" in errors
     assert len(errors.splitlines()) == 1
+
+
+def test_a_model_is_shown_with_the_calibration_in_use(run: Run, database: Sequence[str], tmp_path: Path) -> None:
+    assert json.loads(run(*database, "models", "show", "0", "--json")[1])["calibration"] == {"version": 0}
+    opened = open_database(f"sqlite:///{tmp_path / 'cli.db'}", timeout=5.0)
+    opened.calibrations.record(
+        0, between=(0, 3_600_000_000), n=500, factors=[[1.0] * 13], metrics={"method": {"coverage_80": 0.8}}, now=0
+    )
+    opened.close()
+    calibration = json.loads(run(*database, "models", "show", "0", "--json")[1])["calibration"]
+    assert (calibration["version"], calibration["n"], calibration["to"]) == (1, 500, "1970-01-01 01:00:00+00:00")
+    code, out, _ = run(*database, "models", "show", "0")
+    assert code == 0
+    assert "metrics.method.coverage_80" in out
+
+
+def test_the_calibration_job_runs_by_hand_and_says_what_it_did(run: Run, database: Sequence[str]) -> None:
+    code, out, _ = run(*database, "job", "run", "calibrate")
+    assert (code, out.splitlines()[-1]) == (
+        0,
+        "no calibration kept for model 0: 0 forecast steps have matured, 100 are needed",
+    )

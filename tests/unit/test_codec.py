@@ -242,6 +242,7 @@ def one_forecast() -> Forecasts:
         target_times=np.array([[1_700_003_600_000_000, 1_700_007_200_000_000]]),
         quantiles=np.arange(26, dtype=float).reshape(1, 2, 13) / 8,
         model_version=np.array([4]),
+        calibration=np.array([3]),
         quality=["ok"],
         issued_at=np.array([NOW + 5]),
         partition=np.array([2]),
@@ -262,6 +263,7 @@ def test_a_forecast_is_one_message_that_names_its_source() -> None:
         "model_version": 4,
         "issued_at": "2027-01-15T08:00:00.000005Z",
         "quality": "ok",
+        "calibration": 3,
     }
     assert dict(headers) == {"forecast_id": "ü/1@2023-11-14T22:13:20Z#4".encode(), "source": b"in/2/99"}
 
@@ -292,7 +294,7 @@ def test_the_longest_horizon_that_is_accepted_fits_into_a_message() -> None:
     widest = nine_digits(np.full((1, 4515, 13), -1.23456789e-30))
     steps = np.arange(4515)[None]
     long = Forecasts(
-        ["ü" * 128], *(np.array([0]),) * 2, steps, widest, *(np.array([0]),), ["degraded"], *(np.array([0]),) * 3
+        ["ü" * 128], *(np.array([0]),) * 2, steps, widest, *(np.array([0]),) * 2, ["degraded"], *(np.array([0]),) * 3
     )
     [(_, key, value, headers)] = codec.write_forecasts(long, "in", "h")
     assert len(key) + len(value) + sum(len(text) for _, text in headers) < FITS

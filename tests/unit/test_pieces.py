@@ -18,6 +18,7 @@ def forecasts_at(places: list[tuple[int, int]]) -> Forecasts:
         target_times=np.ones((count, 1), np.int64),
         quantiles=np.ones((count, 1, 13)),
         model_version=ones,
+        calibration=ones,
         quality=["ok"] * count,
         issued_at=ones,
         partition=np.array([at for at, _ in places], np.int64),

@@ -15,7 +15,7 @@ from pipeline.errors import ConfigError, Corrupt, Fenced, Unavailable
 from pipeline.records import Forecasts, Messages, Turn
 from pipeline.settings import SeriesSettings
 from pipeline.stream import Worker
-from tests.fakes import MemoryPublisher, MemorySource, MemoryStore, MemoryTopics
+from tests.fakes import MemoryCalibrations, MemoryPublisher, MemorySource, MemoryStore, MemoryTopics
 from tests.unit.workers import event, panel, run_dry, worker
 
 POINTS = (
@@ -71,7 +71,7 @@ def check_exactly_once(store: MemoryStore, topics: MemoryTopics) -> None:
         assert cell == ((value, True, 1) if known else (0.0, False, 0)), "a covariate is stored once, with its value"
     assert Counter(name for _, _, name in store.past) == {"temperature": 160, "wind": 160}
     stored = [
-        (int(part.partition[i]), int(part.offset[i]), name, part.quantiles[i].tobytes())
+        (int(part.partition[i]), int(part.offset[i]), name, int(part.calibration[i]), part.quantiles[i].tobytes())
         for part in store.forecasts
         for i, name in enumerate(part.series)
     ]
@@ -105,6 +105,21 @@ def test_two_crashes_in_a_row_lose_and_double_nothing(first: str, second: str) -
             continue
     run_dry(worker(store, topics, series=EVERY, most=23))
     check_exactly_once(store, topics)
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_sql_and_topic_name_the_same_calibration_when_it_changes_around_a_crash(point: str) -> None:
+    store, topics, calibrations = nothing_stored(), filled(), MemoryCalibrations()
+    calibrations.store(0, [[1.0 if place == 6 else 2.0 for place in range(13)]] * 3)
+    with pytest.raises(CrashError):
+        for _ in range(3):  # points of the claim come with restarts
+            crash = CrashAt(point, 1)
+            run_dry(worker(store, topics, series=EVERY, most=17, passed=crash, calibrations=calibrations))
+    calibrations.store(0, [[1.0 if place == 6 else 0.5 for place in range(13)]] * 3)
+    run_dry(worker(store, topics, series=EVERY, most=17, calibrations=calibrations))
+    check_exactly_once(store, topics)
+    carried = {version for *_, version, _ in topics.output}
+    assert carried <= {1, 2} and 2 in carried
 
 
 @pytest.mark.parametrize("error", [Unavailable("away"), Fenced("stale")])

@@ -140,6 +140,7 @@ def test_the_output_message_has_the_fields_that_are_sent() -> None:
         target_times=np.zeros((1, horizon), np.int64),
         quantiles=np.zeros((1, horizon, len(QUANTILE_LEVELS))),
         model_version=one,
+        calibration=one,
         quality=["ok"],
         issued_at=one,
         partition=one,

@@ -9,12 +9,14 @@ import torch
 from models.artifact import pack, unpack
 from models.config import ModelConfig
 from models.forecasters import build
+from pipeline.calibration import correct
 from pipeline.errors import ConfigError, Corrupt, Unavailable
 from pipeline.grid import Frequency
 from pipeline.observe import Due, Grid
 from pipeline.scorer import Scorer
 from pipeline.settings import InputSettings, ModelSettings, SeriesSettings, Settings
 from pipeline.windows import batch, model_config
+from tests.fakes import MemoryCalibrations
 
 SETTINGS = Settings(
     series=SeriesSettings(context=24, horizon=4, season=6),
@@ -59,8 +61,12 @@ def due(names: str = "abz", seen: float = 1.0, covariates: int = 0) -> Due:
     return Due(1, list(names), np.arange(count), steps, offsets, target, observed, past, past > 0.0)
 
 
+def scorer_of(registry: Registry, calibrations: MemoryCalibrations) -> Scorer:
+    return Scorer(registry, calibrations, Grid(HOURS, SETTINGS.series), model_config(SETTINGS, HOURS, 0))
+
+
 def scorer(registry: Registry) -> Scorer:
-    return Scorer(registry, Grid(HOURS, SETTINGS.series), model_config(SETTINGS, HOURS, 0))
+    return scorer_of(registry, MemoryCalibrations())
 
 
 def test_without_a_champion_seasonal_naive_answers_as_fallback() -> None:
@@ -174,7 +180,7 @@ WITH_WIND = model_config(SETTINGS.model_copy(update={"input": InputSettings(cova
 def test_a_champion_reads_the_past_covariates_of_its_windows() -> None:
     registry = Registry()
     registry.promote(1, WITH_WIND)
-    one = Scorer(registry, Grid(HOURS, SETTINGS.series), WITH_WIND)
+    one = Scorer(registry, MemoryCalibrations(), Grid(HOURS, SETTINGS.series), WITH_WIND)
     one.refresh(0)
     windows = due("a", covariates=1)
     windy = replace(windows, past=windows.past * np.arange(24, dtype=np.float32)[:, None])
@@ -198,7 +204,7 @@ def test_a_champion_of_other_covariates_is_refused_in_words(has: ModelConfig, ne
     registry = Registry()
     registry.promote(1, has)
     with pytest.raises(ConfigError, match=words):
-        Scorer(registry, Grid(HOURS, SETTINGS.series), needs).refresh(0)
+        Scorer(registry, MemoryCalibrations(), Grid(HOURS, SETTINGS.series), needs).refresh(0)
 
 
 class Broken(torch.nn.Module):
@@ -264,3 +270,74 @@ def test_a_champion_made_for_another_frequency_is_refused_in_words() -> None:
     registry.promote(1, frequency="D")
     with pytest.raises(ConfigError, match="made for frequency D, the settings say h"):
         scorer(registry).refresh(0)
+
+
+def wider(factor: float) -> list[list[float]]:
+    """Factors (4, 13) that stretch every quantile but the median."""
+    return [[1.0 if place == 6 else factor for place in range(13)] for _ in range(4)]
+
+
+def test_the_newest_calibration_of_the_model_in_use_is_applied_and_named() -> None:
+    registry, calibrations = Registry(), MemoryCalibrations()
+    registry.promote(1)
+    one = scorer_of(registry, calibrations)
+    one.refresh(0)
+    plain = one.score([due()], now=0)
+    assert plain.calibration.tolist() == [0, 0, 0]
+    calibrations.store(1, wider(2.0))
+    calibrations.store(2, wider(3.0))
+    one.refresh(SECOND)
+    assert one.calibration == 0, "it looks every few seconds only"
+    one.refresh(5 * SECOND)
+    made = one.score([due()], now=0)
+    assert made.calibration.tolist() == [1, 1, 1]
+    np.testing.assert_array_equal(made.quantiles[:, :, 6], plain.quantiles[:, :, 6])
+    np.testing.assert_allclose(made.quantiles, correct(plain.quantiles, np.array(wider(2.0))), rtol=1e-7, atol=1e-6)
+    registry.promote(2)
+    one.refresh(10 * SECOND)
+    assert set(one.score([due()], now=0).calibration.tolist()) == {2}
+    registry.promote(3)
+    one.refresh(15 * SECOND)
+    assert set(one.score([due()], now=0).calibration.tolist()) == {0}, "another model's correction is none of its own"
+
+
+def test_the_seasonal_naive_can_be_calibrated_too() -> None:
+    calibrations = MemoryCalibrations()
+    calibrations.store(0, wider(0.5))
+    one = scorer_of(Registry(), calibrations)
+    plain = scorer(Registry()).score([due()], now=0)
+    one.refresh(0)
+    made = one.score([due()], now=0)
+    assert (set(made.calibration.tolist()), set(made.quality)) == ({1}, {"fallback"})
+    np.testing.assert_allclose(made.quantiles, correct(plain.quantiles, np.array(wider(0.5))), rtol=1e-7, atol=1e-6)
+
+
+@pytest.mark.parametrize("factors", [None, "wide", [[1.0] * 13] * 5, [[1.0] * 12] * 4, wider(float("nan")), wider(0.0),
+                                     wider(1e9), [[2.0] * 13] * 4, {"1": 2}])  # fmt: skip
+def test_a_broken_calibration_is_refused_and_the_last_one_stays(factors: object) -> None:
+    registry, calibrations = Registry(), MemoryCalibrations()
+    registry.promote(1)
+    calibrations.store(1, wider(2.0))
+    calibrations.store(1, factors)
+    one = scorer_of(registry, MemoryCalibrations(calibrations.stored[:1]))
+    one.refresh(0)
+    one._calibrations = calibrations
+    one.refresh(5 * SECOND)
+    assert one.calibration == 1
+    assert set(one.score([due()], now=0).calibration.tolist()) == {1}
+    calibrations.store(1, wider(3.0))
+    one.refresh(10 * SECOND)
+    assert one.calibration == 3
+
+
+def test_a_forecast_of_the_fallback_beside_a_calibrated_champion_carries_no_calibration() -> None:
+    registry, calibrations = Registry(), MemoryCalibrations()
+    registry.promote(1)
+    calibrations.store(1, wider(2.0))
+    calibrations.store(0, wider(2.0))
+    one = scorer_of(registry, calibrations)
+    one.refresh(0)
+    assert one._loaded is not None
+    one._loaded = one._loaded._replace(model=Broken())  # type: ignore[arg-type]
+    made = one.score([due()], now=0)
+    assert dict(zip(made.series, made.calibration.tolist(), strict=True)) == {"a": 0, "b": 1, "z": 1}

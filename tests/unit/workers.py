@@ -13,7 +13,7 @@ from pipeline.stream import Worker
 from pipeline.telemetry import Phases
 from pipeline.turn import Parts, nothing_happens
 from pipeline.windows import model_config
-from tests.fakes import Clock, MemoryPublisher, MemorySource, MemoryStore, MemoryTopics, NoChampion
+from tests.fakes import Clock, MemoryCalibrations, MemoryPublisher, MemorySource, MemoryStore, MemoryTopics, NoChampion
 
 HOUR = 3600
 START = 1_700_000_000 // HOUR * HOUR
@@ -33,6 +33,7 @@ def worker(
     most: int = 100,
     passed: Callable[[str], None] = nothing_happens,
     owner: str = "test",
+    calibrations: MemoryCalibrations | None = None,
 ) -> Worker:
     """Build a worker that owns every partition of `topics` and reads the covariates that `store` keeps."""
     chosen = series or SeriesSettings(context=12, horizon=3, season=4)
@@ -43,7 +44,12 @@ def worker(
         source=MemorySource(topics, most),
         store=store,
         publisher=MemoryPublisher(topics),
-        scorer=Scorer(NoChampion(), grid, model_config(Settings(series=chosen), frequency, 0)),
+        scorer=Scorer(
+            NoChampion(),
+            calibrations or MemoryCalibrations(),
+            grid,
+            model_config(Settings(series=chosen), frequency, 0),
+        ),
         reader=Reader(InputSettings(covariates=store.covariates), frequency),
         grid=grid,
         clock=clock,

@@ -1,7 +1,8 @@
 -- The whole horizon of each series' newest forecast: the latest origin, then the latest issued.
 -- target_time > origin is always true; it lets the primary key skip everything older.
 SELECT s.name AS series, f.series_id, f.target_time, f.origin, f.step, f.issued_at, f.model_version, f.quality,
-       f.q025, f.q05, f.q10, f.q20, f.q30, f.q40, f.q50, f.q60, f.q70, f.q80, f.q90, f.q95, f.q975
+       f.q025, f.q05, f.q10, f.q20, f.q30, f.q40, f.q50, f.q60, f.q70, f.q80, f.q90, f.q95, f.q975,
+       f.calibration
 FROM (
     SELECT n.series_id, n.origin,
            (SELECT v.model_version FROM forecasts v

@@ -24,5 +24,6 @@ SELECT series, series_id, target_time, day, origin, step, issued_at, model_versi
        CASE WHEN actual BETWEEN q10 AND q90 THEN 1 ELSE 0 END AS inside_80,
        CASE WHEN actual BETWEEN q05 AND q95 THEN 1 ELSE 0 END AS inside_90,
        CASE WHEN actual BETWEEN q025 AND q975 THEN 1 ELSE 0 END AS inside_95,
-       naive - actual AS naive_error
+       naive - actual AS naive_error,
+       calibration
 FROM matured_forecasts

@@ -10,7 +10,8 @@ SELECT s.name AS series, f.series_id, f.target_time, substr(f.target_time, 1, 10
         WHERE p.series_id = f.series_id AND p.value IS NOT NULL
           AND p.observed_at > strftime('%Y-%m-%d %H:%M:%f', f.target_time, '-' || (((f.step + g.season - 1) / g.season * g.season + 0.5) * g.step_seconds) || ' seconds')
           AND p.observed_at < strftime('%Y-%m-%d %H:%M:%f', f.target_time, '-' || (((f.step + g.season - 1) / g.season * g.season - 0.5) * g.step_seconds) || ' seconds')
-        ORDER BY p.observed_at LIMIT 1) AS naive
+        ORDER BY p.observed_at LIMIT 1) AS naive,
+       f.calibration
 FROM forecasts f
 JOIN series s ON s.series_id = f.series_id
 JOIN observations o ON o.series_id = f.series_id AND o.observed_at = f.target_time AND o.value IS NOT NULL

@@ -77,6 +77,30 @@ def test_a_database_of_the_first_release_keeps_its_rows_and_takes_covariates(emp
     database.close()
 
 
+def test_forecasts_from_before_calibrations_keep_their_rows_and_carry_none(empty_url: str) -> None:
+    engine = connect(empty_url, timeout=5)
+    numbers = ", ".join(str(place / 8) for place in range(13))
+    with writing(engine) as connection:
+        command.upgrade(_config(connection), "0002")
+        connection.execute(text("INSERT INTO topics VALUES (1, 'meters')"))
+        connection.execute(text("INSERT INTO series VALUES (7, 'a', '2026-01-01 00:00:00', '{}')"))
+        connection.execute(
+            text(
+                "INSERT INTO forecasts VALUES (7, '2026-01-01 00:00:00', 1, '2026-01-01 01:00:00', 0,"
+                f" '2026-01-01 00:00:01', {numbers}, 'ok', 1, 0, 5)"
+            )
+        )
+    engine.dispose()
+    upgrade(empty_url)
+    database = open_database(empty_url, timeout=5)
+    store = database.store("meters", "last", lambda: NOW)
+    store.claim(0, "me")
+    old = store.unpublished(0, 0, 10)[0]
+    assert (old.calibration.tolist(), old.quantiles.ravel().tolist()) == ([0], [place / 8 for place in range(13)])
+    assert [row["calibration"] for row in database.reader.forecasts_latest("a")] == [0]
+    database.close()
+
+
 def test_every_view_can_be_read_when_everything_is_empty(database: Database) -> None:
     for view in VIEWS:
         rows = database.reader.query(f"SELECT * FROM {view}")

@@ -24,6 +24,7 @@ def one(series: str, series_id: int, origin: int, quantiles: list[list[float]], 
         target_times=(START + HOUR * (origin + np.arange(1, horizon + 1)))[None],
         quantiles=np.array([quantiles]),
         model_version=np.array([changes.get("version", 1)]),
+        calibration=np.array([changes.get("calibration", 0)]),
         quality=["ok"],
         issued_at=np.array([NOW + changes.get("issued", 0)]),
         partition=np.array([0]),
@@ -47,7 +48,7 @@ def filled(database: Database) -> Database:
     cells = [(a, START + HOUR * hour, value, int(value is not None), hour, True) for hour, value in enumerate(values)]
     store.commit(turn_of(claim, 8, observations=observations(cells)))
     turns = [
-        one("a", a, 2, [around(3.0), around(7.0), around(20.0)], offset=8),  # targets 3 4 5
+        one("a", a, 2, [around(3.0), around(7.0), around(20.0)], offset=8, calibration=4),  # targets 3 4 5
         one("a", a, 3, [around(9.0), around(6.0), around(0.0)], offset=9, issued=1),  # targets 4 5 6
         one("a", a, 3, [around(1.0), around(1.0), around(1.0)], offset=10, issued=0, version=2),
     ]
@@ -247,3 +248,17 @@ def test_counts_count(filled: Database) -> None:
         "forecast_rows": 9,
         "dead_letters": 0,
     }
+
+
+def test_every_view_of_forecasts_names_the_calibration(filled: Database) -> None:
+    for view, carried in {
+        "latest_forecasts": [4, 0, 0, 0],
+        "current_forecast": [0, 0, 0],
+        "matured_forecasts": [4, 4, 4],
+        "forecast_vs_actual": [4, 4, 4],
+    }.items():
+        rows = filled.reader.query(f"SELECT * FROM {view} WHERE model_version = 1 ORDER BY target_time, origin")
+        assert list(rows[0])[-1] == "calibration", "columns are added at the end"
+        whole = view in ("latest_forecasts", "current_forecast")
+        found = [row["calibration"] for row in rows if whole or row["origin"].endswith("02:00:00")]
+        assert found == carried, view
