@@ -8,6 +8,7 @@ from typing import Protocol
 
 from jobs.outcome import OnStage, Outcome
 from jobs.ports import Reader, Registry
+from jobs.retention import Stock
 from jobs.runner import Work
 from pipeline.settings import Settings
 
@@ -25,6 +26,11 @@ class Database(Protocol):
         """Models, and which of them is champion."""
         ...
 
+    @property
+    def retention(self) -> Stock:
+        """What may be deleted."""
+        ...
+
 
 def find_work(job: str, settings: Settings, database: Database, clock: Callable[[], int]) -> Work:
     """Bind a job of the CATALOG to what it works on."""
@@ -33,7 +39,7 @@ def find_work(job: str, settings: Settings, database: Database, clock: Callable[
 
 def timetable(settings: Settings) -> dict[str, str]:
     """List the jobs that run by themselves, with their cron expressions."""
-    crons = {"retrain": settings.jobs.retrain}
+    crons = {"retrain": settings.jobs.retrain, "retention": settings.jobs.retention}
     return {job: cron for job, cron in crons.items() if cron is not None}
 
 
@@ -58,4 +64,13 @@ def _retrain(settings: Settings, database: Database, clock: Callable[[], int], o
     return retrain(database.reader, database.registry, settings, clock=clock, code=code_version(), on_stage=on_stage)
 
 
-CATALOG: Mapping[str, Callable[[Settings, Database, Callable[[], int], OnStage], Outcome]] = {"retrain": _retrain}
+def _retention(settings: Settings, database: Database, clock: Callable[[], int], on_stage: OnStage) -> Outcome:
+    from jobs.retention import clear_out
+
+    return clear_out(database.retention, settings, clock=clock, on_stage=on_stage)
+
+
+CATALOG: Mapping[str, Callable[[Settings, Database, Callable[[], int], OnStage], Outcome]] = {
+    "retrain": _retrain,
+    "retention": _retention,
+}

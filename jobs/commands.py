@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pipeline.database import Ledger
     from pipeline.settings import Settings
 
-NAMES = ("retrain",)
+NAMES = ("retrain", "retention")
 """The jobs of jobs.catalog, which imports torch and is therefore read only when one runs."""
 
 

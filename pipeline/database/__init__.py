@@ -14,6 +14,7 @@ from pipeline.database.ledger import Ledger
 from pipeline.database.migrate import check, current, require_file, upgrade
 from pipeline.database.reader import Reader
 from pipeline.database.registry import Registry
+from pipeline.database.retention import Retention
 from pipeline.database.store import SqlStore
 from pipeline.settings import Policy
 
@@ -30,6 +31,11 @@ class Database:
     def store(self, topic: str, policy: Policy, clock: Callable[[], int], covariates: Sequence[str] = ()) -> SqlStore:
         """Make the worker's view of an input topic and of these covariates; `clock` returns microseconds UTC."""
         return SqlStore(self.engine, topic, policy, clock, covariates)
+
+    @property
+    def retention(self) -> Retention:
+        """The deleting side, for the job of that name."""
+        return Retention(self.engine)
 
     def close(self) -> None:
         """Close every connection."""

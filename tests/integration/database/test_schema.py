@@ -57,7 +57,7 @@ def test_a_database_of_the_first_release_keeps_its_rows_and_takes_covariates(emp
             text("INSERT INTO observations VALUES (7, '2026-01-01 00:00:00', 1.5, 1, 1, 0, 0, '2026-01-01 00:00:00')")
         )
     engine.dispose()
-    with pytest.raises(ConfigError, match="is 0001, this release needs 0002: run tidecast db upgrade"):
+    with pytest.raises(ConfigError, match="is 0001, this release needs 0007: run tidecast db upgrade"):
         open_database(empty_url, timeout=5)
     upgrade(empty_url)
     database = open_database(empty_url, timeout=5)

@@ -233,6 +233,6 @@ def test_fields_keep_their_names() -> None:
 
 
 def test_a_job_without_a_cron_expression_is_off() -> None:
-    assert timetable(Settings(jobs={"retrain": None})) == {}
-    assert timetable(Settings()) == {"retrain": "17 3 * * *"}
+    assert timetable(Settings(jobs={"retrain": None, "retention": None})) == {}
+    assert timetable(Settings()) == {"retrain": "17 3 * * *", "retention": "47 4 * * *"}
     assert tuple(CATALOG) == NAMES
