@@ -8,6 +8,7 @@ from typing import Protocol
 
 from jobs.outcome import OnStage, Outcome
 from jobs.ports import Calibrations, Evaluations, LiveErrors, Reader, Registry, Requests, States
+from jobs.retention import Stock
 from jobs.runner import Work
 from pipeline.settings import Settings
 
@@ -48,6 +49,11 @@ class Database(Protocol):
     @property
     def calibrations(self) -> Calibrations:
         """Calibrations, and the matured forecasts they are found from."""
+        ...
+
+    @property
+    def retention(self) -> Stock:
+        """What may be deleted."""
         ...
 
 
@@ -95,9 +101,16 @@ def _calibrate(settings: Settings, database: Database, clock: Callable[[], int],
     return run_calibration(database.calibrations, database.registry, settings, now=clock(), on_stage=on_stage)
 
 
+def _retention(settings: Settings, database: Database, clock: Callable[[], int], on_stage: OnStage) -> Outcome:
+    from jobs.retention import clear_out
+
+    return clear_out(database.retention, settings, clock=clock, on_stage=on_stage)
+
+
 CATALOG: Mapping[str, Callable[[Settings, Database, Callable[[], int], OnStage], Outcome]] = {
     "retrain": _retrain,
     "monitor": _monitor,
     "calibrate": _calibrate,
+    "retention": _retention,
 }
 """A job more is a line here, in jobs.commands.NAMES and in JobSettings (its timetable)."""

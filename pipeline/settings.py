@@ -45,7 +45,20 @@ def parse_cron(text: object) -> object:
 TIMING = BeforeValidator(parse_cron)
 Timing = Annotated[str | None, TIMING]
 """When a job runs: a cron expression, `every 6h`, or None. Keys of this type are the jobs."""
+
+
+def parse_keeping(text: object) -> float | None:
+    """Turn '400 days' into seconds, and 'off' into None, which keeps for ever."""
+    return None if text in (None, "off", "") else parse_seconds(text)
+
+
 Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(gt=0, allow_inf_nan=False)]
+DAY = 86_400.0
+KEEPING = BeforeValidator(parse_keeping)
+Keeping = Annotated[Annotated[float, Field(ge=DAY, allow_inf_nan=False)] | None, KEEPING]
+"""How long something is kept, in seconds; None for ever."""
+LookedBack = Annotated[float, Field(ge=370 * DAY, allow_inf_nan=False)]
+"""The scheduler looks back so far for a run that it missed."""
 
 
 class Section(BaseModel):
@@ -185,6 +198,19 @@ class TrainingSettings(Section):
     search_over: tuple[SearchKey, ...] = ("layers", "hidden", "segment", "location", "dropout", "learning_rate")
 
 
+class RetentionSettings(Section):
+    """How long the job `retention` leaves what is in the database; None for ever."""
+
+    observations: Keeping = None
+    thin_forecasts: Keeping = 35 * DAY
+    forecasts: Keeping = 400 * DAY
+    requeued_dead_letters: Keeping = 35 * DAY
+    waiting_dead_letters: Keeping = None
+    job_runs: Annotated[LookedBack | None, KEEPING] = 400 * DAY
+    artifacts: Keeping = 90 * DAY
+    budget: Seconds = 1800.0
+
+
 class JobSettings(Section):
     """The timetable (cron expressions or intervals, in UTC) and the gate that a challenger must pass."""
 
@@ -193,6 +219,7 @@ class JobSettings(Section):
     calibrate: Timing = "47 * * * *"
     calibration_window: int = Field(336, ge=28, le=10_000)
     calibration_minimum: int = Field(100, ge=20)
+    retention: Timing = "47 4 * * *"
     timeout: Seconds = 6 * 3600.0
     timeouts: dict[str, Seconds] = Field(default_factory=dict)
     lease: Seconds = 30.0
@@ -245,6 +272,7 @@ class Settings(BaseSettings):
     model: ModelSettings = Field(default_factory=ModelSettings)
     training: TrainingSettings = Field(default_factory=TrainingSettings)
     jobs: JobSettings = Field(default_factory=JobSettings)
+    retention: RetentionSettings = Field(default_factory=RetentionSettings)
 
     @classmethod
     def settings_customise_sources(

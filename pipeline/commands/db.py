@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def db() -> None:
-    """Upgrade the database schema, show its revision."""
+    """Upgrade the database schema, show its revision, let a role read."""
 
 
 @db.command()
@@ -41,3 +41,14 @@ def current(settings: "Settings", as_json: bool) -> None:
         show_json({"current": found, "needed": needed})
     else:
         click.echo(f"{found}" if found == needed else f"{found}; this release needs {needed}: run tidecast db upgrade")
+
+
+@db.command("grant-read")
+@click.argument("role")
+@with_settings
+def grant_read(settings: "Settings", role: str) -> None:
+    """Let the PostgreSQL role ROLE, which must exist, read all tables and views but no artifact; safe to repeat."""
+    from pipeline.database.grants import grant_read as grant
+
+    grant(settings.database.url.get_secret_value(), role)
+    click.echo(f"{role} may read every table and view, those of later releases too, and write nothing")

@@ -17,6 +17,7 @@ from pipeline.database.live_errors import LiveErrors
 from pipeline.database.migrate import check, current, require_file, upgrade
 from pipeline.database.reader import Reader
 from pipeline.database.registry import Registry
+from pipeline.database.retention import Retention
 from pipeline.database.states import JobStates
 from pipeline.database.store import SqlStore
 from pipeline.settings import Policy
@@ -34,6 +35,7 @@ class Database:
     live_errors: LiveErrors
     states: JobStates
     calibrations: Calibrations
+    retention: Retention
 
     def store(self, topic: str, policy: Policy, clock: Callable[[], int], covariates: Sequence[str] = ()) -> SqlStore:
         """Make the worker's view of an input topic and of these covariates; `clock` returns microseconds UTC."""
@@ -66,6 +68,7 @@ def open_database(url: str, *, timeout: float) -> Database:
         LiveErrors(engine),
         JobStates(engine),
         Calibrations(engine),
+        Retention(engine),
     )
 
 
@@ -78,6 +81,7 @@ __all__ = [
     "LiveErrors",
     "Reader",
     "Registry",
+    "Retention",
     "SqlStore",
     "current",
     "open_database",

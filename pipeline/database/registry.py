@@ -114,6 +114,7 @@ class Registry:
         """
         with writing(self._engine) as connection:
             has_artifact = select(models.c.artifact.is_not(None)).where(models.c.version == version)
+            has_artifact = has_artifact.with_for_update(read=True)  # retention cannot take it away before the commit
             if version != BASELINE and not connection.execute(has_artifact).scalar():
                 raise ConfigError(f"model {version} cannot be champion: it has no artifact; see tidecast models list")
             return _move(connection, "promote", version, expected, reason, now)

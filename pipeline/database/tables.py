@@ -254,6 +254,7 @@ ingest_state = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("owner", Text, nullable=False),
     Column("next_offset", BigInteger, nullable=False),
+    Column("turn_start", BigInteger, nullable=False, server_default="0"),  # below it everything is published
     Column("claimed_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
 )

@@ -332,3 +332,17 @@ def children(pid: int) -> list[int]:
 
 def zombie(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_job_run_retention_says_what_it_deleted_and_is_in_the_history(
+    place: Place, database: Database, tmp_path: Path
+) -> None:
+    place()
+    observe(database)  # the first week of 2026
+    code, output, errors = ran(tmp_path, "--set", "retention.observations=1 day", "job", "run", "retention", "--json")
+    assert code == 0, errors
+    outcome = json.loads(output)
+    assert outcome["reason"] == "deleted 432 observations"  # of 160 in each of 3 series, context 12 and horizon 4 stay
+    assert database.reader.counts()["observations"] == 3 * 16
+    (run,) = json.loads(ran(tmp_path, "job", "history", "--json")[1])
+    assert (run["job"], run["outcome"], run["reason"]) == ("retention", "ok", outcome["reason"])

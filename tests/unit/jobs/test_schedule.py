@@ -362,5 +362,10 @@ def test_fields_keep_their_names() -> None:
 
 def test_a_job_without_a_cron_expression_is_off() -> None:
     assert timetable(Settings(jobs={"retrain": None}))["retrain"] is None
-    assert timetable(Settings()) == {"retrain": "17 3 * * *", "monitor": "*/5 * * * *", "calibrate": "47 * * * *"}
+    assert timetable(Settings()) == {
+        "retrain": "17 3 * * *",
+        "monitor": "*/5 * * * *",
+        "calibrate": "47 * * * *",
+        "retention": "47 4 * * *",
+    }
     assert tuple(CATALOG) == NAMES

@@ -1,0 +1,222 @@
+"""Retention: what is old is thinned or deleted, in bounded batches, each a short transaction of its own.
+
+    kind                    goes when                                     but never
+    dead letters            requeued, or waiting if asked for, long ago   one that is not published
+    job runs                long ago                                      a job's newest run, its newest good one
+    artifacts               made long ago (the bytes; the row stays)      of a model that ever was champion
+    forecasts               origin long ago; before that, all but the     a series' newest origin; one issued within a
+                            first origin of each UTC day are thinned      day; one that is not published
+    observations            long ago, with their covariates               a series' newest context + horizon rows
+
+Published is what lies below the start of its partition's newest turn (ingest_state.turn_start). A turn begins only
+when everything before it has reached the topic, K = S; so K never lags behind that start, and what a claim publishes
+again, [K, S), is never touched. A forecast goes with all its steps in one transaction. Nothing depends on where the
+last run ended: what is left is found again, so a run may stop, or be killed, between any two batches.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+
+from jobs.outcome import OnStage, Outcome, Stage
+from pipeline.grid import Frequency
+from pipeline.records import Ints, Mask
+from pipeline.settings import DAY, RetentionSettings, Settings
+
+SECOND = 1_000_000
+MICROSECONDS_A_DAY = round(DAY) * SECOND
+MOST_ROWS = 5000
+"""Rows deleted in one transaction; a longer one would keep a worker on SQLite waiting."""
+SERIES_AT_ONCE = 100
+LEAST_PAUSE = 0.01
+"""Seconds between two transactions; after a longer one, as long as it took, so that a worker gets its turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origins:
+    """Stored forecasts by their keys, series by series in time order; `newest` is the newest origin of the series."""
+
+    series_id: Ints  # (N,)
+    origin: Ints  # (N,)
+    model_version: Ints  # (N,)
+    newest: Ints  # (N,)
+
+    def __len__(self) -> int:
+        """Count the forecasts."""
+        return len(self.series_id)
+
+    def take(self, chosen: Ints | Mask | slice) -> "Origins":
+        """Select forecasts, in the order given."""
+        return Origins(self.series_id[chosen], self.origin[chosen], self.model_version[chosen], self.newest[chosen])
+
+
+class Stock(Protocol):
+    """What the database holds, as far as it may be deleted; every call that deletes is one transaction."""
+
+    def series(self) -> Ints:
+        """Return the ids of all series, ascending."""
+        ...
+
+    def origins(self, series_ids: Ints, before: int) -> tuple[Ints, Ints, Ints, Ints]:
+        """Return the columns of Origins of these series' forecasts with an origin before `before`."""
+        ...
+
+    def delete_forecasts(
+        self, series_id: Ints, origin: Ints, model_version: Ints, *, issued_before: int, reach: int
+    ) -> int:
+        """Delete these forecasts with all their steps, if published and issued before then; return the rows deleted.
+
+        `reach` is about how long a horizon is, in microseconds; a longer one is found too.
+        """
+        ...
+
+    def delete_observations(self, series_ids: Ints, before: int, *, kept: int, most: int) -> int:
+        """Delete at most `most` observations of before `before`, with their covariates, oldest first; return how many.
+
+        The newest `kept` rows of every series stay, however old. Fewer than `most` means that none is left.
+        """
+        ...
+
+    def delete_dead_letters(self, requeued_before: int | None, waiting_since: int | None, most: int) -> int:
+        """Delete at most `most` published dead letters: requeued before, or recorded before and still waiting."""
+        ...
+
+    def delete_runs(self, before: int, most: int) -> int:
+        """Delete at most `most` ended runs of before `before`, but no job's newest run, nor its newest good one."""
+        ...
+
+    def drop_artifacts(self, before: int, most: int) -> int:
+        """Forget the bytes of at most `most` models made before `before` that no alias names or ever named."""
+        ...
+
+
+def choose_doomed(origins: Origins, *, delete_before: int | None, thin_before: int | None) -> Mask:
+    """Mark the forecasts to delete (N,).
+
+    Those with an origin before `delete_before`; and of those before `thin_before` all but the first origin of each
+    series, model and UTC day. A series' newest origin stays. `origins` must hold all of a day, up to `thin_before`.
+    """
+    doomed = np.zeros(len(origins), np.bool_)
+    if delete_before is not None:
+        doomed |= origins.origin < delete_before
+    if thin_before is not None:
+        day = origins.origin // MICROSECONDS_A_DAY
+        order = np.lexsort((origins.origin, day, origins.model_version, origins.series_id))
+        group = np.stack([origins.series_id, origins.model_version, day], axis=1)[order]  # (N, 3)
+        repeated = np.zeros(len(origins), np.bool_)
+        repeated[order[1:]] = (group[1:] == group[:-1]).all(axis=1)
+        doomed |= repeated & (origins.origin < thin_before)
+    return doomed & (origins.origin < origins.newest)
+
+
+def clear_out(
+    stock: Stock,
+    settings: Settings,
+    *,
+    clock: Callable[[], int],
+    on_stage: OnStage,
+    pause: Callable[[float], None] = time.sleep,
+) -> Outcome:
+    """Delete what `settings.retention` no longer keeps, kind by kind, until its budget is spent.
+
+    Each kind may use an equal part of the time that is left, so none keeps the others from their turn for ever.
+    """
+    now = clock()
+    end = now + round(settings.retention.budget * SECOND)
+    kinds = _kinds(stock, settings, now)
+    deleted: dict[str, int] = {}
+    unfinished = []
+    for place, (kind, batches) in enumerate(kinds.items()):
+        deadline = clock() + (end - clock()) // (len(kinds) - place)
+        deleted[kind], done = _run(batches, deadline, clock, pause, partial(_tell, on_stage, kind))
+        if not done:
+            unfinished.append(kind)
+    reason = ", ".join(f"{count:,} {kind}" for kind, count in deleted.items() if count) or "nothing"
+    if unfinished:
+        reason += f"; the time was up before all {' and '.join(unfinished)} were seen, the next run goes on"
+    return Outcome("ok", f"deleted {reason}", {"deleted": deleted, "unfinished": unfinished})
+
+
+def _run(
+    batches: Iterator[int],
+    deadline: int,
+    clock: Callable[[], int],
+    pause: Callable[[float], None],
+    tell: Callable[[int], None],
+) -> tuple[int, bool]:
+    total = 0
+    while clock() < deadline:
+        began = clock()
+        count = next(batches, None)
+        if count is None:
+            return total, True
+        total += count
+        tell(total)
+        if count:
+            pause(max(LEAST_PAUSE, (clock() - began) / SECOND))
+    return total, False
+
+
+def _tell(on_stage: OnStage, kind: str, count: int) -> None:
+    on_stage(Stage(kind, count, words=f"{count:,} deleted"))
+
+
+def _kinds(stock: Stock, settings: Settings, now: int) -> dict[str, Iterator[int]]:
+    keep = settings.retention
+    letters = _before(now, keep.requeued_dead_letters), _before(now, keep.waiting_dead_letters)
+    runs, artifacts = _before(now, keep.job_runs), _before(now, keep.artifacts)
+    kinds: dict[str, Iterator[int]] = {}
+    if letters != (None, None):
+        kinds["dead letters"] = _until_none(lambda: stock.delete_dead_letters(*letters, MOST_ROWS))
+    if runs is not None:
+        kinds["job runs"] = _until_none(lambda: stock.delete_runs(runs, MOST_ROWS))
+    if artifacts is not None:
+        kinds["artifacts"] = _until_none(lambda: stock.drop_artifacts(artifacts, 10))
+    if keep.forecasts is not None or keep.thin_forecasts is not None:
+        kinds["forecast rows"] = _forecasts(stock, keep, settings, now)
+    if keep.observations is not None:
+        kinds["observations"] = _observations(stock, settings, now - round(keep.observations * SECOND))
+    return kinds
+
+
+def _forecasts(stock: Stock, keep: RetentionSettings, settings: Settings, now: int) -> Iterator[int]:
+    delete_before, thin_before = _before(now, keep.forecasts), _before(now, keep.thin_forecasts)
+    horizon = settings.series.horizon
+    reach = round((horizon + 1) * Frequency(settings.series.frequency).seconds * SECOND)
+    at_once = max(1, min(1000, MOST_ROWS // horizon))
+    for ids in _chunks(stock.series()):
+        origins = Origins(*stock.origins(ids, max(b for b in (delete_before, thin_before) if b is not None)))
+        doomed = origins.take(choose_doomed(origins, delete_before=delete_before, thin_before=thin_before))
+        yield 0
+        for start in range(0, len(doomed), at_once):
+            part = doomed.take(slice(start, start + at_once))
+            keys = part.series_id, part.origin, part.model_version
+            yield stock.delete_forecasts(*keys, issued_before=now - MICROSECONDS_A_DAY, reach=reach)
+
+
+def _observations(stock: Stock, settings: Settings, before: int) -> Iterator[int]:
+    kept = settings.series.context + settings.series.horizon
+    most = MOST_ROWS // (1 + len(settings.input.covariates))
+    for ids in _chunks(stock.series()):
+        count = most
+        while count == most:
+            count = stock.delete_observations(ids, before, kept=kept, most=most)
+            yield count
+
+
+def _until_none(delete: Callable[[], int]) -> Iterator[int]:
+    while count := delete():
+        yield count
+
+
+def _chunks(ids: Ints) -> Iterator[Ints]:
+    for start in range(0, len(ids), SERIES_AT_ONCE):
+        yield ids[start : start + SERIES_AT_ONCE]
+
+
+def _before(now: int, keep: float | None) -> int | None:
+    return None if keep is None else now - round(keep * SECOND)

@@ -1,0 +1,197 @@
+"""The deleting side of the database; the contract is `jobs.retention.Stock`. Times are microseconds UTC, passed in."""
+
+from typing import Any
+
+import numpy as np
+from sqlalchemy import ColumnElement, Connection, Engine, and_, bindparam, delete, func, or_, select, update
+
+from pipeline.database.engine import reading, writing
+from pipeline.database.instants import LAST
+from pipeline.database.tables import (
+    BASELINE,
+    alias_history,
+    aliases,
+    covariates,
+    dead_letters,
+    forecasts,
+    ingest_state,
+    job_runs,
+    models,
+    observations,
+    series,
+    topics,
+)
+from pipeline.records import Ints
+
+_STATE, _FORECAST = ingest_state.c, forecasts.c
+
+
+class Retention:
+    """Deletes what it is told to, as far as that is published and nobody needs it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def series(self) -> Ints:
+        """Return the ids of all series, ascending."""
+        with reading(self._engine) as connection:
+            found = connection.execute(select(series.c.series_id).order_by(series.c.series_id))
+            return np.array(found.scalars().all(), np.int64)
+
+    def origins(self, series_ids: Ints, before: int) -> tuple[Ints, Ints, Ints, Ints]:
+        """Return series_id, origin, model_version and the series' newest origin of forecasts from before `before`."""
+        ids = series.c.series_id.in_(series_ids.tolist())
+        newest = (
+            select(func.max(_FORECAST.origin))
+            .where(_FORECAST.step == 1, _FORECAST.series_id == series.c.series_id)
+            .scalar_subquery()
+        )
+        # From `series`, so that the index of first steps is asked for each series' old origins and no others.
+        old = (
+            select(_FORECAST.series_id, _FORECAST.origin, _FORECAST.model_version)
+            .select_from(series.join(forecasts, _FORECAST.series_id == series.c.series_id))
+            .where(ids, _FORECAST.step == 1, _FORECAST.origin < before)
+            .order_by(_FORECAST.series_id, _FORECAST.origin, _FORECAST.model_version)
+        )
+        with reading(self._engine) as connection:
+            rows = np.array([tuple(row) for row in connection.execute(old)], np.int64).reshape(-1, 3)  # (N, 3)
+            last = {row[0]: row[1] for row in connection.execute(select(series.c.series_id, newest).where(ids))}
+        columns = rows[:, 0], rows[:, 1], rows[:, 2]
+        return *columns, np.array([last[one] for one in columns[0].tolist()], np.int64)
+
+    def delete_forecasts(
+        self, series_id: Ints, origin: Ints, model_version: Ints, *, issued_before: int, reach: int
+    ) -> int:
+        """Delete these forecasts with all their steps, if published and issued before then; return the rows deleted."""
+        deleted = 0
+        with writing(self._engine) as connection:
+            for own in np.unique(series_id).tolist():  # ascending, as a turn writes, so that the two cannot deadlock
+                for version in np.unique(model_version[series_id == own]).tolist():
+                    wanted = origin[(series_id == own) & (model_version == version)]
+                    mine = and_(_FORECAST.series_id == own, _FORECAST.model_version == version)
+                    found = _ready(connection, mine, wanted, issued_before)
+                    if found:
+                        deleted += _delete_steps(connection, mine, own, found, reach)
+        return deleted
+
+    def delete_observations(self, series_ids: Ints, before: int, *, kept: int, most: int) -> int:
+        """Delete at most `most` observations, with their covariates, oldest first; the newest `kept` rows stay."""
+        left = most
+        with writing(self._engine) as connection:
+            for own in series_ids.tolist():
+                stop = _oldest_kept(connection, own, before, kept, left)
+                if stop is not None:
+                    for table in (covariates, observations):
+                        old = delete(table).where(table.c.series_id == own, table.c.observed_at < stop)
+                        count = connection.execute(old).rowcount
+                    left -= count  # of observations
+                if left == 0:
+                    break
+        return most - left
+
+    def delete_dead_letters(self, requeued_before: int | None, waiting_since: int | None, most: int) -> int:
+        """Delete at most `most` published dead letters: requeued before, or recorded before and still waiting."""
+        letter = dead_letters.c
+        old = [letter.requeued_at < requeued_before] if requeued_before is not None else []
+        if waiting_since is not None:
+            old.append(and_(letter.requeued_at.is_(None), letter.recorded_at < waiting_since))
+        key = letter.topic, letter.source_partition, letter.source_offset
+        mine = and_(_STATE.topic == letter.topic, _STATE.partition == letter.source_partition)
+        published = _STATE.turn_start > letter.source_offset
+        chosen = select(*key).join_from(dead_letters, ingest_state, mine).where(published, or_(*old)).order_by(*key)
+        gone = delete(dead_letters).where(*(column == bindparam(f"own_{column.name}") for column in key))
+        with writing(self._engine) as connection:
+            keys = [{f"own_{name}": value for name, value in row.items()}
+                    for row in connection.execute(chosen.limit(most)).mappings()]  # fmt: skip
+            if keys:
+                connection.execute(gone, keys)
+        return len(keys)
+
+    def delete_runs(self, before: int, most: int) -> int:
+        """Delete at most `most` ended runs of before `before`, but no job's newest run, nor its newest good one."""
+        run, other = job_runs.c, job_runs.alias()
+        newest = select(func.max(other.c.scheduled_for)).where(other.c.job == run.job)
+        chosen = (
+            select(run.id)
+            .where(run.outcome != "running", run.scheduled_for < before, run.started_at < before)
+            .where(run.scheduled_for < newest.scalar_subquery())
+            .where(
+                or_(run.outcome != "ok", run.scheduled_for < newest.where(other.c.outcome == "ok").scalar_subquery())
+            )
+            .order_by(run.id)
+            .limit(most)
+        )
+        with writing(self._engine) as connection:
+            found = connection.execute(chosen).scalars().all()
+            connection.execute(delete(job_runs).where(run.id.in_(found)))
+        return len(found)
+
+    def drop_artifacts(self, before: int, most: int) -> int:
+        """Forget the bytes of at most `most` models made before `before` that no alias names or ever named."""
+        model = models.c
+        held = select(aliases.c.version).union(select(alias_history.c.version))
+        old = (
+            select(model.version)
+            .where(model.artifact.is_not(None), model.version != BASELINE, model.created_at < before)
+            .where(model.version.not_in(held))
+            .order_by(model.version)
+            .limit(most)
+        )
+        with writing(self._engine) as connection:
+            # Locked first and looked at again: a promotion locks the row too, so either sees what the other did.
+            locked = connection.execute(old.with_for_update(key_share=True)).scalars().all()
+            free = set(locked) - set(connection.execute(held).scalars())
+            connection.execute(update(models).where(model.version.in_(free)).values(artifact=None))
+        return len(free)
+
+
+def _ready(connection: Connection, mine: ColumnElement[bool], wanted: Ints, issued_before: int) -> list[int]:
+    """Find the origins among `wanted` that are published and were not issued lately."""
+    state = and_(_STATE.topic == topics.c.topic, _STATE.partition == _FORECAST.source_partition)
+    query = (
+        select(_FORECAST.origin)
+        .select_from(forecasts.join(topics, topics.c.topic_id == _FORECAST.source_topic).join(ingest_state, state))
+        .where(mine, _FORECAST.step == 1, _FORECAST.origin.in_(wanted.tolist()))
+        .where(_FORECAST.source_offset < _STATE.turn_start, _FORECAST.issued_at < issued_before)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def _delete_steps(connection: Connection, mine: ColumnElement[bool], own: int, origins: list[int], reach: int) -> int:
+    first, last = min(origins), max(origins)
+    within = _FORECAST.target_time.between(first, _end(connection, own, last, reach))  # a range of the primary key
+    return connection.execute(delete(forecasts).where(mine, within, _FORECAST.origin.in_(origins))).rowcount
+
+
+def _end(connection: Connection, own: int, origin: int, reach: int) -> int:
+    """Find a time that no forecast of the series with an origin up to `origin` reaches beyond.
+
+    Of the rows of one target the first has the oldest origin; where that is newer than `origin`, no older one reaches.
+    """
+    while True:
+        end = min(origin + reach, LAST)
+        beyond = (
+            select(_FORECAST.origin)
+            .where(_FORECAST.series_id == own, _FORECAST.target_time > end)
+            .order_by(_FORECAST.target_time, _FORECAST.origin)
+            .limit(1)
+        )
+        oldest: Any = connection.execute(beyond).scalar()
+        if oldest is None or oldest > origin:
+            return end
+        reach *= 2
+
+
+def _oldest_kept(connection: Connection, own: int, before: int, kept: int, most: int) -> int | None:
+    """Find the time of the oldest observation of a series that stays for now; None when all do."""
+    row = observations.c
+    times = select(row.observed_at).where(row.series_id == own)
+    needed = connection.execute(times.order_by(row.observed_at.desc()).offset(kept - 1).limit(1)).scalar()
+    if needed is None:
+        return None
+    stop = min(before, needed)
+    oldest = times.where(row.observed_at < stop).order_by(row.observed_at)
+    if connection.execute(oldest.limit(1)).scalar() is None:
+        return None
+    beyond: int | None = connection.execute(oldest.offset(most).limit(1)).scalar()
+    return stop if beyond is None else beyond
