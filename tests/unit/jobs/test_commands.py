@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -42,17 +41,11 @@ def job(url: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatc
     return run
 
 
-def retraining(listed: tuple[int, str, str]) -> dict[str, Any]:
-    """Find the job retrain in what `tidecast job list --json` wrote."""
-    (found,) = [row for row in json.loads(listed[1]) if row["job"] == "retrain"]
-    return dict(found)
-
-
 def test_a_paused_job_is_listed_with_who_and_why_and_without_a_next_time(job: Job) -> None:
-    listed = retraining(job("list", "--json"))
+    listed, *_ = json.loads(job("list", "--json")[1])
     assert (listed["timetable"], listed["paused"], listed["next"] is not None) == ("every 6h", None, True)
     assert job("pause", "retrain", "--reason", "holidays") == (0, "retrain is paused\n", "")
-    listed = retraining(job("list", "--json"))
+    listed, *_ = json.loads(job("list", "--json")[1])
     assert (listed["why"], listed["next"], listed["paused"] is not None) == ("holidays", None, True)
     assert "@" in listed["paused_by"]
     code, _, errors = job("pause", "retrain", "--reason", "another")
@@ -65,13 +58,13 @@ def test_a_job_is_resumed_once(job: Job) -> None:
     job("pause", "retrain")
     assert job("resume", "retrain") == (0, "retrain runs on its timetable again\n", "")
     assert job("resume", "retrain")[::2] == (1, "tidecast: retrain is not paused\n")
-    listed = retraining(job("list", "--json"))
+    listed, *_ = json.loads(job("list", "--json")[1])
     assert (listed["paused"], listed["paused_by"], listed["next"] is not None) == (None, None, True)
 
 
 def test_a_job_that_is_off_and_asked_for_is_listed_so(job: Job, database: Database) -> None:
     database.ledger.request("retrain", "drift of meter-7", START)
-    listed = retraining(job("list", "--json", timing="off"))
+    listed, *_ = json.loads(job("list", "--json", timing="off")[1])
     assert (listed["timetable"], listed["next"], listed["requested"]) == ("off", None, True)
 
 
