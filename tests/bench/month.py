@@ -10,7 +10,7 @@ back six hours later. Nothing but the clock is simulated; a training takes as lo
 
 Afterwards every forecast that was issued in the month is scored against what came, beside three that were not live:
 seasonal naive, the first model never retrained (frozen), and the live models without their calibration. The last two
-are computed from the registry's artifacts and the stored observations; the medians of live forecasts must be found again.
+are computed from the registry's artifacts and the stored observations (medians must be found again).
 """
 
 import os
