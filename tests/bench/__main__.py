@@ -160,5 +160,21 @@ def etth1(
     say(f"written to {bench.run(file, horizons=chosen, seeds=seeds, members=members, threads=threads, sets=sets)}")
 
 
+@bench.command()
+@click.option("--data", type=click.Path(file_okay=False, exists=True, path_type=Path), help="Folder of sensors, ETT.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--threads", type=click.IntRange(0), default=0, show_default=True, help="0: one per core.")
+@click.option("--set", "sets", multiple=True, help="A setting, as in `tidecast --set`; may be repeated.")
+def month(data: Path | None, seed: int, threads: int, sets: tuple[str, ...]) -> None:
+    """Simulate a month of sensors with every job on its timetable; needs their files, so it is run by name only."""
+    from tests.bench import month as bench
+    from tests.bench import sensors
+
+    folder = data or sensors.FOLDER
+    if not (folder / "sensors").is_dir():
+        raise click.UsageError(f"{folder} has no folder sensors: give the one that has sensors and ETT with --data")
+    say(f"written to {bench.run(folder, seed=seed, threads=threads, sets=sets)}")
+
+
 if __name__ == "__main__":
     bench(prog_name="python -m tests.bench")
