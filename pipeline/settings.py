@@ -217,8 +217,6 @@ class JobSettings(Section):
     retrain: Timing = "17 3 * * *"
     monitor: Timing = "*/5 * * * *"
     calibrate: Timing = "47 * * * *"
-    calibration_window: int = Field(336, ge=28, le=10_000)
-    calibration_minimum: int = Field(100, ge=20)
     retention: Timing = "47 4 * * *"
     timeout: Seconds = 6 * 3600.0
     timeouts: dict[str, Seconds] = Field(default_factory=dict)
@@ -231,6 +229,8 @@ class JobSettings(Section):
     drift_delta: float = Field(0.5, ge=0, le=4)
     drift_threshold: float = Field(50.0, gt=0)
     drift_cooldown: Seconds = 86_400.0
+    calibration_window: int = Field(336, ge=28, le=10_000)
+    calibration_minimum: int = Field(100, ge=20)
 
     @field_validator("group")
     @classmethod
