@@ -4,48 +4,33 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
 import torch
 
-from jobs.backtest import Forecast, backtest, find_scales, pick_pairs
+from jobs.champion import Champion, find_champion
+from jobs.comparison import Comparison, compare, finite, judge, record
 from jobs.outcome import OnStage, Outcome, Stage
 from jobs.ports import Reader, Registry
 from jobs.search import Found, find_settings
 from jobs.training_set import TooLittleHistory, TrainingSet, cut_training_set, drop_future, name_series
-from jobs.verdict import Gate, Rival, Score, Verdict, verdict
+from jobs.verdict import Verdict
 from jobs.warm_start import warm_start
-from models.artifact import ArtifactError, Loaded, pack, unpack
+from models.artifact import pack
 from models.baselines import SeasonalNaive
 from models.config import ModelConfig, TrainConfig
 from models.ensembles import fit_members
 from models.fit import count_steps
-from models.forecasters import Forecaster, Network, build
+from models.forecasters import Network, build
 from models.graph import EAGER, GRAPH
 from models.parallel import crew
 from models.precision import choose_precision
-from models.predict import predict
 from models.ranks import ALONE, RankLost
 from models.training import FitReport, Progress, choose_device
-from pipeline.errors import ConfigError, Corrupt, Unavailable
+from pipeline.errors import ConfigError, Unavailable
 from pipeline.grid import DAY, Frequency
 from pipeline.settings import Settings
-from pipeline.windows import compare_covariates, model_config
-
-NAIVE = 0
-"""The version under which the registry knows seasonal naive."""
-SHAPE = ("context_length", "horizon", "season", "quantile_levels")
-"""What a model must share with the settings to be served."""
-
-
-@dataclass(frozen=True, slots=True)
-class Champion:
-    """The champion of the moment, as the retraining found it; `loaded` is None when it cannot be compared."""
-
-    version: int
-    loaded: Loaded | None
-    unfit: str = ""
+from pipeline.windows import model_config
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +65,12 @@ def retrain(
 
     fitted = fit_challenger(trained_on, champion, settings, frequency=frequency, on_stage=on_stage)
     on_stage(Stage("backtest"))
-    scores = compare(fitted.model, champion, trained_on, fitted.device)
-    rival = Rival(champion.version, scores.get("champion"), champion.unfit) if champion else None
-    judged = verdict(scores["challenger"], rival, scores["naive"], _gate(settings))
+    compared = compare(fitted.model, champion, trained_on, fitted.device, seed=settings.training.seed)
+    judged = judge(compared, champion, settings)
     reason = f"{judged.reason}; {fitted.search.words}" if fitted.search else judged.reason
 
     on_stage(Stage("registering"))
-    facts = _facts(trained_on, fitted, scores, judged) | {"seconds": (clock() - began) / 1e6}
+    facts = _facts(trained_on, fitted, compared, judged) | {"seconds": (clock() - began) / 1e6}
     version = registry.register(
         name=f"{fitted.model.config.kind}-{fitted.model.config.cell}",
         config=fitted.model.config.to_dict() | {"frequency": frequency.text, "step_seconds": frequency.seconds},
@@ -98,14 +82,7 @@ def retrain(
         artifact=_pack(fitted, trained_on, settings, code),
         now=clock(),
     )
-    versions = {"naive": NAIVE, "champion": champion.version if champion else NAIVE, "challenger": version}
-    against = {
-        "naive": None,
-        "champion": NAIVE,
-        "challenger": versions["champion" if "champion" in scores else "naive"],
-    }
-    for name, score in scores.items():
-        record(registry, versions[name], score, against[name], now=clock())
+    record(registry, compared, version, champion, now=clock())
     facts |= {"version": version, "champion": champion.version if champion else None, "promoted": False}
     if not judged.promote:
         return Outcome("ok", f"version {version} kept as challenger: {reason}", facts)
@@ -114,26 +91,6 @@ def retrain(
         was = "there was none" if expected is None else f"it was version {expected}"
         return Outcome("ok", f"version {version} not promoted: the champion changed meanwhile ({was}); {reason}", facts)
     return Outcome("ok", f"version {version} promoted: {reason}", facts | {"promoted": True})
-
-
-def find_champion(registry: Registry, shape: ModelConfig, frequency: Frequency) -> Champion | None:
-    """Load the champion, or say why it cannot be compared: the scorer refuses it for the same reasons."""
-    version = registry.champion()
-    if version is None:
-        return None
-    try:
-        loaded = unpack(registry.artifact(version))
-    except (ArtifactError, ConfigError, Corrupt) as error:
-        return Champion(version, None, str(error))
-    made_for = loaded.provenance.get("frequency")
-    if made_for != frequency.text:
-        return Champion(version, None, f"frequency {made_for}, the settings need {frequency.text}")
-    for name in SHAPE:
-        has, needs = getattr(loaded.config, name), getattr(shape, name)
-        if has != needs:
-            return Champion(version, None, f"{name} {has}, the settings need {needs}")
-    unlike = compare_covariates(loaded.config, shape)
-    return Champion(version, None, unlike) if unlike else Champion(version, loaded)
 
 
 def fit_challenger(
@@ -192,39 +149,6 @@ def fit_challenger(
     return Fitted(model, training, report, start, device, found)
 
 
-def compare(
-    model: Forecaster, champion: Champion | None, trained_on: TrainingSet, device: torch.device
-) -> dict[str, Score]:
-    """Backtest challenger, champion (if it can be compared) and seasonal naive on the same windows."""
-
-    def bind(forecaster: Forecaster, learned: tuple[str, ...]) -> Forecast:
-        return partial(predict, forecaster, name_series(trained_on.panel, trained_on.rows_of(learned)), device=device)
-
-    forecasters = {"naive": bind(SeasonalNaive(model.config), ()), "challenger": bind(model, trained_on.learned)}
-    if champion and champion.loaded:
-        forecasters["champion"] = bind(champion.loaded.model, champion.loaded.series)
-    horizon, season = model.config.horizon, model.config.season
-    pairs = pick_pairs(trained_on.panel, trained_on.firsts, horizon)
-    scale = find_scales(trained_on.known, season, pairs.rows)
-    return backtest(forecasters, trained_on.panel, pairs, horizon=horizon, scale=scale)
-
-
-def record(registry: Registry, version: int, score: Score, compared_to: int | None, *, now: int) -> None:
-    """Store a backtest's figures with the version that got them."""
-    figures = finite(asdict(score))
-    registry.record_backtest(
-        version=version,
-        compared_to=compared_to,
-        origins=score.origins,
-        mase=figures["mase"],
-        wql=figures["wql"],
-        coverage_80=figures["coverage_80"],
-        n=score.steps,
-        now=now,
-        metrics=figures,
-    )
-
-
 def train_config(settings: Settings, validation_steps: int) -> TrainConfig:
     """Read how to fit from the settings."""
     chosen = settings.training
@@ -250,11 +174,8 @@ def train_config(settings: Settings, validation_steps: int) -> TrainConfig:
     )
 
 
-def _gate(settings: Settings) -> Gate:
-    return Gate(settings.jobs.gate_origins, settings.jobs.gate_gain, settings.jobs.gate_coverage)
-
-
-def _facts(trained_on: TrainingSet, fitted: Fitted, scores: dict[str, Score], judged: Verdict) -> dict[str, Any]:
+def _facts(trained_on: TrainingSet, fitted: Fitted, compared: Comparison, judged: Verdict) -> dict[str, Any]:
+    scores = compared.scores
     report = {name: value for name, value in asdict(fitted.report).items() if name != "history"}
     facts = {
         **asdict(scores["challenger"]),
@@ -263,6 +184,7 @@ def _facts(trained_on: TrainingSet, fitted: Fitted, scores: dict[str, Score], ju
         "training": fitted.training.to_dict(),
         "lineage": trained_on.lineage.to_dict(),
         "verdict": judged.reason,
+        "evidence": asdict(compared.evidence) if compared.evidence else None,
     } | ({"search": fitted.search.to_dict()} if fitted.search else {})
     return {name: finite(value) for name, value in facts.items()}
 
@@ -275,12 +197,3 @@ def _pack(fitted: Fitted, trained_on: TrainingSet, settings: Settings, code: str
         "lineage": trained_on.lineage.to_dict(),
     } | ({"search": fitted.search.provenance()} if fitted.search else {})
     return pack(fitted.model, series=trained_on.learned, provenance=provenance)
-
-
-def finite(value: Any) -> Any:
-    """Replace NaN and infinities, which JSON cannot hold, by None, at any depth."""
-    if isinstance(value, dict):
-        return {key: finite(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

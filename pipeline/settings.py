@@ -187,8 +187,17 @@ class JobSettings(Section):
     timeout: Seconds = 6 * 3600.0
     lease: Seconds = 30.0
     gate_origins: int = Field(4, ge=1)
-    gate_gain: float = 0.0
+    gate_gain: float = Field(0.0, ge=0, lt=1)
+    gate_confidence: float = Field(0.9, ge=0, le=1)
     gate_coverage: tuple[float, float] = (0.6, 0.95)
+
+    @model_validator(mode="after")
+    def check_coverage(self) -> "JobSettings":
+        """Limits in the wrong order, or written as percentages, would refuse every challenger without a word why."""
+        low, high = self.gate_coverage
+        if not 0.0 <= low < high <= 1.0:
+            raise ValueError("gate_coverage must be two shares, the lower one first, such as [0.6, 0.95]")
+        return self
 
 
 class Settings(BaseSettings):

@@ -45,10 +45,13 @@ def test_an_oracle_scores_exactly_zero_over_the_whole_path(tiny: Make) -> None:
         horizon=4,
         scale=find_scales(trained_on.known, 4, pairs.rows),
     )
-    assert (scores["oracle"].wql, scores["oracle"].mase, scores["oracle"].sql) == (0.0, 0.0, 0.0)
-    assert scores["oracle"].coverage_80 == 1.0
-    assert scores["naive"].mase == 1.0  # y(t) = t errs by one season at every step, which is its scale
-    assert scores["naive"].steps == scores["oracle"].steps > 0
+    oracle_score, naive_score = scores["oracle"].score, scores["naive"].score
+    assert (oracle_score.wql, oracle_score.mase, oracle_score.sql) == (0.0, 0.0, 0.0)
+    assert oracle_score.coverage_80 == 1.0
+    assert naive_score.mase == 1.0  # y(t) = t errs by one season at every step, which is its scale
+    assert naive_score.steps == oracle_score.steps > 0
+    for one in scores.values():  # the losses of the pairs are what the score is made of
+        assert one.losses.loss.sum() / one.losses.size.sum() == pytest.approx(one.score.wql)
 
 
 def test_a_perfect_seasonal_series_gives_seasonal_naive_no_loss(tiny: Make) -> None:
@@ -57,7 +60,7 @@ def test_a_perfect_seasonal_series_gives_seasonal_naive_no_loss(tiny: Make) -> N
     trained_on = cut(tiny(), a=season)
     pairs = pick_pairs(trained_on.panel, trained_on.firsts, 4)
     scale = find_scales(trained_on.known, 4, pairs.rows)
-    score = backtest({"naive": naive(trained_on)}, trained_on.panel, pairs, horizon=4, scale=scale)["naive"]
+    score = backtest({"naive": naive(trained_on)}, trained_on.panel, pairs, horizon=4, scale=scale)["naive"].score
     assert (score.mase, score.wql) == (0.0, 0.0)
     assert (score.origins, score.windows, score.steps) == (3, 3, 12)
 
@@ -103,7 +106,7 @@ def test_targets_without_a_finite_forecast_are_not_counted(tiny: Make) -> None:
         quantiles[0] = math.nan
         return quantiles
 
-    score = backtest({"a": forecast}, trained_on.panel, pairs, horizon=4, scale=np.ones(1))["a"]
+    score = backtest({"a": forecast}, trained_on.panel, pairs, horizon=4, scale=np.ones(1))["a"].score
     assert (score.steps, score.windows, score.origins) == (8, 2, 2)
 
 
