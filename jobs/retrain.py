@@ -3,19 +3,21 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import structlog
 import torch
 
-from jobs.champion import Champion, find_champion
+from jobs.champion import find_champion
 from jobs.comparison import Comparison, compare, finite, judge, record
+from jobs.history import Reading, count_recent, find_depth, read_history
 from jobs.outcome import OnStage, Outcome, Stage
 from jobs.ports import Reader, Registry
 from jobs.search import Found, find_settings
 from jobs.training_set import TooLittleHistory, TrainingSet, cut_training_set, drop_future, name_series
 from jobs.verdict import Verdict
-from jobs.warm_start import warm_start
+from jobs.warm_start import COLD, Start, choose_start, warm_start
 from models.artifact import pack
 from models.baselines import SeasonalNaive
 from models.config import ModelConfig, TrainConfig
@@ -32,6 +34,8 @@ from pipeline.grid import DAY, Frequency
 from pipeline.settings import Settings
 from pipeline.windows import model_config
 
+log = structlog.get_logger()
+
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
@@ -40,7 +44,7 @@ class Fitted:
     model: Network
     training: TrainConfig
     report: FitReport
-    start: str
+    start: Start
     device: torch.device
     search: Found | None = None
 
@@ -57,17 +61,28 @@ def retrain(
     frequency = Frequency(settings.series.frequency)
     on_stage(Stage("reading history"))
     champion = find_champion(registry, model_config(settings, frequency, 0), frequency)
-    names, history = reader.training_history(None, settings.training.history, settings.input.covariates)
+    start = choose_start(champion, settings, frequency)
     try:
-        trained_on = cut_training_set(names, drop_future(history, began), settings, frequency)
+        trained_on, read = _prepare(reader, start, settings, frequency, now=began)
     except TooLittleHistory as error:
         return Outcome("failed", str(error))
+    on_stage(Stage("history read", words=read.words))
+    if read.sampled:
+        counts = {
+            key: value for key, value in trained_on.lineage.to_dict().items() if key.startswith(("series", "rows"))
+        }
+        log.info("history sampled", **counts)
 
-    fitted = fit_challenger(trained_on, champion, settings, frequency=frequency, on_stage=on_stage)
+    fitted = fit_challenger(trained_on, start, settings, frequency=frequency, on_stage=on_stage)
     on_stage(Stage("backtest"))
     compared = compare(fitted.model, champion, trained_on, fitted.device, seed=settings.training.seed)
     judged = judge(compared, champion, settings)
-    reason = f"{judged.reason}; {fitted.search.words}" if fitted.search else judged.reason
+    asides = (
+        fitted.search.words if fitted.search else "",
+        f"started {start.words}" if start.mode != settings.training.mode else "",
+        read.words if read.sampled else "",
+    )
+    reason = "; ".join((judged.reason, *filter(None, asides)))
 
     on_stage(Stage("registering"))
     facts = _facts(trained_on, fitted, compared, judged) | {"seconds": (clock() - began) / 1e6}
@@ -93,8 +108,29 @@ def retrain(
     return Outcome("ok", f"version {version} promoted: {reason}", facts | {"promoted": True})
 
 
+def _prepare(
+    reader: Reader, start: Start, settings: Settings, frequency: Frequency, *, now: int
+) -> tuple[TrainingSet, Reading]:
+    recent = start.mode == "fine-tune"
+    read = read_history(reader, settings, find_depth(settings, frequency, recent=recent))
+    steps = count_recent(settings, frequency) if recent else None
+    cut = cut_training_set(read.names, drop_future(read.history, now), settings, frequency, recent=steps)
+    learned = cut.learned
+    if start.champion and (recent or read.sampled):  # what the champion knows of series that are not read is kept
+        learned += tuple(sorted(set(start.champion.series) - set(learned)))
+    lineage = replace(
+        cut.lineage,
+        series=len(learned),
+        series_read=len(read.names),
+        series_stored=read.of_series,
+        rows_read=len(read.history.observed_at),
+        rows_stored=read.of_rows,
+    )
+    return replace(cut, learned=learned, lineage=lineage), read
+
+
 def fit_challenger(
-    trained_on: TrainingSet, champion: Champion | None, settings: Settings, *, frequency: Frequency, on_stage: OnStage
+    trained_on: TrainingSet, start: Start, settings: Settings, *, frequency: Frequency, on_stage: OnStage
 ) -> Fitted:
     """Build and fit a model of the settings, or of what a search finds around them, on everything before the cut."""
     days = (trained_on.lineage.train_to - trained_on.lineage.train_from) / DAY
@@ -104,13 +140,13 @@ def fit_challenger(
         return model_config(chosen, frequency, len(trained_on.learned), days=days, **known_ahead)
 
     def try_out(chosen: Settings, tell: OnStage) -> FitReport:  # nothing is searched in the settings of a trial
-        return fit_challenger(trained_on, None, chosen, frequency=frequency, on_stage=tell).report
+        return fit_challenger(trained_on, COLD, chosen, frequency=frequency, on_stage=tell).report
 
-    warm = champion.loaded if settings.training.warm_start and champion else None
+    champion = start.champion
     found = find_settings(
-        settings, shape, try_out, warm.provenance if warm else {}, on_stage=on_stage, clock=time.monotonic
+        settings, shape, try_out, champion.provenance if champion else {}, on_stage=on_stage, clock=time.monotonic
     )
-    settings = found.settings if found else settings
+    settings = start.adapt(found.settings if found else settings)
     try:
         device = choose_device(settings.training.device)
         training = train_config(settings, trained_on.validation_steps)
@@ -120,11 +156,11 @@ def fit_challenger(
         ranks.share(training.batch_size)
     except ValueError as error:
         raise ConfigError(f"settings: training.{error}") from error
-    model = build(shape(settings), seed=training.seed)
+    config = replace(champion.config, series=len(trained_on.learned)) if champion else shape(settings)
+    model = build(config, seed=training.seed)
     assert not isinstance(model, SeasonalNaive), "settings name no such kind"
-    start = "from scratch"
-    if warm:
-        start = warm_start(model, trained_on.learned, warm)
+    if champion:
+        warm_start(model, trained_on.learned, champion)
 
     def tell(progress: Progress) -> None:
         validated = "" if math.isnan(progress.validation) else f", validation {progress.validation:.4f}"
@@ -136,7 +172,7 @@ def fit_challenger(
             "fit",
             0,
             model.config.members * count_steps(training),
-            f"{len(trained_on.learned)} series on {device.type}{f' x {ranks.world}' if others else ''}, {start}",
+            f"{len(trained_on.learned)} series on {device.type}{f' x {ranks.world}' if others else ''}, {start.words}",
         )
     )
     known = name_series(trained_on.known, trained_on.rows_of(trained_on.learned))
@@ -180,7 +216,7 @@ def _facts(trained_on: TrainingSet, fitted: Fitted, compared: Comparison, judged
     facts = {
         **asdict(scores["challenger"]),
         "scores": {name: asdict(score) for name, score in scores.items()},
-        "fit": report | {"start": fitted.start, "device": str(fitted.device)},
+        "fit": report | {"mode": fitted.start.mode, "start": fitted.start.words, "device": str(fitted.device)},
         "training": fitted.training.to_dict(),
         "lineage": trained_on.lineage.to_dict(),
         "verdict": judged.reason,

@@ -175,7 +175,11 @@ class TrainingSettings(Section):
     validation_steps: int | None = Field(None, ge=1)
     validation_stride: int | None = Field(None, ge=1)
     scaled: bool = True
-    warm_start: bool = False
+    max_rows: int = Field(20_000_000, ge=1000)
+    mode: Literal["cold", "warm", "fine-tune"] = "cold"
+    warm_steps: int | None = Field(None, ge=1)
+    recent: Seconds = 30 * 86_400.0
+    fine_tune_rate: float = Field(0.1, gt=0, le=1)
     search: int = Field(0, ge=0, le=100)
     search_over: tuple[SearchKey, ...] = ("layers", "hidden", "segment", "location", "dropout", "learning_rate")
 

@@ -129,6 +129,24 @@ def test_nothing_after_the_cut_is_known_and_the_origins_reach_the_end(tiny: Make
     assert lineage.rows == 52 + 30 + 52
 
 
+def test_what_is_older_than_recent_is_context_and_never_learned_from(tiny: Make) -> None:
+    names, history = make_history({"a": np.arange(64.0), "ended": np.arange(30.0)})
+    trained_on = cut_training_set(names, history, tiny(), HOURLY, recent=20)
+    first = START // HOUR
+    assert trained_on.firsts == (first + 52, first + 56, first + 60), "the backtest is that of a fit on all of it"
+    assert trained_on.panel.length.tolist() == [64, 30]
+    assert trained_on.learned == ("a",)
+    known = trained_on.known
+    assert (known.first_step[0], known.length.tolist()) == (first + 32, [20, 0])
+    row, end = torch.tensor([0]), torch.tensor([1])
+    window = known.cut(row, end, context_length=12, horizon=4)
+    assert window.target.tolist() == [[float(step) for step in range(21, 33)]]
+    assert window.observed.all()
+    assert known.future(row, end, 4)[0].tolist() == [[33.0, 34.0, 35.0, 36.0]]
+    lineage = trained_on.lineage
+    assert (lineage.train_from, lineage.train_to, lineage.rows) == (START + 32 * HOUR, START + 51 * HOUR, 20)
+
+
 def test_a_series_too_new_to_learn_from_has_no_row_of_its_own(tiny: Make) -> None:
     names, history = make_history({"old": np.arange(64.0), "new": np.arange(10.0)}, {"new": 54})
     trained_on = cut_training_set(names, history, tiny(), HOURLY)
