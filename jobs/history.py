@@ -20,49 +20,50 @@ from pipeline.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """What was read: names and history (S series), of how many series and rows.
+class Share:
+    """How much of the history was read: rows of series, of how many.
 
     depth: newest observations of each series at most; wished: without `limit`, which is training.max_rows.
     """
 
-    names: list[str]
-    history: History
-    depth: int
-    wished: int
+    series: int
+    rows: int
     of_series: int
     of_rows: int
+    depth: int
+    wished: int
     limit: int
 
     @property
     def sampled(self) -> bool:
         """Whether less was read than the settings ask for."""
-        return len(self.names) < self.of_series or self.depth < self.wished
+        return self.series < self.of_series or self.depth < self.wished
 
     @property
     def words(self) -> str:
         """Say what was read."""
-        rows = len(self.history.observed_at)
         if not self.sampled:
-            return f"{rows:,} rows of {len(self.names):,} series"
+            return f"{self.rows:,} rows of {self.series:,} series"
         return (
-            f"sampled: {rows:,} of {self.of_rows:,} rows, the newest {self.depth:,} of each of {len(self.names):,} of "
+            f"sampled: {self.rows:,} of {self.of_rows:,} rows, the newest {self.depth:,} of each of {self.series:,} of "
             f"{self.of_series:,} series (training.max_rows {self.limit:,})"
         )
 
 
-def read_history(reader: Reader, settings: Settings, depth: int) -> Reading:
-    """Read the newest `depth` observations of every series, or less within training.max_rows."""
+def read_history(reader: Reader, settings: Settings, depth: int) -> tuple[list[str], History, Share]:
+    """Read names and newest `depth` observations of every series, or less within training.max_rows."""
     limit, covariates = settings.training.max_rows, settings.input.covariates
     series_ids, counts = reader.count_history(depth)
     total = int(counts.sum())
     if total <= limit:
         names, history = reader.training_history(None, depth, covariates)
-        return Reading(names, history, depth, depth, len(names), len(history.observed_at), limit)
+        read = len(names), len(history.observed_at)
+        return names, history, Share(*read, *read, depth, depth, limit)
     generator = np.random.default_rng(settings.training.seed)
     least, chosen = plan_sample(counts, limit, depth, find_floor(settings), generator)
     names, history = reader.training_history(None, least, covariates, series_ids=series_ids[chosen])
-    return Reading(names, history, least, depth, len(series_ids), total, limit)
+    read = len(names), len(history.observed_at)
+    return names, history, Share(*read, len(series_ids), total, least, depth, limit)
 
 
 def plan_sample(counts: Ints, limit: int, depth: int, floor: int, generator: np.random.Generator) -> tuple[int, Ints]:

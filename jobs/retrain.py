@@ -11,7 +11,7 @@ import torch
 
 from jobs.champion import find_champion
 from jobs.comparison import Comparison, compare, finite, judge, record
-from jobs.history import Reading, count_recent, find_depth, read_history
+from jobs.history import Share, count_recent, find_depth, read_history
 from jobs.outcome import OnStage, Outcome, Stage
 from jobs.ports import Reader, Registry
 from jobs.search import Found, find_settings
@@ -110,20 +110,20 @@ def retrain(
 
 def _prepare(
     reader: Reader, start: Start, settings: Settings, frequency: Frequency, *, now: int
-) -> tuple[TrainingSet, Reading]:
+) -> tuple[TrainingSet, Share]:
     recent = start.mode == "fine-tune"
-    read = read_history(reader, settings, find_depth(settings, frequency, recent=recent))
+    names, history, read = read_history(reader, settings, find_depth(settings, frequency, recent=recent))
     steps = count_recent(settings, frequency) if recent else None
-    cut = cut_training_set(read.names, drop_future(read.history, now), settings, frequency, recent=steps)
+    cut = cut_training_set(names, drop_future(history, now), settings, frequency, recent=steps)
     learned = cut.learned
     if start.champion and (recent or read.sampled):  # what the champion knows of series that are not read is kept
         learned += tuple(sorted(set(start.champion.series) - set(learned)))
     lineage = replace(
         cut.lineage,
         series=len(learned),
-        series_read=len(read.names),
+        series_read=read.series,
         series_stored=read.of_series,
-        rows_read=len(read.history.observed_at),
+        rows_read=read.rows,
         rows_stored=read.of_rows,
     )
     return replace(cut, learned=learned, lineage=lineage), read

@@ -44,11 +44,11 @@ def test_what_is_read_and_the_memory_for_it_are_bounded_by_the_rows_that_are_ask
     for limit in (2000, SERIES * STEPS):
         settings = Settings(**sizes, training={"max_rows": limit})  # type: ignore[arg-type]
         tracemalloc.start()
-        read = read_history(full.reader, settings, 8760)
+        _, history, read = read_history(full.reader, settings, 8760)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-        assert len(read.history.value) <= limit
+        assert len(history.value) <= limit
         assert read.sampled == (limit < SERIES * STEPS)
         assert (read.of_series, read.of_rows) == (SERIES, SERIES * STEPS)
-        assert read.history.value.max() == STEPS - 1, "the newest steps are the ones that are read"
+        assert history.value.max() == STEPS - 1, "the newest steps are the ones that are read"
     assert peaks[0] < MEBIBYTE < 5 * MEBIBYTE < peaks[1]

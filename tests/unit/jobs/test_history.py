@@ -30,7 +30,7 @@ def test_a_plan_never_reads_more_than_the_limit_nor_less_than_it_could(
 
 def test_a_history_that_fits_is_read_whole_and_not_called_a_sample() -> None:
     reader = FakeReader(*make_history({"a": np.arange(600.0), "b": np.arange(400.0)}))
-    read = read_history(reader, Settings(training={"max_rows": 1000}), 9000)
+    _, _, read = read_history(reader, Settings(training={"max_rows": 1000}), 9000)
     assert (read.sampled, read.words, reader.asked) == (False, "1,000 rows of 2 series", [(9000, None)])
 
 
@@ -40,12 +40,12 @@ def test_of_too_many_series_the_newest_steps_of_some_are_read() -> None:
         series={"context": 40, "horizon": 10}, jobs={"gate_origins": 1}, training={"max_rows": 1000, "seed": 3}
     )
     assert find_floor(settings) == 200
-    read = read_history(reader, settings, 500)
-    assert (len(read.names), len(read.history.value)) == (5, 1000)
+    names, history, read = read_history(reader, settings, 500)
+    assert (len(names), len(history.value)) == (5, 1000)
     assert read.words == (
         "sampled: 1,000 of 4,500 rows, the newest 200 of each of 5 of 9 series (training.max_rows 1,000)"
     )
-    assert read.history.value[:200].tolist() == [int(read.names[0][1:]) + value for value in range(300, 500)]
+    assert history.value[:200].tolist() == [int(names[0][1:]) + value for value in range(300, 500)]
 
 
 def test_a_fine_tune_reads_what_it_learns_from_its_context_and_the_backtest() -> None:
