@@ -55,6 +55,7 @@ ema = 0.9
 threads = 1
 [jobs]
 retrain = "0 0 1 1 *"
+retention = "off"
 gate_origins = 3
 gate_coverage = [0.0, 1.0]
 """
@@ -146,7 +147,7 @@ def test_job_run_retrain_promotes_a_champion_and_is_in_the_history(
     assert {backtest["model_version"] for backtest in database.registry.backtests()} == {0, 1}
     (run,) = json.loads(ran(tmp_path, "job", "history", "--json")[1])
     assert (run["job"], run["outcome"], run["reason"]) == ("retrain", "ok", outcome["reason"])
-    (job,) = json.loads(ran(tmp_path, "job", "list", "--json")[1])
+    job, _ = json.loads(ran(tmp_path, "job", "list", "--json")[1])
     assert (job["job"], job["cron"], job["outcome"]) == ("retrain", "0 0 1 1 *", "ok")
 
 
