@@ -4,8 +4,8 @@
     dead letters            requeued, or waiting if asked for, long ago   one that is not published
     job runs                long ago                                      a job's newest run, its newest good one
     artifacts               made long ago (the bytes; the row stays)      of a model that ever was champion
-    forecasts               origin long ago; before that, all but the     a series' newest origin; one issued within a
-                            first origin of each UTC day are thinned      day; one that is not published
+    forecasts               origin long ago; before that, all but the     a series' newest origin; one issued, or with a
+                            first origin of each UTC day are thinned      target, within a day; one not published
     observations            long ago, with their covariates               a series' newest context + horizon rows
 
 Published is what lies below the start of its partition's newest turn (ingest_state.turn_start). A turn begins only
@@ -184,9 +184,13 @@ def _kinds(stock: Stock, settings: Settings, now: int) -> dict[str, Iterator[int
 
 
 def _forecasts(stock: Stock, keep: RetentionSettings, settings: Settings, now: int) -> Iterator[int]:
-    delete_before, thin_before = _before(now, keep.forecasts), _before(now, keep.thin_forecasts)
     horizon = settings.series.horizon
     reach = round((horizon + 1) * Frequency(settings.series.frequency).seconds * SECOND)
+    matured = now - MICROSECONDS_A_DAY - reach  # what has yet to be judged stays, however soon the settings thin
+    delete_before, thin_before = (
+        min(before, matured) if before is not None else None
+        for before in (_before(now, keep.forecasts), _before(now, keep.thin_forecasts))
+    )
     at_once = max(1, min(1000, MOST_ROWS // horizon))
     for ids in _chunks(stock.series()):
         origins = Origins(*stock.origins(ids, max(b for b in (delete_before, thin_before) if b is not None)))

@@ -204,6 +204,19 @@ def test_forecasts_are_deleted_in_batches_of_whole_forecasts(tiny: Callable[...,
     assert sum(sizes) == 229
 
 
+@pytest.mark.parametrize("keep", [{"thin_forecasts": "1 day"}, {"forecasts": "1 day"}])
+def test_forecasts_stay_until_a_day_after_their_last_target_however_soon_the_settings_would_have_them_go(
+    tiny: Callable[..., Settings], keep: dict[str, str]
+) -> None:
+    clock = Clock(START + 240 * HOUR)
+    stock = MemoryStock(clock)
+    settings = tiny(series={"horizon": 100}, retention=keep)
+    clear_out(stock, settings, clock=clock, on_stage=lambda _: None, pause=lambda _: None)
+    left = ((stock.forecasts.origin - START) // HOUR).tolist()
+    assert 0 < len(left) < 240
+    assert [hour for hour in left if hour > 0][-125:] == list(range(115, 240))
+
+
 def test_a_run_stops_when_its_time_is_up_and_the_next_ones_finish(clear: Clear) -> None:
     rows = {"dead letters": 100 * MOST_ROWS, "observations": 3}
     outcome, stock, _, _ = clear(rows=rows, seconds=10, budget="100s", observations="30 days")
