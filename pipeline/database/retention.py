@@ -7,6 +7,9 @@ from sqlalchemy import ColumnElement, Connection, Engine, and_, bindparam, delet
 
 from pipeline.database.engine import reading, writing
 from pipeline.database.instants import LAST
+from pipeline.database.matured import read_grid
+from pipeline.database.pruned import note_pruned
+from pipeline.database.scales import SEASONS, season_length
 from pipeline.database.tables import (
     BASELINE,
     alias_history,
@@ -81,6 +84,7 @@ class Retention:
             for own in series_ids.tolist():
                 stop = _oldest_kept(connection, own, before, kept, left)
                 if stop is not None:
+                    note_pruned(connection, min(stop + _reach_of_values(connection), LAST))
                     for table in (covariates, observations):
                         old = delete(table).where(table.c.series_id == own, table.c.observed_at < stop)
                         count = connection.execute(old).rowcount
@@ -159,7 +163,9 @@ def _ready(connection: Connection, mine: ColumnElement[bool], wanted: Ints, issu
 
 def _delete_steps(connection: Connection, mine: ColumnElement[bool], own: int, origins: list[int], reach: int) -> int:
     first, last = min(origins), max(origins)
-    within = _FORECAST.target_time.between(first, _end(connection, own, last, reach))  # a range of the primary key
+    end = _end(connection, own, last, reach)
+    note_pruned(connection, end)
+    within = _FORECAST.target_time.between(first, end)  # a range of the primary key
     return connection.execute(delete(forecasts).where(mine, within, _FORECAST.origin.in_(origins))).rowcount
 
 
@@ -180,6 +186,15 @@ def _end(connection: Connection, own: int, origin: int, reach: int) -> int:
         if oldest is None or oldest > origin:
             return end
         reach *= 2
+
+
+def _reach_of_values(connection: Connection) -> int:
+    """Return how long a value is needed after its time: by the seasonal naive, and by the scale of a day."""
+    grid = read_grid(connection)
+    if grid.season is None or grid.step_seconds is None:
+        return 0
+    length, tolerance = season_length(grid.season, grid.step_seconds)
+    return (SEASONS + 1) * length + tolerance
 
 
 def _oldest_kept(connection: Connection, own: int, before: int, kept: int, most: int) -> int | None:
