@@ -73,7 +73,6 @@ class World:
             issued_at=np.array([self.now]),
             partition=np.array([0]),
             offset=np.array([self.offset]),
-            calibration=np.array([0]),
         )
         self.commit(forecasts=one)
 
@@ -471,7 +470,6 @@ def test_the_scale_of_months_finds_the_same_month_of_the_year_before(database: D
         issued_at=np.array([START]),
         partition=np.array([0]),
         offset=np.array([47]),
-        calibration=np.array([0]),
     )
     store.commit(turn_of(claim, 48, observations=observations(cells), forecasts=one))
     list(database.evaluations.refresh(START, margin=MARGIN, group=None))

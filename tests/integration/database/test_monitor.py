@@ -76,7 +76,6 @@ class Feed:
             issued_at=np.full(n, self.now),
             partition=np.zeros(n, np.int64),
             offset=np.full(n, self.turn),
-            calibration=np.zeros(n, np.int64),
         )
         place = Claim(0, self.claim.epoch, self.turn)
         self.turn += 1

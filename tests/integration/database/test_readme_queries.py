@@ -67,7 +67,6 @@ def database(database: Database) -> Database:
         issued_at=START + HOUR * origin + 1_000_000 * version,
         partition=np.zeros(len(made), np.int64),
         offset=np.arange(len(made)),
-        calibration=np.zeros(len(made), np.int64),
     )
     store.commit(turn_of(claim, LENGTH, observations=wide_observations(cells), forecasts=new))
     list(database.evaluations.refresh(NOW, margin=0.0, group=None))
