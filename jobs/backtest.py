@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from jobs.significance import Losses, find_losses
 from jobs.verdict import Score
 from models.metrics import METRICS, Matured, seasonal_scale
 from models.panel import Panel
@@ -32,6 +33,14 @@ class Pairs:
         return len(self.rows)
 
 
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a forecaster got, and the losses of each pair that its WQL is made of."""
+
+    score: Score
+    losses: Losses
+
+
 def pick_pairs(panel: Panel, firsts: Sequence[int], horizon: int) -> Pairs:
     """Pair every series with every origin (`firsts`: grid steps of the first target) that has an observed target.
 
@@ -50,14 +59,15 @@ def pick_pairs(panel: Panel, firsts: Sequence[int], horizon: int) -> Pairs:
 
 def backtest(
     forecasters: Mapping[str, Forecast], panel: Panel, pairs: Pairs, *, horizon: int, scale: Floats
-) -> dict[str, Score]:
+) -> dict[str, Scored]:
     """Score forecasters on exactly the same pairs; `scale` (S,) is each series' seasonal scale before the cut."""
     target, observed = _truth(panel, pairs.rows, pairs.ends, horizon)
     truth = np.where(observed, target, math.nan)  # (N, H)
-    return {
-        name: score(Matured(target=truth, quantiles=forecast(pairs.rows, pairs.ends), scale=scale[pairs.rows]), pairs)
-        for name, forecast in forecasters.items()
-    }
+    scored = {}
+    for name, forecast in forecasters.items():
+        matured = Matured(target=truth, quantiles=forecast(pairs.rows, pairs.ends), scale=scale[pairs.rows])
+        scored[name] = Scored(score(matured, pairs), find_losses(matured, pairs.rows, pairs.origins))
+    return scored
 
 
 def score(matured: Matured, pairs: Pairs) -> Score:

@@ -24,6 +24,7 @@ from jobs.frames import Columns, Readings, read_frame, write_frame
 from jobs.outcome import OnStage, Stage
 from jobs.retrain import Fitted, fit_challenger
 from jobs.training_set import Lineage, TrainingSet, find_rows, name_series
+from jobs.warm_start import COLD
 from models.artifact import ArtifactError, Loaded, hash_artifact, pack, unpack
 from models.baselines import SeasonalNaive
 from models.config import COVARIATES
@@ -266,7 +267,7 @@ class Forecaster:
         lineage = self._lineage(known, panel, len(learned))
         names = (self.covariates.future, self.covariates.static)
         trained_on = TrainingSet(readings.names, learned, panel, known, (), validation, lineage, *names)
-        fitted = fit_challenger(trained_on, None, self.settings, frequency=self.frequency, on_stage=on_stage)
+        fitted = fit_challenger(trained_on, COLD, self.settings, frequency=self.frequency, on_stage=on_stage)
         model = fitted.model.to("cpu").eval()
         searched = {"search": fitted.search.provenance()} if fitted.search else {}
         return Loaded(model, model.config, learned, self._provenance(lineage) | searched), fitted

@@ -15,9 +15,16 @@ class Reader(Protocol):
     """Observations, for training."""
 
     def training_history(
-        self, since: int | None, depth: int, covariates: Sequence[str] = ()
+        self, since: int | None, depth: int, covariates: Sequence[str] = (), *, series_ids: Ints | None = None
     ) -> tuple[list[str], History]:
-        """Return every series' name and its newest `depth` observations, none older than `since`, with covariates."""
+        """Return every series' name and its newest `depth` observations, none older than `since`, with covariates.
+
+        `series_ids`, ascending: only these series.
+        """
+        ...
+
+    def count_history(self, depth: int) -> tuple[Ints, Ints]:
+        """Return the ids (S,) of all series, ascending, and how many of its newest `depth` observations each has."""
         ...
 
 

@@ -3,49 +3,38 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import structlog
 import torch
 
-from jobs.backtest import Forecast, backtest, find_scales, pick_pairs
+from jobs.champion import find_champion
+from jobs.comparison import Comparison, compare, finite, judge, record
+from jobs.history import Share, count_recent, find_depth, read_history
 from jobs.outcome import OnStage, Outcome, Stage
 from jobs.ports import Reader, Registry
 from jobs.search import Found, find_settings
 from jobs.training_set import TooLittleHistory, TrainingSet, cut_training_set, drop_future, name_series
-from jobs.verdict import Gate, Rival, Score, Verdict, verdict
-from jobs.warm_start import warm_start
-from models.artifact import ArtifactError, Loaded, pack, unpack
+from jobs.verdict import Verdict
+from jobs.warm_start import COLD, Start, choose_start, warm_start
+from models.artifact import pack
 from models.baselines import SeasonalNaive
 from models.config import ModelConfig, TrainConfig
 from models.ensembles import fit_members
 from models.fit import count_steps
-from models.forecasters import Forecaster, Network, build
+from models.forecasters import Network, build
 from models.graph import EAGER, GRAPH
 from models.parallel import crew
 from models.precision import choose_precision
-from models.predict import predict
 from models.ranks import ALONE, RankLost
 from models.training import FitReport, Progress, choose_device
-from pipeline.errors import ConfigError, Corrupt, Unavailable
+from pipeline.errors import ConfigError, Unavailable
 from pipeline.grid import DAY, Frequency
 from pipeline.settings import Settings
-from pipeline.windows import compare_covariates, model_config
+from pipeline.windows import model_config
 
-NAIVE = 0
-"""The version under which the registry knows seasonal naive."""
-SHAPE = ("context_length", "horizon", "season", "quantile_levels")
-"""What a model must share with the settings to be served."""
-
-
-@dataclass(frozen=True, slots=True)
-class Champion:
-    """The champion of the moment, as the retraining found it; `loaded` is None when it cannot be compared."""
-
-    version: int
-    loaded: Loaded | None
-    unfit: str = ""
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +44,7 @@ class Fitted:
     model: Network
     training: TrainConfig
     report: FitReport
-    start: str
+    start: Start
     device: torch.device
     search: Found | None = None
 
@@ -72,21 +61,31 @@ def retrain(
     frequency = Frequency(settings.series.frequency)
     on_stage(Stage("reading history"))
     champion = find_champion(registry, model_config(settings, frequency, 0), frequency)
-    names, history = reader.training_history(None, settings.training.history, settings.input.covariates)
+    start = choose_start(champion, settings, frequency)
     try:
-        trained_on = cut_training_set(names, drop_future(history, began), settings, frequency)
+        trained_on, read = _prepare(reader, start, settings, frequency, now=began)
     except TooLittleHistory as error:
         return Outcome("failed", str(error))
+    on_stage(Stage("history read", words=read.words))
+    if read.sampled:
+        counts = {
+            key: value for key, value in trained_on.lineage.to_dict().items() if key.startswith(("series", "rows"))
+        }
+        log.info("history sampled", **counts)
 
-    fitted = fit_challenger(trained_on, champion, settings, frequency=frequency, on_stage=on_stage)
+    fitted = fit_challenger(trained_on, start, settings, frequency=frequency, on_stage=on_stage)
     on_stage(Stage("backtest"))
-    scores = compare(fitted.model, champion, trained_on, fitted.device)
-    rival = Rival(champion.version, scores.get("champion"), champion.unfit) if champion else None
-    judged = verdict(scores["challenger"], rival, scores["naive"], _gate(settings))
-    reason = f"{judged.reason}; {fitted.search.words}" if fitted.search else judged.reason
+    compared = compare(fitted.model, champion, trained_on, fitted.device, seed=settings.training.seed)
+    judged = judge(compared, champion, settings)
+    asides = (
+        fitted.search.words if fitted.search else "",
+        f"started {start.words}" if start.mode != settings.training.mode else "",
+        read.words if read.sampled else "",
+    )
+    reason = "; ".join((judged.reason, *filter(None, asides)))
 
     on_stage(Stage("registering"))
-    facts = _facts(trained_on, fitted, scores, judged) | {"seconds": (clock() - began) / 1e6}
+    facts = _facts(trained_on, fitted, compared, judged) | {"seconds": (clock() - began) / 1e6}
     version = registry.register(
         name=f"{fitted.model.config.kind}-{fitted.model.config.cell}",
         config=fitted.model.config.to_dict() | {"frequency": frequency.text, "step_seconds": frequency.seconds},
@@ -98,14 +97,7 @@ def retrain(
         artifact=_pack(fitted, trained_on, settings, code),
         now=clock(),
     )
-    versions = {"naive": NAIVE, "champion": champion.version if champion else NAIVE, "challenger": version}
-    against = {
-        "naive": None,
-        "champion": NAIVE,
-        "challenger": versions["champion" if "champion" in scores else "naive"],
-    }
-    for name, score in scores.items():
-        record(registry, versions[name], score, against[name], now=clock())
+    record(registry, compared, version, champion, now=clock())
     facts |= {"version": version, "champion": champion.version if champion else None, "promoted": False}
     if not judged.promote:
         return Outcome("ok", f"version {version} kept as challenger: {reason}", facts)
@@ -116,28 +108,29 @@ def retrain(
     return Outcome("ok", f"version {version} promoted: {reason}", facts | {"promoted": True})
 
 
-def find_champion(registry: Registry, shape: ModelConfig, frequency: Frequency) -> Champion | None:
-    """Load the champion, or say why it cannot be compared: the scorer refuses it for the same reasons."""
-    version = registry.champion()
-    if version is None:
-        return None
-    try:
-        loaded = unpack(registry.artifact(version))
-    except (ArtifactError, ConfigError, Corrupt) as error:
-        return Champion(version, None, str(error))
-    made_for = loaded.provenance.get("frequency")
-    if made_for != frequency.text:
-        return Champion(version, None, f"frequency {made_for}, the settings need {frequency.text}")
-    for name in SHAPE:
-        has, needs = getattr(loaded.config, name), getattr(shape, name)
-        if has != needs:
-            return Champion(version, None, f"{name} {has}, the settings need {needs}")
-    unlike = compare_covariates(loaded.config, shape)
-    return Champion(version, None, unlike) if unlike else Champion(version, loaded)
+def _prepare(
+    reader: Reader, start: Start, settings: Settings, frequency: Frequency, *, now: int
+) -> tuple[TrainingSet, Share]:
+    recent = start.mode == "fine-tune"
+    names, history, read = read_history(reader, settings, find_depth(settings, frequency, recent=recent))
+    steps = count_recent(settings, frequency) if recent else None
+    cut = cut_training_set(names, drop_future(history, now), settings, frequency, recent=steps)
+    learned = cut.learned
+    if start.champion and (recent or read.sampled):  # what the champion knows of series that are not read is kept
+        learned += tuple(sorted(set(start.champion.series) - set(learned)))
+    lineage = replace(
+        cut.lineage,
+        series=len(learned),
+        series_read=read.series,
+        series_stored=read.of_series,
+        rows_read=read.rows,
+        rows_stored=read.of_rows,
+    )
+    return replace(cut, learned=learned, lineage=lineage), read
 
 
 def fit_challenger(
-    trained_on: TrainingSet, champion: Champion | None, settings: Settings, *, frequency: Frequency, on_stage: OnStage
+    trained_on: TrainingSet, start: Start, settings: Settings, *, frequency: Frequency, on_stage: OnStage
 ) -> Fitted:
     """Build and fit a model of the settings, or of what a search finds around them, on everything before the cut."""
     days = (trained_on.lineage.train_to - trained_on.lineage.train_from) / DAY
@@ -147,13 +140,13 @@ def fit_challenger(
         return model_config(chosen, frequency, len(trained_on.learned), days=days, **known_ahead)
 
     def try_out(chosen: Settings, tell: OnStage) -> FitReport:  # nothing is searched in the settings of a trial
-        return fit_challenger(trained_on, None, chosen, frequency=frequency, on_stage=tell).report
+        return fit_challenger(trained_on, COLD, chosen, frequency=frequency, on_stage=tell).report
 
-    warm = champion.loaded if settings.training.warm_start and champion else None
+    champion = start.champion
     found = find_settings(
-        settings, shape, try_out, warm.provenance if warm else {}, on_stage=on_stage, clock=time.monotonic
+        settings, shape, try_out, champion.provenance if champion else {}, on_stage=on_stage, clock=time.monotonic
     )
-    settings = found.settings if found else settings
+    settings = start.adapt(found.settings if found else settings)
     try:
         device = choose_device(settings.training.device)
         training = train_config(settings, trained_on.validation_steps)
@@ -163,11 +156,11 @@ def fit_challenger(
         ranks.share(training.batch_size)
     except ValueError as error:
         raise ConfigError(f"settings: training.{error}") from error
-    model = build(shape(settings), seed=training.seed)
+    config = replace(champion.config, series=len(trained_on.learned)) if champion else shape(settings)
+    model = build(config, seed=training.seed)
     assert not isinstance(model, SeasonalNaive), "settings name no such kind"
-    start = "from scratch"
-    if warm:
-        start = warm_start(model, trained_on.learned, warm)
+    if champion:
+        warm_start(model, trained_on.learned, champion)
 
     def tell(progress: Progress) -> None:
         validated = "" if math.isnan(progress.validation) else f", validation {progress.validation:.4f}"
@@ -179,7 +172,7 @@ def fit_challenger(
             "fit",
             0,
             model.config.members * count_steps(training),
-            f"{len(trained_on.learned)} series on {device.type}{f' x {ranks.world}' if others else ''}, {start}",
+            f"{len(trained_on.learned)} series on {device.type}{f' x {ranks.world}' if others else ''}, {start.words}",
         )
     )
     known = name_series(trained_on.known, trained_on.rows_of(trained_on.learned))
@@ -190,39 +183,6 @@ def fit_challenger(
     if report.path not in (EAGER, GRAPH):
         on_stage(Stage("fit", report.steps, report.steps, report.path))
     return Fitted(model, training, report, start, device, found)
-
-
-def compare(
-    model: Forecaster, champion: Champion | None, trained_on: TrainingSet, device: torch.device
-) -> dict[str, Score]:
-    """Backtest challenger, champion (if it can be compared) and seasonal naive on the same windows."""
-
-    def bind(forecaster: Forecaster, learned: tuple[str, ...]) -> Forecast:
-        return partial(predict, forecaster, name_series(trained_on.panel, trained_on.rows_of(learned)), device=device)
-
-    forecasters = {"naive": bind(SeasonalNaive(model.config), ()), "challenger": bind(model, trained_on.learned)}
-    if champion and champion.loaded:
-        forecasters["champion"] = bind(champion.loaded.model, champion.loaded.series)
-    horizon, season = model.config.horizon, model.config.season
-    pairs = pick_pairs(trained_on.panel, trained_on.firsts, horizon)
-    scale = find_scales(trained_on.known, season, pairs.rows)
-    return backtest(forecasters, trained_on.panel, pairs, horizon=horizon, scale=scale)
-
-
-def record(registry: Registry, version: int, score: Score, compared_to: int | None, *, now: int) -> None:
-    """Store a backtest's figures with the version that got them."""
-    figures = finite(asdict(score))
-    registry.record_backtest(
-        version=version,
-        compared_to=compared_to,
-        origins=score.origins,
-        mase=figures["mase"],
-        wql=figures["wql"],
-        coverage_80=figures["coverage_80"],
-        n=score.steps,
-        now=now,
-        metrics=figures,
-    )
 
 
 def train_config(settings: Settings, validation_steps: int) -> TrainConfig:
@@ -250,19 +210,17 @@ def train_config(settings: Settings, validation_steps: int) -> TrainConfig:
     )
 
 
-def _gate(settings: Settings) -> Gate:
-    return Gate(settings.jobs.gate_origins, settings.jobs.gate_gain, settings.jobs.gate_coverage)
-
-
-def _facts(trained_on: TrainingSet, fitted: Fitted, scores: dict[str, Score], judged: Verdict) -> dict[str, Any]:
+def _facts(trained_on: TrainingSet, fitted: Fitted, compared: Comparison, judged: Verdict) -> dict[str, Any]:
+    scores = compared.scores
     report = {name: value for name, value in asdict(fitted.report).items() if name != "history"}
     facts = {
         **asdict(scores["challenger"]),
         "scores": {name: asdict(score) for name, score in scores.items()},
-        "fit": report | {"start": fitted.start, "device": str(fitted.device)},
+        "fit": report | {"mode": fitted.start.mode, "start": fitted.start.words, "device": str(fitted.device)},
         "training": fitted.training.to_dict(),
         "lineage": trained_on.lineage.to_dict(),
         "verdict": judged.reason,
+        "evidence": asdict(compared.evidence) if compared.evidence else None,
     } | ({"search": fitted.search.to_dict()} if fitted.search else {})
     return {name: finite(value) for name, value in facts.items()}
 
@@ -275,12 +233,3 @@ def _pack(fitted: Fitted, trained_on: TrainingSet, settings: Settings, code: str
         "lineage": trained_on.lineage.to_dict(),
     } | ({"search": fitted.search.provenance()} if fitted.search else {})
     return pack(fitted.model, series=trained_on.learned, provenance=provenance)
-
-
-def finite(value: Any) -> Any:
-    """Replace NaN and infinities, which JSON cannot hold, by None, at any depth."""
-    if isinstance(value, dict):
-        return {key: finite(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

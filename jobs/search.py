@@ -96,12 +96,19 @@ def find_settings(
     keys = searched_keys(settings)
     if not keys:
         return None
-    chosen = champion.get("search", {}).get("chosen", {})
-    if set(keys) <= set(chosen):
-        kept = {key: chosen[key] for key in keys}
+    if champion and (kept := _find_kept(keys, champion)):
         words = f"search: none, a warm start keeps what was found for the champion ({describe(kept)})"
         return Found(apply(settings, kept | {"search": 0}), kept, words)
     return search(settings, shape, try_out, on_stage=on_stage, clock=clock)
+
+
+def keep_found(settings: Settings, champion: Mapping[str, Any]) -> Settings | None:
+    """Give the settings what a search found for the champion of this provenance; None if they ask for another one."""
+    keys = searched_keys(settings)
+    if not keys:
+        return settings
+    kept = _find_kept(keys, champion)
+    return apply(settings, kept | {"search": 0}) if kept else None
 
 
 def search(
@@ -252,6 +259,11 @@ def describe(values: Values) -> str:
     return ", ".join(
         f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in values.items()
     )
+
+
+def _find_kept(keys: Sequence[str], champion: Mapping[str, Any]) -> Values:
+    chosen = champion.get("search", {}).get("chosen", {})
+    return {key: chosen[key] for key in keys} if set(keys) <= set(chosen) else {}
 
 
 def _read(settings: Settings, built: ModelConfig, key: str) -> Any:

@@ -34,7 +34,8 @@ class Lineage:
     """What a model was made from: event times in microseconds, UTC.
 
     train_from and train_to: oldest and newest time that may be learned or validated on; backtest_to: newest time
-    scored. rows: observations up to train_to; series: how many the model knows by name.
+    scored. rows: observations from train_from to train_to; series: how many the model knows by name. series_read of
+    series_stored were read, and rows_read of rows_stored that the settings ask for; None for a frame.
     """
 
     train_from: int
@@ -42,6 +43,10 @@ class Lineage:
     backtest_to: int
     rows: int
     series: int
+    series_read: int | None = None
+    series_stored: int | None = None
+    rows_read: int | None = None
+    rows_stored: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -72,8 +77,13 @@ class TrainingSet:
         return find_rows(self.names, learned)
 
 
-def cut_training_set(names: Sequence[str], history: History, settings: Settings, frequency: Frequency) -> TrainingSet:
-    """Lay the history out and cut it; raises TooLittleHistory when it does not reach over a few horizons."""
+def cut_training_set(
+    names: Sequence[str], history: History, settings: Settings, frequency: Frequency, *, recent: int | None = None
+) -> TrainingSet:
+    """Lay the history out and cut it; raises TooLittleHistory when it does not reach over a few horizons.
+
+    `recent`: only so many steps before the cut are learned and validated on, with the contexts before them.
+    """
     names, history = keep_newest(names, history, frequency, settings.training.history)
     context, horizon = settings.series.context, settings.series.horizon
     steps = frequency.step_of(history.observed_at)
@@ -86,15 +96,19 @@ def cut_training_set(names: Sequence[str], history: History, settings: Settings,
     unnamed = np.zeros(len(names), np.int64)
     panel = lay_out(history, frequency=frequency, rows=unnamed, context=context, horizon=horizon)
     known = replace(panel, length=(firsts[0] - panel.first_step).clamp(min=0).minimum(panel.length))
+    begin = oldest if recent is None else max(oldest, firsts[0] - recent)
+    known = drop_older(known, begin)
     validation = settings.training.validation_steps or horizon
     learnable = (known.length - validation >= 2).tolist()
     learned = tuple(name for name, enough in zip(names, learnable, strict=True) if enough)
     if not learned:
         raise TooLittleHistory(
             f"no series has steps to learn from before the {validation} validation and {newest + 1 - firsts[0]} "
-            "backtest steps: wait for more history, or lower series.horizon"
+            f"backtest steps: {'wait for more history' if recent is None else 'raise training.recent'}, or lower "
+            "series.horizon"
         )
-    times = frequency.time_of(np.array([oldest, firsts[0] - 1, newest], np.int64)).tolist()
+    rows = int(((begin <= steps) & (steps < firsts[0])).sum())
+    times = frequency.time_of(np.array([begin, firsts[0] - 1, newest], np.int64)).tolist()
     return TrainingSet(
         names=tuple(names),
         learned=learned,
@@ -102,7 +116,18 @@ def cut_training_set(names: Sequence[str], history: History, settings: Settings,
         known=known,
         firsts=firsts,
         validation_steps=validation,
-        lineage=Lineage(times[0], times[1], times[2], int((steps < firsts[0]).sum()), len(learned)),
+        lineage=Lineage(times[0], times[1], times[2], rows, len(learned)),
+    )
+
+
+def drop_older(panel: Panel, begin: int) -> Panel:
+    """Let every series begin at grid step `begin` or later; windows still see the values before it as context."""
+    skipped = (begin - panel.first_step).clamp(min=0).minimum(panel.length)
+    return replace(
+        panel,
+        start=panel.start + skipped,
+        length=panel.length - skipped,
+        first_step=panel.first_step + skipped,
     )
 
 

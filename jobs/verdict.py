@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from jobs.significance import Evidence
+
 
 @dataclass(frozen=True, slots=True)
 class Score:
@@ -23,20 +25,28 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """The champion of the moment; without a score, `unfit` says why it could not be compared."""
+    """The champion of the moment; without a score, `unfit` says why it could not be compared.
+
+    evidence: how sure it is that the challenger is the better of the two.
+    """
 
     version: int
     score: Score | None
     unfit: str = ""
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What a challenger must reach: `gain` and `coverage` are shares, `gain` of the champion's loss (WQL)."""
+    """What a challenger must reach: `gain` and `coverage` are shares, `gain` of the champion's loss (WQL).
+
+    confidence: share of resamples of the backtest in which it must be better than the champion; 0: none is asked for.
+    """
 
     origins: int = 4
     gain: float = 0.0
     coverage: tuple[float, float] = (0.6, 0.95)
+    confidence: float = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +61,8 @@ def verdict(challenger: Score, champion: Rival | None, naive: Score, gate: Gate)
     """Judge a challenger by its loss (WQL) on the windows that all three forecast.
 
     It must have been scored on enough origins, forecast every window, be no worse than seasonal naive, have its 80 %
-    interval within limits, and beat the champion by more than the gate's gain.
+    interval within limits, and beat the champion by more than the gate's gain, in enough resamples of the backtest.
+    Where there is too little to resample, the gain alone decides.
     """
     if naive.origins < gate.origins:
         return Verdict(False, f"scored on {naive.origins} origins, {gate.origins} are needed: wait for more history")
@@ -77,9 +88,18 @@ def verdict(challenger: Score, champion: Rival | None, naive: Score, gate: Gate)
         return Verdict(True, f"{name} gave forecasts that are not finite: {floor}")
     gain = find_gain(challenger.wql, champion.score.wql)
     compared = f"{_compare(gain, name)} on {naive.origins} origins"
-    if gain > gate.gain:
+    if not gain > gate.gain:
+        return Verdict(False, f"{compared}, more than {_percent(gate.gain)} is needed")
+    evidence = champion.evidence
+    if not gate.confidence or evidence is None:
         return Verdict(True, compared)
-    return Verdict(False, f"{compared}, more than {_percent(gate.gain)} is needed")
+    if evidence.share is None:
+        counts = f"{_count(evidence.series, 'series')} and {_count(evidence.origins, 'origins')}"
+        return Verdict(True, f"{compared}; {counts} are no evidence for a bootstrap, so the gain alone decides")
+    compared += f", {_resampled(evidence)}"
+    if evidence.share >= gate.confidence:
+        return Verdict(True, compared)
+    return Verdict(False, f"{compared}, {100.0 * gate.confidence:g} % is needed")
 
 
 def find_gain(loss: float, reference: float) -> float:
@@ -95,6 +115,18 @@ def _compare(gain: float, name: str) -> str:
     if gain == 0.0:
         return f"no gain over {name}"
     return f"worse than {name}, which is exact," if math.isinf(gain) else f"{_percent(-gain)} worse than {name}"
+
+
+def _resampled(evidence: Evidence) -> str:
+    assert evidence.share is not None, "there were enough to resample"
+    words = f"better in {round(100.0 * evidence.share, 2):g} % of resamples of "
+    if evidence.over == "series":
+        return f"{words}{evidence.series} series"
+    return f"{words}{evidence.origins} origins ({_count(evidence.series, 'series')} would be too few)"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what.removesuffix('s') if number == 1 and what != 'series' else what}"
 
 
 def _percent(share: float) -> str:

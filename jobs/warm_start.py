@@ -1,31 +1,90 @@
-"""Start a fit from the champion's weights instead of from chance."""
+"""Where a fit starts: from chance, from the champion's weights, or from them on recent history alone."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
+from jobs.champion import Champion
+from jobs.search import keep_found
 from models.artifact import Loaded
 from models.baselines import SeasonalNaive
+from models.config import LOCATIONS
 from models.forecasters import Network
+from pipeline.grid import Frequency
+from pipeline.settings import Settings
+from pipeline.windows import model_config
 
 SERIES_ROWS = ("series.rows.weight", "spreads.rows")
 
 
-def warm_start(model: Network, learned: Sequence[str], champion: Loaded) -> str:
-    """Copy the champion's weights into `model`, series by name, and say in words what was done.
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How a fit starts: `mode` as it is really done, cold without a champion to start from, and the reason in words."""
+
+    mode: str
+    champion: Loaded | None
+    words: str
+
+    def adapt(self, settings: Settings) -> Settings:
+        """Give the settings the steps and the learning rate of this start."""
+        chosen = settings.training
+        if not self.champion:
+            return settings
+        rate = chosen.fine_tune_rate if self.mode == "fine-tune" else 1.0
+        changes = {"steps": chosen.warm_steps or chosen.steps, "learning_rate": rate * chosen.learning_rate}
+        return settings.model_copy(update={"training": chosen.model_copy(update=changes)})
+
+
+COLD = Start("cold", None, "from scratch")
+
+
+def choose_start(champion: Champion | None, settings: Settings, frequency: Frequency) -> Start:
+    """Start as training.mode says if the champion's weights fit the network of the settings; else cold, and say why.
+
+    What the history decides and the settings leave open, calendar and location, stays as the champion has it.
+    """
+    mode = settings.training.mode
+    if mode == "cold":
+        return COLD
+    loaded, unfit = champion.loaded if champion else None, ""
+    if champion is None:
+        unfit = "there is no champion"
+    elif loaded is None:
+        unfit = f"version {champion.version} cannot be used ({champion.unfit})"
+    else:
+        unfit = _find_difference(loaded, settings, frequency)
+    if unfit:
+        return Start("cold", None, f"from scratch, not {mode}: {unfit}")
+    part = ", on recent history" if mode == "fine-tune" else ""
+    return Start(mode, loaded, f"from the champion's weights{part}")
+
+
+def _find_difference(champion: Loaded, settings: Settings, frequency: Frequency) -> str:
+    has = champion.config
+    if isinstance(champion.model, SeasonalNaive):
+        return "the champion is another kind of model"
+    searched = keep_found(settings, champion.provenance)
+    if searched is None:
+        return "the settings ask for a search that the champion did not come from"
+    chosen = searched.model
+    needs = model_config(searched, frequency, has.series)
+    if chosen.calendar == "auto":
+        needs = replace(needs, calendar_features=has.calendar_features)
+    if chosen.location not in LOCATIONS:
+        needs = replace(needs, location=has.location)
+    return "" if needs == has else "the champion's network has another shape"
+
+
+def warm_start(model: Network, learned: Sequence[str], champion: Loaded) -> None:
+    """Copy the champion's weights into `model`, a network of the same shape, series by name.
 
     A series that the champion does not know starts from its UNK row; member i of an ensemble from the champion's member
-    i. Nothing is copied when the networks differ in anything but their series.
+    i.
     """
-    if isinstance(champion.model, SeasonalNaive):
-        return "from scratch: the champion is another kind of model"
-    if replace(champion.config, series=model.config.series) != model.config:
-        return "from scratch: the champion's network has another shape"
     row = {name: index for index, name in enumerate(champion.series, start=1)}
     rows = torch.tensor([0, *(row.get(name, 0) for name in learned)])
     weights = champion.model.state_dict()
     model.load_state_dict(
         {name: weight[rows] if name.endswith(SERIES_ROWS) else weight for name, weight in weights.items()}
     )
-    return "from the champion's weights"

@@ -22,7 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "job": ("jobs.commands:job", "Run a job now, pause and list the jobs, show what ran."),
     "produce": ("pipeline.commands.produce:produce", "Replay a CSV or Parquet file into the input topic."),
     "backtest": ("pipeline.commands.backtest:backtest", "Judge a forecaster on a file, beside seasonal naive."),
-    "models": ("pipeline.commands.models:models", "List, show, promote and roll back models."),
+    "models": ("pipeline.commands.models:models", "List, show, compare, promote and roll back models."),
     "forecast": ("pipeline.commands.forecast:forecast", "Read, export and plot forecasts."),
     "dead-letters": ("pipeline.commands.dead_letters:dead_letters", "Read and requeue messages that were refused."),
     "db": ("pipeline.commands.db:db", "Upgrade the database schema, show its revision."),

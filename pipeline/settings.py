@@ -193,7 +193,11 @@ class TrainingSettings(Section):
     validation_steps: int | None = Field(None, ge=1)
     validation_stride: int | None = Field(None, ge=1)
     scaled: bool = True
-    warm_start: bool = False
+    max_rows: int = Field(20_000_000, ge=1000)
+    mode: Literal["cold", "warm", "fine-tune"] = "cold"
+    warm_steps: int | None = Field(None, ge=1)
+    recent: Seconds = 30 * 86_400.0
+    fine_tune_rate: float = Field(0.1, gt=0, le=1)
     search: int = Field(0, ge=0, le=100)
     search_over: tuple[SearchKey, ...] = ("layers", "hidden", "segment", "location", "dropout", "learning_rate")
 
@@ -217,20 +221,21 @@ class JobSettings(Section):
     retrain: Timing = "17 3 * * *"
     monitor: Timing = "*/5 * * * *"
     calibrate: Timing = "47 * * * *"
-    calibration_window: int = Field(336, ge=28, le=10_000)
-    calibration_minimum: int = Field(100, ge=20)
     retention: Timing = "47 4 * * *"
     timeout: Seconds = 6 * 3600.0
     timeouts: dict[str, Seconds] = Field(default_factory=dict)
     lease: Seconds = 30.0
     gate_origins: int = Field(4, ge=1)
-    gate_gain: float = 0.0
+    gate_gain: float = Field(0.0, ge=0, lt=1)
+    gate_confidence: float = Field(0.9, ge=0, le=1)
     gate_coverage: tuple[float, float] = (0.6, 0.95)
     group: str | None = None
     drift: bool = True
     drift_delta: float = Field(0.5, ge=0, le=4)
     drift_threshold: float = Field(50.0, gt=0)
     drift_cooldown: Seconds = 86_400.0
+    calibration_window: int = Field(336, ge=28, le=10_000)
+    calibration_minimum: int = Field(100, ge=20)
 
     @field_validator("group")
     @classmethod
@@ -256,6 +261,14 @@ class JobSettings(Section):
     def timeout_of(self, job: str) -> float:
         """Return the seconds after which a job is stopped."""
         return self.timeouts.get(job, self.timeout)
+
+    @model_validator(mode="after")
+    def check_coverage(self) -> "JobSettings":
+        """Limits in the wrong order, or written as percentages, would refuse every challenger without a word why."""
+        low, high = self.gate_coverage
+        if not 0.0 <= low < high <= 1.0:
+            raise ValueError("gate_coverage must be two shares, the lower one first, such as [0.6, 0.95]")
+        return self
 
 
 class Settings(BaseSettings):

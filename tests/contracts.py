@@ -457,6 +457,18 @@ class StoreContract:
         np.testing.assert_array_equal(history.covariates, expected)
         assert database.reader.training_history(None, 9)[1].covariates.shape == (6300, 0)
 
+    def test_training_counts_first_and_can_read_some_of_the_series(self, store: SqlStore, database: Database) -> None:
+        assert [column.tolist() for column in database.reader.count_history(3)] == [[], []]
+        ids = store.recent(["a", "b", "c"], 1).series_id.tolist()
+        cells = [(ids[0], step) for step in range(5)] + [(ids[2], step) for step in range(2)]
+        rows = observations([(own, START + step * HOUR, float(step), 1, step, True) for own, step in cells])
+        store.commit(turn_of(store.claim(0, "me"), 9, observations=rows))
+        found, counts = database.reader.count_history(3)
+        assert (found.tolist(), counts.tolist()) == (ids, [3, 0, 2])
+        assert database.reader.count_history(99)[1].tolist() == [5, 0, 2]
+        names, history = database.reader.training_history(None, 3, series_ids=np.array([ids[0], ids[1]]))
+        assert (names, history.bounds.tolist(), history.value.tolist()) == (["a", "b"], [0, 3, 3], [2.0, 3.0, 4.0])
+
     def test_without_covariates_no_query_is_about_them(self, store: SqlStore, database: Database) -> None:
         seen: list[str] = []
 

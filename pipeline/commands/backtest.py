@@ -110,7 +110,7 @@ def make_forecaster(settings: "Settings", columns: "Columns", given: dict[str, A
 
 def summarize(result: "Backtest", file: Path) -> dict[str, Any]:
     """Everything that was measured, as plain values; None where there was no evidence."""
-    from jobs.retrain import finite
+    from jobs.comparison import finite
 
     chosen, readings, report = result.forecaster.settings.series, result.readings, result.report
     counts = {"rows": len(readings.history.value) + readings.merged, "merged": readings.merged}

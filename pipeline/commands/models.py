@@ -8,10 +8,11 @@ import click
 from pipeline.commands.display import moment, show_json, show_rows, show_table
 from pipeline.commands.invocation import with_settings
 from pipeline.commands.opened import now, opened
+from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
     from pipeline.calibration import Calibration
-    from pipeline.database.registry import ModelRow
+    from pipeline.database.registry import ModelRow, Registry
     from pipeline.settings import Settings
 
 TIMES = ("train_from", "train_to", "created_at")
@@ -19,7 +20,7 @@ TIMES = ("train_from", "train_to", "created_at")
 
 @click.group()
 def models() -> None:
-    """List, show, promote and roll back models."""
+    """List, show, compare, promote and roll back models."""
 
 
 @models.command("list")
@@ -57,6 +58,38 @@ def show(settings: "Settings", version: int, as_json: bool) -> None:
 
 @models.command()
 @click.argument("version", type=click.IntRange(0))
+@click.argument("other", type=click.IntRange(0))
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@with_settings
+def compare(settings: "Settings", version: int, other: int, as_json: bool) -> None:
+    """Show the backtest figures of VERSION and OTHER side by side: the newest on the same windows, if any, else each
+    one's newest. 0 is the seasonal naive.
+    """
+    with opened(settings) as database:
+        pair = [_find_backtests(database.registry, each) for each in (version, other)]
+    one, two = pair_up(*pair)
+    same = bool(one["created_at"] == two["created_at"])
+    columns = [_figures(row) for row in (one, two)]
+    gain = _find_gain(one["wql"], two["wql"]) if same else None
+    if as_json:
+        show_json({"same_windows": same, "gain": gain, "models": columns})
+        return
+    header, *names = columns[0]
+    show_table(
+        [header, *(str(column[header]) for column in columns)], [[n, *(c.get(n) for c in columns)] for n in names]
+    )
+    click.echo()
+    if not same:
+        click.echo(f"{version} and {other} were never backtested on the same windows: their figures cannot be compared")
+    elif gain is None:
+        click.echo("on the same windows, without a loss (WQL) to compare")
+    else:
+        worse = "below" if gain >= 0.0 else "above"
+        click.echo(f"on the same windows: the loss (WQL) of {version} is {abs(gain):.1%} {worse} that of {other}")
+
+
+@models.command()
+@click.argument("version", type=click.IntRange(0))
 @click.option("--reason", default="promoted by hand", show_default=True, help="Kept in the history.")
 @with_settings
 def promote(settings: "Settings", version: int, reason: str) -> None:
@@ -78,6 +111,32 @@ def rollback(settings: "Settings") -> None:
     with opened(settings) as database:
         version = database.registry.rollback(now())
     click.echo(f"model {version} is the champion again")
+
+
+def pair_up(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Find the newest backtest that two models share, by its time, or take the newest of each; rows newest first."""
+    there = {row["created_at"]: row for row in reversed(others)}
+    shared = next((row for row in rows if row["created_at"] in there), None)
+    return (shared, there[shared["created_at"]]) if shared else (rows[0], others[0])
+
+
+def _find_backtests(registry: "Registry", version: int) -> list[dict[str, Any]]:
+    registry.model(version)
+    rows = registry.backtests(version, limit=1000)
+    if not rows:
+        raise ConfigError(f"model {version} has no backtest; a retraining makes one for each model that it compares")
+    return rows
+
+
+def _figures(row: dict[str, Any]) -> dict[str, Any]:
+    own = {name: row[name] for name in ("wql", "mase", "coverage_80", "origins")}
+    more = {name: value for name, value in row["metrics"].items() if name not in own and name != "steps"}
+    times = {"compared_to": row["compared_to"], "backtest_at": moment(row["created_at"])}
+    return {"version": row["model_version"], **own, "targets": row["n"], **more, **times}
+
+
+def _find_gain(loss: float | None, reference: float | None) -> float | None:
+    return 1.0 - loss / reference if loss is not None and reference else None
 
 
 def _summary(row: "ModelRow", champion: int | None) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pipeline.database.instants import Instant
 from pipeline.database.rows import rows_of
 from pipeline.database.tables import QUANTILES, dead_letters, series
 from pipeline.errors import ConfigError, Corrupt, Unavailable
-from pipeline.records import DeadLetter, History
+from pipeline.records import DeadLetter, History, Ints
 
 Row = dict[str, Any]
 
@@ -68,6 +68,13 @@ SELECT (SELECT COUNT(*) FROM series) AS series,
        (SELECT COUNT(*) FROM forecasts) AS forecast_rows,
        (SELECT COUNT(*) FROM dead_letters) AS dead_letters
 """
+_DEPTHS = """
+SELECT s.series_id, (
+    SELECT COUNT(*) FROM (SELECT 1 FROM observations o WHERE o.series_id = s.series_id LIMIT :depth) newest
+)
+FROM series s
+ORDER BY s.series_id
+"""
 READ_ONLY = "25006"  # SQLSTATE; from a worker it means a replica after a failover, which passes
 _ALWAYS = (0, 253_402_300_799_000_000)  # years 1970 to 9999
 
@@ -80,18 +87,31 @@ class Reader:
         self._rows = rows_of(engine)
 
     def training_history(
-        self, since: int | None, depth: int, covariates: Sequence[str] = ()
+        self, since: int | None, depth: int, covariates: Sequence[str] = (), *, series_ids: Ints | None = None
     ) -> tuple[list[str], History]:
-        """Return the names of all series and each one's newest `depth` observations at or after `since`.
+        """Return the names of all series, or of `series_ids`, and each one's newest `depth` observations since `since`.
 
         The columns take 25 bytes an observation, and 16 for each covariate; without covariates little more is held
         while they are read. A covariate is NaN where it is missing, and everywhere if it was never stored.
         """
         with reading(self._engine) as connection:
             found = connection.execute(select(series.c.series_id, series.c.name).order_by(series.c.series_id)).all()
+            if series_ids is not None:
+                wanted = set(series_ids.tolist())
+                found = [row for row in found if row.series_id in wanted]
             ids = np.array([row.series_id for row in found], np.int64)
             history = self._rows.newest(connection, ids, depth, since)
             return [row.name for row in found], with_covariates(connection, self._rows, history, covariates)
+
+    def count_history(self, depth: int) -> tuple[Ints, Ints]:
+        """Return the ids (S,) of all series, ascending, and how many of its newest `depth` observations each has.
+
+        Each count ends at `depth`, so that a series of years costs no more than one of `depth` observations.
+        """
+        with reading(self._engine) as connection:
+            found = connection.execute(text(_DEPTHS), {"depth": depth}).all()
+        pairs = np.array([tuple(row) for row in found], np.int64).reshape(-1, 2)
+        return pairs[:, 0], pairs[:, 1]
 
     def forecasts_latest(self, name: str | None = None, limit: int = 1000) -> list[Row]:
         """Return the current forecast, step by step, of one series or of all in name order."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import Unavailable
-from pipeline.records import History
+from pipeline.records import History, Ints
 
 HOUR = 3_600_000_000
 START = 1_767_225_600_000_000  # 2026-01-01T00:00:00Z, a Thursday
@@ -48,16 +48,35 @@ def make_history(
 
 @dataclass
 class FakeReader:
-    """Observations that were given."""
+    """Observations that were given; `asked` is every (depth, series_ids) of training_history."""
 
     names: list[str]
     history: History
+    asked: list[tuple[int, list[int] | None]] = field(default_factory=list)
 
     def training_history(
-        self, since: int | None, depth: int, covariates: Sequence[str] = ()
+        self, since: int | None, depth: int, covariates: Sequence[str] = (), *, series_ids: Ints | None = None
     ) -> tuple[list[str], History]:
+        assert since is None, "a retraining is bounded by depth"
         assert len(covariates) == self.history.covariates.shape[1], "ask for the covariates that were given"
-        return self.names, self.history
+        self.asked.append((depth, None if series_ids is None else series_ids.tolist()))
+        given, bounds = self.history, self.history.bounds
+        wanted = given.series_id if series_ids is None else series_ids
+        rows = np.flatnonzero(np.isin(given.series_id, wanted))
+        kept = [np.arange(max(bounds[row], bounds[row + 1] - depth), bounds[row + 1]) for row in rows]
+        at = np.concatenate([np.empty(0, np.int64), *kept])
+        return [self.names[row] for row in rows], History(
+            series_id=given.series_id[rows],
+            bounds=np.concatenate([[0], np.cumsum([len(each) for each in kept])]).astype(np.int64),
+            observed_at=given.observed_at[at],
+            value=given.value[at],
+            observed=given.observed[at],
+            events=given.events[at],
+            covariates=given.covariates[at],
+        )
+
+    def count_history(self, depth: int) -> tuple[Ints, Ints]:
+        return self.history.series_id, np.minimum(np.diff(self.history.bounds), depth)
 
 
 @dataclass

@@ -17,7 +17,7 @@ from pipeline.quickstart.demo_series import load
 from pipeline.records import Floats, Ints, Mask
 from tests.unit.jobs.fakes import HOUR, START
 
-HORIZON = 6
+HORIZON = 4
 CONTEXT = 168
 LENGTH = 700
 

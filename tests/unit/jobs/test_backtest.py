@@ -45,10 +45,13 @@ def test_an_oracle_scores_exactly_zero_over_the_whole_path(tiny: Make) -> None:
         horizon=4,
         scale=find_scales(trained_on.known, 4, pairs.rows),
     )
-    assert (scores["oracle"].wql, scores["oracle"].mase, scores["oracle"].sql) == (0.0, 0.0, 0.0)
-    assert scores["oracle"].coverage_80 == 1.0
-    assert scores["naive"].mase == 1.0  # y(t) = t errs by one season at every step, which is its scale
-    assert scores["naive"].steps == scores["oracle"].steps > 0
+    oracle_score, naive_score = scores["oracle"].score, scores["naive"].score
+    assert (oracle_score.wql, oracle_score.mase, oracle_score.sql) == (0.0, 0.0, 0.0)
+    assert oracle_score.coverage_80 == 1.0
+    assert naive_score.mase == 1.0  # y(t) = t errs by one season at every step, which is its scale
+    assert naive_score.steps == oracle_score.steps > 0
+    for one in scores.values():  # the losses of the pairs are what the score is made of
+        assert one.losses.loss.sum() / one.losses.size.sum() == pytest.approx(one.score.wql)
 
 
 def test_a_perfect_seasonal_series_gives_seasonal_naive_no_loss(tiny: Make) -> None:
@@ -57,7 +60,7 @@ def test_a_perfect_seasonal_series_gives_seasonal_naive_no_loss(tiny: Make) -> N
     trained_on = cut(tiny(), a=season)
     pairs = pick_pairs(trained_on.panel, trained_on.firsts, 4)
     scale = find_scales(trained_on.known, 4, pairs.rows)
-    score = backtest({"naive": naive(trained_on)}, trained_on.panel, pairs, horizon=4, scale=scale)["naive"]
+    score = backtest({"naive": naive(trained_on)}, trained_on.panel, pairs, horizon=4, scale=scale)["naive"].score
     assert (score.mase, score.wql) == (0.0, 0.0)
     assert (score.origins, score.windows, score.steps) == (3, 3, 12)
 
@@ -103,7 +106,7 @@ def test_targets_without_a_finite_forecast_are_not_counted(tiny: Make) -> None:
         quantiles[0] = math.nan
         return quantiles
 
-    score = backtest({"a": forecast}, trained_on.panel, pairs, horizon=4, scale=np.ones(1))["a"]
+    score = backtest({"a": forecast}, trained_on.panel, pairs, horizon=4, scale=np.ones(1))["a"].score
     assert (score.steps, score.windows, score.origins) == (8, 2, 2)
 
 
@@ -124,6 +127,24 @@ def test_nothing_after_the_cut_is_known_and_the_origins_reach_the_end(tiny: Make
     lineage = trained_on.lineage
     assert (lineage.train_from, lineage.train_to, lineage.backtest_to) == (START, START + 51 * HOUR, START + 63 * HOUR)
     assert lineage.rows == 52 + 30 + 52
+
+
+def test_what_is_older_than_recent_is_context_and_never_learned_from(tiny: Make) -> None:
+    names, history = make_history({"a": np.arange(64.0), "ended": np.arange(30.0)})
+    trained_on = cut_training_set(names, history, tiny(), HOURLY, recent=20)
+    first = START // HOUR
+    assert trained_on.firsts == (first + 52, first + 56, first + 60), "the backtest is that of a fit on all of it"
+    assert trained_on.panel.length.tolist() == [64, 30]
+    assert trained_on.learned == ("a",)
+    known = trained_on.known
+    assert (known.first_step[0], known.length.tolist()) == (first + 32, [20, 0])
+    row, end = torch.tensor([0]), torch.tensor([1])
+    window = known.cut(row, end, context_length=12, horizon=4)
+    assert window.target.tolist() == [[float(step) for step in range(21, 33)]]
+    assert window.observed.all()
+    assert known.future(row, end, 4)[0].tolist() == [[33.0, 34.0, 35.0, 36.0]]
+    lineage = trained_on.lineage
+    assert (lineage.train_from, lineage.train_to, lineage.rows) == (START + 32 * HOUR, START + 51 * HOUR, 20)
 
 
 def test_a_series_too_new_to_learn_from_has_no_row_of_its_own(tiny: Make) -> None:

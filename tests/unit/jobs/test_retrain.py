@@ -50,7 +50,8 @@ def test_a_model_better_than_seasonal_naive_is_promoted(tiny: Make) -> None:
     assert registry.current == 1
     assert registry.history[0][1] in outcome.reason
     json.dumps(outcome.to_dict(), allow_nan=False)
-    assert [stage.name for stage in stages if not stage.done] == ["reading history", "fit", "backtest", "registering"]
+    names = ["reading history", "history read", "fit", "backtest", "registering"]
+    assert [stage.name for stage in stages if not stage.done] == names
     assert any(stage.name == "fit" and stage.done == stage.total == 90 for stage in stages)
     told = [stage.words for stage in stages if stage.name == "fit"]
     assert any("validation" in words for words in told)
@@ -115,6 +116,28 @@ def test_a_better_challenger_replaces_the_champion_that_it_was_compared_with(tin
     outcome = run(settings, registry)
     assert "over version 1 on 3 origins" in outcome.reason
     assert registry.current == 2
+
+
+def test_the_reason_and_the_figures_tell_in_how_many_resamples_the_challenger_was_better(tiny: Make) -> None:
+    settings = tiny()
+    registry = FakeRegistry(models=[{"artifact": untrained(settings)}], current=1)
+    outcome = run(settings, registry, drifting(count=12))
+    assert outcome.facts["promoted"] is True
+    assert " over version 1 on 3 origins, better in 100 % of resamples of 12 series" in outcome.reason
+    evidence = {"share": 1.0, "series": 12, "origins": 3, "over": "series"}
+    assert outcome.facts["evidence"] == registry.models[-1]["metrics"]["evidence"] == evidence
+
+
+def test_figures_of_the_same_windows_are_recorded_with_the_same_time(tiny: Make) -> None:
+    class Ticking(Clock):
+        def __call__(self) -> int:
+            self.advance(1.0)
+            return self.now
+
+    registry = FakeRegistry(models=[{"artifact": untrained(tiny())}], current=1)
+    retrain(drifting(), registry, tiny(), clock=Ticking(LATER), code="test", on_stage=lambda _: None)
+    assert len(registry.backtests) == 3
+    assert len({row["now"] for row in registry.backtests}) == 1
 
 
 def test_all_are_scored_on_the_same_windows(tiny: Make) -> None:
@@ -185,41 +208,6 @@ def test_gaps_new_and_silent_series_are_no_obstacle(tiny: Make) -> None:
     assert unpack(registry.models[0]["artifact"]).series == ("s0", "s1", "s2", "silent", "constant")
 
 
-@pytest.mark.parametrize("spread", ["window", "series"])
-def test_a_warm_start_begins_where_the_champion_ended(tiny: Make, spread: str) -> None:
-    registry, model = FakeRegistry(), {"spread": spread}
-    run(tiny(model=model), registry, drifting(count=4))
-    warm = tiny(model=model, training={"warm_start": True, "steps": 1, "learning_rate": 1e-9})
-    outcome = run(warm, registry, drifting(count=5))
-    assert outcome.facts["fit"]["start"] == "from the champion's weights"
-    before, after = (unpack(row["artifact"]).model for row in registry.models)
-    assert np.allclose(before.series.rows.weight[:5].detach(), after.series.rows.weight[:5].detach(), atol=1e-5)
-    assert np.allclose(before.series.rows.weight[0].detach(), after.series.rows.weight[5].detach(), atol=1e-5)
-
-
-def test_an_ensemble_is_one_model_and_each_member_starts_where_its_predecessor_ended(tiny: Make) -> None:
-    registry = FakeRegistry()
-    outcome = run(tiny(training={"members": 2, "steps": 20}), registry, drifting(count=4))
-    assert outcome.facts["fit"]["steps"] == 60
-    warm = tiny(training={"members": 2, "warm_start": True, "steps": 1, "learning_rate": 1e-9})
-    outcome = run(warm, registry, drifting(count=5))
-    assert outcome.facts["fit"]["start"] == "from the champion's weights"
-    before, after = (unpack(row["artifact"]).model.state_dict() for row in registry.models)
-    for member in range(2):
-        rows = [weights[f"members.{member}.series.rows.weight"] for weights in (before, after)]
-        assert np.allclose(rows[0], rows[1][:5], atol=1e-5)
-        assert np.allclose(rows[0][0], rows[1][5], atol=1e-5)
-    alone = run(tiny(training={"warm_start": True, "steps": 1}), registry, drifting(count=5))
-    assert alone.facts["fit"]["start"] == "from scratch: the champion's network has another shape"
-
-
-def test_a_warm_start_from_another_network_starts_from_scratch(tiny: Make) -> None:
-    settings = tiny(training={"warm_start": True})
-    registry = FakeRegistry(models=[{"artifact": untrained(settings, hidden=4)}], current=1)
-    outcome = run(settings, registry)
-    assert outcome.facts["fit"]["start"] == "from scratch: the champion's network has another shape"
-
-
 def test_past_covariates_of_the_history_are_learned_from_and_warm_started_with(tiny: Make) -> None:
     random = np.random.default_rng(0)
     winds = {f"s{n}": random.standard_normal(400) for n in range(4)}
@@ -233,7 +221,7 @@ def test_past_covariates_of_the_history_are_learned_from_and_warm_started_with(t
     assert outcome.facts["scores"]["challenger"]["wql"] < 0.7 * outcome.facts["scores"]["naive"]["wql"]
     shuffled = FakeReader(names, replace(history, covariates=random.permutation(wind)))
     assert outcome.facts["wql"] < 0.8 * run(windy, FakeRegistry(), shuffled).facts["wql"]
-    again = tiny(input={"covariates": ("wind",)}, training={"warm_start": True, "steps": 1})
+    again = tiny(input={"covariates": ("wind",)}, training={"mode": "warm", "steps": 1})
     after = run(again, registry, FakeReader(names, replace(history, covariates=wind)))
     assert after.facts["fit"]["start"] == "from the champion's weights"
     assert "champion" in after.facts["scores"]

@@ -343,7 +343,7 @@ def test_a_warm_start_after_a_search_begins_with_the_weights_that_the_search_led
     searched = {"search": 3, "search_over": ("hidden", "segment"), "steps": 20}
     run(tiny(training=searched), registry)
     registry.current = 1
-    outcome = run(tiny(training=searched | {"warm_start": True}), registry)
+    outcome = run(tiny(training=searched | {"mode": "warm"}), registry)
     assert outcome.facts["fit"]["start"] == "from the champion's weights"
     assert outcome.facts["search"]["trials"] == []
     first, second = (unpack(row["artifact"]) for row in registry.models)

@@ -3,6 +3,7 @@ import math
 
 import pytest
 
+from jobs.significance import Evidence
 from jobs.verdict import Gate, Rival, Score, find_gain, verdict
 
 GATE = Gate(origins=4, gain=0.01, coverage=(0.6, 0.95))
@@ -66,6 +67,42 @@ TABLE = [
         False,
         "10.0 % worse than version 4 on 4 origins, more than 1.0 % is needed",
     ),
+    (
+        scored(0.775),
+        Rival(4, scored(0.8), evidence=Evidence(0.97, 414, 4)),
+        scored(1.0),
+        True,
+        "gain 3.1 % over version 4 on 4 origins, better in 97 % of resamples of 414 series",
+    ),
+    (
+        scored(0.775),
+        Rival(4, scored(0.8), evidence=Evidence(0.8995, 414, 4)),
+        scored(1.0),
+        False,
+        "gain 3.1 % over version 4 on 4 origins, better in 89.95 % of resamples of 414 series, 90 % is needed",
+    ),
+    (
+        scored(0.796),
+        Rival(4, scored(0.8), evidence=Evidence(1.0, 414, 4)),
+        scored(1.0),
+        False,
+        "gain 0.5 % over version 4 on 4 origins, more than 1.0 % is needed",
+    ),
+    (
+        scored(0.775),
+        Rival(4, scored(0.8), evidence=Evidence(0.95, 1, 12, "origins")),
+        scored(1.0),
+        True,
+        "gain 3.1 % over version 4 on 4 origins, better in 95 % of resamples of 12 origins (1 series would be too few)",
+    ),
+    (
+        scored(0.775),
+        Rival(4, scored(0.8), evidence=Evidence(None, 3, 1)),
+        scored(1.0),
+        True,
+        "gain 3.1 % over version 4 on 4 origins; 3 series and 1 origin are no evidence for a bootstrap, "
+        "so the gain alone decides",
+    ),
 ]
 
 
@@ -79,6 +116,12 @@ def test_the_verdict_says_why(
 
 def test_an_equal_challenger_does_not_replace_the_champion_by_default() -> None:
     assert not verdict(scored(0.8), Rival(1, scored(0.8)), scored(1.0), Gate()).promote
+
+
+def test_without_a_confidence_the_gain_alone_decides() -> None:
+    rival = Rival(4, scored(0.8), evidence=Evidence(0.3, 414, 4))
+    judged = verdict(scored(0.775), rival, scored(1.0), Gate(confidence=0.0))
+    assert (judged.promote, judged.reason) == (True, "gain 3.1 % over version 4 on 4 origins")
 
 
 def test_gain_against_a_perfect_reference_is_zero_or_infinitely_bad() -> None:

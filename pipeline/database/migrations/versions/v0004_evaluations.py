@@ -4,7 +4,7 @@ from alembic import op
 from sqlalchemy import JSON, BigInteger, Column, Date, Double, Integer, Text
 from sqlalchemy.dialects.postgresql import JSONB
 
-revision = "0005"
+revision = "0004"
 down_revision = "0003"
 branch_labels = None
 depends_on = None

@@ -6,8 +6,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from pipeline.database.instants import Instant
 
-revision = "0006"
-down_revision = "0005"
+revision = "0005"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,42 @@
+"""The champion of the moment, as a retraining finds it."""
+
+from dataclasses import dataclass
+
+from jobs.ports import Registry
+from models.artifact import ArtifactError, Loaded, unpack
+from models.config import ModelConfig
+from pipeline.errors import ConfigError, Corrupt
+from pipeline.grid import Frequency
+from pipeline.windows import compare_covariates
+
+SHAPE = ("context_length", "horizon", "season", "quantile_levels")
+"""What a model must share with the settings to be served."""
+
+
+@dataclass(frozen=True, slots=True)
+class Champion:
+    """The champion of the moment, as the retraining found it; `loaded` is None when it cannot be compared."""
+
+    version: int
+    loaded: Loaded | None
+    unfit: str = ""
+
+
+def find_champion(registry: Registry, shape: ModelConfig, frequency: Frequency) -> Champion | None:
+    """Load the champion, or say why it cannot be compared: the scorer refuses it for the same reasons."""
+    version = registry.champion()
+    if version is None:
+        return None
+    try:
+        loaded = unpack(registry.artifact(version))
+    except (ArtifactError, ConfigError, Corrupt) as error:
+        return Champion(version, None, str(error))
+    made_for = loaded.provenance.get("frequency")
+    if made_for != frequency.text:
+        return Champion(version, None, f"frequency {made_for}, the settings need {frequency.text}")
+    for name in SHAPE:
+        has, needs = getattr(loaded.config, name), getattr(shape, name)
+        if has != needs:
+            return Champion(version, None, f"{name} {has}, the settings need {needs}")
+    unlike = compare_covariates(loaded.config, shape)
+    return Champion(version, None, unlike) if unlike else Champion(version, loaded)
