@@ -80,7 +80,7 @@ def compare(settings: "Settings", version: int, other: int, as_json: bool) -> No
     )
     click.echo()
     if not same:
-        click.echo(f"{version} and {other} were never backtested on the same windows: their figures cannot be compared")
+        click.echo(f"{version} and {other} were never backtested together: their windows may differ")
     elif gain is None:
         click.echo("on the same windows, without a loss (WQL) to compare")
     else:

@@ -71,7 +71,7 @@ def test_versions_that_never_met_are_shown_with_a_warning(compare: Run) -> None:
     found = json.loads(out)
     assert (code, found["same_windows"], found["gain"]) == (0, False, None)
     assert [model["wql"] for model in found["models"]] == [0.2, 0.5]
-    assert "3 and 1 were never backtested on the same windows" in compare("3", "1")[1]
+    assert "3 and 1 were never backtested together" in compare("3", "1")[1]
 
 
 def test_a_version_that_is_not_there_or_has_no_backtest_is_said_in_one_line(compare: Run) -> None:
