@@ -28,11 +28,11 @@ import structlog
 from jobs.catalog import find_work, timetable
 from jobs.outcome import Stage
 from jobs.runner import Runner
-from jobs.schedule import last_due, read_cron
+from jobs.schedule import last_due, read_trigger
 from models.cpu import tune_cpu
 from pipeline import app
 from pipeline.configuration import load
-from pipeline.database import Database, upgrade
+from pipeline.database import Database, Ledger, upgrade
 from pipeline.kafka.topics import check_topics, send
 from pipeline.quickstart.broker import DevelopmentBroker
 from pipeline.quickstart.produce import messages
@@ -69,6 +69,16 @@ class Clock:
         return self.at
 
 
+class Timetable(Ledger):
+    """The ledger as the scheduler uses it: a run is of the timetable, or of the request that waits for the job."""
+
+    def begin(self, job: str, scheduled_for: int, owner: str, now: int, *, cause: str | None = None) -> int | None:
+        """Begin what was asked for, if anything was, else the run that is due."""
+        if job in self.requested():
+            return self.begin_requested(job, owner, now)
+        return super().begin(job, scheduled_for, owner, now)
+
+
 @dataclass
 class Month:
     """What runs: `ran` is job -> the due time that ran last."""
@@ -90,22 +100,25 @@ class Month:
             assert time.monotonic() < deadline, "the worker does not get on; its log says why"
 
     def run_due(self) -> None:
-        """Run every job that has come due since it ran last, in the order of the due times."""
+        """Run every job that has come due since it ran last, in the order of the due times, then those asked for."""
         due = {
             job: at
-            for job, cron in timetable(self.settings).items()
-            if (at := last_due(read_cron(cron), self.clock())) is not None and at > self.ran.get(job, 0)
+            for job, timing in timetable(self.settings).items()
+            if timing and (at := last_due(read_trigger(timing), self.clock())) and at > self.ran.get(job, 0)
         }
         for job, at in sorted(due.items(), key=lambda each: each[1]):
             self.run(job, at)
+            self.ran[job] = at
+        for job in self.database.ledger.requested():
+            self.run(job, self.clock())
 
     def run(self, job: str, due: int) -> None:
         """Run a job here, as `tidecast job run` does."""
-        runner = Runner(self.database.ledger, self.clock, "month", self.settings.jobs.timeout)
+        ledger = Timetable(self.database.engine)
+        runner = Runner(ledger, self.clock, "month", self.settings.jobs.timeout_of(job))
         outcome = runner.run_here(job, due, find_work(job, self.settings, self.database, self.clock), _no_stage)
         assert outcome is not None, f"{job} has run before"
         assert outcome.ending == "ok", f"{job} failed: {outcome.reason}"
-        self.ran[job] = due
 
 
 def run(folder: Path, *, seed: int, threads: int, sets: tuple[str, ...]) -> Path:
@@ -176,7 +189,10 @@ def promote_first(month: Month) -> None:
 def read_runs(database: Database) -> list[dict[str, Any]]:
     """List the retrainings with their verdicts, oldest first."""
     runs = database.ledger.runs("retrain", limit=1000)
-    return [{"due": _day(run.scheduled_for), "verdict": run.reason} for run in reversed(runs)]
+    return [
+        {"due": _day(run.scheduled_for), "cause": run.cause or "timetable", "verdict": run.reason}
+        for run in reversed(runs)
+    ]
 
 
 def read_champions(database: Database) -> list[dict[str, Any]]:
