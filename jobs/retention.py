@@ -33,7 +33,7 @@ MOST_ROWS = 5000
 """Rows deleted in one transaction; a longer one would keep a worker on SQLite waiting."""
 SERIES_AT_ONCE = 100
 FINE = 3600.0
-"""Seconds; where steps are shorter, fewer series are read at once, since the origins of all their days are held."""
+"""Seconds; where steps are shorter, so many fewer series are read at once: a year's origins are held then."""
 LEAST_PAUSE = 0.01
 """Seconds between two transactions; after a longer one, as long as it took, so that a worker gets its turn."""
 

@@ -68,11 +68,11 @@ class World:
             target_times=(START + HOUR * (origin + np.arange(1, HORIZON + 1)))[None],
             quantiles=(middle[:, None] + spread)[None],
             model_version=np.array([version]),
+            calibration=np.array([0]),
             quality=["ok"],
             issued_at=np.array([self.now]),
             partition=np.array([0]),
             offset=np.array([self.offset]),
-            calibration=np.array([0]),
         )
         self.commit(forecasts=one)
 
@@ -465,11 +465,11 @@ def test_the_scale_of_months_finds_the_same_month_of_the_year_before(database: D
         target_times=times[None, -1:],
         quantiles=np.full((1, 1, 13), 41.0),
         model_version=np.array([1]),
+        calibration=np.array([0]),
         quality=["ok"],
         issued_at=np.array([START]),
         partition=np.array([0]),
         offset=np.array([47]),
-        calibration=np.array([0]),
     )
     store.commit(turn_of(claim, 48, observations=observations(cells), forecasts=one))
     list(database.evaluations.refresh(START, margin=MARGIN, group=None))
