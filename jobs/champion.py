@@ -4,11 +4,14 @@ from dataclasses import dataclass
 
 from jobs.ports import Registry
 from models.artifact import ArtifactError, Loaded, unpack
+from models.baselines import SeasonalNaive
 from models.config import ModelConfig
 from pipeline.errors import ConfigError, Corrupt
 from pipeline.grid import Frequency
 from pipeline.windows import compare_covariates
 
+NAIVE = 0
+"""The version of the seasonal naive, which has no artifact and always fits; somebody may have made it champion."""
 SHAPE = ("context_length", "horizon", "season", "quantile_levels")
 """What a model must share with the settings to be served."""
 
@@ -27,6 +30,8 @@ def find_champion(registry: Registry, shape: ModelConfig, frequency: Frequency) 
     version = registry.champion()
     if version is None:
         return None
+    if version == NAIVE:
+        return Champion(version, Loaded(SeasonalNaive(shape).eval(), shape, (), {"frequency": frequency.text}))
     try:
         loaded = unpack(registry.artifact(version))
     except (ArtifactError, ConfigError, Corrupt) as error:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from jobs.backtest import Forecast, backtest, find_scales, pick_pairs
-from jobs.champion import Champion
+from jobs.champion import NAIVE, Champion
 from jobs.ports import Registry
 from jobs.significance import Evidence, find_evidence
 from jobs.training_set import TrainingSet, name_series
@@ -19,9 +19,6 @@ from models.baselines import SeasonalNaive
 from models.forecasters import Forecaster, Network
 from models.predict import predict
 from pipeline.settings import Settings
-
-NAIVE = 0
-"""The version under which the registry knows seasonal naive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +68,8 @@ def record(registry: Registry, compared: Comparison, version: int, champion: Cha
     rival = "champion" if "champion" in compared.scores else "naive"
     against = {"naive": None, "champion": NAIVE, "challenger": versions[rival]}
     for name, score in compared.scores.items():
+        if name == "champion" and versions[name] == NAIVE:
+            continue  # it is there as the naive
         figures = finite(asdict(score))
         registry.record_backtest(
             version=versions[name],

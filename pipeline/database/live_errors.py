@@ -5,9 +5,10 @@ from typing import NamedTuple
 from sqlalchemy import Connection, Engine, bindparam, select, text
 
 from pipeline.database.engine import reading
-from pipeline.database.instants import FIRST, Instant
+from pipeline.database.instants import Instant
 from pipeline.database.matured import read_grid
 from pipeline.database.monitor_tables import series_groups
+from pipeline.database.pruned import read_pruned
 
 STEPS = 168
 """Steps of time that one query looks at: a week of hours."""
@@ -56,10 +57,11 @@ class LiveErrors:
     def step_means(self, group: str, version: int, after: int | None) -> list[StepMeans]:
         """Return the next steps of time after an origin, at most STEPS, in order; none when there are no more yet.
 
+        None begins where retention has left all forecasts: those of one hour of the day are no measure for the others.
         A step is returned once the group has matured forecasts of a later one: by then most of its actuals are there.
         """
         with reading(self._engine) as connection:
-            first = _next(connection, group, version, FIRST if after is None else after)
+            first = _next(connection, group, version, read_pruned(connection) if after is None else after)
             if first is None:
                 return []
             last = first + round((STEPS - 1) * (read_grid(connection).step_seconds or 0) * 1e6)

@@ -66,7 +66,7 @@ class Retention:
         self, series_id: Ints, origin: Ints, model_version: Ints, *, issued_before: int, reach: int
     ) -> int:
         """Delete these forecasts with all their steps, if published and issued before then; return the rows deleted."""
-        deleted = 0
+        chosen: list[tuple[ColumnElement[bool], list[int], int]] = []
         with writing(self._engine) as connection:
             for own in np.unique(series_id).tolist():  # ascending, as a turn writes, so that the two cannot deadlock
                 for version in np.unique(model_version[series_id == own]).tolist():
@@ -74,8 +74,10 @@ class Retention:
                     mine = and_(_FORECAST.series_id == own, _FORECAST.model_version == version)
                     found = _ready(connection, mine, wanted, issued_before)
                     if found:
-                        deleted += _delete_steps(connection, mine, own, found, reach)
-        return deleted
+                        chosen.append((mine, found, _end(connection, own, max(found), reach)))
+            if chosen:  # before any row is locked, or two runs could deadlock
+                note_pruned(connection, max(end for *_, end in chosen))
+            return sum(_delete_steps(connection, *each) for each in chosen)
 
     def delete_observations(self, series_ids: Ints, before: int, *, kept: int, most: int) -> int:
         """Delete at most `most` observations, with their covariates, oldest first; the newest `kept` rows stay."""
@@ -84,7 +86,8 @@ class Retention:
             for own in series_ids.tolist():
                 stop = _oldest_kept(connection, own, before, kept, left)
                 if stop is not None:
-                    note_pruned(connection, min(stop + _reach_of_values(connection), LAST))
+                    if left == most:  # before any row is locked, as above
+                        note_pruned(connection, min(before + _reach_of_values(connection), LAST))
                     for table in (covariates, observations):
                         old = delete(table).where(table.c.series_id == own, table.c.observed_at < stop)
                         count = connection.execute(old).rowcount
@@ -161,11 +164,8 @@ def _ready(connection: Connection, mine: ColumnElement[bool], wanted: Ints, issu
     return list(connection.execute(query).scalars())
 
 
-def _delete_steps(connection: Connection, mine: ColumnElement[bool], own: int, origins: list[int], reach: int) -> int:
-    first, last = min(origins), max(origins)
-    end = _end(connection, own, last, reach)
-    note_pruned(connection, end)
-    within = _FORECAST.target_time.between(first, end)  # a range of the primary key
+def _delete_steps(connection: Connection, mine: ColumnElement[bool], origins: list[int], end: int) -> int:
+    within = _FORECAST.target_time.between(min(origins), end)  # a range of the primary key
     return connection.execute(delete(forecasts).where(mine, within, _FORECAST.origin.in_(origins))).rowcount
 
 

@@ -111,6 +111,21 @@ def test_a_change_of_regime_is_found_within_a_day_and_becomes_a_retraining(datab
     assert "group north" in row.cause
 
 
+def test_a_champion_of_long_ago_is_judged_by_hours_that_retention_left_whole(database: Database) -> None:
+    feed = Feed(database)
+    version = crown(database)
+    feed.live(240, version)
+    feed.live(1, version)  # a turn more, so that those are published
+    wanted = Settings(series={"season": SEASON, "horizon": 2}, retention={"thin_forecasts": "5 days"})
+    now = feed.now + 2 * 24 * HOUR
+    run(database, settings(), now)
+    facts = find_work("retention", wanted, database, lambda: now)(lambda _: None).facts
+    assert facts["deleted"]["forecast rows"] > 0
+    steps = database.live_errors.step_means("north", version, None)
+    assert len(steps) > 2
+    assert set(np.diff([origin for origin, *_ in steps]).tolist()) == {HOUR}
+
+
 def test_without_a_change_a_long_run_asks_for_nothing(database: Database) -> None:
     feed = Feed(database)
     version = crown(database)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import Unavailable
+from pipeline.errors import ConfigError, Unavailable
 from pipeline.records import History, Ints
 
 HOUR = 3_600_000_000
@@ -93,6 +93,8 @@ class FakeRegistry:
         return self.current
 
     def artifact(self, version: int) -> bytes:
+        if version == 0:
+            raise ConfigError("model 0 has no artifact; see tidecast models list")
         artifact: bytes = self.models[version - 1]["artifact"]
         return artifact
 

@@ -128,6 +128,18 @@ def test_the_reason_and_the_figures_tell_in_how_many_resamples_the_challenger_wa
     assert outcome.facts["evidence"] == registry.models[-1]["metrics"]["evidence"] == evidence
 
 
+@pytest.mark.parametrize(("gain", "current", "words"), [(0.0, 1, "promoted: gain"), (0.99, 0, "99.0 % is needed")])
+def test_the_seasonal_naive_as_champion_is_held_to_the_gate_like_any_other(
+    tiny: Make, gain: float, current: int, words: str
+) -> None:
+    registry = FakeRegistry(current=0)
+    outcome = run(tiny(jobs={"gate_gain": gain}), registry, drifting(count=12))
+    assert registry.current == current
+    assert words in outcome.reason
+    assert " over version 0 on 3 origins" in outcome.reason
+    assert [(r["version"], r["compared_to"]) for r in registry.backtests] == [(0, None), (1, 0)]
+
+
 def test_figures_of_the_same_windows_are_recorded_with_the_same_time(tiny: Make) -> None:
     class Ticking(Clock):
         def __call__(self) -> int:
