@@ -3,18 +3,28 @@
 import signal
 import subprocess
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pipeline.database import Database
+from jobs.commands import NAMES
+from pipeline.database import upgrade
 from tests.integration.test_jobs import ran, tidecast, wait_until
-from tests.integration.test_scheduler import database, holder, place, url
 from tests.servers import free_port
 
-__all__ = ["database", "place", "url"]  # fixtures
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Write settings of an upgraded and empty database, with a timetable of one job."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'tidecast.db'}"
+    else:
+        url = request.getfixturevalue("postgresql").fresh_database()
+    upgrade(url)
+    jobs = [f'{name} = "off"' for name in NAMES if name != "retrain"]
+    lines = ["[database]", f'url = "{url}"', "[jobs]", 'retrain = "0 0 1 1 *"', "lease = 1.0", *jobs]
+    (tmp_path / "tidecast.toml").write_text("\n".join(lines))
 
 
 def scrape(port: int) -> dict[str, float]:
@@ -27,14 +37,10 @@ def schedule(tmp_path: Path, port: int) -> "subprocess.Popen[str]":
     return tidecast(tmp_path, "--set", f"metrics.listen=127.0.0.1:{port}", "schedule")
 
 
-def test_a_scheduler_on_duty_and_one_that_waits_serve_the_same_until_they_end(
-    place: Callable[..., None], database: Database, tmp_path: Path
-) -> None:
-    place(lease=1.0)
+def test_a_scheduler_on_duty_and_one_that_waits_serve_the_same_until_they_end(place: None, tmp_path: Path) -> None:
     first, second = free_port(), free_port()
     with schedule(tmp_path, first) as duty, schedule(tmp_path, second) as waiting:
         try:
-            wait_until(lambda: holder(database))
             wait_until(lambda: answers(first) and answers(second))
             wait_until(lambda: scrape(first)["tidecast_scheduler_lease_held"] == 1.0)
             wait_until(lambda: scrape(second)["tidecast_scheduler_lease_held"] == 1.0)
@@ -60,11 +66,8 @@ def answers(port: int) -> bool:
     return True
 
 
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_the_command_writes_what_a_scheduler_would_serve_and_nothing_else(
-    place: Callable[..., None], database: Database, tmp_path: Path
-) -> None:
-    place("every 6h")
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+def test_the_command_writes_what_a_scheduler_would_serve_and_nothing_else(place: None, tmp_path: Path) -> None:
     code, output, errors = ran(tmp_path, "metrics")
     assert (code, errors) == (0, "")
     samples = {
@@ -72,16 +75,13 @@ def test_the_command_writes_what_a_scheduler_would_serve_and_nothing_else(
         for f in text_string_to_metric_families(output)
         for each in f.samples
     }
-    assert samples["tidecast_job_period_seconds", "retrain"] == 21_600.0
+    assert samples["tidecast_job_period_seconds", "retrain"] == 366 * 86_400.0
     assert samples["tidecast_job_enabled", "monitor"] == 0.0
     assert samples["tidecast_database_up",] == 1.0
 
 
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_run_refuses_a_port_that_is_taken_before_it_starts_anything(
-    place: Callable[..., None], database: Database, tmp_path: Path
-) -> None:
-    place()
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+def test_run_refuses_a_port_that_is_taken_before_it_starts_anything(place: None, tmp_path: Path) -> None:
     port = free_port()
     with schedule(tmp_path, port) as process:
         try:
