@@ -34,7 +34,6 @@ def check_free(address: str, setting: str) -> None:
 
 def cannot_listen(address: str, setting: str, error: OSError) -> Unavailable:
     """Say in one line why nothing can listen at an address, and what to do."""
-    why = (
-        os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror or str(error)
-    )  # getaddrinfo's are below 0
+    system = error.errno is not None and error.errno > 0  # a name that is not found has a number below 0
+    why = os.strerror(error.errno or 0) if system else error.strerror or str(error)
     return Unavailable(f"{setting}: cannot listen on {address} ({why}); choose another address, or off")

@@ -22,6 +22,7 @@ from pipeline.database.tables import (
 )
 from pipeline.database.tallies import read_deleted
 from pipeline.job_facts import (
+    ENDINGS,
     AccuracyFacts,
     CalibrationFacts,
     ChampionFacts,
@@ -41,17 +42,21 @@ _RUN, _CELL = job_runs.c, evaluations.c
 
 
 class JobFactsReader:
-    """Reads JobFacts; for one thread at a time, because it remembers accuracy between two runs of the monitor."""
+    """Reads JobFacts; for one thread at a time, because it remembers what takes long until it may have changed.
+
+    That is accuracy, between two good runs of the monitor, and counts of all runs, until one begins or ends.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._accuracy: tuple[object, Sequence[AccuracyFacts]] = (None, ())
+        self._counts: tuple[object, Mapping[tuple[str, str], int]] = (None, {})
 
     def read(self, jobs: Sequence[str], now: int) -> JobFacts:
         """Read the facts of these jobs in one transaction, which only reads."""
         with reading(self._engine) as connection:
             deleted = read_deleted(connection)
-            runs = _read_runs(connection, jobs, deleted.runs)
+            runs = self._read_runs(connection, jobs, deleted.runs)
             champion = _read_champion(connection)
             actions = select(alias_history.c.action, func.count().label("n")).group_by(alias_history.c.action)
             monitored = runs["monitor"].succeeded_at if "monitor" in runs else None
@@ -71,32 +76,39 @@ class JobFactsReader:
                 deleted=deleted.rows,
             )
 
+    def _read_runs(
+        self, connection: Connection, jobs: Sequence[str], deleted: Mapping[tuple[str, str], int]
+    ) -> dict[str, RunFacts]:
+        endings = {job: _read_endings(connection, job) for job in jobs}
+        as_of = (connection.execute(select(func.max(_RUN.id))).scalar(), endings, deleted)
+        if self._counts[0] != as_of:
+            counting = select(_RUN.job, _RUN.outcome, func.count()).group_by(_RUN.job, _RUN.outcome)
+            self._counts = as_of, {(job, ending): count for job, ending, count in connection.execute(counting)}
+        counts = self._counts[1]
+        paused = set(connection.execute(select(job_pauses.c.job).where(job_pauses.c.resumed_at.is_(None))).scalars())
+        requested = set(connection.execute(select(job_requests.c.job)).scalars())
+        found = {}
+        for job, ended in endings.items():
+            newest = [outcome for _, outcome in ended]
+            good = select(_RUN.started_at, _RUN.finished_at).where(_RUN.job == job, _RUN.outcome == "ok")
+            last = connection.execute(good.order_by(_RUN.scheduled_for.desc()).limit(1)).first()
+            found[job] = RunFacts(
+                endings={each: counts.get((job, each), 0) + deleted.get((job, each), 0) for each in ENDINGS},
+                running=counts.get((job, "running"), 0),
+                failures=newest.index("ok") if "ok" in newest else len(newest),
+                succeeded_at=last.finished_at if last else None,
+                seconds=(last.finished_at - last.started_at) / 1e6 if last else None,
+                paused=job in paused,
+                requested=job in requested,
+            )
+        return found
 
-def _read_runs(
-    connection: Connection, jobs: Sequence[str], deleted: Mapping[tuple[str, str], int]
-) -> dict[str, RunFacts]:
-    counting = select(_RUN.job, _RUN.outcome, func.count()).group_by(_RUN.job, _RUN.outcome)
-    counts = {(job, outcome): count for job, outcome, count in connection.execute(counting)}
-    outcomes = {outcome for _, outcome in (*counts, *deleted)} - {"running"}
-    paused = set(connection.execute(select(job_pauses.c.job).where(job_pauses.c.resumed_at.is_(None))).scalars())
-    requested = set(connection.execute(select(job_requests.c.job)).scalars())
-    found = {}
-    for job in jobs:
-        newest = select(_RUN.outcome).where(_RUN.job == job, _RUN.outcome != "running")
-        newest = newest.order_by(_RUN.scheduled_for.desc()).limit(MOST_FAILURES)
-        endings = list(connection.execute(newest).scalars())
-        good = select(_RUN.started_at, _RUN.finished_at).where(_RUN.job == job, _RUN.outcome == "ok")
-        last = connection.execute(good.order_by(_RUN.scheduled_for.desc()).limit(1)).first()
-        found[job] = RunFacts(
-            endings={each: counts.get((job, each), 0) + deleted.get((job, each), 0) for each in outcomes},
-            running=counts.get((job, "running"), 0),
-            failures=endings.index("ok") if "ok" in endings else len(endings),
-            succeeded_at=last.finished_at if last else None,
-            seconds=(last.finished_at - last.started_at) / 1e6 if last else None,
-            paused=job in paused,
-            requested=job in requested,
-        )
-    return found
+
+def _read_endings(connection: Connection, job: str) -> list[tuple[int, str]]:
+    """List the newest runs of a job that ended, id and outcome, newest first."""
+    ended = select(_RUN.id, _RUN.outcome).where(_RUN.job == job, _RUN.outcome != "running")
+    ended = ended.order_by(_RUN.scheduled_for.desc()).limit(MOST_FAILURES)
+    return [(row.id, row.outcome) for row in connection.execute(ended)]
 
 
 def _read_lease(connection: Connection) -> LeaseFacts | None:

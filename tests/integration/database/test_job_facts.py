@@ -17,6 +17,7 @@ from pipeline.commands.opened import now as clock
 from pipeline.database import Database
 from pipeline.database.engine import reading, writing
 from pipeline.database.monitor_tables import evaluations
+from pipeline.database.tables import job_runs
 from pipeline.database.tallies import add_deleted, read_deleted
 from pipeline.job_facts import AccuracyFacts, LeaseFacts
 from pipeline.settings import Settings
@@ -86,6 +87,32 @@ def test_runs_are_counted_by_outcome_with_the_last_good_one_and_the_failures_sin
     assert samples["tidecast_job_paused job_name=retention"] == 1.0
     assert samples["tidecast_job_requested job_name=retrain"] == 1.0
     assert "tidecast_job_last_success_timestamp_seconds job_name=monitor" not in samples
+
+
+def test_each_run_is_counted_at_once_when_it_begins_and_ends_also_after_hundreds(database: Database) -> None:
+    hundreds = [
+        {"job": "monitor", "scheduled_for": NOW + n, "owner": "me", "outcome": "ok", "finished_at": NOW}
+        | dict.fromkeys(("started_at", "heartbeat_at"), NOW)
+        for n in range(150)
+    ]
+    with writing(database.engine) as connection:
+        connection.execute(job_runs.insert(), hundreds)
+    for n in range(2):
+        due = NOW + (n + 1) * DAY
+        run = database.ledger.begin("monitor", due, "me", due)
+        assert run is not None
+        facts = database.job_facts.read(JOBS, due).runs["monitor"]
+        assert (facts.running, facts.endings["ok"]) == (1, 150 + n)
+        database.ledger.finish(run, "ok", "words", due)
+        facts = database.job_facts.read(JOBS, due).runs["monitor"]
+        assert (facts.running, facts.endings["ok"], facts.failures) == (0, 151 + n, 0)
+    lost = database.ledger.begin("monitor", NOW + 9 * DAY, "me", NOW)
+    assert lost is not None
+    database.ledger.mark_lost(NOW + 9 * DAY, 180.0)
+    assert database.job_facts.read(JOBS, NOW).runs["monitor"].endings["lost"] == 1
+    database.ledger.finish(lost, "failed", "words", NOW + 10 * DAY)
+    facts = database.job_facts.read(JOBS, NOW).runs["monitor"]
+    assert (facts.endings["lost"], facts.endings["failed"], facts.failures) == (0, 1, 1)
 
 
 def test_what_retention_deletes_stays_counted_and_is_counted(database: Database) -> None:
