@@ -1,4 +1,4 @@
-"""tidecast job and tidecast schedule: run jobs now or on their timetable, pause them, and show what ran."""
+"""tidecast job, schedule and metrics: run jobs now or on their timetable, pause them, show what ran and how it is."""
 
 import getpass
 import os
@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,8 +16,9 @@ from pipeline.commands.invocation import with_settings
 from pipeline.commands.opened import now, opened
 
 if TYPE_CHECKING:
+    from jobs.metrics import JobCollector
     from jobs.schedule import Schedule
-    from pipeline.database import Ledger
+    from pipeline.database import Database, Ledger
     from pipeline.settings import Settings
 
 NAMES = ("retrain", "monitor", "calibrate", "retention")
@@ -167,13 +169,38 @@ def schedule(settings: "Settings") -> None:
     """Run the jobs on their timetable until SIGTERM or Ctrl-C.
 
     Any number may run, on any hosts: one holds the lease and is on duty, the others wait to take over. Each run is a
-    child process; a run that was missed while no scheduler was up is made up for once.
+    child process; a run that was missed while no scheduler was up is made up for once. With metrics.listen each serves
+    the metrics of the jobs, on duty or not.
     """
+    from jobs.metrics import serving
     from pipeline.telemetry import start_logging
 
     start_logging()
-    with opened(settings) as database:
+    with opened(settings) as database, serving(settings.metrics.listen, build_collector(settings, database)):
         build_schedule(settings, database.ledger, now).serve(stop_event())
+
+
+@click.command()
+@with_settings
+def metrics(settings: "Settings") -> None:
+    """Write the metrics of the jobs once, as Prometheus would read them from a scheduler with metrics.listen."""
+    from jobs.metrics import write_metrics
+
+    with opened(settings) as database:
+        click.echo(write_metrics(build_collector(settings, database)), nl=False)
+
+
+def build_collector(settings: "Settings", database: "Database") -> "JobCollector":
+    """Wire the metrics of the jobs to a database."""
+    from jobs.catalog import timetable
+    from jobs.metrics import JobCollector
+    from jobs.schedule import longest_period, read_trigger
+
+    periods = {
+        job: longest_period(read_trigger(timing), now()) if timing else None
+        for job, timing in timetable(settings).items()
+    }
+    return JobCollector(partial(database.job_facts.read, tuple(periods)), periods, now)
 
 
 def build_schedule(settings: "Settings", ledger: "Ledger", clock: Callable[[], int]) -> "Schedule":

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import structlog
+
 from jobs.drift import Alarm, Limits, Step, Watch, feed
 from jobs.outcome import OnStage, Outcome, Stage
 from jobs.ports import Evaluations, LiveErrors, Registry, Requests, States
@@ -18,25 +20,29 @@ COMMITS = 4.0
 """Longest turn in units of database.timeout, from reading its clock to the commit: then the worker ends itself."""
 WARM_UP = (48, 3)
 """Steps, and seasons, before the first alarm: whichever is more."""
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
     """What the detection remembers: one watch per group for this champion, and when it last asked for a retraining.
 
-    `waiting` is an alarm in words that the cool-down holds back.
+    `waiting` is an alarm in words that the cool-down holds back; `requests` counts all that were ever made.
     """
 
     champion: int | None = None
     watches: Mapping[str, Watch] | None = None
     asked_at: int | None = None
     waiting: str | None = None
+    requests: int = 0
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> "Memory":
         """Read what `to_dict` wrote; {} is a memory without anything."""
         watches = {group: Watch.from_dict(each) for group, each in saved.get("watches", {}).items()}
-        return cls(saved.get("champion"), watches, saved.get("asked_at"), saved.get("waiting"))
+        return cls(
+            saved.get("champion"), watches, saved.get("asked_at"), saved.get("waiting"), saved.get("requests", 0)
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -46,6 +52,7 @@ class Memory:
             "watches": watches,
             "asked_at": self.asked_at,
             "waiting": self.waiting,
+            "requests": self.requests,
         }
 
 
@@ -87,19 +94,21 @@ def detect(sources: Sources, settings: Settings, *, now: int) -> str:
     epoch, saved = sources.states.read(STATE)
     memory = Memory.from_dict(saved)
     if memory.champion != champion:
-        memory = Memory(champion, {}, memory.asked_at)
+        memory = Memory(champion, {}, memory.asked_at, requests=memory.requests)
     watches, alarms = feed_all(sources.live_errors, champion, memory.watches or {}, _limits(settings))
     waiting = "; ".join(alarms) or memory.waiting
     words = "no drift"
-    asked_at = memory.asked_at
+    found, asked_at, requests = waiting, memory.asked_at, memory.requests
     if waiting and _cooled_down(asked_at, settings.jobs, now):
         new = sources.requests.request("retrain", f"drift: {waiting}", now)
         words = f"drift: {waiting}; {'a retraining was asked for' if new else 'a retraining waits already'}"
-        asked_at, waiting = now, None
+        asked_at, waiting, requests = now, None, requests + new
     elif waiting:
         words = f"drift: {waiting}; held back for jobs.drift_cooldown after the request of {_spell(asked_at or 0)}"
-    if not sources.states.replace(STATE, epoch, Memory(champion, watches, asked_at, waiting).to_dict()):
+    if not sources.states.replace(STATE, epoch, Memory(champion, watches, asked_at, waiting, requests).to_dict()):
         return "drift: left to another monitor that is at work"
+    if alarms or requests > memory.requests:  # not again for what the cool-down holds back
+        log.warning("drift found", champion=champion, found=found, requested=requests > memory.requests)
     return words
 
 

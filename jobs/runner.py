@@ -50,10 +50,13 @@ class Runner:
             log.info("job already taken", job=job, scheduled_for=scheduled_for)
             return None
         log.info("job started", job=job, run=run)
+        began = time.monotonic()
         try:
             child = start()
         except OSError as error:
-            return self._finish(run, Outcome("failed", f"could not start a process: {error}"))
+            outcome = self._finish(run, Outcome("failed", f"could not start a process: {error}"))
+            log_ending(job, run, outcome, time.monotonic() - began, None)
+            return outcome
         cut_short = Outcome("failed", "stopped: the runner ended")
         try:
             cut_short = self._watch(child, run, stop) or cut_short
@@ -61,7 +64,7 @@ class Runner:
             finished = child.wait(0)
             child.end()
         outcome = self._finish(run, child.outcome() if finished else cut_short, child)
-        log.info("job ended", job=job, run=run, outcome=outcome.ending, reason=outcome.reason)
+        log_ending(job, run, outcome, time.monotonic() - began, child.exit_code)
         return outcome
 
     def run_here(self, job: str, scheduled_for: int, work: Work, on_stage: OnStage) -> Outcome | None:
@@ -130,3 +133,20 @@ class Runner:
                 log.warning("outcome not stored yet", run=run, reason=str(error))
                 time.sleep(pause)
         return outcome
+
+
+def log_ending(job: str, run: int, outcome: Outcome, seconds: float, exit_code: int | None) -> None:
+    """Log the one event of a run, with its outcome and those of its facts that are short."""
+    tell = log.info if outcome.ending == "ok" else log.warning
+    facts = {name: value for name, value in outcome.facts.items() if _short(value)}
+    tell(
+        "job ended", job=job, run=run, outcome=outcome.ending, reason=outcome.reason, seconds=round(seconds, 1),
+        exit_code=exit_code, facts=facts,
+    )  # fmt: skip
+
+
+def _short(value: object) -> bool:
+    """A single value, or a flat table of such: no lists, which have a number for every step or series."""
+    if isinstance(value, dict):
+        return all(not isinstance(each, dict | list) for each in value.values())
+    return not isinstance(value, list)

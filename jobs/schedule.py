@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
@@ -79,6 +80,16 @@ def next_due(trigger: BaseTrigger, now: int) -> int | None:
     """Find the first time after `now` at which the trigger fires; None for never."""
     due = trigger.get_next_fire_time(None, datetime.fromtimestamp(now // 1_000_000 + 1, UTC))
     return None if due is None else int(due.timestamp()) * 1_000_000
+
+
+def longest_period(trigger: BaseTrigger, now: int) -> float | None:
+    """Find the longest time in seconds between the next ten times that a trigger fires; None for fewer than two."""
+    due: list[datetime] = []
+    following = trigger.get_next_fire_time(None, datetime.fromtimestamp(now // 1_000_000, UTC))
+    while following is not None and len(due) < 11:
+        due.append(following)
+        following = trigger.get_next_fire_time(following, following)
+    return max(((b - a).total_seconds() for a, b in pairwise(due)), default=None)
 
 
 @dataclass(slots=True)

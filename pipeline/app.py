@@ -14,6 +14,7 @@ import structlog
 
 from models.cpu import tune_cpu
 from pipeline import database as databases
+from pipeline.address import check_free
 from pipeline.claim import Accept
 from pipeline.codec import Reader, check_horizon
 from pipeline.database import Database
@@ -118,6 +119,8 @@ def run_all(settings: Settings, options: Sequence[str], *, workers: int = 1, acc
     if url.startswith("sqlite"):
         databases.upgrade(url)
     open_database(settings).close()
+    if settings.metrics.listen:
+        check_free(settings.metrics.listen, "metrics.listen")
     topics.check_topics(settings.kafka)
     command = [sys.executable, "-P", "-m", "pipeline.cli", *options]  # -P: not from the working folder
     roles = [Role("scheduler", [*command, "schedule"])]

@@ -6,21 +6,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pandas as pd
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    field_validator,
-    model_validator,
-)
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from pipeline.address import parse_address
 
 PREFIX = "TIDECAST_"
 Policy = Literal["last", "first", "mean", "sum", "max"]
@@ -271,6 +260,12 @@ class JobSettings(Section):
         return self
 
 
+class MetricsSettings(Section):
+    """Where a scheduler serves its metrics."""
+
+    listen: Annotated[str | None, BeforeValidator(parse_address)] = None
+
+
 class Settings(BaseSettings):
     """All sections; see README "Settings"."""
 
@@ -286,6 +281,7 @@ class Settings(BaseSettings):
     training: TrainingSettings = Field(default_factory=TrainingSettings)
     jobs: JobSettings = Field(default_factory=JobSettings)
     retention: RetentionSettings = Field(default_factory=RetentionSettings)
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings)
 
     @classmethod
     def settings_customise_sources(

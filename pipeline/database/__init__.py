@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from pipeline.database.calibrations import Calibrations
 from pipeline.database.engine import connect, reading
 from pipeline.database.evaluations import Evaluations
+from pipeline.database.job_facts import JobFactsReader
 from pipeline.database.ledger import Ledger
 from pipeline.database.live_errors import LiveErrors
 from pipeline.database.migrate import check, current, require_file, upgrade
@@ -36,6 +37,7 @@ class Database:
     states: JobStates
     calibrations: Calibrations
     retention: Retention
+    job_facts: JobFactsReader
 
     def store(self, topic: str, policy: Policy, clock: Callable[[], int], covariates: Sequence[str] = ()) -> SqlStore:
         """Make the worker's view of an input topic and of these covariates; `clock` returns microseconds UTC."""
@@ -69,6 +71,7 @@ def open_database(url: str, *, timeout: float) -> Database:
         JobStates(engine),
         Calibrations(engine),
         Retention(engine),
+        JobFactsReader(engine),
     )
 
 
@@ -76,6 +79,7 @@ __all__ = [
     "Calibrations",
     "Database",
     "Evaluations",
+    "JobFactsReader",
     "JobStates",
     "Ledger",
     "LiveErrors",

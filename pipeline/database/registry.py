@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection, Engine, select, update
 
 from pipeline.database.engine import reading, writing
@@ -13,6 +14,7 @@ from pipeline.database.tables import BASELINE, alias_history, aliases, backtests
 from pipeline.errors import ConfigError, Corrupt
 
 CHAMPION = "champion"
+log = structlog.get_logger()
 _FACTS = [column for column in models.c if column.name != "artifact"]
 
 
@@ -117,7 +119,10 @@ class Registry:
             has_artifact = has_artifact.with_for_update(read=True)  # retention cannot take it away before the commit
             if version != BASELINE and not connection.execute(has_artifact).scalar():
                 raise ConfigError(f"model {version} cannot be champion: it has no artifact; see tidecast models list")
-            return _move(connection, "promote", version, expected, reason, now)
+            moved = _move(connection, "promote", version, expected, reason, now)
+        if moved:
+            log.info("champion changed", action="promote", version=version, previous=expected, reason=reason)
+        return moved
 
     def rollback(self, now: int) -> int:
         """Make the champion before the present one champion again and return its version; ConfigError if none."""
@@ -128,7 +133,8 @@ class Registry:
                 raise ConfigError("there is no earlier champion to roll back to; see tidecast models list")
             if not _move(connection, "rollback", before[-1], present, f"rollback from {present}", now):
                 raise ConfigError("the champion changed meanwhile; look again and repeat")
-            return before[-1]
+        log.warning("champion changed", action="rollback", version=before[-1], previous=present)
+        return before[-1]
 
     def models(self, limit: int = 100) -> list[ModelRow]:
         """Return the newest models, newest first."""

@@ -24,6 +24,7 @@ from pipeline.database.tables import (
     series,
     topics,
 )
+from pipeline.database.tallies import add_deleted
 from pipeline.records import Ints
 
 _STATE, _FORECAST = ingest_state.c, forecasts.c
@@ -77,7 +78,9 @@ class Retention:
                         chosen.append((mine, found, _end(connection, own, max(found), reach)))
             if chosen:  # before any row is locked, or two runs could deadlock
                 note_pruned(connection, max(end for *_, end in chosen))
-            return sum(_delete_steps(connection, *each) for each in chosen)
+            deleted = sum(_delete_steps(connection, *each) for each in chosen)
+            add_deleted(connection, "forecasts", deleted)
+        return deleted
 
     def delete_observations(self, series_ids: Ints, before: int, *, kept: int, most: int) -> int:
         """Delete at most `most` observations, with their covariates, oldest first; the newest `kept` rows stay."""
@@ -94,6 +97,7 @@ class Retention:
                     left -= count  # of observations
                 if left == 0:
                     break
+            add_deleted(connection, "observations", most - left)
         return most - left
 
     def delete_dead_letters(self, requeued_before: int | None, waiting_since: int | None, most: int) -> int:
@@ -112,6 +116,7 @@ class Retention:
                     for row in connection.execute(chosen.limit(most)).mappings()]  # fmt: skip
             if keys:
                 connection.execute(gone, keys)
+            add_deleted(connection, "dead_letters", len(keys))
         return len(keys)
 
     def delete_runs(self, before: int, most: int) -> int:
@@ -130,8 +135,10 @@ class Retention:
         )
         with writing(self._engine) as connection:
             found = connection.execute(chosen).scalars().all()
-            connection.execute(delete(job_runs).where(run.id.in_(found)))
-        return len(found)
+            gone = delete(job_runs).where(run.id.in_(found))
+            ended = connection.execute(gone.returning(run.job, run.outcome)).all()
+            add_deleted(connection, "job_runs", len(ended), [(row.job, row.outcome) for row in ended])
+        return len(ended)
 
     def drop_artifacts(self, before: int, most: int) -> int:
         """Forget the bytes of at most `most` models made before `before` that no alias names or ever named."""
@@ -149,6 +156,7 @@ class Retention:
             locked = connection.execute(old.with_for_update(key_share=True)).scalars().all()
             free = set(locked) - set(connection.execute(held).scalars())
             connection.execute(update(models).where(model.version.in_(free)).values(artifact=None))
+            add_deleted(connection, "artifacts", len(free))
         return len(free)
 
 

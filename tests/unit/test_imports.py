@@ -16,6 +16,7 @@ HOMES = {
     "alembic": ("pipeline/database/",),
     "psycopg": ("pipeline/database/",),
     "apscheduler": ("jobs/schedule.py",),
+    "prometheus_client": ("jobs/metrics.py",),
     "matplotlib": ("pipeline/quickstart/chart.py",),
     "click": ("pipeline/cli.py", "pipeline/commands/", "jobs/commands.py"),
     "pydantic_settings": ("pipeline/settings.py", "pipeline/configuration.py"),

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from jobs.catalog import find_work
 from jobs.monitor import STATE, Sources, detect, monitor
 from jobs.outcome import Stage
 from pipeline.database import Database
 from pipeline.errors import Unavailable
+from pipeline.job_facts import DriftFacts
 from pipeline.records import Claim, Forecasts
 from pipeline.settings import Settings
 from tests.contracts import HOUR, START, observations, turn_of
@@ -97,8 +99,14 @@ def test_a_change_of_regime_is_found_within_a_day_and_becomes_a_retraining(datab
     assert run(database, settings(), feed.now)["drift"] == "no drift"
     assert database.ledger.requested() == []
     feed.live(24, version, shift=8.0)
-    found = run(database, settings(), feed.now)["drift"]
+    with capture_logs() as logs:
+        found = run(database, settings(), feed.now)["drift"]
+        run(database, settings(), feed.now)
     assert "a retraining was asked for" in found
+    (event,) = [each for each in logs if each["event"] == "drift found"]
+    assert (event["champion"], event["requested"]) == (version, True)
+    assert f"drift: {event['found']}; a retraining was asked for" == found
+    assert database.job_facts.read(("monitor",), feed.now).drift == DriftFacts(1, feed.now, waiting=False)
     assert f"errors rose of version {version} in group north" in found
     assert "2026-01-1" in found
     assert "south" not in found

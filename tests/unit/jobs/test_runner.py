@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import pytest
+from structlog.testing import capture_logs
 
 from jobs.child import Child, job_command, read_settings, write_settings
 from jobs.outcome import OnStage, Outcome, Stage, read_line, write_line
@@ -58,6 +59,30 @@ def test_a_child_that_ends_well_is_recorded_in_its_own_words() -> None:
     row = ledger.rows[0]
     assert (row.job, row.scheduled_for, row.owner) == ("retrain", START, "tester")
     assert (row.outcome, row.reason) == ("ok", "version 1 promoted")
+
+
+def test_a_run_is_one_event_when_it_ends_with_its_outcome_and_the_facts_that_are_short() -> None:
+    with capture_logs() as logs:
+        run(
+            "say(Outcome('ok', 'kept', {'version': 2, 'deleted': {'runs': 3}, 'steps': [1, 2], 'by': {'x': [1]}}))",
+            FakeLedger(),
+        )
+        run("sys.exit(3)", FakeLedger())
+        failing = make_runner(FakeLedger()).run_child("retrain", START, _no_process, threading.Event())
+    assert failing is not None
+    ended = [each for each in logs if each["event"] == "job ended"]
+    assert [(each["log_level"], each["job"], each["outcome"], each["exit_code"]) for each in ended] == [
+        ("info", "retrain", "ok", 0),
+        ("warning", "retrain", "failed", 3),
+        ("warning", "retrain", "failed", None),
+    ]
+    assert ended[0]["facts"] == {"version": 2, "deleted": {"runs": 3}}
+    assert ended[2]["reason"] == failing.reason == "could not start a process: no room"
+    assert 0 <= ended[0]["seconds"] < PATIENCE
+
+
+def _no_process() -> Child:
+    raise OSError("no room")
 
 
 def test_a_child_that_is_killed_is_a_failure_with_a_reason() -> None:

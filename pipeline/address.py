@@ -1,0 +1,39 @@
+"""Addresses to listen on, as text: host:port, or [host]:port for IPv6."""
+
+import os
+import socket
+
+from pipeline.errors import Unavailable
+
+
+def parse_address(text: object) -> object:
+    """Check 'host:port', and read 'off' as no address, which TOML cannot say."""
+    if text in (None, "off", ""):
+        return None
+    host, _, port = str(text).rpartition(":")
+    if not host.strip("[]") or not (port.isdecimal() and int(port) <= 65_535):
+        raise ValueError(f"{text!r} is not an address; write 127.0.0.1:9464, or off")
+    return text
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Split what `parse_address` has checked into host and port."""
+    host, _, port = address.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def check_free(address: str, setting: str) -> None:
+    """Raise Unavailable in the words of `setting` when this machine does not let us listen there."""
+    host, port = split_address(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise cannot_listen(address, setting, error) from error
+
+
+def cannot_listen(address: str, setting: str, error: OSError) -> Unavailable:
+    """Say in one line why nothing can listen at an address, and what to do."""
+    system = error.errno is not None and error.errno > 0  # a name that is not found has a number below 0
+    why = os.strerror(error.errno or 0) if system else error.strerror or str(error)
+    return Unavailable(f"{setting}: cannot listen on {address} ({why}); choose another address, or off")

@@ -1,0 +1,89 @@
+"""What the database says of the jobs at one moment; all times are microseconds UTC, None for never."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+ENDINGS = ("ok", "failed", "timeout", "lost")
+CHANGES = ("promote", "rollback")
+DELETED = ("forecasts", "observations", "dead_letters", "job_runs", "artifacts")
+"""What the job `retention` deletes, by table; of `artifacts` the bytes, the model's row stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """The runs of one job: `endings` counts all that ever ended, also those that retention has deleted since.
+
+    `failures` are the newest runs in a row that did not end well, a hundred at most; `seconds` is how long the newest
+    good run took.
+    """
+
+    endings: Mapping[str, int]
+    running: int
+    failures: int
+    succeeded_at: int | None
+    seconds: float | None
+    paused: bool
+    requested: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseFacts:
+    """The scheduler's lease; `epoch` counts how often it was taken."""
+
+    epoch: int
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChampionFacts:
+    """The model in use, since when, when it was made, and its newest calibration if it has one."""
+
+    version: int
+    promoted_at: int
+    created_at: int
+    calibration: "CalibrationFacts | None"
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationFacts:
+    """A calibration, found from `n` matured forecast steps."""
+
+    version: int
+    created_at: int
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyFacts:
+    """Live accuracy of a model in recent days, from step `horizon_from` on; None is no evidence."""
+
+    model_version: int
+    horizon_from: int
+    n: int
+    mase: float | None
+    wql: float | None
+    skill: float | None
+    coverage_80: float
+    coverage_95: float
+
+
+@dataclass(frozen=True, slots=True)
+class DriftFacts:
+    """How often drift asked for a retraining, when last, and whether an alarm waits for the cool-down to end."""
+
+    requests: int
+    asked_at: int | None
+    waiting: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JobFacts:
+    """All of it; `changes` counts promotions and rollbacks, `deleted` rows by table."""
+
+    runs: Mapping[str, RunFacts]
+    lease: LeaseFacts | None
+    champion: ChampionFacts | None
+    changes: Mapping[str, int]
+    accuracy: Sequence[AccuracyFacts]
+    drift: DriftFacts
+    deleted: Mapping[str, int]
