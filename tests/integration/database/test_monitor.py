@@ -71,6 +71,7 @@ class Feed:
             target_times=origins[:, None] + HOUR * steps,
             quantiles=known[:, :, None] + np.linspace(-2, 2, 13),
             model_version=np.full(n, version),
+            calibration=np.zeros(n, np.int64),
             quality=["ok"] * n,
             issued_at=np.full(n, self.now),
             partition=np.zeros(n, np.int64),
