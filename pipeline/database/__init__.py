@@ -18,6 +18,7 @@ from pipeline.database.migrate import check, current, require_file, upgrade
 from pipeline.database.reader import Reader
 from pipeline.database.registry import Registry
 from pipeline.database.retention import Retention
+from pipeline.database.shadows import Shadows
 from pipeline.database.states import JobStates
 from pipeline.database.store import SqlStore
 from pipeline.settings import Policy
@@ -36,6 +37,7 @@ class Database:
     states: JobStates
     calibrations: Calibrations
     retention: Retention
+    shadows: Shadows
 
     def store(self, topic: str, policy: Policy, clock: Callable[[], int], covariates: Sequence[str] = ()) -> SqlStore:
         """Make the worker's view of an input topic and of these covariates; `clock` returns microseconds UTC."""
@@ -69,6 +71,7 @@ def open_database(url: str, *, timeout: float) -> Database:
         JobStates(engine),
         Calibrations(engine),
         Retention(engine),
+        Shadows(engine),
     )
 
 
@@ -82,6 +85,7 @@ __all__ = [
     "Reader",
     "Registry",
     "Retention",
+    "Shadows",
     "SqlStore",
     "current",
     "open_database",

@@ -1,4 +1,4 @@
-"""Models: their artifacts, which one is champion, and how that came about. Times are microseconds UTC."""
+"""Models: artifacts, which one is champion, which its shadow, and how that came about. Times are microseconds UTC."""
 
 import hashlib
 import math
@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, select, update
+from sqlalchemy import Connection, Engine, delete, func, select, update
 
 from pipeline.database.engine import reading, writing
 from pipeline.database.tables import BASELINE, alias_history, aliases, backtests, inserting, models
 from pipeline.errors import ConfigError, Corrupt
 
 CHAMPION = "champion"
+SHADOW = "shadow"
 _FACTS = [column for column in models.c if column.name != "artifact"]
 
 
@@ -40,15 +41,23 @@ class AliasChange:
 
     id: int
     alias: str
-    action: str  # promote | rollback
+    action: str  # promote | rollback, of the shadow also drop
     version: int
     previous: int | None
     reason: str
     changed_at: int
 
 
+@dataclass(frozen=True, slots=True)
+class Shadowing:
+    """The model that scores beside the champion, and since when; microseconds UTC."""
+
+    version: int
+    since: int
+
+
 class Registry:
-    """The models table and the alias `champion`; satisfies `pipeline.ports.Champion`."""
+    """The models table and the aliases; satisfies `pipeline.ports.Champion` and `pipeline.ports.Shadow`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -93,7 +102,23 @@ class Registry:
     def champion(self) -> int | None:
         """Return the version that the alias `champion` points at, or None."""
         with reading(self._engine) as connection:
-            return _champion(connection)
+            return _version(connection, CHAMPION)
+
+    def shadow(self) -> int | None:
+        """Return the version that the alias `shadow` points at, or None."""
+        with reading(self._engine) as connection:
+            return _version(connection, SHADOW)
+
+    def shadowing(self) -> Shadowing | None:
+        """Return the shadow and since when it is one, or None."""
+        change = alias_history.c
+        since = select(func.max(change.changed_at)).where(
+            change.alias == SHADOW, change.action == "promote", change.version == aliases.c.version
+        )
+        query = select(aliases.c.version, since.scalar_subquery()).where(aliases.c.alias == SHADOW)
+        with reading(self._engine) as connection:
+            found = connection.execute(query).one_or_none()
+        return None if found is None else Shadowing(*found)
 
     def artifact(self, version: int) -> bytes:
         """Return a version's artifact; Corrupt when the bytes do not match the stored hash."""
@@ -113,20 +138,44 @@ class Registry:
         Version 0 is the seasonal naive. Raises ConfigError for a version that is unknown or has no artifact.
         """
         with writing(self._engine) as connection:
-            has_artifact = select(models.c.artifact.is_not(None)).where(models.c.version == version)
-            has_artifact = has_artifact.with_for_update(read=True)  # retention cannot take it away before the commit
-            if version != BASELINE and not connection.execute(has_artifact).scalar():
-                raise ConfigError(f"model {version} cannot be champion: it has no artifact; see tidecast models list")
-            return _move(connection, "promote", version, expected, reason, now)
+            _require_artifact(connection, version, CHAMPION)
+            moved = _move(connection, CHAMPION, "promote", version, expected, reason=reason, now=now)
+            if moved:  # a champion needs no shadow period
+                _drop(connection, version, reason=f"it became champion: {reason}", now=now)
+            return moved
+
+    def promote_shadow(self, version: int, *, expected: int | None, reason: str, now: int) -> bool:
+        """Make the shadow `version` champion if both are still what they were; False, with nothing changed, if not."""
+        with writing(self._engine) as connection:
+            _require_artifact(connection, version, CHAMPION)
+            # Both are locked, the champion first as `promote` does, and looked at before anything is changed.
+            champion, shadow = (_version(connection, alias, lock=True) for alias in (CHAMPION, SHADOW))
+            if shadow != version or champion != expected:
+                return False
+            if not _move(connection, CHAMPION, "promote", version, expected, reason=reason, now=now):
+                return False  # without a champion there was nothing to lock
+            return _drop(connection, version, reason=f"it became champion: {reason}", now=now)
+
+    def begin_shadow(self, version: int, *, expected: int | None, reason: str, now: int) -> bool:
+        """Let a version score beside the champion, in place of the shadow `expected`; False when that is another."""
+        with writing(self._engine) as connection:
+            _require_artifact(connection, version, SHADOW)
+            return _move(connection, SHADOW, "promote", version, expected, reason=reason, now=now)
+
+    def drop_shadow(self, version: int, *, reason: str, now: int) -> bool:
+        """End the shadow `version`; False when it is the shadow no longer."""
+        with writing(self._engine) as connection:
+            return _drop(connection, version, reason=reason, now=now)
 
     def rollback(self, now: int) -> int:
         """Make the champion before the present one champion again and return its version; ConfigError if none."""
         with writing(self._engine) as connection:
-            present = _champion(connection)
+            present = _version(connection, CHAMPION)
             before = _line_of_succession(connection)[:-1]
             if present is None or not before:
                 raise ConfigError("there is no earlier champion to roll back to; see tidecast models list")
-            if not _move(connection, "rollback", before[-1], present, f"rollback from {present}", now):
+            reason = f"rollback from {present}"
+            if not _move(connection, CHAMPION, "rollback", before[-1], present, reason=reason, now=now):
                 raise ConfigError("the champion changed meanwhile; look again and repeat")
             return before[-1]
 
@@ -146,8 +195,16 @@ class Registry:
 
     def history(self, limit: int = 1000) -> list[AliasChange]:
         """Return the newest changes of the champion, newest first."""
+        return self._changes(CHAMPION, limit)
+
+    def shadow_history(self, limit: int = 1000) -> list[AliasChange]:
+        """Return the newest changes of the shadow, newest first."""
+        return self._changes(SHADOW, limit)
+
+    def _changes(self, alias: str, limit: int) -> list[AliasChange]:
+        query = select(alias_history).where(alias_history.c.alias == alias).order_by(alias_history.c.id.desc())
         with reading(self._engine) as connection:
-            rows = connection.execute(select(alias_history).order_by(alias_history.c.id.desc()).limit(limit))
+            rows = connection.execute(query.limit(limit))
             return [AliasChange(**row) for row in rows.mappings()]
 
     def record_backtest(  # noqa: PLR0913  (the columns of one row)
@@ -187,21 +244,40 @@ class Registry:
             return [dict(row) for row in connection.execute(query).mappings()]
 
 
-def _champion(connection: Connection) -> int | None:
-    found: int | None = connection.execute(select(aliases.c.version).where(aliases.c.alias == CHAMPION)).scalar()
+def _version(connection: Connection, alias: str, *, lock: bool = False) -> int | None:
+    query = select(aliases.c.version).where(aliases.c.alias == alias)
+    found: int | None = connection.execute(query.with_for_update() if lock else query).scalar()
     return found
 
 
-def _move(connection: Connection, action: str, version: int, expected: int | None, reason: str, now: int) -> bool:
+def _require_artifact(connection: Connection, version: int, alias: str) -> None:
+    has_artifact = select(models.c.artifact.is_not(None)).where(models.c.version == version)
+    has_artifact = has_artifact.with_for_update(read=True)  # retention cannot take it away before the commit
+    if version != BASELINE and not connection.execute(has_artifact).scalar():
+        raise ConfigError(f"model {version} cannot be {alias}: it has no artifact; see tidecast models list")
+
+
+def _move(
+    connection: Connection, alias: str, action: str, version: int, expected: int | None, *, reason: str, now: int
+) -> bool:
     if expected is None:
-        new = inserting(connection, aliases).values(alias=CHAMPION, version=version)
+        new = inserting(connection, aliases).values(alias=alias, version=version)
         change = new.on_conflict_do_nothing(index_elements=["alias"])
     else:
-        held = update(aliases).where(aliases.c.alias == CHAMPION, aliases.c.version == expected)
+        held = update(aliases).where(aliases.c.alias == alias, aliases.c.version == expected)
         change = held.values(version=version)
     if connection.execute(change.returning(aliases.c.version)).first() is None:
         return False
-    record = {"alias": CHAMPION, "action": action, "version": version, "previous": expected, "reason": reason}
+    record = {"alias": alias, "action": action, "version": version, "previous": expected, "reason": reason}
+    connection.execute(alias_history.insert().values(**record, changed_at=now))
+    return True
+
+
+def _drop(connection: Connection, version: int, *, reason: str, now: int) -> bool:
+    gone = delete(aliases).where(aliases.c.alias == SHADOW, aliases.c.version == version)
+    if connection.execute(gone).rowcount != 1:
+        return False
+    record = {"alias": SHADOW, "action": "drop", "version": version, "previous": version, "reason": reason}
     connection.execute(alias_history.insert().values(**record, changed_at=now))
     return True
 
