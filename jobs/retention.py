@@ -4,9 +4,9 @@
     dead letters            requeued, or waiting if asked for, long ago   one that is not published
     job runs                long ago                                      a job's newest run, its newest good one
     artifacts               made long ago (the bytes; the row stays)      of a model that ever was champion
-    forecasts               origin long ago; before that, all but the     a series' newest origin; one issued within a
-                            first origin of each UTC day are thinned      day; one that is not published
-    a shadow's forecasts    like forecasts                                (nothing: none is published)
+    forecasts               origin long ago; before that, all but the     a series' newest origin; one issued, or with a
+                            first origin of each UTC day are thinned      target, within a day; one not published
+    forecasts of shadows    like forecasts                                one of the shadow of the moment
     observations            long ago, with their covariates               a series' newest context + horizon rows
 
 Published is what lies below the start of its partition's newest turn (ingest_state.turn_start). A turn begins only
@@ -33,6 +33,8 @@ MICROSECONDS_A_DAY = round(DAY) * SECOND
 MOST_ROWS = 5000
 """Rows deleted in one transaction; a longer one would keep a worker on SQLite waiting."""
 SERIES_AT_ONCE = 100
+FINE = 3600.0
+"""Seconds; where steps are shorter, so many fewer series are read at once: a year's origins are held then."""
 LEAST_PAUSE = 0.01
 """Seconds between two transactions; after a longer one, as long as it took, so that a worker gets its turn."""
 
@@ -202,11 +204,15 @@ def _forecasts(
     now: int,
 ) -> Iterator[int]:
     keep = settings.retention
-    delete_before, thin_before = _before(now, keep.forecasts), _before(now, keep.thin_forecasts)
-    horizon = settings.series.horizon
-    reach = round((horizon + 1) * Frequency(settings.series.frequency).seconds * SECOND)
+    horizon, step = settings.series.horizon, Frequency(settings.series.frequency).seconds
+    reach = round((horizon + 1) * step * SECOND)
+    matured = now - MICROSECONDS_A_DAY - reach  # what has yet to be judged stays, however soon the settings thin
+    delete_before, thin_before = (
+        min(before, matured) if before is not None else None
+        for before in (_before(now, keep.forecasts), _before(now, keep.thin_forecasts))
+    )
     at_once = max(1, min(1000, MOST_ROWS // horizon))
-    for ids in _chunks(series()):
+    for ids in _chunks(series(), max(1, round(SERIES_AT_ONCE * min(1.0, step / FINE)))):
         origins = Origins(*list_origins(ids, max(b for b in (delete_before, thin_before) if b is not None)))
         doomed = origins.take(choose_doomed(origins, delete_before=delete_before, thin_before=thin_before))
         yield 0
@@ -219,7 +225,7 @@ def _forecasts(
 def _observations(stock: Stock, settings: Settings, before: int) -> Iterator[int]:
     kept = settings.series.context + settings.series.horizon
     most = MOST_ROWS // (1 + len(settings.input.covariates))
-    for ids in _chunks(stock.series()):
+    for ids in _chunks(stock.series(), SERIES_AT_ONCE):
         count = most
         while count == most:
             count = stock.delete_observations(ids, before, kept=kept, most=most)
@@ -231,9 +237,9 @@ def _until_none(delete: Callable[[], int]) -> Iterator[int]:
         yield count
 
 
-def _chunks(ids: Ints) -> Iterator[Ints]:
-    for start in range(0, len(ids), SERIES_AT_ONCE):
-        yield ids[start : start + SERIES_AT_ONCE]
+def _chunks(ids: Ints, size: int) -> Iterator[Ints]:
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size]
 
 
 def _before(now: int, keep: float | None) -> int | None:

@@ -64,11 +64,11 @@ class Scorer:
         """
         if self._looked is not None and now - self._looked < self._refresh:
             return
-        first, self._looked = self._looked is None, now
         champion = self._registry.champion()
         if champion != self._seen:
-            self._swap(champion, first)
+            self._swap(champion, first=self._looked is None)
         self._recalibrate()
+        self._looked = now  # only now: after an Unavailable no turn is scored by a model without its calibration
 
     def score(self, dues: Sequence[Due], now: int) -> Forecasts:
         """Forecast every window that is due; forecasts come in the order of partition and offset."""
@@ -79,7 +79,7 @@ class Scorer:
         joined = join(parts)
         return joined.take(np.lexsort((joined.offset, joined.partition)))
 
-    def _swap(self, champion: int | None, first: bool) -> None:
+    def _swap(self, champion: int | None, *, first: bool) -> None:
         before = self.version
         if champion is None or champion == NAIVE_VERSION:
             self._loaded, self._rows, self.version = None, {}, NAIVE_VERSION
@@ -90,7 +90,7 @@ class Scorer:
                 if first:
                     raise
                 log.error("champion refused", version=champion, reason=str(error), serving=self.version)
-        self._seen = champion  # only now: after an Unavailable it is looked at again
+        self._seen = champion  # only now, as above
         if self.version != before:
             self._factors, self.calibration, self._seen_calibration = None, NO_CALIBRATION, NO_CALIBRATION
 

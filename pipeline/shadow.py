@@ -58,21 +58,21 @@ class ShadowScorer:
         """Swap to the shadow of the moment; called between two turns, every few seconds. An unfit one is logged."""
         if self._looked is not None and now - self._looked < self._refresh:
             return
-        self._looked = now
         version = self._registry.shadow()
-        if version == self._seen:
-            return
-        self._loaded = None
-        if version is not None:
-            try:
-                self._loaded = load_model(
-                    self._registry, version, self._grid, self._shape, alias="shadow", advice=ADVICE
-                )
-                self._rows = number_series(self._loaded)
-                log.info("shadow in use", version=version, series=len(self._rows))
-            except (ConfigError, Corrupt) as error:
-                log.error("shadow refused", version=version, reason=str(error))
-        self._seen = version  # only now: after an Unavailable it is looked at again
+        if version != self._seen:
+            self._loaded = None if version is None else self._load(version)
+            self._seen = version
+        self._looked = now  # only now: after an Unavailable it is looked at again
+
+    def _load(self, version: int) -> Loaded | None:
+        try:
+            loaded = load_model(self._registry, version, self._grid, self._shape, alias="shadow", advice=ADVICE)
+        except (ConfigError, Corrupt) as error:
+            log.error("shadow refused", version=version, reason=str(error))
+            return None
+        self._rows = number_series(loaded)
+        log.info("shadow in use", version=version, series=len(self._rows))
+        return loaded
 
     def score(self, dues: Sequence[Due], now: int) -> Forecasts | None:
         """Forecast every window that is due, as far as that is finite; None without a shadow, or when it fails."""

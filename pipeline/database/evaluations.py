@@ -12,6 +12,9 @@ mark is exact; a recorded jump back takes it back.
 
 A correction of a series reaches forward: it is an actual, later the naive's answer, and part of later scales. So
 everything of that series from the earliest changed day on is stale, to its newest observation.
+
+Retention deletes rows that were summed up, and a correction may reach back to such a day. There a cell that would have
+less evidence than before stays as it is.
 """
 
 import re
@@ -24,6 +27,7 @@ from pipeline.database.engine import reading, writing
 from pipeline.database.instants import FIRST, to_datetime
 from pipeline.database.matured import DAY, Range, clip, read_grid, sum_up
 from pipeline.database.monitor_tables import evaluations, series_groups
+from pipeline.database.pruned import read_pruned
 from pipeline.database.rows import rows_of
 from pipeline.database.states import read_state, replace_state
 from pipeline.database.tables import (
@@ -43,6 +47,8 @@ NO_GROUP = "other"
 _DAYS_OF_A_RANGE = 32  # of one series, so that a batch is bounded however far back a correction reaches
 _DAYS_OF_A_BATCH = 128  # series times days: about a second's work with 48 hourly steps
 _ROWS = 10_000
+_KEY = tuple(column.name for column in evaluations.primary_key)
+_EVIDENCE = ("n", "naive_n", "scaled_n")
 
 
 class Batch(NamedTuple):
@@ -193,12 +199,20 @@ def _in_batches(ranges: list[Range]) -> Iterator[list[Range]]:
 
 
 def _replace_cells(connection: Connection, batch: list[Range], cells: list[dict[str, Any]]) -> None:
+    new = {tuple(cell[name] for name in _KEY): cell for cell in cells}
+    pruned = read_pruned(connection)
     for own, since, until in batch:
         first, stop = (to_datetime(time).date() for time in (since, until))
-        cell = evaluations.c
-        connection.execute(delete(evaluations).where(cell.series_id == own, cell.day >= first, cell.day < stop))
-    if cells:
-        connection.execute(evaluations.insert(), cells)
+        days = evaluations.c.series_id == own, evaluations.c.day >= first, evaluations.c.day < stop
+        if since < pruned:
+            before = evaluations.c.day <= to_datetime(pruned).date()
+            for old in connection.execute(select(evaluations).where(*days, before)).mappings():
+                key = tuple(old[name] for name in _KEY)
+                if key not in new or any(new[key][name] < old[name] for name in _EVIDENCE):
+                    new[key] = dict(old)
+        connection.execute(delete(evaluations).where(*days))
+    if new:
+        connection.execute(evaluations.insert(), list(new.values()))
 
 
 def _assign_groups(connection: Connection, pattern: str | None) -> None:

@@ -7,7 +7,10 @@ from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, bindparam
 
 from pipeline.database.engine import reading, writing
 from pipeline.database.instants import LAST
-from pipeline.database.registry import CHAMPION
+from pipeline.database.matured import read_grid
+from pipeline.database.pruned import note_pruned
+from pipeline.database.registry import CHAMPION, SHADOW
+from pipeline.database.scales import SEASONS, season_length
 from pipeline.database.shadow_tables import shadow_forecasts
 from pipeline.database.tables import (
     BASELINE,
@@ -77,10 +80,15 @@ class Retention:
         return deleted
 
     def shadow_origins(self, series_ids: Ints, before: int) -> tuple[Ints, Ints, Ints, Ints]:
-        """Return the same of the shadow's forecasts, of which none must stay: the newest origin is never reached."""
+        """Return the same of forecasts of shadows of the past, of which none must stay: the newest is never reached.
+
+        Those of the shadow of the moment are still to be judged.
+        """
+        judged = select(aliases.c.version).where(aliases.c.alias == SHADOW)
         old = (
             select(_SHADOW.series_id, _SHADOW.origin, _SHADOW.model_version)
             .where(_SHADOW.series_id.in_(series_ids.tolist()), _SHADOW.step == 1, _SHADOW.origin < before)
+            .where(_SHADOW.model_version.not_in(judged))
             .order_by(_SHADOW.series_id, _SHADOW.origin, _SHADOW.model_version)
         )
         with reading(self._engine) as connection:
@@ -105,6 +113,7 @@ class Retention:
             for own in series_ids.tolist():
                 stop = _oldest_kept(connection, own, before, kept, left)
                 if stop is not None:
+                    note_pruned(connection, min(stop + _reach_of_values(connection), LAST))
                     for table in (covariates, observations):
                         old = delete(table).where(table.c.series_id == own, table.c.observed_at < stop)
                         count = connection.execute(old).rowcount
@@ -186,7 +195,9 @@ def _delete_steps(
     connection: Connection, table: Table, mine: ColumnElement[bool], own: int, origins: list[int], reach: int
 ) -> int:
     first, last = min(origins), max(origins)
-    within = table.c.target_time.between(first, _end(connection, table, own, last, reach))  # a range of the primary key
+    end = _end(connection, table, own, last, reach)
+    note_pruned(connection, end)
+    within = table.c.target_time.between(first, end)  # a range of the primary key
     return connection.execute(delete(table).where(mine, within, table.c.origin.in_(origins))).rowcount
 
 
@@ -207,6 +218,15 @@ def _end(connection: Connection, table: Table, own: int, origin: int, reach: int
         if oldest is None or oldest > origin:
             return end
         reach *= 2
+
+
+def _reach_of_values(connection: Connection) -> int:
+    """Return how long a value is needed after its time: by the seasonal naive, and by the scale of a day."""
+    grid = read_grid(connection)
+    if grid.season is None or grid.step_seconds is None:
+        return 0
+    length, tolerance = season_length(grid.season, grid.step_seconds)
+    return (SEASONS + 1) * length + tolerance
 
 
 def _oldest_kept(connection: Connection, own: int, before: int, kept: int, most: int) -> int | None:

@@ -57,6 +57,7 @@ threads = 1
 retrain = "0 0 1 1 *"
 monitor = "off"
 calibrate = "off"
+retention = "off"
 gate_origins = 3
 gate_coverage = [0.0, 1.0]
 """

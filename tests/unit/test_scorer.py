@@ -9,7 +9,7 @@ import torch
 from models.artifact import pack, unpack
 from models.config import ModelConfig
 from models.forecasters import build
-from pipeline.calibration import correct
+from pipeline.calibration import Calibration, correct
 from pipeline.errors import ConfigError, Corrupt, Unavailable
 from pipeline.grid import Frequency
 from pipeline.observe import Due, Grid
@@ -299,6 +299,22 @@ def test_the_newest_calibration_of_the_model_in_use_is_applied_and_named() -> No
     registry.promote(3)
     one.refresh(15 * SECOND)
     assert set(one.score([due()], now=0).calibration.tolist()) == {0}, "another model's correction is none of its own"
+
+
+def test_a_database_that_goes_away_between_champion_and_calibration_leaves_no_turn_without_the_calibration() -> None:
+    class Away(MemoryCalibrations):
+        def newest(self, model_version: int, after: int = 0) -> Calibration | None:
+            raise Unavailable("the database is away")
+
+    registry, calibrations = Registry(), MemoryCalibrations()
+    registry.promote(1)
+    calibrations.store(1, wider(2.0))
+    one = scorer_of(registry, Away())
+    with pytest.raises(Unavailable):
+        one.refresh(0)
+    one._calibrations = calibrations
+    one.refresh(SECOND // 2)  # the worker's first pause after such an error
+    assert (one.version, one.calibration) == (1, 1)
 
 
 def test_the_seasonal_naive_can_be_calibrated_too() -> None:

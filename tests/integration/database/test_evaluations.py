@@ -10,12 +10,14 @@ import pandas as pd
 import pytest
 from sqlalchemy import event, text
 
+from jobs.retention import clear_out
 from models.config import QUANTILE_LEVELS
 from pipeline.database import Database
 from pipeline.database.evaluations import Batch, find_group
 from pipeline.database.tables import QUANTILES
 from pipeline.errors import Unavailable
 from pipeline.records import Claim, Forecasts
+from pipeline.settings import Settings
 from tests.contracts import HOUR, START, at_once, observations, turn_of
 
 SEASON = 6
@@ -487,3 +489,53 @@ def test_the_scale_of_months_finds_the_same_month_of_the_year_before(database: D
 )
 def test_a_group_is_what_the_pattern_finds_in_the_name(name: str, pattern: str | None, group: str) -> None:
     assert find_group(name, pattern) == group
+
+
+def thin(world: World, **keep: Any) -> dict[str, int]:
+    settings = Settings(series={"context": 6, "horizon": HORIZON}, retention=keep)  # type: ignore[arg-type]
+    outcome = clear_out(
+        world.database.retention, settings, clock=lambda: world.now, on_stage=lambda _: None, pause=lambda _: None
+    )
+    deleted: dict[str, int] = outcome.facts["deleted"]
+    return deleted
+
+
+def settle(world: World) -> list[dict[str, Any]]:
+    """Two hundred hours, summed up, long ago and published, and a forecast that is the newest of its series."""
+    world.live(range(200))
+    world.commit()
+    world.refresh()
+    world.later(40 * 86_400)
+    world.refresh()
+    return world.cells()
+
+
+@pytest.mark.parametrize("keep", [{}, {"thin_forecasts": "1 day", "forecasts": "370 days"}, {"observations": "1 day"}])
+def test_a_correction_of_a_day_whose_rows_were_thinned_takes_no_forecast_out_of_the_sums(
+    world: World, keep: dict[str, str]
+) -> None:
+    before = settle(world)
+    assert sum(thin(world, **keep).values()) > 0
+    world.observe("odd", range(30, 31), fresh=False)
+    world.observe("north/a", range(100, 101), fresh=False)
+    world.later(600)
+    assert world.refresh() != []
+    after = world.cells()
+    key = ("series_id", "model_version", "day", "horizon_from")
+    assert [[cell[name] for name in key] for cell in after] == [[cell[name] for name in key] for cell in before]
+    for name in ("n", "naive_n", "scaled_n"):
+        assert all(new[name] >= old[name] for new, old in zip(after, before, strict=True)), name
+
+
+def test_days_after_those_that_were_thinned_are_corrected_as_ever(world: World) -> None:
+    settle(world)
+    keep = f"{(world.now - START - 60 * HOUR) // HOUR} h"
+    assert thin(world, thin_forecasts=keep, forecasts="off")["forecast rows"] > 0
+    first = "2026-01-07"  # its forecasts are of after hour 60
+    cells = [(world.ids["odd"], START + HOUR * hour, None, 0, 0, False) for hour in range(150, 200)]
+    world.commit(observations=observations(cells))
+    world.later(600)
+    world.refresh()
+    rows = matured(world.database)
+    counted = sum(cell["n"] for cell in world.cells() if str(cell["day"]) >= first)
+    assert 0 < counted == (rows["day"].dt.strftime("%Y-%m-%d") >= first).sum()

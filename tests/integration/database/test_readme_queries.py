@@ -62,12 +62,14 @@ def database(database: Database) -> Database:
         target_times=START + HOUR * (origin[:, None] + np.arange(1, HORIZON + 1)),
         quantiles=middle[:, :, None] + np.sort(random.normal(0, 1.5, (len(made), HORIZON, 13)), axis=2),
         model_version=version,
+        calibration=np.zeros(len(version), np.int64),
         quality=["ok"] * len(made),
         issued_at=START + HOUR * origin + 1_000_000 * version,
         partition=np.zeros(len(made), np.int64),
         offset=np.arange(len(made)),
     )
     store.commit(turn_of(claim, LENGTH, observations=wide_observations(cells), forecasts=new))
+    list(database.evaluations.refresh(NOW, margin=0.0, group=None))
     return database
 
 

@@ -364,7 +364,7 @@ def test_live_sums_are_those_of_the_rows_that_all_three_have(database: Database)
     assert len(later.n) == 0
 
 
-def test_retention_thins_and_deletes_the_shadow_like_the_forecasts(database: Database) -> None:
+def test_retention_thins_and_deletes_what_a_shadow_left_like_the_forecasts(database: Database) -> None:
     world = World(database)
     world.live(72)
     settings = Settings(
@@ -381,6 +381,8 @@ def test_retention_thins_and_deletes_the_shadow_like_the_forecasts(database: Dat
 
     whole = count(database, "shadow_forecasts")
     assert whole == 12 * 72 * HORIZON
+    assert clear(START + 100 * DAY)["shadow rows"] == 0, "it is still to be judged"
+    database.registry.drop_shadow(world.shadow, reason="by hand", now=world.now)
     assert clear(START + 30 * DAY)["shadow rows"] == 0
     assert clear(START + 100 * DAY)["shadow rows"] == whole - 12 * 3 * HORIZON
     assert count(database, "shadow_forecasts") == 12 * 3 * HORIZON, "the first origin of each day, with all its steps"

@@ -108,6 +108,7 @@ class MemoryStock:
         return np.arange(1, 4)
 
     def origins(self, series_ids: Ints, before: int) -> tuple[Ints, Ints, Ints, Ints]:
+        self.asked.append(("origins", series_ids.tolist()))
         old = self.forecasts.take(self.forecasts.origin < before)
         return old.series_id, old.origin, old.model_version, old.newest
 
@@ -213,6 +214,30 @@ def test_forecasts_are_deleted_in_batches_of_whole_forecasts(tiny: Callable[...,
     sizes = [given[0] for kind, given in stock.asked if kind == "forecasts"]
     assert max(sizes) == MOST_ROWS // 1000
     assert sum(sizes) == 229
+
+
+@pytest.mark.parametrize(("frequency", "read"), [("1h", [[1, 2, 3]]), ("1min", [[1, 2], [3]]), ("1s", [[1], [2], [3]])])
+def test_fewer_series_are_read_at_once_where_each_has_more_forecasts(
+    tiny: Callable[..., Settings], frequency: str, read: list[list[int]]
+) -> None:
+    clock = Clock(START + 60 * DAY)
+    stock = MemoryStock(clock)
+    settings = tiny(series={"frequency": frequency})
+    clear_out(stock, settings, clock=clock, on_stage=lambda _: None, pause=lambda _: None)
+    assert [ids for kind, ids in stock.asked if kind == "origins"] == read
+
+
+@pytest.mark.parametrize("keep", [{"thin_forecasts": "1 day"}, {"forecasts": "1 day"}])
+def test_forecasts_stay_until_a_day_after_their_last_target_however_soon_the_settings_would_have_them_go(
+    tiny: Callable[..., Settings], keep: dict[str, str]
+) -> None:
+    clock = Clock(START + 240 * HOUR)
+    stock = MemoryStock(clock)
+    settings = tiny(series={"horizon": 100}, retention=keep)
+    clear_out(stock, settings, clock=clock, on_stage=lambda _: None, pause=lambda _: None)
+    left = ((stock.forecasts.origin - START) // HOUR).tolist()
+    assert 0 < len(left) < 240
+    assert [hour for hour in left if hour > 0][-125:] == list(range(115, 240))
 
 
 def test_a_run_stops_when_its_time_is_up_and_the_next_ones_finish(clear: Clear) -> None:
