@@ -7,10 +7,24 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
 from jobs.outcome import OnStage, Outcome
-from jobs.ports import Calibrations, Evaluations, LiveErrors, Reader, Registry, Requests, States
+from jobs.ports import (
+    Calibrations,
+    Evaluations,
+    LiveErrors,
+    Reader,
+    Registry,
+    Requests,
+    ShadowRegistry,
+    Shadows,
+    States,
+)
 from jobs.retention import Stock
 from jobs.runner import Work
 from pipeline.settings import Settings
+
+
+class Models(Registry, ShadowRegistry, Protocol):
+    """Models, which of them is champion, and which its shadow."""
 
 
 class Database(Protocol):
@@ -22,7 +36,7 @@ class Database(Protocol):
         ...
 
     @property
-    def registry(self) -> Registry:
+    def registry(self) -> Models:
         """Models, and which of them is champion."""
         ...
 
@@ -54,6 +68,11 @@ class Database(Protocol):
     @property
     def retention(self) -> Stock:
         """What may be deleted."""
+        ...
+
+    @property
+    def shadows(self) -> Shadows:
+        """Live forecasts of shadow and champion."""
         ...
 
 
@@ -107,10 +126,17 @@ def _retention(settings: Settings, database: Database, clock: Callable[[], int],
     return clear_out(database.retention, settings, clock=clock, on_stage=on_stage)
 
 
+def _promote(settings: Settings, database: Database, clock: Callable[[], int], on_stage: OnStage) -> Outcome:
+    from jobs.promote import end_shadow_period
+
+    return end_shadow_period(database.shadows, database.registry, settings, clock=clock, on_stage=on_stage)
+
+
 CATALOG: Mapping[str, Callable[[Settings, Database, Callable[[], int], OnStage], Outcome]] = {
     "retrain": _retrain,
     "monitor": _monitor,
     "calibrate": _calibrate,
     "retention": _retention,
+    "promote": _promote,
 }
 """A job more is a line here, in jobs.commands.NAMES and in JobSettings (its timetable)."""

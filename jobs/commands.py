@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pipeline.database import Database, Ledger
     from pipeline.settings import Settings
 
-NAMES = ("retrain", "monitor", "calibrate", "retention")
+NAMES = ("retrain", "monitor", "calibrate", "retention", "promote")
 """The jobs of jobs.catalog, which imports torch and is therefore read only when one runs."""
 
 

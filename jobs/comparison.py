@@ -56,10 +56,15 @@ def compare(
 
 def judge(compared: Comparison, champion: Champion | None, settings: Settings) -> Verdict:
     """Ask for the verdict under the gate of the settings."""
-    jobs, scores = settings.jobs, compared.scores
-    gate = Gate(jobs.gate_origins, jobs.gate_gain, jobs.gate_coverage, jobs.gate_confidence)
+    scores = compared.scores
     rival = Rival(champion.version, scores.get("champion"), champion.unfit, compared.evidence) if champion else None
-    return verdict(scores["challenger"], rival, scores["naive"], gate)
+    return verdict(scores["challenger"], rival, scores["naive"], gate_of(settings))
+
+
+def gate_of(settings: Settings) -> Gate:
+    """Read the gate from the settings."""
+    jobs = settings.jobs
+    return Gate(jobs.gate_origins, jobs.gate_gain, jobs.gate_coverage, jobs.gate_confidence)
 
 
 def record(registry: Registry, compared: Comparison, version: int, champion: Champion | None, *, now: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from jobs.outcome import Ending
 from pipeline.calibration import Calibration, MaturedSteps
+from pipeline.live import LivePairs
 from pipeline.records import History, Ints
 
 
@@ -73,6 +74,56 @@ class Registry(Protocol):
 
     def promote(self, version: int, *, expected: int | None, reason: str, now: int) -> bool:
         """Make `version` champion if `expected` still is; False, with nothing changed, if it no longer is."""
+        ...
+
+    def shadow(self) -> int | None:
+        """Return the version of the shadow, or None."""
+        ...
+
+    def begin_shadow(self, version: int, *, expected: int | None, reason: str, now: int) -> bool:
+        """Let `version` score beside the champion in place of the shadow `expected`; False if that is another."""
+        ...
+
+
+class Shadowing(Protocol):
+    """A model that scores beside the champion."""
+
+    @property
+    def version(self) -> int:
+        """Which one."""
+        ...
+
+    @property
+    def since(self) -> int:
+        """When it became shadow."""
+        ...
+
+
+class ShadowRegistry(Protocol):
+    """Which models are champion and shadow, for the end of a shadow's period."""
+
+    def champion(self) -> int | None:
+        """Return the champion's version, or None."""
+        ...
+
+    def shadowing(self) -> Shadowing | None:
+        """Return the shadow and since when it is one, or None."""
+        ...
+
+    def promote_shadow(self, version: int, *, expected: int | None, reason: str, now: int) -> bool:
+        """Make the shadow champion if both still are what they were; False, with nothing changed, if not."""
+        ...
+
+    def drop_shadow(self, version: int, *, reason: str, now: int) -> bool:
+        """End the shadow `version`; False when it is the shadow no longer."""
+        ...
+
+
+class Shadows(Protocol):
+    """Live forecasts of shadow and champion."""
+
+    def live_pairs(self, shadow: int, champion: int, since: int) -> LivePairs:
+        """Sum up what both forecast at or after `since`, as far as it has matured."""
         ...
 
 

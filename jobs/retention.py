@@ -6,6 +6,7 @@
     artifacts               made long ago (the bytes; the row stays)      of a model that ever was champion
     forecasts               origin long ago; before that, all but the     a series' newest origin; one issued, or with a
                             first origin of each UTC day are thinned      target, within a day; one not published
+    forecasts of shadows    like forecasts                                one of the shadow of the moment
     observations            long ago, with their covariates               a series' newest context + horizon rows
 
 Published is what lies below the start of its partition's newest turn (ingest_state.turn_start). A turn begins only
@@ -25,7 +26,7 @@ import numpy as np
 from jobs.outcome import OnStage, Outcome, Stage
 from pipeline.grid import Frequency
 from pipeline.records import Ints, Mask
-from pipeline.settings import DAY, RetentionSettings, Settings
+from pipeline.settings import DAY, Settings
 
 SECOND = 1_000_000
 MICROSECONDS_A_DAY = round(DAY) * SECOND
@@ -74,6 +75,14 @@ class Stock(Protocol):
 
         `reach` is about how long a horizon is, in microseconds; a longer one is found too.
         """
+        ...
+
+    def shadow_origins(self, series_ids: Ints, before: int) -> tuple[Ints, Ints, Ints, Ints]:
+        """Return the columns of Origins of the shadows' forecasts with an origin before `before`."""
+        ...
+
+    def delete_shadow(self, series_id: Ints, origin: Ints, model_version: Ints, *, reach: int) -> int:
+        """Delete these forecasts of shadows with all their steps; return the rows deleted."""
         ...
 
     def delete_observations(self, series_ids: Ints, before: int, *, kept: int, most: int) -> int:
@@ -179,13 +188,22 @@ def _kinds(stock: Stock, settings: Settings, now: int) -> dict[str, Iterator[int
     if artifacts is not None:
         kinds["artifacts"] = _until_none(lambda: stock.drop_artifacts(artifacts, 10))
     if keep.forecasts is not None or keep.thin_forecasts is not None:
-        kinds["forecast rows"] = _forecasts(stock, keep, settings, now)
+        delete = partial(stock.delete_forecasts, issued_before=now - MICROSECONDS_A_DAY)
+        kinds["forecast rows"] = _forecasts(stock.series, stock.origins, delete, settings, now)
+        kinds["shadow rows"] = _forecasts(stock.series, stock.shadow_origins, stock.delete_shadow, settings, now)
     if keep.observations is not None:
         kinds["observations"] = _observations(stock, settings, now - round(keep.observations * SECOND))
     return kinds
 
 
-def _forecasts(stock: Stock, keep: RetentionSettings, settings: Settings, now: int) -> Iterator[int]:
+def _forecasts(
+    series: Callable[[], Ints],
+    list_origins: Callable[[Ints, int], tuple[Ints, Ints, Ints, Ints]],
+    delete: Callable[..., int],
+    settings: Settings,
+    now: int,
+) -> Iterator[int]:
+    keep = settings.retention
     horizon, step = settings.series.horizon, Frequency(settings.series.frequency).seconds
     reach = round((horizon + 1) * step * SECOND)
     matured = now - MICROSECONDS_A_DAY - reach  # what has yet to be judged stays, however soon the settings thin
@@ -194,14 +212,14 @@ def _forecasts(stock: Stock, keep: RetentionSettings, settings: Settings, now: i
         for before in (_before(now, keep.forecasts), _before(now, keep.thin_forecasts))
     )
     at_once = max(1, min(1000, MOST_ROWS // horizon))
-    for ids in _chunks(stock.series(), max(1, round(SERIES_AT_ONCE * min(1.0, step / FINE)))):
-        origins = Origins(*stock.origins(ids, max(b for b in (delete_before, thin_before) if b is not None)))
+    for ids in _chunks(series(), max(1, round(SERIES_AT_ONCE * min(1.0, step / FINE)))):
+        origins = Origins(*list_origins(ids, max(b for b in (delete_before, thin_before) if b is not None)))
         doomed = origins.take(choose_doomed(origins, delete_before=delete_before, thin_before=thin_before))
         yield 0
         for start in range(0, len(doomed), at_once):
             part = doomed.take(slice(start, start + at_once))
             keys = part.series_id, part.origin, part.model_version
-            yield stock.delete_forecasts(*keys, issued_before=now - MICROSECONDS_A_DAY, reach=reach)
+            yield delete(*keys, reach=reach)
 
 
 def _observations(stock: Stock, settings: Settings, before: int) -> Iterator[int]:

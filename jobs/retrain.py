@@ -56,6 +56,7 @@ def retrain(
 
     1 read the history and the champion, 2 cut, 3 fit, 4 backtest, 5 verdict, 6 register, 7 promote. The promotion is a
     compare-and-set against the champion that was compared, so a champion chosen meanwhile by somebody else stays.
+    With a shadow period, one that beat a champion becomes shadow instead; the job `promote` ends the period.
     """
     began = clock()
     frequency = Frequency(settings.series.frequency)
@@ -101,11 +102,23 @@ def retrain(
     facts |= {"version": version, "champion": champion.version if champion else None, "promoted": False}
     if not judged.promote:
         return Outcome("ok", f"version {version} kept as challenger: {reason}", facts)
+    if settings.jobs.shadow is not None and champion and champion.loaded:
+        return _begin_shadow(registry, version, judged, reason, facts, now=clock())
     expected = champion.version if champion else None
     if not registry.promote(version, expected=expected, reason=judged.reason, now=clock()):
         was = "there was none" if expected is None else f"it was version {expected}"
         return Outcome("ok", f"version {version} not promoted: the champion changed meanwhile ({was}); {reason}", facts)
     return Outcome("ok", f"version {version} promoted: {reason}", facts | {"promoted": True})
+
+
+def _begin_shadow(
+    registry: Registry, version: int, judged: Verdict, reason: str, facts: dict[str, Any], *, now: int
+) -> Outcome:
+    before = registry.shadow()
+    if not registry.begin_shadow(version, expected=before, reason=judged.reason, now=now):
+        return Outcome("ok", f"version {version} not made shadow: the shadow changed meanwhile; {reason}", facts)
+    instead = "" if before is None else f" in place of version {before}"
+    return Outcome("ok", f"version {version} is shadow now{instead}: {reason}", facts | {"shadow": True})
 
 
 def _prepare(

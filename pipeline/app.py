@@ -25,11 +25,12 @@ from pipeline.kafka.source import KafkaSource
 from pipeline.observe import Grid
 from pipeline.scorer import Scorer
 from pipeline.settings import Settings
+from pipeline.shadow import ShadowScorer
 from pipeline.stream import Worker
 from pipeline.supervisor import Role, Supervisor
 from pipeline.telemetry import Phases, start_logging
 from pipeline.turn import Parts, nothing_happens
-from pipeline.watchdog import Watchdog, WatchedCalibrations, WatchedChampion, WatchedStore
+from pipeline.watchdog import Watchdog, WatchedCalibrations, WatchedChampion, WatchedShadow, WatchedStore
 from pipeline.windows import model_config
 
 log = structlog.get_logger()
@@ -93,6 +94,7 @@ def built_worker(
             clock=now,
             phases=Phases(),
             passed=passed,
+            shadow=ShadowScorer(WatchedShadow(database.registry, answering), grid, shape),
         )
         yield Worker(parts, f"{settings.kafka.instance}:{os.getpid()}", settings.kafka.max_messages, accept)
 

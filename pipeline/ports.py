@@ -28,7 +28,8 @@ class Store(Protocol):
         """Store a turn in one transaction and return the forecasts that are now rows.
 
         Raises Fenced, with nothing stored, unless every advance's (epoch, start) is still the partition's state.
-        A forecast whose key is already stored is left as it was and is not returned.
+        A forecast whose key is already stored is left as it was and is not returned. Of the shadow's forecasts those
+        are stored, apart, whose series and origin are among the forecasts returned.
         """
         ...
 
@@ -49,6 +50,18 @@ class Champion(Protocol):
 
     def champion(self) -> int | None:
         """Return the version that the alias `champion` points at, or None."""
+        ...
+
+    def artifact(self, version: int) -> bytes:
+        """Return a version's artifact; raises Corrupt when the bytes do not match the stored hash."""
+        ...
+
+
+class Shadow(Protocol):
+    """The registry as the scorer of the shadow sees it."""
+
+    def shadow(self) -> int | None:
+        """Return the version that the alias `shadow` points at, or None."""
         ...
 
     def artifact(self, version: int) -> bytes:

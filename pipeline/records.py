@@ -157,12 +157,16 @@ class Advance:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Everything that one turn stores in one SQL transaction and publishes in one Kafka transaction."""
+    """Everything that one turn stores in one SQL transaction and publishes in one Kafka transaction.
+
+    `shadow` holds the forecasts of the shadow, if there is one: they are stored and never published.
+    """
 
     advances: tuple[Advance, ...]
     observations: Observations
     forecasts: Forecasts
     dead_letters: tuple[DeadLetter, ...]
+    shadow: Forecasts | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,17 +6,18 @@ import numpy as np
 import structlog
 import torch
 
-from models.artifact import ArtifactError, Loaded, unpack
+from models.artifact import Loaded
 from models.baselines import SeasonalNaive
 from models.batch import Batch
 from models.config import ModelConfig
 from pipeline.calibration import NO_CALIBRATION, correct, read_factors
 from pipeline.codec import nine_digits
 from pipeline.errors import ConfigError, Corrupt
+from pipeline.loading import load_model, number_series
 from pipeline.observe import Due, Grid
 from pipeline.ports import Calibrations, Champion
 from pipeline.records import Floats, Forecasts, Ints, Quality, no_forecasts
-from pipeline.windows import batch, compare_covariates
+from pipeline.windows import batch
 
 log = structlog.get_logger()
 NAIVE_VERSION = 0
@@ -75,7 +76,7 @@ class Scorer:
         parts = [self._score(due, now) for due in dues if len(due)]
         if not parts:
             return no_forecasts(horizon)
-        joined = _join(parts)
+        joined = join(parts)
         return joined.take(np.lexsort((joined.offset, joined.partition)))
 
     def _swap(self, champion: int | None, *, first: bool) -> None:
@@ -108,37 +109,8 @@ class Scorer:
         log.info("calibration in use", calibration=newest.version, version=self.version)
 
     def _use(self, version: int) -> None:
-        try:
-            loaded = unpack(self._registry.artifact(version))
-        except ArtifactError as error:
-            raise ConfigError(f"champion version {version}: {error}; run tidecast models rollback") from error
-        made_for, text = loaded.provenance.get("frequency"), self._grid.frequency.text
-        if made_for not in (None, text):
-            raise ConfigError(
-                f"champion version {version} was made for frequency {made_for}, the settings say {text}; "
-                "run tidecast job run retrain, tidecast models rollback, or tidecast models promote 0"
-            )
-        columns, made = loaded.config.calendar_features, self._grid.frequency.calendar_features
-        if columns > made:
-            raise ConfigError(
-                f"champion version {version} reads {columns} calendar columns, {self._grid.frequency.text} has {made}; "
-                "run tidecast job run retrain, tidecast models rollback, or tidecast models promote 0"
-            )
-        unlike = compare_covariates(loaded.config, self._shape)
-        if unlike:
-            raise ConfigError(
-                f"champion version {version} {unlike}; "
-                "run tidecast job run retrain, tidecast models rollback, or tidecast models promote 0"
-            )
-        for name in ("context_length", "horizon", "season", "quantile_levels"):
-            has, needs = getattr(loaded.config, name), getattr(self._shape, name)
-            if has != needs:
-                raise ConfigError(
-                    f"champion version {version} has {name} {has}, the settings need {needs}; "
-                    "run tidecast job run retrain, tidecast models rollback, or tidecast models promote 0"
-                )
-        self._loaded, self.version = loaded, version
-        self._rows = {name: row for row, name in enumerate(loaded.series, start=1)}
+        self._loaded, self.version = load_model(self._registry, version, self._grid, self._shape), version
+        self._rows = number_series(self._loaded)
         log.info("champion in use", version=version, series=len(self._rows))
 
     def _score(self, due: Due, now: int) -> Forecasts:
@@ -157,27 +129,26 @@ class Scorer:
         own = version == self.version
         if self._factors is not None:
             quantiles[own] = np.clip(correct(quantiles[own], self._factors), -WIDEST, WIDEST)
-        steps = due.origin[:, None] + np.arange(1, self._shape.horizon + 1)  # (N, H)
-        return Forecasts(
-            series=due.series,
-            series_id=due.series_id,
-            origin=self._grid.frequency.time_of(due.origin),
-            target_times=self._grid.frequency.time_of(steps.ravel()).reshape(steps.shape),
-            quantiles=nine_digits(quantiles),
-            model_version=version,
-            calibration=np.where(own, self.calibration, NO_CALIBRATION),
-            quality=self._quality(due, version),
-            issued_at=np.full(len(due), now, np.int64),
-            partition=np.full(len(due), due.partition, np.int64),
-            offset=due.offset,
-        )
+        calibration = np.where(own, self.calibration, NO_CALIBRATION)
+        return assemble(due, self._grid, quantiles, version=version, calibration=calibration, now=now)
 
-    def _quality(self, due: Due, version: Ints) -> list[Quality]:
-        enough = due.observed.mean(axis=1) >= self._grid.series.min_observed
-        return [
-            "fallback" if used == NAIVE_VERSION else "ok" if full else "degraded"
-            for used, full in zip(version.tolist(), enough.tolist(), strict=True)
-        ]
+
+def assemble(due: Due, grid: Grid, quantiles: Floats, *, version: Ints, calibration: Ints, now: int) -> Forecasts:
+    """Make the forecasts of windows from their quantiles (N, H, Q) and the version of each (N,)."""
+    steps = due.origin[:, None] + np.arange(1, quantiles.shape[1] + 1)  # (N, H)
+    return Forecasts(
+        series=due.series,
+        series_id=due.series_id,
+        origin=grid.frequency.time_of(due.origin),
+        target_times=grid.frequency.time_of(steps.ravel()).reshape(steps.shape),
+        quantiles=nine_digits(quantiles),
+        model_version=version,
+        calibration=calibration,
+        quality=_grade(due, version, grid.series.min_observed),
+        issued_at=np.full(len(due), now, np.int64),
+        partition=np.full(len(due), due.partition, np.int64),
+        offset=due.offset,
+    )
 
 
 @torch.inference_mode()
@@ -190,7 +161,16 @@ def run(model: Callable[[Batch], torch.Tensor], windows: Batch) -> Floats:
     return np.concatenate(pieces)
 
 
-def _join(parts: Sequence[Forecasts]) -> Forecasts:
+def _grade(due: Due, version: Ints, least: float) -> list[Quality]:
+    enough = due.observed.mean(axis=1) >= least
+    return [
+        "fallback" if used == NAIVE_VERSION else "ok" if full else "degraded"
+        for used, full in zip(version.tolist(), enough.tolist(), strict=True)
+    ]
+
+
+def join(parts: Sequence[Forecasts]) -> Forecasts:
+    """Join forecasts of one horizon, in the order given; there must be some."""
     return Forecasts(
         series=[name for part in parts for name in part.series],
         series_id=np.concatenate([part.series_id for part in parts]),

@@ -211,6 +211,7 @@ class JobSettings(Section):
     monitor: Timing = "*/5 * * * *"
     calibrate: Timing = "47 * * * *"
     retention: Timing = "47 4 * * *"
+    promote: Timing = "32 * * * *"
     timeout: Seconds = 6 * 3600.0
     timeouts: dict[str, Seconds] = Field(default_factory=dict)
     lease: Seconds = 30.0
@@ -218,6 +219,7 @@ class JobSettings(Section):
     gate_gain: float = Field(0.0, ge=0, lt=1)
     gate_confidence: float = Field(0.9, ge=0, le=1)
     gate_coverage: tuple[float, float] = (0.6, 0.95)
+    shadow: Annotated[Annotated[float, Field(gt=0, allow_inf_nan=False)] | None, KEEPING] = None
     group: str | None = None
     drift: bool = True
     drift_delta: float = Field(0.5, ge=0, le=4)

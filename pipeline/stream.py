@@ -60,6 +60,8 @@ class Worker:
         if now < self._wait_until:
             return
         parts.scorer.refresh(now)
+        if parts.shadow:
+            parts.shadow.refresh(now)
         if self._unclaimed and parts.source.joined():
             self._claim()
         if any(run.partition in self.owned for run in polled):

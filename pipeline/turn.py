@@ -1,8 +1,8 @@
 """One turn of the commit protocol. The guarantee is the order of its lines.
 
     1 read and decode         messages of partitions that are claimed; a bad one is a dead letter
-    2 observe and score       on the ring, which is dropped if the turn does not end well
-    3 store                   one SQL transaction; fenced unless (epoch, start) still holds
+    2 observe and score       on the ring, which is dropped if the turn does not end well; a shadow scores too
+    3 store                   one SQL transaction; fenced unless (epoch, start) still holds; a shadow's apart
     4 publish                 Kafka transactions of what was just stored, with the group's next offsets
 
 S is the next offset stored, K the next offset published, and K <= S always. A crash before 3 changes nothing; a crash
@@ -31,6 +31,7 @@ from pipeline.records import (
 )
 from pipeline.ring import RingStore
 from pipeline.scorer import Scorer
+from pipeline.shadow import ShadowScorer
 from pipeline.telemetry import Phases
 
 MOST_MESSAGES = 1000  # in one Kafka transaction
@@ -54,6 +55,7 @@ class Parts:
     clock: Callable[[], int]
     phases: Phases
     passed: Callable[[str], None] = nothing_happens
+    shadow: ShadowScorer | None = None
 
 
 @dataclass(slots=True)
@@ -88,9 +90,10 @@ def take_turn(polled: Sequence[Messages], owned: Mapping[int, Owned], parts: Par
         observations, dues = _observe(events, owned, parts)
     with parts.phases.measure("score"):
         forecasts = parts.scorer.score(dues, now)
+        shadow = parts.shadow.score(dues, now) if parts.shadow else None
     parts.passed("before_sql")
     with parts.phases.measure("store"):  # 3 store in one SQL transaction
-        turn = Turn(_advances(runs, owned), observations, forecasts, letters)
+        turn = Turn(_advances(runs, owned), observations, forecasts, letters, shadow)
         stored = parts.store.commit(turn)
     parts.passed("after_sql")
     for advance in turn.advances:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from pipeline.calibration import Calibration
-from pipeline.ports import Calibrations, Champion, Store
+from pipeline.ports import Calibrations, Champion, Shadow, Store
 from pipeline.records import Claim, DeadLetter, Forecasts, RecentHistory, Turn
 
 log = logging.getLogger(__name__)
@@ -104,6 +104,24 @@ class WatchedChampion:
     def artifact(self, version: int) -> bytes:
         """See pipeline.ports.Champion."""
         with self._watchdog.guard("reading a model from SQL"):
+            return self._registry.artifact(version)
+
+
+class WatchedShadow:
+    """The registry's `Shadow` under a watchdog, for the same reason."""
+
+    def __init__(self, registry: Shadow, watchdog: Watchdog) -> None:
+        self._registry = registry
+        self._watchdog = watchdog
+
+    def shadow(self) -> int | None:
+        """See pipeline.ports.Shadow."""
+        with self._watchdog.guard("looking for the shadow in SQL"):
+            return self._registry.shadow()
+
+    def artifact(self, version: int) -> bytes:
+        """See pipeline.ports.Shadow."""
+        with self._watchdog.guard("reading a shadow from SQL"):
             return self._registry.artifact(version)
 
 

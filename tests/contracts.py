@@ -93,6 +93,7 @@ def turn_of(claim: Claim, stop: int, **parts: Any) -> Turn:
         observations=parts.get("observations", no_observations()),
         forecasts=parts.get("forecasts", no_forecasts(3)),
         dead_letters=parts.get("dead_letters", ()),
+        shadow=parts.get("shadow"),
     )
 
 

@@ -37,6 +37,7 @@ class MemoryStore:
     past: dict[tuple[int, int, str], tuple[float, bool, int]] = field(default_factory=dict)  # the covariates
     forecasts: list[Forecasts] = field(default_factory=list)
     keys: set[tuple[int, int, int]] = field(default_factory=set)
+    shadow: dict[tuple[int, int, int], bytes] = field(default_factory=dict)  # (series, origin, version) -> numbers
     letters: list[DeadLetter] = field(default_factory=list)
     jumps: list[tuple[int, int, int, str]] = field(default_factory=list)
 
@@ -88,10 +89,18 @@ class MemoryStore:
             self.keys.add(one)
         stored = turn.forecasts.take(fresh)
         self.forecasts.append(stored)
+        self._store_shadow(turn.shadow, stored)
         self.letters.extend(turn.dead_letters)
         for advance in turn.advances:
             self.state[advance.partition] = (advance.epoch, advance.next_offset)
         return stored
+
+    def _store_shadow(self, made: Forecasts | None, stored: Forecasts) -> None:
+        beside = set(zip(stored.series_id.tolist(), stored.origin.tolist(), strict=True))
+        for i in range(0 if made is None else len(made)):
+            own, origin, version = int(made.series_id[i]), int(made.origin[i]), int(made.model_version[i])
+            if (own, origin) in beside:
+                self.shadow.setdefault((own, origin, version), made.quantiles[i].tobytes())
 
     def _merged(self, old: tuple[float, bool, int] | None, new: tuple[float, bool, int]) -> tuple[float, bool, int]:
         if old is None:
@@ -219,6 +228,20 @@ class NoChampion:
 
 
 @dataclass
+class OneShadow:
+    """`pipeline.ports.Shadow` with one alias."""
+
+    artifacts: dict[int, bytes] = field(default_factory=dict)
+    alias: int | None = None
+
+    def shadow(self) -> int | None:
+        return self.alias
+
+    def artifact(self, version: int) -> bytes:
+        return self.artifacts[version]
+
+
+@dataclass
 class MemoryCalibrations:
     """`pipeline.ports.Calibrations`: what was stored, in the order of versions."""
 
@@ -237,10 +260,10 @@ class MemoryCalibrations:
 def joined(parts: Sequence[Forecasts]) -> Forecasts:
     """Join forecasts of one horizon; in offset order if there are any."""
     from pipeline.records import no_forecasts
-    from pipeline.scorer import _join
+    from pipeline.scorer import join
 
     full = [part for part in parts if len(part)]
     if not full:
         return no_forecasts(parts[0].horizon if parts else 1)
-    everything = _join(full)
+    everything = join(full)
     return everything.take(np.argsort(everything.offset, kind="stable"))

@@ -21,7 +21,7 @@ TIMES = ("train_from", "train_to", "created_at")
 
 @click.group()
 def models() -> None:
-    """List, show, compare, promote and roll back models."""
+    """List, show, compare, promote and roll back models, and end a shadow period."""
 
 
 @models.command("list")
@@ -31,8 +31,8 @@ def models() -> None:
 def list_models(settings: "Settings", limit: int, as_json: bool) -> None:
     """List the newest models and what their backtests said; version 0 is the seasonal naive."""
     with opened(settings) as database:
-        champion = database.registry.champion()
-        rows = [_summary(row, champion) for row in database.registry.models(limit)]
+        champion, shadow = database.registry.champion(), database.registry.shadow()
+        rows = [_summary(row, champion, shadow) for row in database.registry.models(limit)]
     show_rows(rows, as_json=as_json, empty="no model yet; run tidecast job run retrain")
 
 
@@ -45,6 +45,9 @@ def show(settings: "Settings", version: int, as_json: bool) -> None:
     with opened(settings) as database:
         facts = asdict(database.registry.model(version))
         calibration = database.calibrations.newest(version)
+        champion, shadowing = database.registry.champion(), database.registry.shadowing()
+    facts["champion"] = version == champion
+    facts["shadow_since"] = moment(shadowing.since) if shadowing and shadowing.version == version else None
     facts |= {name: moment(facts[name]) for name in TIMES}
     facts["calibration"] = _calibration(calibration) if calibration else {"version": 0}
     if as_json:
@@ -116,6 +119,21 @@ def rollback(settings: "Settings") -> None:
     click.echo(f"model {version} is the champion again")
 
 
+@models.command("drop-shadow")
+@click.option("--reason", default="dropped by hand", show_default=True, help="Kept in the history.")
+@with_settings
+def drop_shadow(settings: "Settings", reason: str) -> None:
+    """End the shadow period without a verdict; `tidecast models promote` ends it too, for the shadow's version."""
+    with opened(settings) as database:
+        version = database.registry.shadow()
+        if version is None:
+            click.echo("there is no shadow")
+            return
+        if not database.registry.drop_shadow(version, reason=reason, now=now()):
+            raise click.ClickException("the shadow changed meanwhile; look at tidecast models list and repeat")
+    click.echo(f"model {version} is no shadow any more")
+
+
 def pair_up(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Find the newest backtest that two models share, by its time, or take the newest of each; rows newest first."""
     there = {row["created_at"]: row for row in reversed(others)}
@@ -142,10 +160,11 @@ def _find_gain(loss: float | None, reference: float | None) -> float | None:
     return 1.0 - loss / reference if loss is not None and reference else None
 
 
-def _summary(row: "ModelRow", champion: int | None) -> dict[str, Any]:
+def _summary(row: "ModelRow", champion: int | None, shadow: int | None) -> dict[str, Any]:
     return {
         "version": row.version,
         "champion": row.version == champion,
+        "shadow": row.version == shadow,
         "name": row.name,
         "created_at": moment(row.created_at),
         "train_to": moment(row.train_to),

@@ -19,6 +19,7 @@ from pipeline.database.migrate import check, current, require_file, upgrade
 from pipeline.database.reader import Reader
 from pipeline.database.registry import Registry
 from pipeline.database.retention import Retention
+from pipeline.database.shadows import Shadows
 from pipeline.database.states import JobStates
 from pipeline.database.store import SqlStore
 from pipeline.settings import Policy
@@ -38,6 +39,7 @@ class Database:
     calibrations: Calibrations
     retention: Retention
     job_facts: JobFactsReader
+    shadows: Shadows
 
     def store(self, topic: str, policy: Policy, clock: Callable[[], int], covariates: Sequence[str] = ()) -> SqlStore:
         """Make the worker's view of an input topic and of these covariates; `clock` returns microseconds UTC."""
@@ -72,6 +74,7 @@ def open_database(url: str, *, timeout: float) -> Database:
         Calibrations(engine),
         Retention(engine),
         JobFactsReader(engine),
+        Shadows(engine),
     )
 
 
@@ -86,6 +89,7 @@ __all__ = [
     "Reader",
     "Registry",
     "Retention",
+    "Shadows",
     "SqlStore",
     "current",
     "open_database",

@@ -58,7 +58,8 @@ class JobFactsReader:
             deleted = read_deleted(connection)
             runs = self._read_runs(connection, jobs, deleted.runs)
             champion = _read_champion(connection)
-            actions = select(alias_history.c.action, func.count().label("n")).group_by(alias_history.c.action)
+            changed = select(alias_history.c.action, func.count().label("n")).where(alias_history.c.alias == CHAMPION)
+            actions = changed.group_by(alias_history.c.action)
             monitored = runs["monitor"].succeeded_at if "monitor" in runs else None
             today, version = to_datetime(now).date(), champion.version if champion else BASELINE
             as_of = (monitored, today, version)

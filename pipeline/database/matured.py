@@ -14,10 +14,12 @@ from pipeline.database.engine import driver
 from pipeline.database.instants import EPOCH, from_datetime, from_text, to_datetime, to_text
 from pipeline.database.rows import Rows
 from pipeline.database.scales import SEASONS, find_scales, season_length
+from pipeline.database.shadow_tables import shadow_forecasts
 from pipeline.database.tables import BASELINE, models
 from pipeline.records import Ints
 
 DAY = 86_400_000_000  # microseconds
+CELL = ("series_id", "model_version", "day", "horizon_from")
 _ALL = 2**31 - 1
 _SERIES_PER_QUERY = 10_000  # keeps a statement far below its timeout
 
@@ -36,15 +38,14 @@ SELECT v.series_id, v.model_version, v.day,
        COUNT(v.naive_error) AS naive_n,
        COALESCE(SUM(ABS(v.naive_error)), 0) AS naive_absolute_error,
        COALESCE(SUM(CASE WHEN v.naive_error IS NOT NULL THEN v.absolute_error END), 0) AS absolute_error_beside_naive
-FROM forecast_vs_actual v
+FROM {view} v
 WHERE v.series_id = {id} AND v.target_time >= {since} AND v.target_time < {until}
 GROUP BY v.series_id, v.model_version, v.day, 4
 """
 # LATERAL with a GROUP BY inside is not flattened, so each range reads its rows by primary key whatever the statistics.
 _RANGES = "FROM unnest(%s::int[], %s::timestamptz[], %s::timestamptz[]) AS w (series_id, since, until)"
-SUMS_OF_ALL = (
-    f"SELECT c.* {_RANGES} CROSS JOIN LATERAL ({SUMS.format(id='w.series_id', since='w.since', until='w.until')}) c"
-)
+SUMS_OF_ALL = f"SELECT c.* {_RANGES} CROSS JOIN LATERAL ({SUMS}) c"
+PUBLISHED, SHADOWS = "forecast_vs_actual", "shadow_vs_actual"
 BOUNDS = (
     "SELECT (SELECT MIN(f.target_time) FROM forecasts f WHERE f.series_id = {id} AND f.target_time >= {since}),"
     " (SELECT MAX(o.observed_at) FROM observations o WHERE o.series_id = {id})"
@@ -105,7 +106,9 @@ def _bounds(connection: Connection, wanted: list[tuple[int, int]]) -> Iterator[t
 
 def sum_up(connection: Connection, rows: Rows, ranges: list[Range]) -> list[dict[str, Any]]:
     """Return the rows of `evaluations` for these ranges, at most one range per series and cell."""
-    cells = list(_sums(connection, ranges))
+    cells = list(_sums(connection, ranges, PUBLISHED))
+    if connection.execute(select(shadow_forecasts.c.series_id).limit(1)).first():
+        cells = _merge(cells, _sums(connection, ranges, SHADOWS))
     scales = _scales(connection, rows, cells)
     for cell in cells:
         scale = scales.get((cell["series_id"], cell["day"]), math.nan)
@@ -116,10 +119,20 @@ def sum_up(connection: Connection, rows: Rows, ranges: list[Range]) -> list[dict
     return cells
 
 
-def _sums(connection: Connection, ranges: list[Range]) -> Iterator[dict[str, Any]]:
+def _merge(cells: list[dict[str, Any]], more: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Add the sums of equal cells: a model that became champion was its shadow on the same day."""
+    merged = {tuple(cell[name] for name in CELL): cell for cell in cells}
+    for cell in more:
+        there = merged.setdefault(tuple(cell[name] for name in CELL), cell)
+        if there is not cell:
+            there.update({name: value + cell[name] for name, value in there.items() if name not in CELL})
+    return list(merged.values())
+
+
+def _sums(connection: Connection, ranges: list[Range], view: str) -> Iterator[dict[str, Any]]:
     cursor = driver(connection).cursor()
     if connection.dialect.name == "sqlite":
-        query = SUMS.format(id="?", since="?", until="?")
+        query = SUMS.format(view=view, id="?", since="?", until="?")
         for series_id, since, until in ranges:
             cursor.execute(query, (series_id, to_text(since), to_text(until)))
             names = [column[0] for column in cursor.description]
@@ -129,7 +142,8 @@ def _sums(connection: Connection, ranges: list[Range]) -> Iterator[dict[str, Any
         return
     ids = [each.series_id for each in ranges]
     bounds = [to_datetime(each.since) for each in ranges], [to_datetime(each.until) for each in ranges]
-    cursor.execute(SUMS_OF_ALL, (ids, *bounds))
+    query = SUMS_OF_ALL.format(view=view, id="w.series_id", since="w.since", until="w.until")
+    cursor.execute(query, (ids, *bounds))
     names = [column.name for column in cursor.description]
     for row in cursor:
         yield dict(zip(names, row, strict=True))

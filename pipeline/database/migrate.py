@@ -20,6 +20,8 @@ VIEWS = (
     "current_forecast",
     "matured_forecasts",
     "forecast_vs_actual",
+    "matured_shadow_forecasts",
+    "shadow_vs_actual",
     "seasonal_scale",
     "forecast_accuracy",
     "model_leaderboard",
@@ -28,6 +30,12 @@ VIEWS = (
     "job_status",
 )
 """In the order of their making: a view may read the ones before it."""
+
+OF_THE_SHADOW = {
+    "matured_shadow_forecasts": ("matured_forecasts", "FROM forecasts f", "FROM shadow_forecasts f"),
+    "shadow_vs_actual": ("forecast_vs_actual", "FROM matured_forecasts", "FROM matured_shadow_forecasts"),
+}
+"""Views that are made from another one's text, which reads the shadow's forecasts instead."""
 
 
 def upgrade(url: str) -> None:
@@ -99,8 +107,11 @@ def _create_views(connection: Connection) -> None:
         for name in reversed(VIEWS):
             connection.exec_driver_sql(f"DROP VIEW IF EXISTS {name}")
     for name in VIEWS:
-        file = HERE / "views" / f"{name}.{dialect}.sql"
-        body = (file if file.exists() else HERE / "views" / f"{name}.sql").read_text(encoding="utf-8")
+        source, published, shadowed = OF_THE_SHADOW.get(name, (name, "", ""))
+        file = HERE / "views" / f"{source}.{dialect}.sql"
+        body = (file if file.exists() else HERE / "views" / f"{source}.sql").read_text(encoding="utf-8")
+        if published:
+            body = body.replace(published, shadowed).replace("f.calibration", "0 AS calibration")  # a shadow has none
         # PostgreSQL keeps the views that analysts built on ours, as long as we only add columns at the end.
         create = "CREATE VIEW" if dialect == "sqlite" else "CREATE OR REPLACE VIEW"
         driver(connection).execute(

@@ -15,6 +15,7 @@ from pipeline.database.rows import (
     FORECAST_COLUMNS,
     FORECASTS_AT_ONCE,
     OBSERVATION_COLUMNS,
+    SHADOW_COLUMNS,
     CovariateRows,
     merge_clause,
     merge_covariate_clause,
@@ -29,6 +30,7 @@ _PIECE = 1 << 20  # bytes handed to libpq at once
 _COPY_OBSERVATIONS = f"COPY observations ({OBSERVATION_COLUMNS}) FROM STDIN (FORMAT BINARY)"
 _COPY_COVARIATES = f"COPY covariates ({COVARIATE_COLUMNS}) FROM STDIN (FORMAT BINARY)"
 _COPY_FORECASTS = f"COPY forecasts ({FORECAST_COLUMNS}) FROM STDIN (FORMAT BINARY)"
+_COPY_SHADOW = f"COPY shadow_forecasts ({SHADOW_COLUMNS}) FROM STDIN (FORMAT BINARY)"
 # Seconds and the rest apart: PostgreSQL multiplies intervals in double precision, exact this way up to year 9999.
 _TIME = (
     "timestamptz '1970-01-01 00:00:00+00' + interval '1 second' * (n.{0} / 1000000)"
@@ -145,6 +147,10 @@ class PostgresRows:
         """Insert one row per step: one COPY, quality by quality."""
         _copy_in(connection, _COPY_FORECASTS, _forecast_batches(new, topic))
 
+    def insert_shadow(self, connection: Connection, new: Forecasts) -> None:
+        """Insert one row per step of the shadow's, likewise."""
+        _copy_in(connection, _COPY_SHADOW, _forecast_batches(new, None))
+
     def stored(self, connection: Connection, forecasts: Forecasts) -> Mask:
         """Say which forecasts are rows already."""
         keys = (forecasts.series_id, forecasts.origin, forecasts.model_version)
@@ -203,30 +209,32 @@ def _column(values: NDArray[Any]) -> NDArray[Any]:
     return values[:, None]  # (N, 1), to broadcast over the steps
 
 
-def _forecast_batches(new: Forecasts, topic: int) -> Iterator[bytes]:
+def _forecast_batches(new: Forecasts, topic: int | None) -> Iterator[bytes]:
+    """Encode the rows of `forecasts`, or without a topic those of `shadow_forecasts`."""
     narrow = np.int32
     quality = np.array(new.quality, object)
     for text in dict.fromkeys(new.quality):
         alike = np.flatnonzero(quality == text)
         for start in range(0, len(alike), FORECASTS_AT_ONCE):
             part = new.take(alike[start : start + FORECASTS_AT_ONCE])
-            yield copy.encode(
-                part.target_times.shape,
-                (
-                    _column(part.series_id.astype(narrow)),
-                    _column(copy.timestamps(part.origin)),
-                    np.arange(1, new.horizon + 1, dtype=narrow),
-                    copy.timestamps(part.target_times),
-                    _column(part.model_version.astype(narrow)),
-                    _column(copy.timestamps(part.issued_at)),
-                    part.quantiles,
-                    text.encode(),
+            fields: list[copy.Field] = [
+                _column(part.series_id.astype(narrow)),
+                _column(copy.timestamps(part.origin)),
+                np.arange(1, new.horizon + 1, dtype=narrow),
+                copy.timestamps(part.target_times),
+                _column(part.model_version.astype(narrow)),
+                _column(copy.timestamps(part.issued_at)),
+                part.quantiles,
+                text.encode(),
+            ]
+            if topic is not None:
+                fields += [
                     np.array(topic, narrow),
                     _column(part.partition.astype(narrow)),
                     _column(part.offset),
                     _column(part.calibration.astype(narrow)),
-                ),
-            )
+                ]
+            yield copy.encode(part.target_times.shape, fields)
 
 
 def _copy_in(connection: Connection, statement: str, batches: Iterable[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""Models: their artifacts, which one is champion, and how that came about. Times are microseconds UTC."""
+"""Models: artifacts, which one is champion, which its shadow, and how that came about. Times are microseconds UTC."""
 
 import hashlib
 import math
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Engine, select, update
+from sqlalchemy import Connection, Engine, func, select, update
 
 from pipeline.database.engine import reading, writing
-from pipeline.database.tables import BASELINE, alias_history, aliases, backtests, inserting, models
+from pipeline.database.succession import CHAMPION, SHADOW, drop_shadow_alias, line_of_succession, move_alias, read_alias
+from pipeline.database.tables import BASELINE, alias_history, aliases, backtests, models
 from pipeline.errors import ConfigError, Corrupt
 
-CHAMPION = "champion"
 log = structlog.get_logger()
 _FACTS = [column for column in models.c if column.name != "artifact"]
 
@@ -42,15 +42,23 @@ class AliasChange:
 
     id: int
     alias: str
-    action: str  # promote | rollback
+    action: str  # promote | rollback, of the shadow also drop
     version: int
     previous: int | None
     reason: str
     changed_at: int
 
 
+@dataclass(frozen=True, slots=True)
+class Shadowing:
+    """The model that scores beside the champion, and since when; microseconds UTC."""
+
+    version: int
+    since: int
+
+
 class Registry:
-    """The models table and the alias `champion`; satisfies `pipeline.ports.Champion`."""
+    """The models table and the aliases; satisfies `pipeline.ports.Champion` and `pipeline.ports.Shadow`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -95,7 +103,23 @@ class Registry:
     def champion(self) -> int | None:
         """Return the version that the alias `champion` points at, or None."""
         with reading(self._engine) as connection:
-            return _champion(connection)
+            return read_alias(connection, CHAMPION)
+
+    def shadow(self) -> int | None:
+        """Return the version that the alias `shadow` points at, or None."""
+        with reading(self._engine) as connection:
+            return read_alias(connection, SHADOW)
+
+    def shadowing(self) -> Shadowing | None:
+        """Return the shadow and since when it is one, or None."""
+        change = alias_history.c
+        since = select(func.max(change.changed_at)).where(
+            change.alias == SHADOW, change.action == "promote", change.version == aliases.c.version
+        )
+        query = select(aliases.c.version, since.scalar_subquery()).where(aliases.c.alias == SHADOW)
+        with reading(self._engine) as connection:
+            found = connection.execute(query).one_or_none()
+        return None if found is None else Shadowing(*found)
 
     def artifact(self, version: int) -> bytes:
         """Return a version's artifact; Corrupt when the bytes do not match the stored hash."""
@@ -115,23 +139,48 @@ class Registry:
         Version 0 is the seasonal naive. Raises ConfigError for a version that is unknown or has no artifact.
         """
         with writing(self._engine) as connection:
-            has_artifact = select(models.c.artifact.is_not(None)).where(models.c.version == version)
-            has_artifact = has_artifact.with_for_update(read=True)  # retention cannot take it away before the commit
-            if version != BASELINE and not connection.execute(has_artifact).scalar():
-                raise ConfigError(f"model {version} cannot be champion: it has no artifact; see tidecast models list")
-            moved = _move(connection, "promote", version, expected, reason, now)
+            _require_artifact(connection, version, CHAMPION)
+            moved = move_alias(connection, CHAMPION, "promote", version, expected, reason=reason, now=now)
+            if moved:  # a champion needs no shadow period
+                drop_shadow_alias(connection, version, reason=f"it became champion: {reason}", now=now)
         if moved:
             log.info("champion changed", action="promote", version=version, previous=expected, reason=reason)
         return moved
 
+    def promote_shadow(self, version: int, *, expected: int | None, reason: str, now: int) -> bool:
+        """Make the shadow `version` champion if both are still what they were; False, with nothing changed, if not."""
+        with writing(self._engine) as connection:
+            _require_artifact(connection, version, CHAMPION)
+            # Both are locked, the champion first as `promote` does, and looked at before anything is changed.
+            champion, shadow = (read_alias(connection, alias, lock=True) for alias in (CHAMPION, SHADOW))
+            if shadow != version or champion != expected:
+                return False
+            if not move_alias(connection, CHAMPION, "promote", version, expected, reason=reason, now=now):
+                return False  # without a champion there was nothing to lock
+            moved = drop_shadow_alias(connection, version, reason=f"it became champion: {reason}", now=now)
+        log.info("champion changed", action="promote", version=version, previous=expected, reason=reason)
+        return moved
+
+    def begin_shadow(self, version: int, *, expected: int | None, reason: str, now: int) -> bool:
+        """Let a version score beside the champion, in place of the shadow `expected`; False when that is another."""
+        with writing(self._engine) as connection:
+            _require_artifact(connection, version, SHADOW)
+            return move_alias(connection, SHADOW, "promote", version, expected, reason=reason, now=now)
+
+    def drop_shadow(self, version: int, *, reason: str, now: int) -> bool:
+        """End the shadow `version`; False when it is the shadow no longer."""
+        with writing(self._engine) as connection:
+            return drop_shadow_alias(connection, version, reason=reason, now=now)
+
     def rollback(self, now: int) -> int:
         """Make the champion before the present one champion again and return its version; ConfigError if none."""
         with writing(self._engine) as connection:
-            present = _champion(connection)
-            before = _line_of_succession(connection)[:-1]
+            present = read_alias(connection, CHAMPION)
+            before = line_of_succession(connection)[:-1]
             if present is None or not before:
                 raise ConfigError("there is no earlier champion to roll back to; see tidecast models list")
-            if not _move(connection, "rollback", before[-1], present, f"rollback from {present}", now):
+            reason = f"rollback from {present}"
+            if not move_alias(connection, CHAMPION, "rollback", before[-1], present, reason=reason, now=now):
                 raise ConfigError("the champion changed meanwhile; look again and repeat")
         log.warning("champion changed", action="rollback", version=before[-1], previous=present)
         return before[-1]
@@ -152,8 +201,16 @@ class Registry:
 
     def history(self, limit: int = 1000) -> list[AliasChange]:
         """Return the newest changes of the champion, newest first."""
+        return self._changes(CHAMPION, limit)
+
+    def shadow_history(self, limit: int = 1000) -> list[AliasChange]:
+        """Return the newest changes of the shadow, newest first."""
+        return self._changes(SHADOW, limit)
+
+    def _changes(self, alias: str, limit: int) -> list[AliasChange]:
+        query = select(alias_history).where(alias_history.c.alias == alias).order_by(alias_history.c.id.desc())
         with reading(self._engine) as connection:
-            rows = connection.execute(select(alias_history).order_by(alias_history.c.id.desc()).limit(limit))
+            rows = connection.execute(query.limit(limit))
             return [AliasChange(**row) for row in rows.mappings()]
 
     def record_backtest(  # noqa: PLR0913  (the columns of one row)
@@ -193,35 +250,11 @@ class Registry:
             return [dict(row) for row in connection.execute(query).mappings()]
 
 
-def _champion(connection: Connection) -> int | None:
-    found: int | None = connection.execute(select(aliases.c.version).where(aliases.c.alias == CHAMPION)).scalar()
-    return found
-
-
-def _move(connection: Connection, action: str, version: int, expected: int | None, reason: str, now: int) -> bool:
-    if expected is None:
-        new = inserting(connection, aliases).values(alias=CHAMPION, version=version)
-        change = new.on_conflict_do_nothing(index_elements=["alias"])
-    else:
-        held = update(aliases).where(aliases.c.alias == CHAMPION, aliases.c.version == expected)
-        change = held.values(version=version)
-    if connection.execute(change.returning(aliases.c.version)).first() is None:
-        return False
-    record = {"alias": CHAMPION, "action": action, "version": version, "previous": expected, "reason": reason}
-    connection.execute(alias_history.insert().values(**record, changed_at=now))
-    return True
-
-
-def _line_of_succession(connection: Connection) -> list[int]:
-    # A promotion adds to the line, a rollback takes the last one off, so rolling back twice goes back two.
-    line: list[int] = []
-    query = select(alias_history.c.action, alias_history.c.version).where(alias_history.c.alias == CHAMPION)
-    for action, version in connection.execute(query.order_by(alias_history.c.id)):
-        if action == "rollback":
-            line.pop()
-        else:
-            line.append(version)
-    return line
+def _require_artifact(connection: Connection, version: int, alias: str) -> None:
+    has_artifact = select(models.c.artifact.is_not(None)).where(models.c.version == version)
+    has_artifact = has_artifact.with_for_update(read=True)  # retention cannot take it away before the commit
+    if version != BASELINE and not connection.execute(has_artifact).scalar():
+        raise ConfigError(f"model {version} cannot be {alias}: it has no artifact; see tidecast models list")
 
 
 def _evidence(figure: float | None) -> float | None:

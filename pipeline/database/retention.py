@@ -3,13 +3,15 @@
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Engine, and_, bindparam, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, bindparam, delete, func, or_, select, update
 
 from pipeline.database.engine import reading, writing
 from pipeline.database.instants import LAST
 from pipeline.database.matured import read_grid
 from pipeline.database.pruned import note_pruned
 from pipeline.database.scales import SEASONS, season_length
+from pipeline.database.shadow_tables import shadow_forecasts
+from pipeline.database.succession import CHAMPION, SHADOW
 from pipeline.database.tables import (
     BASELINE,
     alias_history,
@@ -27,7 +29,7 @@ from pipeline.database.tables import (
 from pipeline.database.tallies import add_deleted
 from pipeline.records import Ints
 
-_STATE, _FORECAST = ingest_state.c, forecasts.c
+_STATE, _FORECAST, _SHADOW = ingest_state.c, forecasts.c, shadow_forecasts.c
 
 
 class Retention:
@@ -75,11 +77,42 @@ class Retention:
                     mine = and_(_FORECAST.series_id == own, _FORECAST.model_version == version)
                     found = _ready(connection, mine, wanted, issued_before)
                     if found:
-                        chosen.append((mine, found, _end(connection, own, max(found), reach)))
+                        chosen.append((mine, found, _end(connection, forecasts, own, max(found), reach)))
             if chosen:  # before any row is locked, or two runs could deadlock
                 note_pruned(connection, max(end for *_, end in chosen))
-            deleted = sum(_delete_steps(connection, *each) for each in chosen)
+            deleted = sum(_delete_steps(connection, forecasts, *each) for each in chosen)
             add_deleted(connection, "forecasts", deleted)
+        return deleted
+
+    def shadow_origins(self, series_ids: Ints, before: int) -> tuple[Ints, Ints, Ints, Ints]:
+        """Return the same of forecasts of shadows of the past, of which none must stay: the newest is never reached.
+
+        Those of the shadow of the moment are still to be judged.
+        """
+        judged = select(aliases.c.version).where(aliases.c.alias == SHADOW)
+        old = (
+            select(_SHADOW.series_id, _SHADOW.origin, _SHADOW.model_version)
+            .where(_SHADOW.series_id.in_(series_ids.tolist()), _SHADOW.step == 1, _SHADOW.origin < before)
+            .where(_SHADOW.model_version.not_in(judged))
+            .order_by(_SHADOW.series_id, _SHADOW.origin, _SHADOW.model_version)
+        )
+        with reading(self._engine) as connection:
+            rows = np.array([tuple(row) for row in connection.execute(old)], np.int64).reshape(-1, 3)  # (N, 3)
+        return rows[:, 0], rows[:, 1], rows[:, 2], np.full(len(rows), LAST)
+
+    def delete_shadow(self, series_id: Ints, origin: Ints, model_version: Ints, *, reach: int) -> int:
+        """Delete these forecasts of a shadow with all their steps; return the rows deleted."""
+        chosen: list[tuple[ColumnElement[bool], list[int], int]] = []
+        with writing(self._engine) as connection:
+            for own in np.unique(series_id).tolist():
+                for version in np.unique(model_version[series_id == own]).tolist():
+                    wanted = origin[(series_id == own) & (model_version == version)].tolist()
+                    mine = and_(_SHADOW.series_id == own, _SHADOW.model_version == version)
+                    chosen.append((mine, wanted, _end(connection, shadow_forecasts, own, max(wanted), reach)))
+            if chosen:  # before any row is locked, as above
+                note_pruned(connection, max(end for *_, end in chosen))
+            deleted = sum(_delete_steps(connection, shadow_forecasts, *each) for each in chosen)
+            add_deleted(connection, "shadow_forecasts", deleted)
         return deleted
 
     def delete_observations(self, series_ids: Ints, before: int, *, kept: int, most: int) -> int:
@@ -143,7 +176,8 @@ class Retention:
     def drop_artifacts(self, before: int, most: int) -> int:
         """Forget the bytes of at most `most` models made before `before` that no alias names or ever named."""
         model = models.c
-        held = select(aliases.c.version).union(select(alias_history.c.version))
+        crowned = select(alias_history.c.version).where(alias_history.c.alias == CHAMPION)
+        held = select(aliases.c.version).union(crowned)
         old = (
             select(model.version)
             .where(model.artifact.is_not(None), model.version != BASELINE, model.created_at < before)
@@ -172,12 +206,12 @@ def _ready(connection: Connection, mine: ColumnElement[bool], wanted: Ints, issu
     return list(connection.execute(query).scalars())
 
 
-def _delete_steps(connection: Connection, mine: ColumnElement[bool], origins: list[int], end: int) -> int:
-    within = _FORECAST.target_time.between(min(origins), end)  # a range of the primary key
-    return connection.execute(delete(forecasts).where(mine, within, _FORECAST.origin.in_(origins))).rowcount
+def _delete_steps(connection: Connection, table: Table, mine: ColumnElement[bool], origins: list[int], end: int) -> int:
+    within = table.c.target_time.between(min(origins), end)  # a range of the primary key
+    return connection.execute(delete(table).where(mine, within, table.c.origin.in_(origins))).rowcount
 
 
-def _end(connection: Connection, own: int, origin: int, reach: int) -> int:
+def _end(connection: Connection, table: Table, own: int, origin: int, reach: int) -> int:
     """Find a time that no forecast of the series with an origin up to `origin` reaches beyond.
 
     Of the rows of one target the first has the oldest origin; where that is newer than `origin`, no older one reaches.
@@ -185,9 +219,9 @@ def _end(connection: Connection, own: int, origin: int, reach: int) -> int:
     while True:
         end = min(origin + reach, LAST)
         beyond = (
-            select(_FORECAST.origin)
-            .where(_FORECAST.series_id == own, _FORECAST.target_time > end)
-            .order_by(_FORECAST.target_time, _FORECAST.origin)
+            select(table.c.origin)
+            .where(table.c.series_id == own, table.c.target_time > end)
+            .order_by(table.c.target_time, table.c.origin)
             .limit(1)
         )
         oldest: Any = connection.execute(beyond).scalar()

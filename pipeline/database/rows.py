@@ -13,12 +13,8 @@ from pipeline.settings import Policy
 OBSERVATION_COLUMNS = (
     "series_id, observed_at, value, events, source_topic, source_partition, source_offset, recorded_at"
 )
-FORECAST_COLUMNS = (
-    "series_id, origin, step, target_time, model_version, issued_at, "
-    + ", ".join(QUANTILES)
-    + ", quality, source_topic, source_partition, source_offset, calibration"
-)
-
+SHADOW_COLUMNS = f"series_id, origin, step, target_time, model_version, issued_at, {', '.join(QUANTILES)}, quality"
+FORECAST_COLUMNS = f"{SHADOW_COLUMNS}, source_topic, source_partition, source_offset, calibration"
 
 COVARIATE_COLUMNS = "series_id, observed_at, name_id, value, events"
 
@@ -65,6 +61,10 @@ class Rows(Protocol):
 
     def insert_forecasts(self, connection: Connection, new: Forecasts, topic: int) -> None:
         """Insert one row per step; the driver's IntegrityError if one is there."""
+        ...
+
+    def insert_shadow(self, connection: Connection, new: Forecasts) -> None:
+        """Insert one row per step of the shadow's; the driver's IntegrityError if one is there."""
         ...
 
     def stored(self, connection: Connection, forecasts: Forecasts) -> Mask:

@@ -1,6 +1,6 @@
 """Bulk rows on SQLite: one executemany per table on the driver's own connection, plain lists, times as text."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import repeat
 from typing import Any
 
@@ -14,6 +14,7 @@ from pipeline.database.rows import (
     FORECAST_COLUMNS,
     FORECASTS_AT_ONCE,
     OBSERVATION_COLUMNS,
+    SHADOW_COLUMNS,
     CovariateRows,
     merge_clause,
     merge_covariate_clause,
@@ -26,6 +27,7 @@ _FLUSH = 200_000  # rows held as Python tuples before they become columns
 _INSERT_OBSERVATION = f"INSERT INTO observations ({OBSERVATION_COLUMNS}) VALUES ({', '.join('?' * 8)})"
 _INSERT_COVARIATE = f"INSERT INTO covariates ({COVARIATE_COLUMNS}) VALUES (?, ?, ?, ?, ?)"
 _INSERT_FORECAST = f"INSERT INTO forecasts ({FORECAST_COLUMNS}) VALUES ({', '.join('?' * 24)})"
+_INSERT_SHADOW = f"INSERT INTO shadow_forecasts ({SHADOW_COLUMNS}) VALUES ({', '.join('?' * 20)})"
 _STORED = "SELECT 1 FROM forecasts WHERE step = 1 AND series_id = ? AND origin = ? AND model_version = ?"
 _NEWEST = (
     "SELECT observed_at, value, events FROM observations"
@@ -62,9 +64,13 @@ class SqliteRows:
 
     def insert_forecasts(self, connection: Connection, new: Forecasts, topic: int) -> None:
         """Insert one row per step."""
-        for start in range(0, len(new), FORECASTS_AT_ONCE):
-            part = new.take(np.arange(start, min(start + FORECASTS_AT_ONCE, len(new))))
+        for part in _parts(new):
             driver(connection).executemany(_INSERT_FORECAST, _forecast_rows(part, topic))
+
+    def insert_shadow(self, connection: Connection, new: Forecasts) -> None:
+        """Insert one row per step of the shadow's."""
+        for part in _parts(new):
+            driver(connection).executemany(_INSERT_SHADOW, zip(*_forecast_columns(part), strict=True))
 
     def stored(self, connection: Connection, forecasts: Forecasts) -> Mask:
         """Say which forecasts are rows already."""
@@ -117,11 +123,22 @@ class SqliteRows:
         return found.take(np.isin(names, name_ids))
 
 
+def _parts(new: Forecasts) -> Iterator[Forecasts]:
+    for start in range(0, len(new), FORECASTS_AT_ONCE):
+        yield new.take(np.arange(start, min(start + FORECASTS_AT_ONCE, len(new))))
+
+
 def _forecast_rows(new: Forecasts, topic: int) -> Any:
+    each = np.repeat(np.arange(len(new)), new.horizon)  # (N * H,)
+    published = new.partition[each].tolist(), new.offset[each].tolist(), new.calibration[each].tolist()
+    return zip(*_forecast_columns(new), repeat(topic), *published, strict=False)
+
+
+def _forecast_columns(new: Forecasts) -> list[list[Any]]:
     horizon = new.horizon
     each = np.repeat(np.arange(len(new)), horizon)  # (N * H,)
     origins, issued = np.array(to_texts(new.origin), object), np.array(to_texts(new.issued_at), object)
-    columns: list[Any] = [
+    return [
         new.series_id[each].tolist(),
         origins[each].tolist(),
         np.tile(np.arange(1, horizon + 1), len(new)).tolist(),
@@ -130,12 +147,7 @@ def _forecast_rows(new: Forecasts, topic: int) -> Any:
         issued[each].tolist(),
         *new.quantiles.reshape(-1, new.quantiles.shape[-1]).T.tolist(),
         np.array(new.quality, object)[each].tolist(),
-        repeat(topic),
-        new.partition[each].tolist(),
-        new.offset[each].tolist(),
-        new.calibration[each].tolist(),
     ]
-    return zip(*columns, strict=False)
 
 
 def _observation_rows(new: Observations, topic: int, now: int) -> Any:

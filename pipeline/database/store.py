@@ -9,8 +9,9 @@ from sqlalchemy import Connection, Engine, select, update
 from pipeline.database.covariates import enter_names, rows_of_covariates, with_covariates
 from pipeline.database.engine import reading, writing
 from pipeline.database.outbox import read_dead_letters, read_forecasts
-from pipeline.database.rows import Rows, first_of_each, in_key_order, rows_of, take
-from pipeline.database.tables import dead_letters, ingest_jumps, ingest_state, inserting, series, topics
+from pipeline.database.rows import FORECASTS_AT_ONCE, Rows, first_of_each, in_key_order, rows_of, take
+from pipeline.database.shadow_tables import shadow_forecasts
+from pipeline.database.tables import QUANTILES, dead_letters, ingest_jumps, ingest_state, inserting, series, topics
 from pipeline.errors import Corrupt, Fenced, Unavailable
 from pipeline.records import Advance, Claim, DeadLetter, Forecasts, Ints, Mask, Observations, RecentHistory, Turn
 from pipeline.settings import Policy
@@ -91,6 +92,8 @@ class SqlStore:
             # 2. Everything that the turn produced, in the same transaction as its offsets.
             self._store_observations(connection, turn.observations, topic, names, now)
             stored = self._store_forecasts(connection, forecasts, topic)
+            if turn.shadow is not None:
+                self._store_shadow(connection, turn.shadow, stored)
             self._store_dead_letters(connection, turn.dead_letters, now)
         # 3. Committed. An error in the commit itself is Unavailable: only a new claim can tell what happened.
         self._topic_id, self._name_ids = topic, names
@@ -172,6 +175,20 @@ class SqlStore:
             raise Unavailable("another worker is storing the same forecasts; claim again") from error
         return rest
 
+    def _store_shadow(self, connection: Connection, made: Forecasts, stored: Forecasts) -> None:
+        """Store the shadow's forecasts beside those that have just become rows; one that is there already stays."""
+        beside = set(zip(stored.series_id.tolist(), stored.origin.tolist(), strict=True))
+        keys = zip(made.series_id.tolist(), made.origin.tolist(), strict=True)
+        new = in_key_order(made.take(np.array([key in beside for key in keys], np.bool_)))
+        try:
+            with connection.begin_nested():
+                self._rows.insert_shadow(connection, new)
+        except self._conflict:
+            insert = inserting(connection, shadow_forecasts).on_conflict_do_nothing()
+            for start in range(0, len(new), FORECASTS_AT_ONCE):
+                part = new.take(np.arange(start, min(start + FORECASTS_AT_ONCE, len(new))))
+                connection.execute(insert, _shadow_rows(part))
+
     def _store_dead_letters(self, connection: Connection, letters: Sequence[DeadLetter], now: int) -> None:
         if not letters:
             return
@@ -205,6 +222,23 @@ class SqlStore:
     def _conflict(self) -> type[Exception]:
         error: type[Exception] = self._engine.dialect.loaded_dbapi.IntegrityError
         return error
+
+
+def _shadow_rows(new: Forecasts) -> list[dict[str, object]]:
+    return [
+        {
+            "series_id": int(new.series_id[i]),
+            "origin": int(new.origin[i]),
+            "step": step + 1,
+            "target_time": int(new.target_times[i, step]),
+            "model_version": int(new.model_version[i]),
+            "issued_at": int(new.issued_at[i]),
+            **dict(zip(QUANTILES, new.quantiles[i, step].tolist(), strict=True)),
+            "quality": new.quality[i],
+        }
+        for i in range(len(new))
+        for step in range(new.horizon)
+    ]
 
 
 def refuse_unstorable(names: Sequence[str]) -> None:

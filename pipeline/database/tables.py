@@ -163,7 +163,7 @@ alias_history = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("alias", Text, nullable=False),
-    Column("action", Text, nullable=False),  # promote | rollback
+    Column("action", Text, nullable=False),  # promote | rollback | drop
     Column("version", Integer, ForeignKey("models.version"), nullable=False),
     Column("previous", Integer),
     Column("reason", Text, nullable=False),

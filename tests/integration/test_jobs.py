@@ -58,6 +58,7 @@ retrain = "0 0 1 1 *"
 monitor = "off"
 calibrate = "off"
 retention = "off"
+promote = "off"
 gate_origins = 3
 gate_coverage = [0.0, 1.0]
 """

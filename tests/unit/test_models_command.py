@@ -79,3 +79,35 @@ def test_a_version_that_is_not_there_or_has_no_backtest_is_said_in_one_line(comp
         code, out, err = compare(*versions)
         assert (code, out, err.count("\n")) == (2, "", 1)
         assert words in err
+
+
+@pytest.fixture
+def models(database: Database, url: str, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()  # what the registry logged when the test called it
+        with pytest.raises(SystemExit) as ended:
+            main(["--set", f"database.url={url}", "models", *arguments])
+        captured = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, captured.out, captured.err
+
+    return run
+
+
+def test_the_shadow_is_named_in_the_list_and_shown_with_its_beginning(models: Run, database: Database) -> None:
+    database.registry.promote(1, expected=None, reason="first", now=NOW)
+    database.registry.begin_shadow(3, expected=None, reason="gain", now=NOW)
+    listed = {row["version"]: row for row in json.loads(models("list", "--json")[1])}
+    assert [version for version, row in listed.items() if row["shadow"]] == [3]
+    assert [version for version, row in listed.items() if row["champion"]] == [1]
+    assert json.loads(models("show", "3", "--json")[1])["shadow_since"] == "2026-01-01 00:00:00+00:00"
+    one = json.loads(models("show", "1", "--json")[1])
+    assert (one["shadow_since"], one["champion"]) == (None, True)
+
+
+def test_a_shadow_is_dropped_by_hand_with_a_reason(models: Run, database: Database) -> None:
+    assert models("drop-shadow") == (0, "there is no shadow\n", "")
+    database.registry.begin_shadow(2, expected=None, reason="gain", now=NOW)
+    assert models("drop-shadow", "--reason", "too slow") == (0, "model 2 is no shadow any more\n", "")
+    assert database.registry.shadow() is None
+    assert database.registry.shadow_history()[0].reason == "too slow"

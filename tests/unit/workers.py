@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from pipeline.codec import Reader
 from pipeline.grid import Frequency
 from pipeline.observe import Grid
+from pipeline.ports import Shadow
 from pipeline.records import Advance, Observations, Turn, no_forecasts
 from pipeline.scorer import Scorer
 from pipeline.settings import InputSettings, SeriesSettings, Settings
+from pipeline.shadow import ShadowScorer
 from pipeline.stream import Worker
 from pipeline.telemetry import Phases
 from pipeline.turn import Parts, nothing_happens
@@ -34,12 +36,14 @@ def worker(
     passed: Callable[[str], None] = nothing_happens,
     owner: str = "test",
     calibrations: MemoryCalibrations | None = None,
+    shadow: Shadow | None = None,
 ) -> Worker:
     """Build a worker that owns every partition of `topics` and reads the covariates that `store` keeps."""
     chosen = series or SeriesSettings(context=12, horizon=3, season=4)
     frequency = Frequency(chosen.frequency)
     grid = Grid(frequency, chosen, len(store.covariates))
     clock = Clock()
+    whole = Settings(series=chosen, input=InputSettings(covariates=store.covariates))
     parts = Parts(
         source=MemorySource(topics, most),
         store=store,
@@ -55,6 +59,7 @@ def worker(
         clock=clock,
         phases=Phases(),
         passed=passed,
+        shadow=ShadowScorer(shadow, grid, model_config(whole, frequency, 0)) if shadow else None,
     )
     return Worker(parts, owner, 20_000)
 

@@ -88,6 +88,18 @@ class FakeRegistry:
     history: list[tuple[int, str]] = field(default_factory=list)
     backtests: list[dict[str, Any]] = field(default_factory=list)
     while_training: Callable[["FakeRegistry"], None] | None = None
+    beside: int | None = None
+    shadow_history: list[tuple[int, str]] = field(default_factory=list)
+
+    def shadow(self) -> int | None:
+        return self.beside
+
+    def begin_shadow(self, version: int, *, expected: int | None, reason: str, now: int) -> bool:
+        if self.beside != expected:
+            return False
+        self.beside = version
+        self.shadow_history.append((version, reason))
+        return True
 
     def champion(self) -> int | None:
         return self.current

@@ -102,6 +102,7 @@ class MemoryStock:
     rows: dict[str, int] = field(default_factory=dict)
     asked: list[tuple[str, Any]] = field(default_factory=list)
     forecasts: Origins = field(default_factory=lambda: origins_of({(1, hour, 0) for hour in range(240)}))
+    shadow: Origins = field(default_factory=lambda: origins_of({(1, hour, 5) for hour in range(24, 72)}))
 
     def series(self) -> Ints:
         return np.arange(1, 4)
@@ -116,6 +117,16 @@ class MemoryStock:
     ) -> int:
         self.asked.append(("forecasts", (len(series_id), issued_before, reach)))
         self.forecasts = self.forecasts.take(~np.isin(self.forecasts.origin, origin))
+        self.clock.advance(self.seconds)
+        return len(series_id)
+
+    def shadow_origins(self, series_ids: Ints, before: int) -> tuple[Ints, Ints, Ints, Ints]:
+        old = self.shadow.take(self.shadow.origin < before)
+        return old.series_id, old.origin, old.model_version, np.full(len(old), 2**62)
+
+    def delete_shadow(self, series_id: Ints, origin: Ints, model_version: Ints, *, reach: int) -> int:
+        self.asked.append(("shadow", (len(series_id), reach)))
+        self.shadow = self.shadow.take(~np.isin(self.shadow.origin, origin))
         self.clock.advance(self.seconds)
         return len(series_id)
 
@@ -163,7 +174,7 @@ def test_by_default_observations_and_waiting_dead_letters_stay_for_ever(clear: C
     assert "observations" not in kinds
     assert kinds["dead letters"][1] is None
     assert outcome.ending == "ok"
-    assert set(outcome.facts["deleted"]) == {"dead letters", "job runs", "artifacts", "forecast rows"}
+    assert set(outcome.facts["deleted"]) == {"dead letters", "job runs", "artifacts", "forecast rows", "shadow rows"}
 
 
 def test_everything_off_deletes_nothing_and_asks_for_nothing(clear: Clear) -> None:
@@ -178,7 +189,7 @@ def test_the_outcome_says_how_many_rows_of_what(clear: Clear) -> None:
     outcome, stock, stages, _ = clear(rows=rows, observations="30 days")
     # 10 days of hours are thinned to 10 origins; the newest one stays too
     assert outcome.reason == (
-        f"deleted 3 dead letters, 12,000 job runs, 229 forecast rows, {MOST_ROWS + 7:,} observations"
+        f"deleted 3 dead letters, 12,000 job runs, 229 forecast rows, 46 shadow rows, {MOST_ROWS + 7:,} observations"
     )
     assert outcome.facts["deleted"]["artifacts"] == 0
     assert Stage("observations", MOST_ROWS + 7, words=f"{MOST_ROWS + 7:,} deleted") in stages

@@ -118,6 +118,48 @@ def test_a_better_challenger_replaces_the_champion_that_it_was_compared_with(tin
     assert registry.current == 2
 
 
+def test_with_a_shadow_period_a_better_challenger_scores_beside_the_champion_first(tiny: Make) -> None:
+    settings = tiny(jobs={"shadow": "7 days"})
+    registry = FakeRegistry(models=[{"artifact": untrained(settings)}], current=1)
+    outcome = run(settings, registry)
+    assert outcome.reason.startswith("version 2 is shadow now: gain ")
+    assert (outcome.facts["promoted"], outcome.facts["shadow"]) == (False, True)
+    assert (registry.current, registry.beside) == (1, 2)
+    later = run(tiny(jobs={"shadow": "7 days"}, training={"seed": 3}), registry)
+    assert later.reason.startswith("version 3 is shadow now in place of version 2: gain ")
+    assert [version for version, _ in registry.shadow_history] == [2, 3]
+    assert registry.current == 1
+
+
+def test_with_a_shadow_period_a_worse_challenger_is_no_shadow(tiny: Make) -> None:
+    registry = FakeRegistry()
+    run(tiny(), registry)
+    outcome = run(tiny(jobs={"shadow": "7 days"}, training={"steps": 1, "learning_rate": 1e-6}), registry)
+    assert outcome.reason.startswith("version 2 kept as challenger: ")
+    assert registry.beside is None
+
+
+@pytest.mark.parametrize("champion", [None, b"cannot be compared"])
+def test_with_nothing_to_compare_with_there_is_nothing_to_wait_for(tiny: Make, champion: bytes | None) -> None:
+    registry = FakeRegistry(models=[{"artifact": champion}], current=1) if champion else FakeRegistry()
+    outcome = run(tiny(jobs={"shadow": "7 days"}), registry)
+    assert outcome.facts["promoted"] is True
+    assert registry.beside is None
+
+
+def test_a_shadow_chosen_meanwhile_by_somebody_else_stays(tiny: Make) -> None:
+    class Raced(FakeRegistry):
+        def begin_shadow(self, version: int, *, expected: int | None, reason: str, now: int) -> bool:
+            self.beside = 99
+            return super().begin_shadow(version, expected=expected, reason=reason, now=now)
+
+    settings = tiny(jobs={"shadow": "7 days"})
+    registry = Raced(models=[{"artifact": untrained(settings)}], current=1)
+    outcome = run(settings, registry)
+    assert outcome.reason.startswith("version 2 not made shadow: the shadow changed meanwhile; ")
+    assert (registry.current, registry.beside) == (1, 99)
+
+
 def test_the_reason_and_the_figures_tell_in_how_many_resamples_the_challenger_was_better(tiny: Make) -> None:
     settings = tiny()
     registry = FakeRegistry(models=[{"artifact": untrained(settings)}], current=1)

@@ -367,5 +367,6 @@ def test_a_job_without_a_cron_expression_is_off() -> None:
         "monitor": "*/5 * * * *",
         "calibrate": "47 * * * *",
         "retention": "47 4 * * *",
+        "promote": "32 * * * *",
     }
     assert tuple(CATALOG) == NAMES

@@ -1,0 +1,57 @@
+"""A registered model, loaded if it fits the settings that it is to serve under."""
+
+from typing import Protocol
+
+from models.artifact import ArtifactError, Loaded, unpack
+from models.config import ModelConfig
+from pipeline.errors import ConfigError
+from pipeline.observe import Grid
+from pipeline.windows import compare_covariates
+
+ADVICE = "run tidecast job run retrain, tidecast models rollback, or tidecast models promote 0"
+SHAPE = ("context_length", "horizon", "season", "quantile_levels")
+
+
+class Artifacts(Protocol):
+    """Where artifacts are."""
+
+    def artifact(self, version: int) -> bytes:
+        """Return a version's artifact; raises Corrupt when the bytes do not match the stored hash."""
+        ...
+
+
+def load_model(
+    artifacts: Artifacts, version: int, grid: Grid, shape: ModelConfig, *, alias: str = "champion", advice: str = ADVICE
+) -> Loaded:
+    """Load a version; ConfigError, which names it by its `alias` and gives `advice`, if it does not fit."""
+    try:
+        loaded = unpack(artifacts.artifact(version))
+    except ArtifactError as error:
+        repair = "run tidecast models rollback" if advice == ADVICE else advice
+        raise ConfigError(f"{alias} version {version}: {error}; {repair}") from error
+    unfit = _find_unfit(loaded, grid, shape)
+    if unfit:
+        raise ConfigError(f"{alias} version {version} {unfit}; {advice}")
+    return loaded
+
+
+def number_series(loaded: Loaded) -> dict[str, int]:
+    """Return the row of each series that the model knows, 1 or more; 0 is any other."""
+    return {name: row for row, name in enumerate(loaded.series, start=1)}
+
+
+def _find_unfit(loaded: Loaded, grid: Grid, shape: ModelConfig) -> str:
+    made_for, text = loaded.provenance.get("frequency"), grid.frequency.text
+    if made_for not in (None, text):
+        return f"was made for frequency {made_for}, the settings say {text}"
+    columns, made = loaded.config.calendar_features, grid.frequency.calendar_features
+    if columns > made:
+        return f"reads {columns} calendar columns, {text} has {made}"
+    unlike = compare_covariates(loaded.config, shape)
+    if unlike:
+        return unlike
+    for name in SHAPE:
+        has, needs = getattr(loaded.config, name), getattr(shape, name)
+        if has != needs:
+            return f"has {name} {has}, the settings need {needs}"
+    return ""
