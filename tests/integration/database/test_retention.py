@@ -321,3 +321,17 @@ def test_a_worker_goes_on_beside_it(
     assert ("a", 89, 1) in stored(database)
     run(database)
     assert set(stored(database)) == {(name, 59, 1) for name in "bcdef"} | {("a", 89, 1)}
+
+
+def test_two_runs_at_once_both_end_well(
+    database: Database, store: SqlStore, url: str, open_more: Callable[..., Database]
+) -> None:
+    claim = store.claim(0, "me")
+    for place, name in enumerate("abcdef"):  # their origins are days apart, so that each batch reaches farther
+        claim = issue(store, claim, *hourly(name, of(store, name), range(48 * place, 48 * place + 30)))
+    other = open_more(url, timeout=5.0)
+    results = at_once(lambda: run(database), lambda: run(other))
+    assert [type(result) for result in results] == [dict, dict]
+    assert sum(result.get("forecast rows", 0) for result in results) == 6 * 29 * HORIZON
+    run(database)
+    assert set(stored(database)) == {(name, 48 * place + 29, 1) for place, name in enumerate("abcdef")}
