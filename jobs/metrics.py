@@ -57,7 +57,7 @@ class JobCollector(Collector):
         yield _gauge("job_period_seconds", "Longest time between two runs of the timetable.", own, JOB)
         if facts is not None:
             yield from _runs(facts)
-            yield from _lease(facts, self._clock())
+            yield from _lease(facts)
             yield from _champion(facts)
             yield from _accuracy(facts)
             yield from _drift_and_retention(facts)
@@ -146,9 +146,9 @@ def _runs(facts: JobFacts) -> Iterator[Metric]:
     )
 
 
-def _lease(facts: JobFacts, now: int) -> Iterator[Metric]:
+def _lease(facts: JobFacts) -> Iterator[Metric]:
     lease = facts.lease
-    held = lease is not None and lease.expires_at > now
+    held = lease is not None and lease.expires_at > facts.read_at  # not now: a short lease ends while facts are kept
     yield _gauge("scheduler_lease_held", "1 while a scheduler is on duty.", [((), held)])
     yield _counter(
         "scheduler_lease_acquisitions", "How often the lease was taken.", [((), lease.epoch if lease else 0)]

@@ -78,8 +78,9 @@ class DriftFacts:
 
 @dataclass(frozen=True, slots=True)
 class JobFacts:
-    """All of it; `changes` counts promotions and rollbacks, `deleted` rows by table."""
+    """All of it as of `read_at`; `changes` counts promotions and rollbacks, `deleted` rows by table."""
 
+    read_at: int
     runs: Mapping[str, RunFacts]
     lease: LeaseFacts | None
     champion: ChampionFacts | None

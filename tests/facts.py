@@ -20,6 +20,7 @@ def ran(ok: int, failed: int = 0) -> RunFacts:
 
 
 FACTS = JobFacts(
+    read_at=NOW,
     runs={
         "retrain": ran(12, 3),
         "monitor": ran(400),

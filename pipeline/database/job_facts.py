@@ -68,6 +68,7 @@ class JobFactsReader:
             ):  # a week of cells is a second's work where series are many
                 self._accuracy = as_of, _read_accuracy(connection, today - timedelta(days=DAYS - 1), version)
             return JobFacts(
+                read_at=now,
                 runs=runs,
                 lease=_read_lease(connection),
                 champion=champion,

@@ -4,6 +4,7 @@ import socket
 import threading
 import urllib.request
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -80,9 +81,14 @@ def test_what_never_was_has_no_sample() -> None:
     assert ("tidecast_live_skill", (("horizon_from", "1"), ("model_version", "7"))) not in samples
 
 
-def test_an_expired_lease_is_not_held() -> None:
-    later = JobCollector(Source(FACTS), PERIODS, lambda: NOW + 60_000_000, lambda: 0.0)
-    assert parse(write_metrics(later))["tidecast_scheduler_lease_held", ()] == 0.0
+def test_a_lease_is_held_if_it_was_when_it_was_read_however_short_it_is() -> None:
+    now = [NOW]
+    own = JobCollector(Source(FACTS), PERIODS, lambda: now[0], lambda: 0.0)
+    assert parse(write_metrics(own))["tidecast_scheduler_lease_held", ()] == 1.0
+    now[0] += 60_000_000  # it ended meanwhile, or was renewed
+    assert parse(write_metrics(own))["tidecast_scheduler_lease_held", ()] == 1.0
+    late = collector(Source(replace(FACTS, read_at=NOW + 60_000_000)))
+    assert parse(write_metrics(late))["tidecast_scheduler_lease_held", ()] == 0.0
 
 
 def test_without_the_database_a_scrape_still_answers_and_says_so_once_per_look() -> None:
