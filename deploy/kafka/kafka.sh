@@ -89,6 +89,7 @@ classes="$libs/*"
 log4j=-Dlog4j2.configurationFile=$here/log4j2.properties
 if [ ! -e "$data/log/meta.properties" ]; then
   id=$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=')
+  id=K${id#?}  # an id that begins with - would be read as an option
   "$java" -Xmx256m -XX:TieredStopAtLevel=1 "$log4j" -cp "$classes" kafka.tools.StorageTool format --standalone \
     --cluster-id "$id" --config "$settings" > "$data/format.log" 2>&1 || { cat "$data/format.log" >&2; fail "the data folder $data could not be formatted"; }
 fi
