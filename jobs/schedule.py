@@ -158,28 +158,40 @@ class Schedule:
         return scheduler
 
     def _fire_last(self, job: str, trigger: BaseTrigger, duty: Duty) -> None:
-        """Run a job for the newest time that it was due: 1 the lease is held, 2 the job is not paused, 3 run it.
+        """Run a job for the newest time that it was due, then if it was asked for.
+
+        A job that is due again whenever it ends would otherwise never run what was asked for.
+        """
+        with duty.turns[job]:
+            self._run_last(job, trigger, duty)
+            self._run_requested(job, duty)
+
+    def _fire_requested(self, job: str, duty: Duty) -> None:
+        with duty.turns[job]:
+            self._run_requested(job, duty)
+
+    def _run_last(self, job: str, trigger: BaseTrigger, duty: Duty) -> None:
+        """Take a job's turn: 1 the lease is held, 2 the job is not paused, 3 run it.
 
         Without 1 a scheduler that wakes up after its lease would start a run and be stopped in it a moment later.
         """
-        with duty.turns[job]:
-            due = last_due(trigger, self.clock())
-            while due is not None and not duty.halt.is_set():
-                try:
-                    if not self._keep(duty):
-                        return
-                    if self.leases.held(job, due):
-                        log.info("job is paused", job=job, due=due)
-                        return
-                    self.fire(job, due, duty.halt)
+        due = last_due(trigger, self.clock())
+        while due is not None and not duty.halt.is_set():
+            try:
+                if not self._keep(duty):
                     return
-                except Unavailable as error:
-                    log.warning("job waits for the database", job=job, reason=str(error))
-                    duty.halt.wait(self.lease / 3)
+                if self.leases.held(job, due):
+                    log.info("job is paused", job=job, due=due)
+                    return
+                self.fire(job, due, duty.halt)
+                return
+            except Unavailable as error:
+                log.warning("job waits for the database", job=job, reason=str(error))
+                duty.halt.wait(self.lease / 3)
 
-    def _fire_requested(self, job: str, duty: Duty) -> None:
-        with duty.turns[job], suppress(Unavailable):  # then the request still waits
-            if self._keep(duty):
+    def _run_requested(self, job: str, duty: Duty) -> None:
+        with suppress(Unavailable):  # then the request still waits
+            if job in self.leases.requested() and not self.leases.held(job, None) and self._keep(duty):
                 self.fire(job, None, duty.halt)
 
     def _hold(self, duty: Duty, scheduler: BackgroundScheduler, stop: threading.Event) -> None:

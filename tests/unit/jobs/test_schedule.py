@@ -36,8 +36,8 @@ def wait_until(true: Callable[[], bool]) -> None:
 class Recorder:
     """Fires as the runner does: begin in the ledger, then work until `halt` if told to."""
 
-    def __init__(self, ledger: FakeLedger, owner: str, *, busy: bool = False) -> None:
-        self.ledger, self.owner, self.busy = ledger, owner, busy
+    def __init__(self, ledger: FakeLedger, owner: str, *, busy: bool = False, seconds: float = 0.0) -> None:
+        self.ledger, self.owner, self.busy, self.seconds = ledger, owner, busy, seconds
         self.fired: list[str] = []
         self.halted = 0
         self.go_on = threading.Event()
@@ -53,6 +53,7 @@ class Recorder:
         if self.busy:
             wait_until(lambda: halt.is_set() or self.go_on.is_set())
             self.halted += halt.is_set()
+        halt.wait(self.seconds)
         self.ledger.finish(run, "ok", "done", real_clock())
 
 
@@ -197,6 +198,15 @@ def test_a_job_that_is_asked_for_while_it_runs_waits_for_its_end() -> None:
         fire.go_on.set()
         wait_until(lambda: len(ledger.rows) == 2)
         assert ledger.rows[0].outcome == "ok"
+
+
+def test_a_job_that_is_always_due_again_when_it_ends_runs_what_is_asked_for_next() -> None:
+    ledger = FakeLedger()
+    with serving(ledger, Recorder(ledger, "one", seconds=1.5), "every 1s", lease=SHORT):
+        wait_until(lambda: len(ledger.rows) == 2)
+        ledger.request("retrain", "drift", real_clock())
+        wait_until(lambda: len(ledger.rows) == 4)
+    assert [run.cause for run in ledger.rows[:4]] == [None, None, "drift", None]
 
 
 def test_a_paused_job_is_not_started_and_what_was_due_meanwhile_is_not_made_up_for() -> None:
