@@ -4,22 +4,14 @@ The shadow is the model under the alias `shadow`, which scores beside the champi
 of the same series, origin and step in `forecasts`, in the same transaction.
 """
 
-from sqlalchemy import Column, Double, Integer, PrimaryKeyConstraint, Table, Text
+from sqlalchemy import PrimaryKeyConstraint, Table
 
-from pipeline.database.instants import Instant
-from pipeline.database.tables import QUANTILES, metadata
+from pipeline.database.tables import forecast_columns, metadata
 
 shadow_forecasts = Table(
     "shadow_forecasts",
     metadata,
-    Column("series_id", Integer, nullable=False),
-    Column("origin", Instant, nullable=False),
-    Column("step", Integer, nullable=False),
-    Column("target_time", Instant, nullable=False),
-    Column("model_version", Integer, nullable=False),
-    Column("issued_at", Instant, nullable=False),
-    *(Column(name, Double, nullable=False) for name in QUANTILES),
-    Column("quality", Text, nullable=False),
+    *forecast_columns(),
     PrimaryKeyConstraint("series_id", "target_time", "origin", "model_version"),
     sqlite_with_rowid=False,
 )

@@ -95,17 +95,25 @@ covariates = Table(
     sqlite_with_rowid=False,
 )
 
+
+def forecast_columns() -> list[Column[Any]]:
+    """Make the columns of a forecast step that any model may have issued, new ones for each table."""
+    return [
+        Column("series_id", Integer, nullable=False),
+        Column("origin", Instant, nullable=False),
+        Column("step", Integer, nullable=False),
+        Column("target_time", Instant, nullable=False),
+        Column("model_version", Integer, nullable=False),
+        Column("issued_at", Instant, nullable=False),
+        *(Column(name, Double, nullable=False) for name in QUANTILES),
+        Column("quality", Text, nullable=False),
+    ]
+
+
 forecasts = Table(
     "forecasts",
     metadata,
-    Column("series_id", Integer, nullable=False),
-    Column("origin", Instant, nullable=False),
-    Column("step", Integer, nullable=False),
-    Column("target_time", Instant, nullable=False),
-    Column("model_version", Integer, nullable=False),
-    Column("issued_at", Instant, nullable=False),
-    *(Column(name, Double, nullable=False) for name in QUANTILES),
-    Column("quality", Text, nullable=False),
+    *forecast_columns(),
     Column("source_topic", Integer, nullable=False),
     Column("source_partition", Integer, nullable=False),
     Column("source_offset", BigInteger, nullable=False),
