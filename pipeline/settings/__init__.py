@@ -1,0 +1,59 @@
+"""Settings: tidecast.toml, then TIDECAST_SECTION__KEY, then --set section.key=value; frozen, unknown keys fail."""
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from pipeline.settings.forecasting import ModelSettings, SearchKey, TrainingSettings
+from pipeline.settings.operating import JobSettings, MetricsSettings, RetentionSettings
+from pipeline.settings.streaming import DatabaseSettings, InputSettings, KafkaSettings, SeriesSettings
+from pipeline.settings.values import DAY, Policy, parse_seconds
+
+__all__ = [
+    "DAY",
+    "PREFIX",
+    "DatabaseSettings",
+    "InputSettings",
+    "JobSettings",
+    "KafkaSettings",
+    "MetricsSettings",
+    "ModelSettings",
+    "Policy",
+    "RetentionSettings",
+    "SearchKey",
+    "SeriesSettings",
+    "Settings",
+    "TrainingSettings",
+    "parse_seconds",
+]
+
+PREFIX = "TIDECAST_"
+
+
+class Settings(BaseSettings):
+    """All sections; see README "Settings"."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", env_ignore_empty=True, extra="forbid", frozen=True
+    )
+
+    kafka: KafkaSettings = Field(default_factory=KafkaSettings)
+    database: DatabaseSettings = Field(default_factory=DatabaseSettings)
+    input: InputSettings = Field(default_factory=InputSettings)
+    series: SeriesSettings = Field(default_factory=SeriesSettings)
+    model: ModelSettings = Field(default_factory=ModelSettings)
+    training: TrainingSettings = Field(default_factory=TrainingSettings)
+    jobs: JobSettings = Field(default_factory=JobSettings)
+    retention: RetentionSettings = Field(default_factory=RetentionSettings)
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources: the command line wins, then the environment, then the file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)

@@ -1,0 +1,88 @@
+"""Tables of tidecast.toml for what streams: the topics, the database, and the shape of messages and series."""
+
+import socket
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, model_validator
+
+from pipeline.settings.values import Policy, Seconds, Section
+
+
+class KafkaSettings(Section):
+    """Brokers, topics, the group, and how long a call may take."""
+
+    bootstrap_servers: str = "127.0.0.1:9092"
+    input_topic: str = "observations"
+    output_topic: str = "forecasts"
+    dead_letter_topic: str = "observations.dead-letters"
+    group: str = "tidecast"
+    instance: str = Field(default_factory=lambda: f"{socket.gethostname()}-0", min_length=1)
+    create_topics: bool = True
+    partitions: int = Field(6, ge=1)
+    replication: int = Field(1, ge=1)
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    ssl_cafile: Path | None = None
+    ssl_certfile: Path | None = None
+    ssl_keyfile: Path | None = None
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+    poll: Seconds = 0.5
+    max_messages: int = Field(20_000, ge=1, le=1_000_000)
+    session_timeout: Seconds = 30.0
+    call_timeout: Seconds = 30.0
+    compression: Literal["none", "gzip", "lz4", "zstd", "snappy"] = "none"
+    batch_hook: bool = True
+
+    @model_validator(mode="after")
+    def check_poll(self) -> "KafkaSettings":
+        """Short polls livelock the group join (shared/kafka.md), so refuse them."""
+        if self.poll < 0.5:
+            raise ValueError("poll must be at least 500 ms: shorter polls keep the group from joining")
+        if self.poll >= self.call_timeout:
+            raise ValueError("poll must be shorter than call_timeout, or the watchdog takes an idle poll for a hang")
+        return self
+
+
+class DatabaseSettings(Section):
+    """Where observations, forecasts and models live."""
+
+    url: SecretStr = SecretStr("sqlite:///tidecast.db")
+    timeout: Seconds = 30.0
+
+
+class InputSettings(Section):
+    """How an input message is read."""
+
+    series_id: str = "series_id"
+    timestamp: str = "timestamp"
+    value: str = "value"
+    covariates: tuple[str, ...] = Field((), max_length=32)
+    max_future_skew: Seconds = 86_400.0
+    max_message_bytes: int = Field(900_000, ge=1)
+    max_name_bytes: int = Field(256, ge=1)
+
+    @model_validator(mode="after")
+    def check_fields(self) -> "InputSettings":
+        """Each part of an event has a field of its own, and each covariate a name that SQL can hold."""
+        own = {self.series_id, self.timestamp, self.value}
+        if len(own) < 3:
+            raise ValueError("series_id, timestamp and value must name three different fields")
+        if len(own | set(self.covariates)) < 3 + len(self.covariates):
+            raise ValueError("covariates must name different fields, and none of series_id, timestamp and value")
+        if not all(name and name.isprintable() for name in self.covariates):
+            raise ValueError("covariates must be names of fields: text that is not empty and can be printed")
+        return self
+
+
+class SeriesSettings(Section):
+    """The grid, the window, and when a series is due for a forecast."""
+
+    frequency: str = "1h"
+    season: int | None = Field(None, ge=1)
+    context: int = Field(336, ge=2)
+    horizon: int = Field(48, ge=1, le=10_000)
+    duplicates: Policy = "last"
+    on: Literal["latest", "every_step"] = "latest"
+    min_observed: float = Field(0.5, ge=0, le=1)
