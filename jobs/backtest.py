@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from pipeline.records import Floats, Ints
 MAX_TARGETS = 1_000_000
 """Targets scored at most: their quantiles are 100 MB; more would not change the third digit of a score."""
 
+Named = TypeVar("Named")
 Forecast = Callable[[Ints, Ints], Floats]
 """A forecaster bound to its panel: series rows (N,) and ends (N,) to quantiles (N, H, Q), as models.predict."""
 
@@ -58,8 +60,8 @@ def pick_pairs(panel: Panel, firsts: Sequence[int], horizon: int) -> Pairs:
 
 
 def backtest(
-    forecasters: Mapping[str, Forecast], panel: Panel, pairs: Pairs, *, horizon: int, scale: Floats
-) -> dict[str, Scored]:
+    forecasters: Mapping[Named, Forecast], panel: Panel, pairs: Pairs, *, horizon: int, scale: Floats
+) -> dict[Named, Scored]:
     """Score forecasters on exactly the same pairs; `scale` (S,) is each series' seasonal scale before the cut."""
     target, observed = _truth(panel, pairs.rows, pairs.ends, horizon)
     truth = np.where(observed, target, math.nan)  # (N, H)

@@ -1,8 +1,8 @@
-"""Challenger, champion and seasonal naive on the same windows: how they scored, who wins, and the record of it."""
+"""Challengers, champion and seasonal naive on the same windows: how they scored, who wins, and the record of it."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ from pipeline.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Scores by name: naive, challenger, and champion if there is one that can be compared.
+    """Scores of a challenger and its rivals by role: naive, challenger, and champion if one can be compared.
 
     evidence: how sure it is that the challenger is better than that champion.
     """
@@ -33,32 +33,54 @@ class Comparison:
 
 
 def compare(
-    model: Network, champion: Champion | None, trained_on: TrainingSet, device: torch.device, *, seed: int
-) -> Comparison:
-    """Backtest challenger, champion (if it can be compared) and seasonal naive; `seed` is of the bootstrap."""
+    models: Mapping[str, Network],
+    sets: Mapping[str, TrainingSet],
+    champion: Champion | None,
+    device: torch.device,
+    *,
+    seed: int,
+) -> dict[str, Comparison]:
+    """Backtest challengers by name, champion (if it can be compared) and seasonal naive, all on the same windows.
+
+    sets: what each challenger was trained on, cuts of one history at the same time. seed: of the bootstrap.
+    """
+    whole = max(sets.values(), key=lambda each: int(each.known.length.sum()))
 
     def bind(forecaster: Forecaster, learned: tuple[str, ...]) -> Forecast:
-        return partial(predict, forecaster, name_series(trained_on.panel, trained_on.rows_of(learned)), device=device)
+        return partial(predict, forecaster, name_series(whole.panel, whole.rows_of(learned)), device=device)
 
-    forecasters = {"naive": bind(SeasonalNaive(model.config), ()), "challenger": bind(model, trained_on.learned)}
+    shape = next(iter(models.values())).config
+    forecasters = {("naive", ""): bind(SeasonalNaive(shape), ())}
+    forecasters |= {("challenger", name): bind(model, sets[name].learned) for name, model in models.items()}
     if champion and champion.loaded:
-        forecasters["champion"] = bind(champion.loaded.model, champion.loaded.series)
-    horizon, season = model.config.horizon, model.config.season
-    pairs = pick_pairs(trained_on.panel, trained_on.firsts, horizon)
-    scale = find_scales(trained_on.known, season, pairs.rows)
-    scored = backtest(forecasters, trained_on.panel, pairs, horizon=horizon, scale=scale)
-    evidence = None
-    if "champion" in scored:
-        rivals = scored["challenger"].losses, scored["champion"].losses
-        evidence = find_evidence(*rivals, horizon=horizon, generator=np.random.default_rng(seed))
-    return Comparison({name: one.score for name, one in scored.items()}, evidence)
+        forecasters["champion", ""] = bind(champion.loaded.model, champion.loaded.series)
+    pairs = pick_pairs(whole.panel, whole.firsts, shape.horizon)
+    scale = find_scales(whole.known, shape.season, pairs.rows)
+    scored = backtest(forecasters, whole.panel, pairs, horizon=shape.horizon, scale=scale)
+    common = {role: one for (role, _), one in scored.items() if role != "challenger"}
+
+    def put_together(name: str) -> Comparison:
+        of_one = common | {"challenger": scored["challenger", name]}
+        evidence = None
+        if "champion" in of_one:
+            rivals = of_one["challenger"].losses, of_one["champion"].losses
+            evidence = find_evidence(*rivals, horizon=shape.horizon, generator=np.random.default_rng(seed))
+        return Comparison({role: one.score for role, one in of_one.items()}, evidence)
+
+    return {name: put_together(name) for name in models}
 
 
-def judge(compared: Comparison, champion: Champion | None, settings: Settings) -> Verdict:
-    """Ask for the verdict under the gate of the settings."""
-    scores = compared.scores
+def judge(compared: Comparison, champion: Champion | None, settings: Settings, *, among: int = 1) -> Verdict:
+    """Ask for the verdict under the gate of the settings; `among` so many challengers on the same windows.
+
+    The best of many is better than it is: so that no better one is found by chance more often than with one, the share
+    of resamples that may speak against a challenger is divided among them.
+    """
+    scores, gate = compared.scores, gate_of(settings)
     rival = Rival(champion.version, scores.get("champion"), champion.unfit, compared.evidence) if champion else None
-    return verdict(scores["challenger"], rival, scores["naive"], gate_of(settings))
+    if gate.confidence:
+        gate = replace(gate, confidence=round(1.0 - (1.0 - gate.confidence) / among, 6))
+    return verdict(scores["challenger"], rival, scores["naive"], gate)
 
 
 def gate_of(settings: Settings) -> Gate:
@@ -67,18 +89,26 @@ def gate_of(settings: Settings) -> Gate:
     return Gate(jobs.gate_origins, jobs.gate_gain, jobs.gate_coverage, jobs.gate_confidence)
 
 
-def record(registry: Registry, compared: Comparison, version: int, champion: Champion | None, *, now: int) -> None:
-    """Store the figures of challenger `version` and its rivals; equal times say that they are of the same windows."""
-    versions = {"naive": NAIVE, "champion": champion.version if champion else NAIVE, "challenger": version}
-    rival = "champion" if "champion" in compared.scores else "naive"
-    against = {"naive": None, "champion": NAIVE, "challenger": versions[rival]}
-    for name, score in compared.scores.items():
-        if name == "champion" and versions[name] == NAIVE:
-            continue  # it is there as the naive
+def record(
+    registry: Registry,
+    compared: Mapping[str, Comparison],
+    versions: Mapping[str, int],
+    champion: Champion | None,
+    *,
+    now: int,
+) -> None:
+    """Store the figures of challengers, by name, and rivals; equal times say that they are of the same windows."""
+    scores = next(iter(compared.values())).scores
+    rival = champion.version if champion and "champion" in scores else NAIVE
+    rows: list[tuple[int, int | None, Score]] = [(NAIVE, None, scores["naive"])]
+    rows += [(versions[name], rival, one.scores["challenger"]) for name, one in compared.items()]
+    if rival != NAIVE:  # else it is there as the naive
+        rows.append((rival, NAIVE, scores["champion"]))
+    for version, against, score in rows:
         figures = finite(asdict(score))
         registry.record_backtest(
-            version=versions[name],
-            compared_to=against[name],
+            version=version,
+            compared_to=against,
             origins=score.origins,
             mase=figures["mase"],
             wql=figures["wql"],

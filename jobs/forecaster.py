@@ -18,11 +18,11 @@ from pydantic import ValidationError
 
 from jobs import evaluation
 from jobs.catalog import code_version
+from jobs.challenger import Fitted, fit_challenger
 from jobs.covariates import CovariateNames
 from jobs.evaluation import MODEL, NAIVE, Backtest
 from jobs.frames import Columns, Readings, read_frame, write_frame
 from jobs.outcome import OnStage, Stage
-from jobs.retrain import Fitted, fit_challenger
 from jobs.training_set import Lineage, TrainingSet, find_rows, name_series
 from jobs.warm_start import COLD
 from models.artifact import ArtifactError, Loaded, hash_artifact, pack, unpack

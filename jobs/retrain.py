@@ -1,52 +1,40 @@
 """Retrain: history -> training set -> fit -> backtest -> verdict -> register -> promote or keep."""
 
-import math
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
-import torch
 
-from jobs.champion import find_champion
-from jobs.comparison import Comparison, compare, finite, judge, record
+from jobs.challenger import describe, fit_challenger, pack_challenger
+from jobs.champion import Champion, find_champion
+from jobs.comparison import compare, judge, record
 from jobs.history import Share, count_recent, find_depth, read_history
 from jobs.outcome import OnStage, Outcome, Stage
 from jobs.ports import Reader, Registry
-from jobs.search import Found, find_settings
-from jobs.training_set import TooLittleHistory, TrainingSet, cut_training_set, drop_future, name_series
+from jobs.training_set import TooLittleHistory, TrainingSet, cut_training_set, drop_future
 from jobs.verdict import Verdict
-from jobs.warm_start import COLD, Start, choose_start, warm_start
-from models.artifact import pack
-from models.baselines import SeasonalNaive
-from models.config import ModelConfig, TrainConfig
-from models.ensembles import fit_members
-from models.fit import count_steps
-from models.forecasters import Network, build
-from models.graph import EAGER, GRAPH
-from models.parallel import crew
-from models.precision import choose_precision
-from models.ranks import ALONE, RankLost
-from models.training import FitReport, Progress, choose_device
-from pipeline.errors import ConfigError, Unavailable
-from pipeline.grid import DAY, Frequency
+from jobs.warm_start import Start, choose_start
+from pipeline.grid import Frequency
 from pipeline.settings import Settings
 from pipeline.windows import model_config
 
+ONLY = ""
+"""The name of the one challenger of settings that name none; it is registered under its kind and cell."""
+KEPT = "kept as challenger:"
+NOT_BEST = "kept as challenger, another is better:"
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
-    """A trained challenger and how it came about."""
+class Judged:
+    """A registered challenger, what was found, and everything there is to say about it in words and in figures."""
 
-    model: Network
-    training: TrainConfig
-    report: FitReport
-    start: Start
-    device: torch.device
-    search: Found | None = None
+    name: str
+    version: int
+    found: Verdict
+    words: str
+    facts: dict[str, Any]
 
 
 def retrain(
@@ -56,81 +44,125 @@ def retrain(
 
     1 read the history and the champion, 2 cut, 3 fit, 4 backtest, 5 verdict, 6 register, 7 promote. The promotion is a
     compare-and-set against the champion that was compared, so a champion chosen meanwhile by somebody else stays.
-    With a shadow period, one that beat a champion becomes shadow instead; the job `promote` ends the period.
+    With a shadow period, one that beat a champion becomes shadow instead; the job `promote` ends the period. Where the
+    settings name several challengers, all go through 2 to 6 side by side, and the best of those that deserve it to 7.
     """
     began = clock()
     frequency = Frequency(settings.series.frequency)
+    chosen = settings.side_by_side() or {ONLY: settings}
+    shapes = [model_config(each, frequency, 0) for each in chosen.values()]  # what cannot be built is refused here
     on_stage(Stage("reading history"))
-    champion = find_champion(registry, model_config(settings, frequency, 0), frequency)
-    start = choose_start(champion, settings, frequency)
+    champion = find_champion(registry, shapes[0], frequency)
+    starts = {name: choose_start(champion, each, frequency) for name, each in chosen.items()}
     try:
-        trained_on, read = _prepare(reader, start, settings, frequency, now=began)
+        sets, read = _prepare(reader, starts, settings, frequency, now=began)
     except TooLittleHistory as error:
         return Outcome("failed", str(error))
     on_stage(Stage("history read", words=read.words))
-    if read.sampled:
-        counts = {
-            key: value for key, value in trained_on.lineage.to_dict().items() if key.startswith(("series", "rows"))
-        }
-        log.info("history sampled", **counts)
 
-    fitted = fit_challenger(trained_on, start, settings, frequency=frequency, on_stage=on_stage)
+    fitted = {
+        name: fit_challenger(sets[name], starts[name], each, frequency=frequency, on_stage=_name_stages(name, on_stage))
+        for name, each in chosen.items()
+    }
     on_stage(Stage("backtest"))
-    compared = compare(fitted.model, champion, trained_on, fitted.device, seed=settings.training.seed)
-    judged = judge(compared, champion, settings)
-    asides = (
-        fitted.search.words if fitted.search else "",
-        f"started {start.words}" if start.mode != settings.training.mode else "",
-        read.words if read.sampled else "",
-    )
-    reason = "; ".join((judged.reason, *filter(None, asides)))
+    device = fitted[next(iter(chosen))].device
+    models = {name: one.model for name, one in fitted.items()}
+    compared = compare(models, sets, champion, device, seed=settings.training.seed)
 
     on_stage(Stage("registering"))
-    facts = _facts(trained_on, fitted, compared, judged) | {"seconds": (clock() - began) / 1e6}
-    version = registry.register(
-        name=f"{fitted.model.config.kind}-{fitted.model.config.cell}",
-        config=fitted.model.config.to_dict() | {"frequency": frequency.text, "step_seconds": frequency.seconds},
-        metrics=facts,
-        train_from=trained_on.lineage.train_from,
-        train_to=trained_on.lineage.train_to,
-        seed=settings.training.seed,
-        code=code,
-        artifact=_pack(fitted, trained_on, settings, code),
-        now=clock(),
-    )
-    record(registry, compared, version, champion, now=clock())
-    facts |= {"version": version, "champion": champion.version if champion else None, "promoted": False}
-    if not judged.promote:
-        return Outcome("ok", f"version {version} kept as challenger: {reason}", facts)
+    judged: dict[str, Judged] = {}
+    for name, one in fitted.items():
+        found = judge(compared[name], champion, settings, among=len(chosen))
+        asides = (
+            one.search.words if one.search else "",
+            f"started {one.start.words}" if one.start.mode != settings.training.mode else "",
+            read.words if read.sampled else "",
+        )
+        facts = describe(sets[name], one, compared[name], found) | {"seconds": (clock() - began) / 1e6}
+        version = registry.register(
+            name=name or f"{one.model.config.kind}-{one.model.config.cell}",
+            config=one.model.config.to_dict() | {"frequency": frequency.text, "step_seconds": frequency.seconds},
+            metrics=facts,
+            train_from=sets[name].lineage.train_from,
+            train_to=sets[name].lineage.train_to,
+            seed=chosen[name].training.seed,
+            code=code,
+            artifact=pack_challenger(one, sets[name], chosen[name], code),
+            now=clock(),
+        )
+        judged[name] = Judged(name, version, found, "; ".join((found.reason, *filter(None, asides))), facts)
+    versions = {name: one.version for name, one in judged.items()}
+    record(registry, compared, versions, champion, now=clock())
+    best = min(judged.values(), key=lambda one: (not one.found.promote, compared[one.name].scores["challenger"].wql))
+    words, done = _advance(registry, best, champion, settings, now=clock()) if best.found.promote else (KEPT, {})
+    return _put_together(judged, best, words, {"champion": champion.version if champion else None} | done)
+
+
+def _advance(
+    registry: Registry, best: Judged, champion: Champion | None, settings: Settings, *, now: int
+) -> tuple[str, dict[str, bool]]:
+    """Make the best challenger champion or shadow; return what came of it in words, and as facts."""
+    version, reason = best.version, best.found.reason
     if settings.jobs.shadow is not None and champion and champion.loaded:
-        return _begin_shadow(registry, version, judged, reason, facts, now=clock())
+        before = registry.shadow()
+        if not registry.begin_shadow(version, expected=before, reason=reason, now=now):
+            return "not made shadow: the shadow changed meanwhile;", {}
+        return f"is shadow now{'' if before is None else f' in place of version {before}'}:", {"shadow": True}
     expected = champion.version if champion else None
-    if not registry.promote(version, expected=expected, reason=judged.reason, now=clock()):
+    if not registry.promote(version, expected=expected, reason=reason, now=now):
         was = "there was none" if expected is None else f"it was version {expected}"
-        return Outcome("ok", f"version {version} not promoted: the champion changed meanwhile ({was}); {reason}", facts)
-    return Outcome("ok", f"version {version} promoted: {reason}", facts | {"promoted": True})
+        return f"not promoted: the champion changed meanwhile ({was});", {}
+    return "promoted:", {"promoted": True}
 
 
-def _begin_shadow(
-    registry: Registry, version: int, judged: Verdict, reason: str, facts: dict[str, Any], *, now: int
-) -> Outcome:
-    before = registry.shadow()
-    if not registry.begin_shadow(version, expected=before, reason=judged.reason, now=now):
-        return Outcome("ok", f"version {version} not made shadow: the shadow changed meanwhile; {reason}", facts)
-    instead = "" if before is None else f" in place of version {before}"
-    return Outcome("ok", f"version {version} is shadow now{instead}: {reason}", facts | {"shadow": True})
+def _put_together(judged: Mapping[str, Judged], best: Judged, words: str, more: dict[str, Any]) -> Outcome:
+    """Tell how it ended: of one challenger its own figures, of several those of each by name; the best comes first."""
+    kept = [one for one in judged.values() if one is not best]
+    said = [f"version {best.version} {words} {best.words}"]
+    said += [f"version {one.version} {NOT_BEST if one.found.promote else KEPT} {one.words}" for one in kept]
+    if len(judged) == 1:
+        return Outcome("ok", said[0], best.facts | {"version": best.version, "promoted": False} | more)
+    named = [f"{one.name}, {each}" for one, each in zip((best, *kept), said, strict=True)]
+    figures = {one.name: one.facts | {"version": one.version} for one in judged.values()}
+    return Outcome("ok", "; ".join(named), {"version": best.version, "promoted": False, "challengers": figures} | more)
+
+
+def _name_stages(name: str, on_stage: OnStage) -> OnStage:
+    if name == ONLY:
+        return on_stage
+    return lambda stage: on_stage(replace(stage, name=f"{stage.name} {name}"))
 
 
 def _prepare(
-    reader: Reader, start: Start, settings: Settings, frequency: Frequency, *, now: int
-) -> tuple[TrainingSet, Share]:
-    recent = start.mode == "fine-tune"
-    names, history, read = read_history(reader, settings, find_depth(settings, frequency, recent=recent))
-    steps = count_recent(settings, frequency) if recent else None
-    cut = cut_training_set(names, drop_future(history, now), settings, frequency, recent=steps)
+    reader: Reader, starts: Mapping[str, Start], settings: Settings, frequency: Frequency, *, now: int
+) -> tuple[dict[str, TrainingSet], Share]:
+    """Read the history once, as deep as any challenger needs it, and cut it for each."""
+    depth = max(find_depth(settings, frequency, recent=start.mode == "fine-tune") for start in starts.values())
+    names, history, read = read_history(reader, settings, depth)
+    history = drop_future(history, now)
+    if read.sampled:
+        log.info(
+            "history sampled",
+            series_read=read.series,
+            series_stored=read.of_series,
+            rows_read=read.rows,
+            rows_stored=read.of_rows,
+        )
+    cuts: dict[bool, TrainingSet] = {}
+    sets = {}
+    for name, start in starts.items():
+        recent = start.mode == "fine-tune"
+        if recent not in cuts:
+            steps = count_recent(settings, frequency) if recent else None
+            cuts[recent] = cut_training_set(names, history, settings, frequency, recent=steps)
+        sets[name] = _keep_known(cuts[recent], start, read)
+    return sets, read
+
+
+def _keep_known(cut: TrainingSet, start: Start, read: Share) -> TrainingSet:
     learned = cut.learned
-    if start.champion and (recent or read.sampled):  # what the champion knows of series that are not read is kept
-        learned += tuple(sorted(set(start.champion.series) - set(learned)))
+    if start.champion and (start.mode == "fine-tune" or read.sampled):
+        learned += tuple(sorted(set(start.champion.series) - set(learned)))  # what it knows of series that are not read
     lineage = replace(
         cut.lineage,
         series=len(learned),
@@ -139,110 +171,4 @@ def _prepare(
         rows_read=read.rows,
         rows_stored=read.of_rows,
     )
-    return replace(cut, learned=learned, lineage=lineage), read
-
-
-def fit_challenger(
-    trained_on: TrainingSet, start: Start, settings: Settings, *, frequency: Frequency, on_stage: OnStage
-) -> Fitted:
-    """Build and fit a model of the settings, or of what a search finds around them, on everything before the cut."""
-    days = (trained_on.lineage.train_to - trained_on.lineage.train_from) / DAY
-
-    def shape(chosen: Settings) -> ModelConfig:
-        known_ahead = {"future": trained_on.future_covariates, "static": trained_on.static_covariates}
-        return model_config(chosen, frequency, len(trained_on.learned), days=days, **known_ahead)
-
-    def try_out(chosen: Settings, tell: OnStage) -> FitReport:  # nothing is searched in the settings of a trial
-        return fit_challenger(trained_on, COLD, chosen, frequency=frequency, on_stage=tell).report
-
-    champion = start.champion
-    found = find_settings(
-        settings, shape, try_out, champion.provenance if champion else {}, on_stage=on_stage, clock=time.monotonic
-    )
-    settings = start.adapt(found.settings if found else settings)
-    try:
-        device = choose_device(settings.training.device)
-        training = train_config(settings, trained_on.validation_steps)
-        choose_precision(training.precision, device)
-        others = crew()
-        ranks = others.ranks if others else ALONE
-        ranks.share(training.batch_size)
-    except ValueError as error:
-        raise ConfigError(f"settings: training.{error}") from error
-    config = replace(champion.config, series=len(trained_on.learned)) if champion else shape(settings)
-    model = build(config, seed=training.seed)
-    assert not isinstance(model, SeasonalNaive), "settings name no such kind"
-    if champion:
-        warm_start(model, trained_on.learned, champion)
-
-    def tell(progress: Progress) -> None:
-        validated = "" if math.isnan(progress.validation) else f", validation {progress.validation:.4f}"
-        words = f"loss {progress.loss:.4f}{validated}, {progress.seconds:.0f} s"
-        on_stage(Stage("fit", progress.step, progress.steps, words))
-
-    on_stage(
-        Stage(
-            "fit",
-            0,
-            model.config.members * count_steps(training),
-            f"{len(trained_on.learned)} series on {device.type}{f' x {ranks.world}' if others else ''}, {start.words}",
-        )
-    )
-    known = name_series(trained_on.known, trained_on.rows_of(trained_on.learned))
-    try:
-        report = fit_members(model, known, training, device=device, on_progress=tell)
-    except RankLost as error:
-        raise Unavailable(str(error)) from error
-    if report.path not in (EAGER, GRAPH):
-        on_stage(Stage("fit", report.steps, report.steps, report.path))
-    return Fitted(model, training, report, start, device, found)
-
-
-def train_config(settings: Settings, validation_steps: int) -> TrainConfig:
-    """Read how to fit from the settings."""
-    chosen = settings.training
-    return TrainConfig(
-        loss=chosen.loss,
-        optimizer=chosen.optimizer,
-        schedule=chosen.schedule,
-        steps=chosen.steps,
-        patience=chosen.patience,
-        batch_size=chosen.batch,
-        learning_rate=chosen.learning_rate,
-        weight_decay=chosen.weight_decay,
-        clip_norm=chosen.clip_norm,
-        ema=chosen.ema,
-        seed=chosen.seed,
-        validation_steps=validation_steps,
-        validation_stride=chosen.validation_stride or 0,
-        scaled=chosen.scaled,
-        refit=chosen.refit,
-        max_seconds=chosen.budget,
-        graph=chosen.graph,
-        precision=chosen.precision,
-    )
-
-
-def _facts(trained_on: TrainingSet, fitted: Fitted, compared: Comparison, judged: Verdict) -> dict[str, Any]:
-    scores = compared.scores
-    report = {name: value for name, value in asdict(fitted.report).items() if name != "history"}
-    facts = {
-        **asdict(scores["challenger"]),
-        "scores": {name: asdict(score) for name, score in scores.items()},
-        "fit": report | {"mode": fitted.start.mode, "start": fitted.start.words, "device": str(fitted.device)},
-        "training": fitted.training.to_dict(),
-        "lineage": trained_on.lineage.to_dict(),
-        "verdict": judged.reason,
-        "evidence": asdict(compared.evidence) if compared.evidence else None,
-    } | ({"search": fitted.search.to_dict()} if fitted.search else {})
-    return {name: finite(value) for name, value in facts.items()}
-
-
-def _pack(fitted: Fitted, trained_on: TrainingSet, settings: Settings, code: str) -> bytes:
-    provenance = {
-        "frequency": settings.series.frequency,
-        "seed": settings.training.seed,
-        "code": code,
-        "lineage": trained_on.lineage.to_dict(),
-    } | ({"search": fitted.search.provenance()} if fitted.search else {})
-    return pack(fitted.model, series=trained_on.learned, provenance=provenance)
+    return replace(cut, learned=learned, lineage=lineage)

@@ -48,7 +48,8 @@ def explain(error: ValidationError) -> str:
         if problem["type"] == "extra_forbidden":
             problems.append(f"unknown key {key} (see tidecast config show for the known ones)")
         else:
-            problems.append(f"{key}: {problem['msg'].removeprefix('Value error, ')}")
+            said = problem["msg"].removeprefix("Value error, ")
+            problems.append(f"{key}: {said}" if key else said)
     return "; ".join(problems)
 
 
@@ -76,7 +77,11 @@ def _overrides(sets: Sequence[str]) -> dict[str, Any]:
             parsed = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
             parsed = value
-        overrides.setdefault(section, {})[key] = parsed
+        table = overrides.setdefault(section, {})
+        if section == "challengers":
+            name, _, key = key.rpartition(".")
+            table = table.setdefault(name, {})
+        table[key] = parsed
     return overrides
 
 
@@ -94,5 +99,5 @@ def _refuse_unknown_environment(environ: Mapping[str, str]) -> None:
 
 
 def _names_a_key(section: str, text: str) -> bool:
-    fields = Settings.model_fields[section].annotation.model_fields  # type: ignore[union-attr]
+    fields = getattr(Settings.model_fields[section].annotation, "model_fields", {})  # challengers have names for keys
     return text.startswith(f"{section}_") and text.removeprefix(f"{section}_") in fields

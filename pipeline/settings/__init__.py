@@ -1,8 +1,11 @@
 """Settings: tidecast.toml, then TIDECAST_SECTION__KEY, then --set section.key=value; frozen, unknown keys fail."""
 
-from pydantic import Field
+from typing import Any
+
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from pipeline.settings.challengers import vary
 from pipeline.settings.forecasting import ModelSettings, SearchKey, TrainingSettings
 from pipeline.settings.operating import JobSettings, MetricsSettings, RetentionSettings
 from pipeline.settings.streaming import DatabaseSettings, InputSettings, KafkaSettings, SeriesSettings
@@ -42,9 +45,24 @@ class Settings(BaseSettings):
     series: SeriesSettings = Field(default_factory=SeriesSettings)
     model: ModelSettings = Field(default_factory=ModelSettings)
     training: TrainingSettings = Field(default_factory=TrainingSettings)
+    challengers: dict[str, dict[str, Any]] = Field(default_factory=dict)
     jobs: JobSettings = Field(default_factory=JobSettings)
     retention: RetentionSettings = Field(default_factory=RetentionSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
+
+    @model_validator(mode="after")
+    def check_challengers(self) -> "Settings":
+        """Refuse a challenger that could not be trained when the settings are read, not in the night."""
+        self.side_by_side()
+        return self
+
+    def side_by_side(self) -> dict[str, "Settings"]:
+        """Make the settings of each challenger by name; none when [model] and [training] alone say what to train."""
+        return {
+            name: self.model_copy(update={"model": model, "training": training, "challengers": {}})
+            for name, changes in self.challengers.items()
+            for model, training in [vary(self.model, self.training, name, changes)]
+        }
 
     @classmethod
     def settings_customise_sources(

@@ -93,12 +93,13 @@ def test_the_settings_table_lists_every_key_with_its_default_and_no_other() -> N
     assert listed == {key: "-" if value is None else json.dumps(value) for key, value in known.items()}
 
 
-def test_the_toml_of_the_quick_start_loads(tmp_path: Path) -> None:
-    (block,) = blocks("toml")
+@pytest.mark.parametrize("block", blocks("toml"))
+def test_every_toml_loads(tmp_path: Path, block: str) -> None:
     file = tmp_path / "tidecast.toml"
     file.write_text(block, encoding="utf-8")
-    settings = load(file)
-    assert settings.series.horizon == tomllib.loads(block)["series"]["horizon"]
+    shows = shown(load(file))
+    for section, keys in tomllib.loads(block).items():
+        assert all(shows[section][key] == value for key, value in keys.items()), section
 
 
 def test_the_settings_named_in_the_text_exist() -> None:

@@ -143,3 +143,39 @@ def test_covariates_that_could_not_be_told_apart_or_stored_are_refused(names: li
 def test_covariates_are_a_list_in_toml_and_on_the_command_line() -> None:
     settings = load(sets=['input.covariates=["temperature", "wind speed", "value"]', "input.value=kwh"], environ={})
     assert settings.input.covariates == ("temperature", "wind speed", "value")
+
+
+def test_a_challenger_is_the_model_with_changes() -> None:
+    settings = load(None, ["model.hidden=32", "challengers.small.hidden=8", "challengers.quick.steps=9"])
+    small, quick = settings.side_by_side().values()
+    assert (small.model.hidden, small.training.steps) == (8, 3000)
+    assert (quick.model.hidden, quick.training.steps) == (32, 9)
+    assert load().side_by_side() == {}
+
+
+def test_challengers_come_from_the_file_and_the_environment_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "tidecast.toml"
+    file.write_text('[challengers.wide]\nhidden = 256\n[challengers."gru-1.0"]\nkind = "gru"\n')
+    monkeypatch.setenv("TIDECAST_CHALLENGERS__WIDE__STEPS", "7")
+    found = load(file).side_by_side()
+    assert (found["wide"].model.hidden, found["wide"].training.steps) == (256, 7)
+    assert found["gru-1.0"].model.kind == "gru"
+
+
+@pytest.mark.parametrize(
+    ("sets", "reason"),
+    [
+        (["challengers.small.hiden=8"], r"unknown key challengers\.small\.hiden: write keys of \[model\]"),
+        (["challengers.small.layers=9"], r"challengers\.small\.layers: .*less than or equal to 4"),
+        (["challengers.small.steps=0"], r"challengers\.small\.steps: .*greater than or equal to 1"),
+        (["challengers.small.mode='warm'"], r"challengers\.small\.mode is the same for all challengers"),
+        (["challengers.a/b.layers=1"], r"'a/b' is no name"),
+        (["challengers.small=1"], r"'' is no name"),
+    ],
+)
+def test_a_wrong_challenger_is_refused_in_one_line(sets: list[str], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason) as refused:
+        load(None, sets)
+    assert "\n" not in str(refused.value)

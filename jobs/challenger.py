@@ -1,0 +1,150 @@
+"""A challenger: how its network is built and fitted, what is known about it, and its artifact."""
+
+import math
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+
+from jobs.comparison import Comparison, finite
+from jobs.outcome import OnStage, Stage
+from jobs.search import Found, find_settings
+from jobs.training_set import TrainingSet, name_series
+from jobs.verdict import Verdict
+from jobs.warm_start import COLD, Start, warm_start
+from models.artifact import pack
+from models.baselines import SeasonalNaive
+from models.config import ModelConfig, TrainConfig
+from models.ensembles import fit_members
+from models.fit import count_steps
+from models.forecasters import Network, build
+from models.graph import EAGER, GRAPH
+from models.parallel import crew
+from models.precision import choose_precision
+from models.ranks import ALONE, RankLost
+from models.training import FitReport, Progress, choose_device
+from pipeline.errors import ConfigError, Unavailable
+from pipeline.grid import DAY, Frequency
+from pipeline.settings import Settings
+from pipeline.windows import model_config
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A trained challenger and how it came about."""
+
+    model: Network
+    training: TrainConfig
+    report: FitReport
+    start: Start
+    device: torch.device
+    search: Found | None = None
+
+
+def fit_challenger(
+    trained_on: TrainingSet, start: Start, settings: Settings, *, frequency: Frequency, on_stage: OnStage
+) -> Fitted:
+    """Build and fit a model of the settings, or of what a search finds around them, on everything before the cut."""
+    days = (trained_on.lineage.train_to - trained_on.lineage.train_from) / DAY
+
+    def shape(chosen: Settings) -> ModelConfig:
+        known_ahead = {"future": trained_on.future_covariates, "static": trained_on.static_covariates}
+        return model_config(chosen, frequency, len(trained_on.learned), days=days, **known_ahead)
+
+    def try_out(chosen: Settings, tell: OnStage) -> FitReport:  # nothing is searched in the settings of a trial
+        return fit_challenger(trained_on, COLD, chosen, frequency=frequency, on_stage=tell).report
+
+    champion = start.champion
+    found = find_settings(
+        settings, shape, try_out, champion.provenance if champion else {}, on_stage=on_stage, clock=time.monotonic
+    )
+    settings = start.adapt(found.settings if found else settings)
+    try:
+        device = choose_device(settings.training.device)
+        training = train_config(settings, trained_on.validation_steps)
+        choose_precision(training.precision, device)
+        others = crew()
+        ranks = others.ranks if others else ALONE
+        ranks.share(training.batch_size)
+    except ValueError as error:
+        raise ConfigError(f"settings: training.{error}") from error
+    config = replace(champion.config, series=len(trained_on.learned)) if champion else shape(settings)
+    model = build(config, seed=training.seed)
+    assert not isinstance(model, SeasonalNaive), "settings name no such kind"
+    if champion:
+        warm_start(model, trained_on.learned, champion)
+
+    def tell(progress: Progress) -> None:
+        validated = "" if math.isnan(progress.validation) else f", validation {progress.validation:.4f}"
+        words = f"loss {progress.loss:.4f}{validated}, {progress.seconds:.0f} s"
+        on_stage(Stage("fit", progress.step, progress.steps, words))
+
+    on_stage(
+        Stage(
+            "fit",
+            0,
+            model.config.members * count_steps(training),
+            f"{len(trained_on.learned)} series on {device.type}{f' x {ranks.world}' if others else ''}, {start.words}",
+        )
+    )
+    known = name_series(trained_on.known, trained_on.rows_of(trained_on.learned))
+    try:
+        report = fit_members(model, known, training, device=device, on_progress=tell)
+    except RankLost as error:
+        raise Unavailable(str(error)) from error
+    if report.path not in (EAGER, GRAPH):
+        on_stage(Stage("fit", report.steps, report.steps, report.path))
+    return Fitted(model, training, report, start, device, found)
+
+
+def train_config(settings: Settings, validation_steps: int) -> TrainConfig:
+    """Read how to fit from the settings."""
+    chosen = settings.training
+    return TrainConfig(
+        loss=chosen.loss,
+        optimizer=chosen.optimizer,
+        schedule=chosen.schedule,
+        steps=chosen.steps,
+        patience=chosen.patience,
+        batch_size=chosen.batch,
+        learning_rate=chosen.learning_rate,
+        weight_decay=chosen.weight_decay,
+        clip_norm=chosen.clip_norm,
+        ema=chosen.ema,
+        seed=chosen.seed,
+        validation_steps=validation_steps,
+        validation_stride=chosen.validation_stride or 0,
+        scaled=chosen.scaled,
+        refit=chosen.refit,
+        max_seconds=chosen.budget,
+        graph=chosen.graph,
+        precision=chosen.precision,
+    )
+
+
+def describe(trained_on: TrainingSet, fitted: Fitted, compared: Comparison, judged: Verdict) -> dict[str, Any]:
+    """Collect every figure of a challenger as plain values for JSON."""
+    scores = compared.scores
+    report = {name: value for name, value in asdict(fitted.report).items() if name != "history"}
+    facts = {
+        **asdict(scores["challenger"]),
+        "scores": {name: asdict(score) for name, score in scores.items()},
+        "fit": report | {"mode": fitted.start.mode, "start": fitted.start.words, "device": str(fitted.device)},
+        "training": fitted.training.to_dict(),
+        "lineage": trained_on.lineage.to_dict(),
+        "verdict": judged.reason,
+        "evidence": asdict(compared.evidence) if compared.evidence else None,
+    } | ({"search": fitted.search.to_dict()} if fitted.search else {})
+    return {name: finite(value) for name, value in facts.items()}
+
+
+def pack_challenger(fitted: Fitted, trained_on: TrainingSet, settings: Settings, code: str) -> bytes:
+    """Make its artifact: weights, configuration, names of series, and where they come from."""
+    provenance = {
+        "frequency": settings.series.frequency,
+        "seed": settings.training.seed,
+        "code": code,
+        "lineage": trained_on.lineage.to_dict(),
+    } | ({"search": fitted.search.provenance()} if fitted.search else {})
+    return pack(fitted.model, series=trained_on.learned, provenance=provenance)
