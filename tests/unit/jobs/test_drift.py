@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from river.drift import PageHinkley as Oracle
 
 from jobs.drift import CLIP, Alarm, Limits, PageHinkley, Step, Watch, advance, feed
 
@@ -51,6 +52,41 @@ def test_the_statistic_is_that_of_page_and_hinkley_in_both_directions(seed: int)
     assert max(rises) > 5
     assert test.mean == pytest.approx(values.mean())
     assert math.sqrt(test.squares / test.n) == pytest.approx(values.std())
+
+
+def first_rise(values: Values, threshold: float) -> int | None:
+    test = PageHinkley()
+    for place, value in enumerate(values.tolist()):
+        test = advance(test, value, place, LIMITS)
+        if test.rise.statistic > threshold:
+            return place
+    return None
+
+
+def first_rise_of_river(values: Values, threshold: float) -> int | None:
+    oracle = Oracle(min_instances=LIMITS.warm_up, delta=LIMITS.delta, threshold=threshold, alpha=1.0, mode="up")
+    for place, value in enumerate(values.tolist()):
+        oracle.update(value)
+        if oracle.drift_detected:
+            return place
+    return None
+
+
+@pytest.mark.parametrize("shift", [1.5, 2.0, 4.0])
+def test_a_rise_is_found_when_river_finds_it(shift: float) -> None:
+    for seed in range(20):  # of deviation 1, as river takes values as they come and ours are standardised
+        values = np.random.default_rng(seed).normal(0.0, 1.0, 900)
+        values[600:] += shift
+        values /= values[:600].std()
+        ours, theirs = first_rise(values, 15.0), first_rise_of_river(values, 15.0)
+        assert ours is not None and theirs is not None and theirs >= 600
+        assert 0 <= ours - theirs <= 1, "ours may be a step later: a change widens the deviation it is measured in"
+
+
+def test_where_nothing_changes_river_finds_nothing_either() -> None:
+    for seed in range(20):
+        values = np.random.default_rng(seed).normal(0.0, 1.0, 900)
+        assert first_rise(values, 15.0) is first_rise_of_river(values, 15.0) is None
 
 
 @pytest.mark.parametrize(("shift", "steps"), [(1.5, 120), (2.0, 60), (4.0, 25), (50.0, 7)])
