@@ -90,7 +90,8 @@ def cut_training_set(
     if not len(steps):
         raise TooLittleHistory("there are no observations to train on yet: run tidecast stream until there are")
     oldest, newest = int(steps.min()), int(steps.max())
-    before_end = pick_origins(newest - oldest + 1, horizon, settings.jobs.gate_origins, frequency)
+    gate = settings.jobs
+    before_end = pick_origins(newest - oldest + 1, horizon, gate.gate_origins, frequency, stride=gate.gate_stride)
     firsts = tuple(newest + 1 - before for before in before_end)
 
     unnamed = np.zeros(len(names), np.int64)
@@ -131,10 +132,13 @@ def drop_older(panel: Panel, begin: int) -> Panel:
     )
 
 
-def pick_origins(span: int, horizon: int, origins: int, frequency: Frequency) -> tuple[int, ...]:
+def pick_origins(
+    span: int, horizon: int, origins: int, frequency: Frequency, *, stride: int | None = None
+) -> tuple[int, ...]:
     """Spread backtest origins over the end of a history of `span` steps: first targets, in steps before its end.
 
-    They are a horizon apart, or nearer where that would hold out more than one part in HELD_OUT.
+    They are `stride` steps apart, the horizon if left away, or nearer where that would hold out more than one part in
+    HELD_OUT.
     """
     least = HELD_OUT * (horizon + origins - 1)
     if span < least:
@@ -142,8 +146,10 @@ def pick_origins(span: int, horizon: int, origins: int, frequency: Frequency) ->
             f"the history reaches over {span} steps of {frequency.text}; a horizon of {horizon} and {origins} backtest "
             f"origins need {least}: wait for more, or lower series.horizon or jobs.gate_origins"
         )
-    stride = min(horizon, (span // HELD_OUT - horizon) // (origins - 1)) if origins > 1 else horizon
-    return tuple(horizon + stride * back for back in reversed(range(origins)))
+    apart = stride or horizon
+    if origins > 1:
+        apart = min(apart, (span // HELD_OUT - horizon) // (origins - 1))
+    return tuple(horizon + apart * back for back in reversed(range(origins)))
 
 
 def find_rows(names: Sequence[str], learned: Sequence[str]) -> Ints:

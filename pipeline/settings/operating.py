@@ -34,6 +34,7 @@ class JobSettings(Section):
     timeouts: dict[str, Seconds] = Field(default_factory=dict)
     lease: Seconds = 30.0
     gate_origins: int = Field(4, ge=1)
+    gate_stride: int | None = Field(None, ge=1)
     gate_gain: float = Field(0.0, ge=0, lt=1)
     gate_confidence: float = Field(0.9, ge=0, le=1)
     gate_coverage: tuple[float, float] = (0.6, 0.95)
