@@ -10,10 +10,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from jobs.catalog import find_work, training_threads
+from jobs.catalog import TRAINING, find_work, training_threads
 from jobs.child import read_settings
 from jobs.outcome import Outcome, Stage, write_line
-from models.cpu import tune_cpu
 from pipeline.commands.opened import now, opened
 from pipeline.errors import TidecastError
 from pipeline.telemetry import start_logging
@@ -26,7 +25,10 @@ def main(job: str) -> int:
     settings = read_settings(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     start_logging()
-    tune_cpu(training_threads(settings))
+    if job in TRAINING:  # torch takes seconds to import, and most jobs, every five minutes, need none
+        from models.cpu import tune_cpu
+
+        tune_cpu(training_threads(settings))
     try:
         with opened(settings) as database:
             report(find_work(job, settings, database, now)(report))

@@ -140,3 +140,5 @@ CATALOG: Mapping[str, Callable[[Settings, Database, Callable[[], int], OnStage],
     "promote": _promote,
 }
 """A job more is a line here, in jobs.commands.NAMES and in JobSettings (its timetable)."""
+TRAINING = frozenset({"retrain"})
+"""Those that compute with torch."""

@@ -1,0 +1,35 @@
+"""The jobs by name: which of them compute with torch, and that the others do without its seconds of import."""
+
+import subprocess
+import sys
+
+import pytest
+
+from jobs.catalog import CATALOG, TRAINING
+from jobs.commands import NAMES
+from pipeline.settings import Settings
+
+LIGHT = ("monitor", "calibrate", "retention")
+RUN = """
+import sys
+import jobs.__main__
+from jobs.catalog import find_work
+from pipeline.settings import Settings
+try:
+    find_work(sys.argv[1], Settings(), None, lambda: 0)(lambda stage: None)
+except AttributeError:
+    pass  # there is no database; its modules are imported by then
+print("torch" in sys.modules)
+"""
+
+
+def test_every_job_has_a_command_and_a_timetable() -> None:
+    assert list(CATALOG) == list(NAMES)
+    assert all(hasattr(Settings().jobs, job) for job in CATALOG)
+    assert set(CATALOG) > TRAINING
+
+
+@pytest.mark.parametrize(("job", "imported"), [*((job, "False") for job in LIGHT), ("retrain", "True")])
+def test_a_job_that_trains_nothing_does_not_import_torch(job: str, imported: str) -> None:
+    done = subprocess.run([sys.executable, "-c", RUN, job], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip() == imported
