@@ -16,6 +16,7 @@ from jobs.outcome import Outcome, Stage, write_line
 from models.cpu import tune_cpu
 from pipeline.commands.opened import now, opened
 from pipeline.errors import TidecastError
+from pipeline.secrets import list_secrets
 from pipeline.telemetry import start_logging
 
 
@@ -25,7 +26,7 @@ def main(job: str) -> int:
     _die_first()
     settings = read_settings(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    start_logging()
+    start_logging(list_secrets(settings))
     tune_cpu(training_threads(settings))
     try:
         with opened(settings) as database:
