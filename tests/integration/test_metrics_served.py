@@ -47,8 +47,8 @@ def test_a_scheduler_on_duty_and_one_that_waits_serve_the_same_until_they_end(pl
     with schedule(tmp_path, first) as duty, schedule(tmp_path, second) as waiting:
         try:
             wait_until(lambda: answers(first) and answers(second))
-            wait_until(lambda: scrape(first)["tidecast_scheduler_lease_held"] == 1.0)
-            wait_until(lambda: scrape(second)["tidecast_scheduler_lease_held"] == 1.0)
+            wait_until(lambda: scrape(first).get("tidecast_scheduler_lease_held") == 1.0)
+            wait_until(lambda: scrape(second).get("tidecast_scheduler_lease_held") == 1.0)
             code, output, errors = ran(tmp_path, "--set", f"metrics.listen=127.0.0.1:{first}", "schedule")
             assert (code, output) == (1, "")
             assert errors.splitlines()[-1] == (
