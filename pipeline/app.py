@@ -24,6 +24,7 @@ from pipeline.kafka.publisher import KafkaPublisher
 from pipeline.kafka.source import KafkaSource
 from pipeline.observe import Grid
 from pipeline.probes import Probes, serving
+from pipeline.pulse import LATELY
 from pipeline.scorer import Scorer
 from pipeline.secrets import list_secrets
 from pipeline.settings import Settings
@@ -113,7 +114,9 @@ def visible_worker(
     """Build a stream worker that tells how it is at `metrics.listen`, also while it is being built."""
     probes = Probes("worker", list_secrets(settings))
     with serving(settings.metrics.listen, probes), built_worker(settings, accept=accept, passed=passed) as worker:
-        probes.watch(checks_of(worker, longest_call(settings) + MARGIN), WorkerCollector(worker))
+        lately = max(LATELY, settings.kafka.session_timeout, 2 * settings.kafka.poll)
+        patience = longest_call(settings) + MARGIN
+        probes.watch(checks_of(worker, lately=lately, patience=patience), WorkerCollector(worker))
         yield worker
 
 

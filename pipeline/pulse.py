@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 LATELY = 30.0
-"""Seconds within which a loop turns and a service answers in a role that is ready."""
+"""Seconds within which a loop turns and a service answers in a role that is ready, unless its settings are slower."""
 
 
 class Pulse:
@@ -26,7 +26,7 @@ class Pulse:
         """Note that a service answered, now or `at` a second before."""
         self._heard_at[service] = self.seconds() if at is None else at
 
-    def find_silences(self, lately: float = LATELY) -> list[str]:
+    def find_silences(self, lately: float) -> list[str]:
         """Say what has been silent for longer than `lately`: the loop, and each service."""
         now = self.seconds()
         silent = []

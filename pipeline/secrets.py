@@ -4,20 +4,25 @@ from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from pydantic import SecretStr
+
 from pipeline.settings import Settings
 
 MASK = "***"
 
 
 def list_secrets(settings: Settings) -> list[str]:
-    """List the passwords in settings, as they are and as a URL writes them."""
-    url = urlsplit(settings.database.url.get_secret_value())
+    """List every secret in settings, of the database's address its passwords, as they are and as a URL writes them."""
+    address = settings.database.url
+    url = urlsplit(address.get_secret_value())
     fields = [field.partition("=") for field in url.query.split("&")]
     written = [value for name, _, value in fields if name in ("password", "sslpassword", "passfile")]
     if url.password:
         written.append(url.password)
-    if settings.kafka.sasl_password:
-        written.append(settings.kafka.sasl_password.get_secret_value())
+    for _, section in settings:
+        written += [
+            value.get_secret_value() for _, value in section if isinstance(value, SecretStr) and value is not address
+        ]
     return [*written, *map(unquote, written)]
 
 

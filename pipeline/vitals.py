@@ -91,7 +91,7 @@ class Vitals:
 
     def claim(self, claim: Claim, ring: RingStore) -> None:
         """Count a claim that was made."""
-        own = self.partitions.setdefault(claim.partition, PartitionVitals())
+        own = self._at(claim.partition)
         own.epoch, own.next_offset, own.ring = claim.epoch, claim.next_offset, ring
         self.claims += 1
         self.pulse.beat()
@@ -104,10 +104,10 @@ class Vitals:
         for reason, count in Counter(letter.reason for letter in turn.dead_letters).items():
             self.dead_letters[classify(reason)] += count
         for run in events:
-            own = self.partitions.setdefault(run.partition, PartitionVitals())
+            own = self._at(run.partition)
             own.newest_event = max(own.newest_event or 0, int(run.event_time.max()))
         for advance in turn.advances:
-            self.partitions.setdefault(advance.partition, PartitionVitals()).next_offset = advance.next_offset
+            self._at(advance.partition).next_offset = advance.next_offset
         self.pulse.beat()
 
     def commit(self, now: int) -> None:
@@ -133,12 +133,18 @@ class Vitals:
         since = self.behind_since
         return 0.0 if since is None else max(0.0, self.pulse.seconds() - since)
 
-    def find_unready(self) -> list[str]:
-        """Say why this worker does not do all of its work at this moment."""
+    def find_unready(self, lately: float) -> list[str]:
+        """Say why this worker does not do all of its work now; `lately` is how many seconds anything may be silent."""
         why = [] if self.settled else ["it is not a settled member of the group"]
         unclaimed = sorted(at for at, own in dict(self.partitions).items() if own.ring is None)
         if unclaimed:
             why.append(f"partitions {', '.join(map(str, unclaimed))} are assigned and not claimed")
         if self.setback is not None:
             why.append(f"claiming again: {self.setback}")
-        return why + self.pulse.find_silences()
+        return why + self.pulse.find_silences(lately)
+
+    def _at(self, partition: int) -> PartitionVitals:
+        own = self.partitions.get(partition)
+        if own is None:
+            own = self.partitions[partition] = PartitionVitals()
+        return own

@@ -18,13 +18,16 @@ QUALITIES: tuple[Quality, ...] = ("ok", "degraded", "fallback")
 TURN = "turn"
 
 
-def checks_of(worker: Worker, patience: float) -> Checks:
-    """Look at a worker: it is unwell when its loop stands still for `patience` seconds, which no call may take."""
+def checks_of(worker: Worker, *, lately: float, patience: float) -> Checks:
+    """Look at a worker: it is unready when its loop or what it needs is silent for `lately` seconds.
+
+    It is unwell when its loop stands still for `patience` seconds, which no call in it may take.
+    """
     vitals = worker.parts.vitals
 
     def find_unready() -> list[str]:
         tripped = [] if worker.tripped is None else [f"the circuit breaker has paused it: {worker.tripped}"]
-        return tripped + vitals.find_unready()
+        return tripped + vitals.find_unready(lately)
 
     return Checks(lambda: vitals.pulse.find_stop(patience), find_unready)
 

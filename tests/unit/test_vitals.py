@@ -98,7 +98,7 @@ def test_each_partition_says_where_it_is() -> None:
 
 def test_a_worker_is_ready_once_everything_assigned_is_claimed_and_says_why_not() -> None:
     one = worker(store(), topics(), series=EVERY)
-    checks = checks_of(one, 300.0)
+    checks = checks_of(one, lately=LATELY, patience=300.0)
     assert checks.find_unready() == [
         "it is not a settled member of the group",
         "the broker has not answered yet, for 0 s",
@@ -136,7 +136,7 @@ def test_a_worker_whose_database_is_away_is_unready_until_it_has_committed_again
 
     held.commit = away  # type: ignore[method-assign]
     one.step()
-    find_unready = checks_of(one, 300.0).find_unready
+    find_unready = checks_of(one, lately=LATELY, patience=300.0).find_unready
     claiming = "claiming again: database postgresql://db: away"
     assert find_unready() == ["partitions 0, 1 are assigned and not claimed", claiming]
     topic.inputs[1] += panel(["d"], 5)
@@ -242,11 +242,11 @@ def test_silence_is_told_after_a_while_and_a_stop_after_a_longer_one() -> None:
     pulse.heard("database", 990.0)
     seconds.now += LATELY - 5.0
     pulse.beat()
-    assert pulse.find_silences() == ["the database has not answered for 35 s"]
+    assert pulse.find_silences(LATELY) == ["the database has not answered for 35 s"]
     pulse.heard("database")
-    assert pulse.find_silences() == []
+    assert pulse.find_silences(LATELY) == []
     seconds.now += LATELY + 1.0
-    assert pulse.find_silences()[0] == "the loop has not turned for 31 s"
+    assert pulse.find_silences(LATELY)[0] == "the loop has not turned for 31 s"
     assert pulse.find_stop(300.0) == []
     seconds.now += 300.0
     assert pulse.find_stop(300.0) == ["the loop has not turned for 331 s"]
