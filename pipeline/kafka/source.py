@@ -111,9 +111,12 @@ class KafkaSource:
     def ends(self) -> dict[int, int]:
         """See pipeline.ports.Source."""
         ends = {}
-        for at, state in list(self._consumer._subscription.assignment.items()):  # the I/O thread may change it
-            returned, highwater, position = self._returned.get(at.partition), state.highwater, state.position
-            if returned is not None and highwater is not None and position is not None:
+        for at in self._consumer.assignment():
+            returned, state = self._returned.get(at.partition), self._consumer._subscription.assignment.get(at)
+            if returned is None or state is None:  # not started, or the I/O thread has just revoked it
+                continue
+            highwater, position = state.highwater, state.position
+            if highwater is not None and position is not None:
                 ends[at.partition] = highwater - max(0, position.offset - returned)
         return ends
 
