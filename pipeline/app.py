@@ -9,20 +9,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from importlib.util import find_spec
 
 import structlog
 
 from models.cpu import tune_cpu
 from pipeline import database as databases
-from pipeline.address import address_of, check_free, listen
+from pipeline.address import check_free
 from pipeline.claim import Accept
 from pipeline.codec import Reader, check_horizon
 from pipeline.database import Database
-from pipeline.errors import ConfigError
 from pipeline.grid import Frequency
 from pipeline.kafka import topics
-from pipeline.kafka.ends import end_offsets
 from pipeline.kafka.publisher import KafkaPublisher
 from pipeline.kafka.source import KafkaSource
 from pipeline.observe import Grid
@@ -37,7 +35,6 @@ from pipeline.watchdog import Watchdog, WatchedCalibrations, WatchedChampion, Wa
 from pipeline.windows import model_config
 
 log = structlog.get_logger()
-KAFKA_SECONDS = 3.0  # that a broker may take to say how far it is, for a page that can do without
 
 
 def clock() -> int:
@@ -114,32 +111,10 @@ def run_worker(settings: Settings, *, accept: Accept = Accept.NOTHING) -> None:
     log.info("worker stopped", turns=worker.turns)
 
 
-def run_server(settings: Settings, tell: Callable[[str], None]) -> None:
-    """Serve the read API and the page until SIGTERM or SIGINT; `tell` gets its address once it listens."""
-    try:
-        from pipeline.web.server import build_app, serve
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"tidecast serve needs {error.name}: pip install 'tidecast[serve]'") from error
-    from pipeline.database.pages import open_pages
-
-    own = settings.serve
-    if own.listen is None:
-        raise ConfigError("serve.listen is off; set it to an address, such as 127.0.0.1:8321")
-    start_logging()
-    url = settings.database.url.get_secret_value()
-    timeout = min(own.query_timeout, settings.database.timeout)
-    with ExitStack() as stack:
-        pages = open_pages(url, connections=own.queries + 1, timeout=timeout)
-        stack.callback(pages.close)
-        read_ends = partial(end_offsets, settings.kafka, settings.kafka.input_topic, KAFKA_SECONDS)
-        app, feed = build_app(settings, pages, clock=clock, read_ends=read_ends)
-        listening = stack.enter_context(listen(own.listen, "serve.listen"))
-        tell(address_of(listening))
-        serve(app, feed, listening)
-
-
 def run_all(settings: Settings, options: Sequence[str], *, workers: int = 1, accepted: Sequence[str] = ()) -> None:
-    """Supervise `workers` stream workers and a scheduler as child processes until SIGTERM or SIGINT.
+    """Supervise `workers` stream workers, a scheduler and the page as child processes until SIGTERM or SIGINT.
+
+    A page that cannot listen is tried again and again, and the rest goes on: forecasts do not depend on it.
 
     `options` are the root options of this command, passed on to the children; `accepted` are more options for every
     worker.
@@ -157,7 +132,14 @@ def run_all(settings: Settings, options: Sequence[str], *, workers: int = 1, acc
     for number in range(workers):
         instance = f"{settings.kafka.instance}-{number}"
         roles.append(Role(f"worker-{number}", [*command, "--set", f"kafka.instance={instance}", "stream", *accepted]))
+    if settings.serve.listen and page_installed():
+        roles.append(Role("page", [*command, "serve"]))
     Supervisor(roles).run(stop_signal())
+
+
+def page_installed() -> bool:
+    """Tell whether this installation can serve the page: the extra `serve` is there."""
+    return all(find_spec(library) is not None for library in ("fastapi", "uvicorn"))
 
 
 def stop_signal() -> Callable[[], bool]:

@@ -87,7 +87,7 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def serve(app: ASGIApp, feed: Feed, listening: socket.socket) -> None:
+def run_server(app: ASGIApp, feed: Feed, listening: socket.socket) -> None:
     """Serve on a socket that listens already, until SIGTERM or SIGINT."""
     config = uvicorn.Config(
         app,
