@@ -47,9 +47,9 @@ def build_app(
         try:
             yield
         finally:
+            feed.close()
+            await asyncio.wait([polling], timeout=END_SECONDS)
             polling.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await polling
 
     app = FastAPI(
         title="tidecast",
