@@ -32,10 +32,15 @@ class Away(Exception):
 
 
 class Desk:
-    """Hands questions to threads; for one event loop. `clock` returns microseconds UTC."""
+    """Hands questions to threads; for one event loop. `clock` returns microseconds UTC.
 
-    def __init__(self, queries: int, clock: Callable[[], int]) -> None:
+    A question without an answer after `patience` seconds is given up, and its thread left to itself: a database that is
+    frozen keeps its connection open and never says that the query was stopped.
+    """
+
+    def __init__(self, queries: int, clock: Callable[[], int], patience: float) -> None:
         self._queries = queries
+        self._patience = patience
         self._clock = clock
         self._limiter: CapacityLimiter | None = None
         self._waiting = 0
@@ -56,13 +61,14 @@ class Desk:
             self._limiter = CapacityLimiter(self._queries)
         self._waiting += 1
         try:
-            found = await to_thread.run_sync(partial(read, *args, **kwargs), limiter=self._limiter)
+            async with self._limiter:
+                found = await self.within(self._patience, partial(read, *args, **kwargs))
         except TooSlow:
             raise
-        except Unavailable as error:
+        except (Unavailable, TimeoutError) as error:
             if self._away_since is None:
                 self._away_since = self._clock()
-                log.warning("database away", error=str(error))
+                log.warning("database away", error=str(error) or f"no answer in {self._patience:g} s")
             raise Away(self._away_since, str(error)) from error
         finally:
             self._waiting -= 1
@@ -85,6 +91,6 @@ class Desk:
         return cast(R, found)
 
     async def within(self, seconds: float, read: Callable[[], R]) -> R:
-        """Call a function that does not concern the database in a thread; TimeoutError after so long."""
+        """Call a function in a thread; TimeoutError after so long."""
         with anyio.fail_after(seconds):
             return await to_thread.run_sync(read, abandon_on_cancel=True)

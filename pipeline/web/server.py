@@ -28,6 +28,8 @@ from pipeline.web.service_routes import probes, service_routes
 
 log = structlog.get_logger()
 STATIC = Path(__file__).parent / "static"
+PATIENCES = 2.5
+"""A question is given up after so many times what a query may take: it may be two, and wait for a connection."""
 END_SECONDS = 5
 """How long answers that are being written may take once the server is to end."""
 
@@ -37,8 +39,9 @@ def build_app(
 ) -> tuple[Gate, Feed]:
     """Build the application, behind its gate, and the feed that a server closes before it ends."""
     frequency = Frequency(settings.series.frequency)
-    context = Context(settings, pages, Desk(settings.serve.queries, clock), read_ends, frequency)
-    feed = Feed(pages, Desk(1, clock), context.status, settings.serve.clients)
+    patience = PATIENCES * settings.serve.query_timeout
+    context = Context(settings, pages, Desk(settings.serve.queries, clock, patience), read_ends, frequency)
+    feed = Feed(pages, Desk(1, clock, patience), context.status, settings.serve.clients)
 
     @contextlib.asynccontextmanager
     async def live(_: FastAPI) -> AsyncIterator[None]:
