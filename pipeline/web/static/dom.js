@@ -1,0 +1,68 @@
+/** Elements made by code. Text only ever becomes text nodes: nothing that comes from the API is parsed as markup. */
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** Make an element: attributes by name, `on` for listeners, then children (elements, texts; null is left out). */
+export function h(tag, attributes = {}, ...children) {
+  return fill(document.createElement(tag), attributes, children);
+}
+
+/** The same for SVG. */
+export function svg(tag, attributes = {}, ...children) {
+  return fill(document.createElementNS(SVG, tag), attributes, children);
+}
+
+function fill(element, { on = {}, ...attributes }, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === true) element.setAttribute(name, "");
+    else if (value !== null && value !== undefined && value !== false) element.setAttribute(name, String(value));
+  }
+  for (const [name, listener] of Object.entries(on)) element.addEventListener(name, listener);
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+export function byId(id) {
+  return document.getElementById(id);
+}
+
+/** A table in a region that scrolls by itself. `columns`: {title, cell(row), kind: "text" | "number" | "words"}. */
+export function table(label, columns, rows, { rowClass = () => null } = {}) {
+  const head = columns.map((column) => h("th", { scope: "col", class: column.kind ?? "text" }, column.title));
+  const body = rows.map((row) =>
+    h("tr", { class: rowClass(row) }, columns.map((column) => h("td", { class: column.kind ?? "text" }, column.cell(row)))),
+  );
+  return h(
+    "div",
+    { class: "scroll", tabindex: "0", role: "region", "aria-label": label },
+    h("table", {}, h("thead", {}, h("tr", {}, head)), h("tbody", {}, body)),
+  );
+}
+
+/** Put new children into `element`, and keep how far the tables in it were scrolled and where the focus was. */
+export function renew(element, ...children) {
+  const regions = () => [...element.querySelectorAll(".scroll")];
+  const before = regions().map((region) => [region.scrollLeft, region.scrollTop, region === document.activeElement]);
+  element.replaceChildren(...children.flat().filter(Boolean));
+  regions().forEach((region, index) => {
+    const [left, top, focused] = before[index] ?? [0, 0, false];
+    region.scrollTo(left, top);
+    if (focused) region.focus({ preventScroll: true });
+  });
+}
+
+/** Tell whether `key` says something else than the last time for this element; saves drawing what did not change. */
+export function changed(element, key) {
+  const text = JSON.stringify(key);
+  if (element.dataset.shown === text) return false;
+  element.dataset.shown = text;
+  return true;
+}
+
+/** A row of buttons of which one is chosen. */
+export function choice(label, options, chosen, choose) {
+  const buttons = options.map(([value, words]) =>
+    h("button", { type: "button", "aria-pressed": String(value === chosen), on: { click: () => choose(value) } }, words),
+  );
+  return h("div", { class: "choice", role: "group", "aria-label": label }, buttons);
+}
