@@ -52,7 +52,7 @@ export class Accuracy {
     }
     const name = (line) => modelName(line.version, items.find((item) => item.model_version === line.version).model);
     const columns = [
-      { title: "Model", cell: (line) => [mark(line), name(line), line.version === champion ? h("span", { class: "tag ok" }, "champion") : null] },
+      { title: "Model", cell: (line) => [mark(line), name(line), line.version === champion ? h("span", { class: "tag ok after" }, "champion") : null] },
       ...buckets.map(([from, to]) => ({ title: bucket(from, to), kind: "number", cell: (line) => this.metric.cell(find(line.version, from)?.[chosen]) })),
       { title: "Steps", kind: "number", cell: (line) => count(sum(items, line.version)) },
     ];
@@ -104,7 +104,7 @@ export class Reliability {
     this.plot = h("div", { class: "chart square", role: "img" });
     this.rest = h("div", {});
     byId("reliability-body").append(this.plot, this.rest);
-    this.chart = new Chart(this.plot, () => 250, () => this.build());
+    this.chart = new Chart(this.plot, () => 290, () => this.build());
   }
 
   show({ items, champion, days, names }) {
@@ -147,7 +147,7 @@ export class Reliability {
         series: [{}, idealLine(), ...this.lines.map((line) => stroke(line))],
         axes: axes({ time: false, valuesX: shares, valuesY: shares, labelX: "quantile level", labelY: "observed at or below" }),
         scales: { x: scale, y: scale },
-        padding: [10, 14, 0, 0],
+        padding: [10, 22, 0, 0],
         cursor: { show: false },
       },
       data: [places, places, ...lines],

@@ -50,6 +50,7 @@ async function showSeries() {
 
 function heard(name, told) {
   if (name === "status") {
+    if (told.database === "away") health.lost(told.since);
     seen.status = told;
     drawState();
   } else forecast.arrive(name, told);
@@ -95,18 +96,17 @@ async function renewed(key, path, parameters) {
 
 async function refreshOften() {
   if (document.hidden || health.away) return;
-  const [jobs, partitions] = await Promise.all([renewed("jobs", "api/jobs"), renewed("partitions", "api/partitions")]);
-  if (jobs) showJobs(jobs.items, Date.now());
-  if (partitions) showStream(partitions, Date.now());
-  if (!link.up) await renewed("status", "api/status");
+  const draw = (key, show) => renewed(key, `api/${key}`).then((found) => found && show(found, Date.now()));
+  await Promise.all([draw("jobs", showJobs), draw("partitions", showStream), link.up || renewed("status", "api/status")]);
   drawState();
+  if (!state.series && seen.status?.series) await start(); // the first series has arrived
 }
 
 async function refreshSeldom() {
   if (document.hidden || health.away) return;
   await renewed("status", "api/status");
   await Promise.all([refreshAccuracy(), refreshModels()]);
-  seen.letters = (await letters.load()) ?? seen.letters;
+  await Promise.all([letters.load(), renewed("letters", "api/dead-letters", { waiting: true, limit: 100 })]);
   drawState();
 }
 

@@ -14,7 +14,7 @@ export function axes({ time = true, valuesX, valuesY, splitsX, labelX, labelY })
   const line = { stroke: colour("--line"), width: 1 };
   const shared = { stroke: colour("--soft"), font: FONT, ticks: { ...line, size: 4 }, labelFont: FONT, labelSize: 18 };
   return [
-    { ...shared, grid: time ? { show: false } : line, space: 72, values: valuesX, splits: splitsX, label: labelX },
+    { ...shared, grid: time ? { show: false } : line, size: time ? 46 : labelX ? 30 : 32, space: 72, values: valuesX, splits: splitsX, label: labelX },
     { ...shared, grid: line, size: 52, space: 36, values: valuesY, label: labelY, ticks: { show: false } },
   ];
 }

@@ -26,16 +26,25 @@ export function byId(id) {
   return document.getElementById(id);
 }
 
-/** A table in a region that scrolls by itself. `columns`: {title, cell(row), kind: "text" | "number" | "words"}. */
+/**
+ * A table in a region that scrolls by itself. `columns`: {title, cell(row), kind: "text" | "number" | "words"}.
+ *
+ * One with words is shown row by row on a phone; the roles keep it a table there, which `display` would take away.
+ */
 export function table(label, columns, rows, { rowClass = () => null } = {}) {
-  const head = columns.map((column) => h("th", { scope: "col", class: column.kind ?? "text" }, column.title));
-  const body = rows.map((row) =>
-    h("tr", { class: rowClass(row) }, columns.map((column) => h("td", { class: column.kind ?? "text" }, column.cell(row)))),
-  );
+  const wordy = columns.some((column) => column.kind === "words");
+  const head = columns.map((column) => h("th", { scope: "col", role: "columnheader", class: column.kind ?? "text" }, column.title));
+  const cell = (column, row) => h("td", { role: "cell", class: column.kind ?? "text", "data-title": column.title }, column.cell(row));
+  const body = rows.map((row) => h("tr", { role: "row", class: rowClass(row) }, columns.map((column) => cell(column, row))));
   return h(
     "div",
     { class: "scroll", tabindex: "0", role: "region", "aria-label": label },
-    h("table", {}, h("thead", {}, h("tr", {}, head)), h("tbody", {}, body)),
+    h(
+      "table",
+      { role: "table", class: wordy && "wordy" },
+      h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, head)),
+      h("tbody", { role: "rowgroup" }, body),
+    ),
   );
 }
 

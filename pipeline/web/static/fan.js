@@ -3,7 +3,7 @@
 import { byId, h } from "./dom.js";
 import { BANDS, inside, interpolation, quantileAt } from "./quantiles.js";
 import { Chart, axes, colour } from "./chart.js";
-import { moment, number } from "./words.js";
+import { axisTimes, moment, number } from "./words.js";
 
 const PAST = 2.5; // horizons of history that are drawn
 const seconds = (iso) => new Date(iso).getTime() / 1000;
@@ -71,9 +71,9 @@ export class Fan {
     const options = {
       series,
       bands: bands.map((band, index) => ({ series: [2 + 2 * index, 3 + 2 * index], fill: colour(band.colour) })),
-      axes: axes({ valuesY: (_, ticks) => ticks.map(shortNumber) }),
+      axes: axes({ valuesX: (_, splits) => axisTimes(splits), valuesY: (_, ticks) => ticks.map(shortNumber) }),
       scales: { y: { range: () => this.range } },
-      padding: [10, 8, 0, 0],
+      padding: [10, 24, 0, 0],
       cursor: { y: false, points: { show: false }, drag: { x: true, y: false } },
       hooks: {
         setCursor: [(plot) => this.read(plot.cursor.idx ?? null)],
@@ -94,8 +94,9 @@ export class Fan {
     const came = time === null ? undefined : known.get(time);
     const past = forecast && time !== null && time <= seconds(forecast.origin);
     const rows = [];
-    const when = time === null ? "" : `${moment(time * 1000)} UTC${step ? `, step ${step.step}` : ""}`;
-    rows.push(["when", time === null ? "Point at the chart" : when, time === null ? "or use the arrow keys" : ""]);
+    const touch = matchMedia("(hover: none)").matches;
+    if (time === null) rows.push(["when", touch ? "Tap the chart" : "Point at the chart", touch ? "" : "or use the arrow keys"]);
+    else rows.push(["when", `${moment(time * 1000)} UTC`, step ? `step ${step.step} of ${forecast.steps.length}` : ""]);
     rows.push(["observed", "observed", time !== null && (past || !forecast) ? number(came) : ""]);
     if (forecast) {
       rows.push(["median", "median", step ? number(quantileAt(forecast.quantile_levels, step.quantiles, 0.5)) : ""]);
@@ -112,7 +113,7 @@ export class Fan {
         h("div", { class: `key ${name}`, title: note }, h("dt", {}, h("i", { class: "swatch", "aria-hidden": "true" }), term), h("dd", {}, words)),
       ),
     );
-    this.spoken = rows.filter(([, , words]) => words).map(([name, term, words]) => (name === "when" ? term : `${term} ${words}`));
+    this.spoken = rows.filter(([, , words]) => words).map(([name, term, words]) => `${term} ${words}`);
   }
 
   key(event) {
@@ -141,6 +142,7 @@ function merge(forecast, points) {
   const times = [...new Set([...known.keys(), ...steps.keys()])].sort((a, b) => a - b);
   const origin = forecast ? seconds(forecast.origin) : Infinity;
   const filled = withGaps(times);
+  const came = times.some((time) => time > origin && Number.isFinite(known.get(time))); // its line begins at the origin
   const levels = forecast?.quantile_levels ?? [];
   const edge = (level) => filled.map((time) => (steps.has(time) ? quantileAt(levels, steps.get(time).quantiles, level) : null));
   return {
@@ -148,7 +150,7 @@ function merge(forecast, points) {
     known,
     times: filled,
     observed: filled.map((time) => (time <= origin ? (known.get(time) ?? null) : null)),
-    actual: filled.map((time) => (time >= origin ? (known.get(time) ?? null) : null)),
+    actual: filled.map((time) => (time > origin || (came && time === origin) ? (known.get(time) ?? null) : null)),
     median: edge(0.5),
     bands: forecast ? BANDS.map((band) => ({ ...band, high: edge(band.high), low: edge(band.low) })) : [],
   };

@@ -127,13 +127,14 @@ export class ForecastView {
       if (this.series) await this.show(this.state);
       return;
     }
-    this.updated = Date.now();
-    const { forecast } = this.shown;
+    const { forecast, points } = this.shown;
     if (name === "forecast") {
       this.replay.arrive(told.origin);
-      if (!this.state.origin && !this.state.as_of) await this.show(this.state);
+      if (this.state.origin || this.state.as_of || (forecast && isSame(forecast, told))) return;
+      await this.show(this.state);
     } else {
-      for (const step of forecast?.steps ?? []) if (same(step.target_time, told.at)) step.actual = told.value;
+      if (points.some((point) => sameTime(point.at, told.at) && point.value === told.value)) return; // a stream begins with the newest
+      for (const step of forecast?.steps ?? []) if (sameTime(step.target_time, told.at)) step.actual = told.value;
       const last = forecast?.steps[forecast.steps.length - 1].target_time;
       if (!last || new Date(told.at) <= new Date(last)) {
         this.fan.arrive(told);
@@ -141,7 +142,8 @@ export class ForecastView {
       }
       this.drawTable();
     }
-    this.tick(Date.now());
+    this.updated = Date.now();
+    this.tick(this.updated);
   }
 
   /** The connection was lost and is back: what came in between is read. */
@@ -185,8 +187,12 @@ export class ForecastView {
   }
 }
 
-function same(a, b) {
+function sameTime(a, b) {
   return new Date(a).getTime() === new Date(b).getTime();
+}
+
+function isSame(forecast, told) {
+  return sameTime(forecast.origin, told.origin) && forecast.model_version === told.model_version;
 }
 
 function empty(status) {

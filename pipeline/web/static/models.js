@@ -1,7 +1,7 @@
 /** Models and promotions: who reigned when, as a time line, and the verdicts in words. */
 
 import { byId, changed, h, renew, svg, table } from "./dom.js";
-import { moment, modelName, percent, score } from "./words.js";
+import { day, moment, modelName, percent, score } from "./words.js";
 
 const TALL = 74;
 const EDGE = 12;
@@ -26,9 +26,9 @@ export class Models {
     const names = new Map(models.map((model) => [model.version, model.name]));
     this.timeline = h("div", { class: "timeline" });
     const columns = [
-      { title: "Model", cell: (model) => [modelName(model.version, model.name), ...model.aliases.map((alias) => h("span", { class: `tag ${alias === "champion" ? "ok" : "none"}` }, alias))] },
-      { title: "Made (UTC)", cell: (model) => moment(model.created_at) },
-      { title: "Trained on", cell: (model) => (model.train_to ? `${moment(model.train_from)} to ${moment(model.train_to)}` : "–") },
+      { title: "Model", cell: (model) => [modelName(model.version, model.name), ...model.aliases.map((alias) => h("span", { class: `tag after ${alias === "champion" ? "ok" : "none"}` }, alias))] },
+      { title: "Made (UTC)", cell: (model) => (model.version === 0 ? "–" : moment(model.created_at)) },
+      { title: "Trained on", cell: (model) => (model.train_to ? `${day(model.train_from)} to ${day(model.train_to)}` : "–") },
       { title: "MASE", kind: "number", cell: (model) => score(model.mase) },
       { title: "WQL", kind: "number", cell: (model) => score(model.wql) },
       { title: "80 %", kind: "number", cell: (model) => percent(model.coverage_80) },

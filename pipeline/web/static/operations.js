@@ -4,7 +4,7 @@ import { read } from "./api.js";
 import { byId, changed, h, renew, table } from "./dom.js";
 import { NONE, ago, count, moment, span } from "./words.js";
 
-export function showJobs(items, now) {
+export function showJobs({ items }, now) {
   const body = byId("jobs-body");
   if (!changed(body, [items, Math.floor(now / 10000)])) return;
   if (!items.length) {
@@ -14,7 +14,7 @@ export function showJobs(items, now) {
   const columns = [
     { title: "Job", cell: (job) => h("strong", {}, job.job) },
     { title: "State", kind: "words", cell: (job) => state(job) },
-    { title: "Timetable", cell: (job) => h("code", {}, job.timetable) },
+    { title: "Timetable", cell: (job) => (job.timetable ? h("code", {}, job.timetable) : NONE) },
     { title: "Last run", cell: (job) => lastRun(job.last, now) },
     { title: "Result", kind: "words", cell: (job) => job.last?.reason ?? NONE },
   ];

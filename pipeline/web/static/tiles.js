@@ -1,12 +1,12 @@
 /** The row of figures on top: is it well? */
 
 import { byId, changed, h } from "./dom.js";
-import { NONE, ago, count, modelName, percent, score, span } from "./words.js";
+import { NONE, ago, count, modelName, percent, score } from "./words.js";
 
 /** Everything is optional: what is not known yet is a dash. */
 export function showTiles({ status, accuracy, jobs, partitions, letters }, now) {
   const tiles = [
-    championTile(status, now),
+    championTile(status),
     maseTile(accuracy, status?.champion?.version),
     coverageTile(accuracy, status?.champion?.version),
     freshTile(status, now),
@@ -21,17 +21,17 @@ export function showTiles({ status, accuracy, jobs, partitions, letters }, now) 
       h(
         "li",
         { class: `tile ${tile.level ?? "none"}` },
-        h("a", { href: `#${tile.to}`, "data-jump": tile.to }, h("span", { class: "tile-name" }, tile.name), h("span", { class: "tile-value" }, tile.value), h("span", { class: "tile-words" }, tile.words)),
+        h("a", { href: `#${tile.to}`, "data-jump": tile.to, title: `${tile.name}: ${tile.value} ${tile.words}` }, h("span", { class: "tile-name" }, tile.name), h("span", { class: "tile-value" }, tile.value), h("span", { class: "tile-words" }, tile.words)),
       ),
     ),
   );
 }
 
-function championTile(status, now) {
+function championTile(status) {
   const champion = status?.champion;
   if (!status) return { name: "Champion", value: NONE, words: "", to: "models" };
   if (!champion) return { name: "Champion", value: "none", words: "seasonal naive serves", to: "models", level: "warn" };
-  return { name: "Champion", value: modelName(champion.version, null), words: `${champion.name}, ${ago(champion.promoted_at, now)}`, to: "models" };
+  return { name: "Champion", value: modelName(champion.version, null), words: champion.name, to: "models" };
 }
 
 /** Mean over the horizon of a figure of one model, weighted by the steps. */
@@ -44,7 +44,7 @@ export function mean(accuracy, version, figure) {
 function maseTile(accuracy, champion) {
   const mase = mean(accuracy, champion, "mase");
   const skill = mean(accuracy, champion, "skill");
-  const words = skill === null ? "no evidence yet" : skill >= 0 ? `${percent(skill, 0)} better than naive` : `${percent(-skill, 0)} worse than naive`;
+  const words = skill === null ? "no evidence yet" : skill >= 0 ? `skill ${percent(skill, 0)}` : `worse than naive: ${percent(skill, 0)}`;
   return { name: "MASE, live", value: score(mase), words, to: "accuracy", level: skill === null ? "none" : skill < 0 ? "bad" : "ok" };
 }
 
@@ -56,16 +56,20 @@ function coverageTile(accuracy, champion) {
 
 function freshTile(status, now) {
   const newest = status?.forecasts_newest_issued_at;
-  return { name: "Newest forecast", value: newest ? span(Math.max(0, (now - new Date(newest)) / 1000)) : NONE, words: newest ? "ago" : "none yet", to: "forecast" };
+  return { name: "Newest forecast", value: newest ? ago(newest, now) : NONE, words: newest ? "in any series" : "none yet", to: "forecast" };
+}
+
+function plural(partitions) {
+  return `${count(partitions)} partition${partitions === 1 ? "" : "s"}`;
 }
 
 function lagTile(partitions) {
   const items = partitions?.items ?? [];
   const known = items.filter((row) => row.lag !== null);
   if (!items.length) return { name: "Lag", value: NONE, words: "no partition claimed", to: "stream" };
-  if (known.length < items.length) return { name: "Lag", value: "unknown", words: `${count(items.length)} partitions`, to: "stream" };
+  if (known.length < items.length) return { name: "Lag", value: "unknown", words: plural(items.length), to: "stream" };
   const lag = known.reduce((total, row) => total + row.lag, 0);
-  return { name: "Lag", value: count(lag), words: `messages, ${count(items.length)} partition${items.length === 1 ? "" : "s"}`, to: "stream", level: lag ? "warn" : "ok" };
+  return { name: "Lag", value: count(lag), words: `messages, ${plural(items.length)}`, to: "stream", level: lag ? "warn" : "ok" };
 }
 
 function jobsTile(jobs) {
@@ -79,7 +83,7 @@ function jobsTile(jobs) {
 
 function lettersTile(letters) {
   if (!letters) return { name: "Dead letters", value: NONE, words: "", to: "dead-letters" };
-  const waiting = letters.items.filter((letter) => !letter.requeued_at).length;
+  const waiting = letters.items.length;
   const many = letters.next !== null ? "+" : "";
   return { name: "Dead letters", value: `${count(waiting)}${waiting ? many : ""}`, words: waiting ? "not requeued" : "none waits", to: "dead-letters", level: waiting ? "warn" : "ok" };
 }

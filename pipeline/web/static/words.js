@@ -2,6 +2,9 @@
 
 const UTC = { timeZone: "UTC", hourCycle: "h23" };
 const DAY = new Intl.DateTimeFormat("en-GB", { ...UTC, weekday: "short", day: "2-digit", month: "short" });
+const DATE = new Intl.DateTimeFormat("en-GB", { ...UTC, day: "numeric", month: "short", year: "numeric" });
+const SHORT = new Intl.DateTimeFormat("en-GB", { ...UTC, day: "numeric", month: "short" });
+const MONTH = new Intl.DateTimeFormat("en-GB", { ...UTC, month: "short", year: "numeric" });
 const CLOCK = new Intl.DateTimeFormat("en-GB", { ...UTC, hour: "2-digit", minute: "2-digit" });
 const SECONDS = new Intl.DateTimeFormat("en-GB", { ...UTC, hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const YEAR = new Intl.DateTimeFormat("en-GB", { ...UTC, year: "numeric" });
@@ -38,8 +41,26 @@ export function moment(time, { seconds = false, now = Date.now() } = {}) {
   return `${DAY.format(date).replace(",", "")}${year} ${(seconds ? SECONDS : CLOCK).format(date)}`;
 }
 
+/** `24 Nov 2026`, of a time as ISO text. */
+export function day(time) {
+  return DATE.format(new Date(time));
+}
+
 export function clock(time) {
   return SECONDS.format(new Date(time));
+}
+
+/** Labels of a time axis in UTC, times in seconds: clock times, with the day below where a new one begins. */
+export function axisTimes(splits) {
+  const step = splits.length > 1 ? splits[1] - splits[0] : 0;
+  let before = null;
+  return splits.map((seconds) => {
+    const date = new Date(seconds * 1000);
+    const today = step >= 300 * 86400 ? YEAR.format(date) : step > 27 * 86400 ? MONTH.format(date) : SHORT.format(date);
+    const label = step >= 86400 ? today : `${CLOCK.format(date)}${today === before ? "" : `\n${today}`}`;
+    before = today;
+    return label;
+  });
 }
 
 /** `3 s`, `12 min`, `5 h`, `3 d`. */
