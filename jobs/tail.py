@@ -55,4 +55,6 @@ def list_secrets(settings: Settings) -> list[str]:
         written.append(url.password)
     if settings.kafka.sasl_password:
         written.append(settings.kafka.sasl_password.get_secret_value())
+    if settings.serve.token:
+        written.append(settings.serve.token.get_secret_value())
     return [*written, *map(unquote, written)]

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 
 import structlog
 
@@ -111,7 +112,9 @@ def run_worker(settings: Settings, *, accept: Accept = Accept.NOTHING) -> None:
 
 
 def run_all(settings: Settings, options: Sequence[str], *, workers: int = 1, accepted: Sequence[str] = ()) -> None:
-    """Supervise `workers` stream workers and a scheduler as child processes until SIGTERM or SIGINT.
+    """Supervise `workers` stream workers, a scheduler and the page as child processes until SIGTERM or SIGINT.
+
+    A page that cannot listen is tried again and again, and the rest goes on: forecasts do not depend on it.
 
     `options` are the root options of this command, passed on to the children; `accepted` are more options for every
     worker.
@@ -129,7 +132,14 @@ def run_all(settings: Settings, options: Sequence[str], *, workers: int = 1, acc
     for number in range(workers):
         instance = f"{settings.kafka.instance}-{number}"
         roles.append(Role(f"worker-{number}", [*command, "--set", f"kafka.instance={instance}", "stream", *accepted]))
+    if settings.serve.listen and page_installed():
+        roles.append(Role("page", [*command, "serve"]))
     Supervisor(roles).run(stop_signal())
+
+
+def page_installed() -> bool:
+    """Tell whether this installation can serve the page: the extra `serve` is there."""
+    return all(find_spec(library) is not None for library in ("fastapi", "uvicorn"))
 
 
 def stop_signal() -> Callable[[], bool]:

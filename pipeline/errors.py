@@ -3,6 +3,7 @@
 TidecastError
 ├── ConfigError    the operator: settings, topics or schema do not fit; exit 2, never retried
 ├── Unavailable    nobody: a broker or database is away; back off and claim again; exit 1 from a command
+│   └── TooSlow    who asked: a query of the read API was stopped at its time limit; ask for less
 ├── Fenced         nobody: another worker owns the partition now; forget it and go on
 ├── Replaced       nobody, or the operator: another process runs under this worker's name; exit 1
 └── Corrupt        the developers: an invariant broke; exit 1
@@ -25,6 +26,10 @@ class ConfigError(TidecastError):
 
 class Unavailable(TidecastError):
     """A service outside this process is away or did not answer in time."""
+
+
+class TooSlow(Unavailable):
+    """A query took longer than it may, and was stopped."""
 
 
 class Fenced(TidecastError):

@@ -5,6 +5,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from pipeline.settings.forecasting import ModelSettings, SearchKey, TrainingSettings
 from pipeline.settings.operating import JobSettings, MetricsSettings, RetentionSettings
+from pipeline.settings.serving import ServeSettings
 from pipeline.settings.streaming import DatabaseSettings, InputSettings, KafkaSettings, SeriesSettings
 from pipeline.settings.values import DAY, Policy, parse_seconds
 
@@ -21,6 +22,7 @@ __all__ = [
     "RetentionSettings",
     "SearchKey",
     "SeriesSettings",
+    "ServeSettings",
     "Settings",
     "TrainingSettings",
     "parse_seconds",
@@ -45,6 +47,7 @@ class Settings(BaseSettings):
     jobs: JobSettings = Field(default_factory=JobSettings)
     retention: RetentionSettings = Field(default_factory=RetentionSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
+    serve: ServeSettings = Field(default_factory=ServeSettings)
 
     @classmethod
     def settings_customise_sources(

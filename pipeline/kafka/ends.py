@@ -1,0 +1,24 @@
+"""Where a topic ends, for whoever wants to know how far behind it is."""
+
+from kafka import KafkaConsumer, TopicPartition
+
+from pipeline.kafka.connection import arguments, explained
+from pipeline.settings import KafkaSettings
+
+
+def end_offsets(settings: KafkaSettings, topic: str, seconds: float) -> dict[int, int]:
+    """Return the offset after the last committed message of each partition; Unavailable after about `seconds`."""
+    hurried = settings.model_copy(update={"call_timeout": seconds})
+    with explained(f"asking for the ends of {topic}", hurried):
+        consumer = KafkaConsumer(
+            **arguments(hurried),
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            allow_auto_create_topics=False,
+            metrics_enabled=False,
+        )
+        try:
+            found = [TopicPartition(topic, each) for each in sorted(consumer.partitions_for_topic(topic) or ())]
+            return {each.partition: int(end) for each, end in consumer.end_offsets(found).items()}
+        finally:
+            consumer.close(autocommit=False)
