@@ -46,6 +46,7 @@ class World:
     issued: int = 96
     spare: int = 8
     names: list[str] = field(default_factory=list)
+    url: str = ""
     database: Database = field(init=False)
     time: int = field(init=False)
     """The clock of everything that is stored."""
@@ -56,6 +57,7 @@ class World:
         self.end = self.now // HOUR * HOUR - self.spare * HOUR
         self.start = self.end - self.hours * HOUR
         self.time = self.start
+        self.url = self.url or f"sqlite:///{self.folder}/world.db"
         upgrade(self.url)
         self.database = open_database(self.url, timeout=20.0)
         self.store: SqlStore = self.database.store(TOPIC, "last", lambda: self.time)
@@ -64,10 +66,6 @@ class World:
         self.ids = self.store.recent(self.names, 1).series_id
         self.random = np.random.default_rng(0)
         self.level = self.random.uniform(20, 400, self.series)
-
-    @property
-    def url(self) -> str:
-        return f"sqlite:///{self.folder}/world.db"
 
     def signal(self, at: int) -> Floats:
         """What a perfect forecaster would say of every series at a time, (N,)."""
@@ -228,7 +226,7 @@ class World:
 
 
 @contextmanager
-def world(folder: Path, now: int, **shape: int | list[str]) -> Iterator[World]:
+def world(folder: Path, now: int, **shape: int | str | list[str]) -> Iterator[World]:
     """A filled world for the length of a block."""
     made = World(folder, now, **shape)  # type: ignore[arg-type]
     try:

@@ -1,6 +1,7 @@
 /** The read API: JSON by GET, errors as values with a code, and one place that knows whether the service answers. */
 
 const RETRY_SECONDS = 5;
+const BUSY = ["busy", "too_slow", "too_many_clients"];
 
 /** An answer that is not the one asked for; `code` is the API's (`unknown_series`, `database_away`), or `unreachable`. */
 export class ApiError extends Error {
@@ -9,9 +10,13 @@ export class ApiError extends Error {
     Object.assign(this, { status, code, hint, since, retryAfter });
   }
 
-  /** Tell whether asking again later may help. */
+  /** Tell whether nothing can be read now; a service that is only busy is asked again. */
   get away() {
-    return this.status >= 500 || this.status === 0;
+    return (this.status >= 500 || this.status === 0) && !BUSY.includes(this.code);
+  }
+
+  get busy() {
+    return BUSY.includes(this.code);
   }
 }
 
@@ -25,7 +30,7 @@ export const health = {
   },
   report(error) {
     const since = error.since ?? this.away?.since ?? new Date().toISOString();
-    this.away = { code: error.code, since, message: error.message, next: Date.now() + error.retryAfter * 1000 };
+    this.away = { code: error.code, since, message: error.message, hint: error.hint };
     clearTimeout(this.probing);
     this.probing = setTimeout(() => this.probe(), error.retryAfter * 1000);
     this.tell();

@@ -51,7 +51,7 @@ async function showSeries() {
 function heard(name, told) {
   if (name === "status") {
     if (told.database === "away") health.lost(told.since);
-    seen.status = told;
+    else seen.status = told;
     drawState();
   } else forecast.arrive(name, told);
 }
@@ -72,8 +72,9 @@ function drawAway(away) {
   const banner = byId("banner");
   banner.hidden = !away;
   if (!away) return;
-  const what = away.code === "database_away" ? "The database is away" : "tidecast serve does not answer";
-  const words = `${what} since ${clock(away.since)} UTC. What you see is from before; the page tries again by itself.`;
+  const known = { database_away: "The database is away", unreachable: "tidecast serve does not answer" };
+  const what = known[away.code] ?? [away.message, away.hint].filter(Boolean).join(": ");
+  const words = `${what}, since ${clock(away.since)} UTC. What you see is from before; the page tries again by itself.`;
   if (banner.textContent !== words) banner.textContent = words;
 }
 
@@ -118,7 +119,7 @@ async function refreshAccuracy() {
   const [found, summary, shares] = await Promise.all([
     renewed("accuracy", "api/accuracy", { days, series }),
     renewed("summary", "api/accuracy", { days: 7 }),
-    renewed("reliability", "api/reliability", { days }),
+    renewed("reliability", "api/reliability", { days, series }),
   ]);
   if (found) accuracy.show({ items: found.items, champion, days, metric: state.metric, scope, series: state.series });
   const names = new Map((summary?.items ?? []).map((item) => [item.model_version, item.model]));

@@ -103,7 +103,7 @@ export class ForecastView {
       h("span", {}, `origin ${moment(forecast.origin)}`),
       h("span", {}, `issued ${moment(forecast.issued_at, { seconds: true })} UTC`),
     ];
-    byId("forecast-facts").replaceChildren(...facts.filter(Boolean));
+    byId("forecast-facts").replaceChildren(...facts.filter(Boolean).flatMap((fact) => [fact, " "]));
     byId("fan-note").textContent = note ?? "";
   }
 
@@ -165,6 +165,11 @@ export class ForecastView {
   async explain(error, state, signal) {
     if (error.away) {
       if (!this.shown) this.tell("The forecast cannot be read now.", `${error.message}. The page tries again by itself.`);
+      return;
+    }
+    if (error.busy) {
+      if (!this.shown) this.tell("The forecast cannot be read now.", `${error.message}. The page tries again by itself.`);
+      setTimeout(() => state === this.state && this.show(state), error.retryAfter * 1000);
       return;
     }
     const unknown = error.code === "unknown_series";

@@ -7,6 +7,11 @@ import { moment } from "./words.js";
 const PAGE = 200; // origins per request
 const BEAT = 700; // milliseconds per origin while it plays
 
+/** The origins of a page, oldest first; two models may have made a forecast from the same one. */
+function origins(page) {
+  return [...new Set(page.items.map((each) => each.origin))].reverse();
+}
+
 /** Tells `choose(origin | null)` and `ask(as_of)`; null is "follow the newest". */
 export class Replay {
   constructor({ choose, ask }) {
@@ -32,7 +37,7 @@ export class Replay {
     this.at = at;
     const page = await read("api/origins", { series, limit: PAGE }).catch(() => null);
     if (series !== this.series || page === null) return;
-    this.origins = page.items.map((each) => each.origin).reverse();
+    this.origins = origins(page);
     this.next = page.next;
     while (at && this.next !== null && this.origins[0] > at && (await this.more())); // until the shared one is among them
     this.draw();
@@ -44,7 +49,7 @@ export class Replay {
     if (next === null) return false;
     const page = await read("api/origins", { series, before: next, limit: PAGE }).catch(() => null);
     if (series !== this.series || page === null) return false;
-    this.origins = [...page.items.map((each) => each.origin).reverse(), ...this.origins];
+    this.origins = [...new Set([...origins(page), ...this.origins])];
     this.next = page.next;
     this.draw();
     return true;
