@@ -1,30 +1,37 @@
-/** Live accuracy by horizon and the reliability plot: what matured forecasts were worth, per model. */
+/** Live accuracy by horizon: what matured forecasts were worth, per model. */
 
-import { Chart, axes, colour } from "./chart.js";
+import { Chart, axes } from "./chart.js";
 import { byId, changed, choice, h, renew, table } from "./dom.js";
-import { count, modelName, percent, score } from "./words.js";
+import { dress, idealLine, mark, stroke } from "./lines.js";
+import { count, days as inDays, modelName, percent, score } from "./words.js";
 
 const METRICS = {
-  mase: { name: "MASE", cell: score, better: "lower is better; 1 is the error of one season ago in the history", ideal: null },
-  skill: { name: "Skill", cell: (value) => percent(value), better: "share of seasonal naive's error that is saved; 0 is as good as it", ideal: 0 },
+  mase: {
+    name: "MASE",
+    cell: score,
+    better: "lower is better; 1 is the error of one season ago in the history",
+    ideal: null,
+  },
+  skill: {
+    name: "Skill",
+    cell: (value) => percent(value),
+    better: "share of seasonal naive's error that is saved; 0 is as good as it",
+    ideal: 0,
+  },
   wql: { name: "WQL", cell: score, better: "weighted quantile loss; lower is better", ideal: null },
-  coverage_80: { name: "80 % coverage", cell: (value) => percent(value), better: "share of actuals inside the 80 % band; 80 % is right", ideal: 0.8 },
-  coverage_95: { name: "95 % coverage", cell: (value) => percent(value), better: "share of actuals inside the 95 % band; 95 % is right", ideal: 0.95 },
+  coverage_80: {
+    name: "80 % coverage",
+    cell: (value) => percent(value),
+    better: "share of actuals inside the 80 % band; 80 % is right",
+    ideal: 0.8,
+  },
+  coverage_95: {
+    name: "95 % coverage",
+    cell: (value) => percent(value),
+    better: "share of actuals inside the 95 % band; 95 % is right",
+    ideal: 0.95,
+  },
 };
-const COLOURS = ["--accent", "--m2", "--m3", "--m4", "--m5"];
-const MOST_MODELS = 5;
-
-/** The colour of each model in both charts: the champion's is the page's accent, seasonal naive's is grey. */
-function dress(versions, champion) {
-  const others = versions.filter((version) => version !== 0 && version !== champion).sort((a, b) => b - a);
-  const shown = [...(versions.includes(champion) && champion !== 0 ? [champion] : []), ...others].slice(0, MOST_MODELS - 1);
-  const list = versions.includes(0) ? [...shown, 0] : shown;
-  return list.map((version, index) => ({
-    version,
-    colour: version === 0 ? "--naive" : COLOURS[champion && version !== champion ? Math.max(1, index) : index],
-    dash: version === 0 ? [4, 4] : undefined,
-  }));
-}
 
 /** Accuracy: a metric over the buckets of the horizon, one line and one row per model. */
 export class Accuracy {
@@ -33,7 +40,11 @@ export class Accuracy {
     this.plot = h("div", { class: "chart", role: "img" });
     this.rest = h("div", {});
     byId("accuracy-body").append(this.plot, this.rest);
-    this.chart = new Chart(this.plot, () => 210, () => this.build());
+    this.chart = new Chart(
+      this.plot,
+      () => 210,
+      () => this.build(),
+    );
   }
 
   show({ items, champion, days, metric, scope, series }) {
@@ -41,9 +52,18 @@ export class Accuracy {
     if (!changed(this.rest, [items, champion, days, chosen, scope, series])) return;
     this.controls({ days, metric: chosen, scope, series });
     const versions = [...new Set(items.map((item) => item.model_version))];
-    const buckets = [...new Map(items.map((item) => [item.horizon_from, item.horizon_to])).entries()].sort((a, b) => a[0] - b[0]);
+    const buckets = [...new Map(items.map((item) => [item.horizon_from, item.horizon_to])).entries()].sort(
+      (a, b) => a[0] - b[0],
+    );
     const find = (version, from) => items.find((item) => item.model_version === version && item.horizon_from === from);
-    Object.assign(this, { metric: METRICS[chosen], key: chosen, buckets, find, lines: dress(versions, champion), items });
+    Object.assign(this, {
+      metric: METRICS[chosen],
+      key: chosen,
+      buckets,
+      find,
+      lines: dress(versions, champion),
+      items,
+    });
     this.plot.hidden = !items.length;
     if (!items.length) {
       renew(this.rest, h("p", { class: "empty" }, nothing(scope, series, days)));
@@ -52,30 +72,68 @@ export class Accuracy {
     }
     const name = (line) => modelName(line.version, items.find((item) => item.model_version === line.version).model);
     const columns = [
-      { title: "Model", cell: (line) => [mark(line), name(line), line.version === champion ? h("span", { class: "tag ok after" }, "champion") : null] },
-      ...buckets.map(([from, to]) => ({ title: bucket(from, to), kind: "number", cell: (line) => this.metric.cell(find(line.version, from)?.[chosen]) })),
+      {
+        title: "Model",
+        cell: (line) => [
+          mark(line),
+          name(line),
+          line.version === champion ? h("span", { class: "tag ok after" }, "champion") : null,
+        ],
+      },
+      ...buckets.map(([from, to]) => ({
+        title: bucket(from, to),
+        kind: "number",
+        cell: (line) => this.metric.cell(find(line.version, from)?.[chosen]),
+      })),
       { title: "Steps", kind: "number", cell: (line) => count(sum(items, line.version)) },
     ];
-    renew(this.rest, h("p", { class: "note" }, `${this.metric.name}: ${this.metric.better}.`), table(`${this.metric.name} by model and horizon`, columns, this.lines));
-    this.plot.setAttribute("aria-label", `${this.metric.name} by horizon for ${this.lines.map(name).join(", ")}; the same numbers are in the table below`);
+    renew(
+      this.rest,
+      h("p", { class: "note" }, `${this.metric.name}: ${this.metric.better}.`),
+      table(`${this.metric.name} by model and horizon`, columns, this.lines),
+    );
+    this.plot.setAttribute(
+      "aria-label",
+      `${this.metric.name} by horizon for ${this.lines.map(name).join(", ")}; the same numbers are in the table below`,
+    );
     this.chart.draw();
   }
 
   controls({ days, metric, scope, series }) {
-    const options = Object.entries(METRICS).map(([key, { name }]) => h("option", { value: key, selected: key === metric }, name));
-    const select = h("select", { "aria-label": "Metric", on: { change: (event) => this.choose({ metric: event.target.value }) } }, options);
-    const scopes = [["all", "All series"], ["one", "This series"]];
+    const options = Object.entries(METRICS).map(([key, { name }]) =>
+      h("option", { value: key, selected: key === metric }, name),
+    );
+    const select = h(
+      "select",
+      { "aria-label": "Metric", on: { change: (event) => this.choose({ metric: event.target.value }) } },
+      options,
+    );
+    const scopes = [
+      ["all", "All series"],
+      ["one", "This series"],
+    ];
     byId("accuracy-controls").replaceChildren(
       select,
       series ? choice("Which series", scopes, scope, (value) => this.choose({ scope: value })) : "",
-      choice("Days", [[1, "1 d"], [7, "7 d"], [28, "28 d"]], days, (value) => this.choose({ days: value })),
+      choice(
+        "Days",
+        [
+          [1, "1 d"],
+          [7, "7 d"],
+          [28, "28 d"],
+        ],
+        days,
+        (value) => this.choose({ days: value }),
+      ),
     );
   }
 
   build() {
     if (!this.items?.length) return null;
     const places = this.buckets.map((_, index) => index);
-    const lines = this.lines.map((line) => this.buckets.map(([from]) => this.find(line.version, from)?.[this.key] ?? null));
+    const lines = this.lines.map((line) =>
+      this.buckets.map(([from]) => this.find(line.version, from)?.[this.key] ?? null),
+    );
     const { ideal } = this.metric;
     const series = [{}, ...this.lines.map((line) => stroke(line)), ...(ideal === null ? [] : [idealLine()])];
     const data = [places, ...lines, ...(ideal === null ? [] : [places.map(() => ideal)])];
@@ -87,87 +145,19 @@ export class Accuracy {
           time: false,
           splitsX: () => places,
           valuesX: (_, splits) => splits.map((index) => (this.buckets[index] ? bucket(...this.buckets[index]) : "")),
-          valuesY: (_, ticks) => ticks.map((tick) => (shares ? `${Math.round(tick * 100)} %` : String(+tick.toFixed(4)))),
+          valuesY: (_, ticks) =>
+            ticks.map((tick) => (shares ? `${Math.round(tick * 100)} %` : String(+tick.toFixed(4)))),
         }),
-        scales: { x: { time: false, range: () => [-0.3, places.length - 0.7] }, y: { range: (_, low, high) => room(low, high, this.key) } },
+        scales: {
+          x: { time: false, range: () => [-0.3, places.length - 0.7] },
+          y: { range: (_, low, high) => room(low, high, this.key) },
+        },
         padding: [10, 12, 0, 0],
         cursor: { show: false },
       },
       data,
     };
   }
-}
-
-/** Reliability: the share of actuals at or below each quantile, against the level that it claims. */
-export class Reliability {
-  constructor() {
-    this.plot = h("div", { class: "chart square", role: "img" });
-    this.rest = h("div", {});
-    byId("reliability-body").append(this.plot, this.rest);
-    this.chart = new Chart(this.plot, () => 290, () => this.build());
-  }
-
-  show({ items, champion, days, names }) {
-    if (!changed(this.rest, [items, champion, days])) return;
-    const versions = [...new Set(items.map((item) => item.model_version))];
-    this.lines = dress(versions, champion);
-    this.items = items;
-    this.plot.hidden = !items.length;
-    if (!items.length) {
-      renew(this.rest, h("p", { class: "empty" }, `No forecast of the last ${plural(days, "day")} has met its actuals yet.`));
-      this.chart.draw();
-      return;
-    }
-    const name = (line) => modelName(line.version, names.get(line.version));
-    const levels = [...new Set(items.map((item) => item.level))].sort((a, b) => a - b);
-    const find = (version, level) => items.find((item) => item.model_version === version && Math.abs(item.level - level) < 1e-9);
-    Object.assign(this, { levels, find });
-    const columns = [
-      { title: "Quantile", kind: "number", cell: (level) => String(level) },
-      ...this.lines.map((line) => ({ title: name(line), kind: "number", cell: (level) => percent(find(line.version, level)?.observed) })),
-    ];
-    renew(
-      this.rest,
-      h("ul", { class: "legend" }, this.lines.map((line) => h("li", {}, mark(line), name(line)))),
-      h("p", { class: "note" }, "Share of actuals at or below each quantile. On the diagonal a quantile holds what it says."),
-      h("details", { class: "table-of" }, h("summary", {}, "Reliability as a table"), table("Reliability by quantile", columns, levels)),
-    );
-    this.plot.setAttribute("aria-label", `Reliability of ${this.lines.map(name).join(", ")}; the same numbers are in the table below`);
-    this.chart.draw();
-  }
-
-  build() {
-    if (!this.items?.length) return null;
-    const places = [0, ...this.levels, 1];
-    const lines = this.lines.map((line) => [null, ...this.levels.map((level) => this.find(line.version, level)?.observed ?? null), null]);
-    const shares = (_, ticks) => ticks.map((tick) => `${Math.round(tick * 100)} %`);
-    const scale = { time: false, range: () => [0, 1] };
-    return {
-      options: {
-        series: [{}, idealLine(), ...this.lines.map((line) => stroke(line))],
-        axes: axes({ time: false, valuesX: shares, valuesY: shares, labelX: "quantile level", labelY: "observed at or below" }),
-        scales: { x: scale, y: scale },
-        padding: [10, 22, 0, 0],
-        cursor: { show: false },
-      },
-      data: [places, places, ...lines],
-    };
-  }
-}
-
-function stroke(line) {
-  const paint = colour(line.colour);
-  return { stroke: paint, width: 2, dash: line.dash, points: { show: true, size: 6, width: 0, fill: paint, stroke: paint } };
-}
-
-function idealLine() {
-  return { stroke: colour("--soft"), width: 1, dash: [2, 3], points: { show: false } };
-}
-
-function mark(line) {
-  const swatch = h("i", { class: "swatch line", "aria-hidden": "true" });
-  swatch.style.setProperty("--paint", `var(${line.colour})`);
-  return swatch;
 }
 
 function bucket(from, to) {
@@ -185,11 +175,7 @@ function sum(items, version) {
   return items.filter((item) => item.model_version === version).reduce((total, item) => total + item.n, 0);
 }
 
-function plural(n, word) {
-  return n === 1 ? word : `${n} ${word}s`;
-}
-
 function nothing(scope, series, days) {
   const which = scope === "one" && series ? "of this series " : "";
-  return `No forecast ${which}of the last ${plural(days, "day")} has met its actuals yet, or the job monitor has not run since.`;
+  return `No forecast ${which}of the last ${inDays(days)} has met its actuals yet, or the job monitor has not run since.`;
 }

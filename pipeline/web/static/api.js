@@ -37,12 +37,14 @@ export const health = {
   },
   /** The event stream says that the database has been away since then. */
   lost(since) {
-    if (!this.away) this.report(new ApiError(503, { code: "database_away", message: "the database is away", since }, RETRY_SECONDS));
+    if (!this.away)
+      this.report(new ApiError(503, { code: "database_away", message: "the database is away", since }, RETRY_SECONDS));
   },
   async probe() {
     try {
       const status = await fetchJson("api/status");
-      if (status.database === "away") throw new ApiError(503, { code: "database_away", message: "", since: status.since }, RETRY_SECONDS);
+      if (status.database === "away")
+        throw new ApiError(503, { code: "database_away", message: "", since: status.since }, RETRY_SECONDS);
       this.away = null;
       this.tell();
     } catch (error) {

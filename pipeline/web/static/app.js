@@ -1,7 +1,7 @@
 /** The page: one state, which is in its address; what it shows is read from the API and kept fresh. */
 
 import { readAddress, writeAddress } from "./address.js";
-import { Accuracy, Reliability } from "./accuracy.js";
+import { Accuracy } from "./accuracy.js";
 import { health, read } from "./api.js";
 import { byId } from "./dom.js";
 import { Finder } from "./finder.js";
@@ -9,6 +9,7 @@ import { ForecastView } from "./forecast.js";
 import { Live } from "./live.js";
 import { Models } from "./models.js";
 import { DeadLetters, showJobs, showStream } from "./operations.js";
+import { Reliability } from "./reliability.js";
 import { showTiles } from "./tiles.js";
 import { clock, span } from "./words.js";
 
@@ -63,7 +64,8 @@ function linked(now) {
 }
 
 function drawLink() {
-  const words = link.up === null ? "connecting" : link.up ? "live" : `not live since ${clock(link.since)} UTC, trying again`;
+  const words =
+    link.up === null ? "connecting" : link.up ? "live" : `not live since ${clock(link.since)} UTC, trying again`;
   byId("link").dataset.level = link.up ? "ok" : link.up === null ? "none" : "bad";
   if (byId("link-words").textContent !== words) byId("link-words").textContent = words;
 }
@@ -84,7 +86,8 @@ function drawState() {
   forecast.tick(now);
   if (seen.status) {
     const { version, frequency, horizon, season, topic } = seen.status;
-    byId("foot").textContent = `tidecast ${version} · topic ${topic} · frequency ${frequency}, horizon ${horizon}, season ${season} · all times are UTC`;
+    byId("foot").textContent =
+      `tidecast ${version} · topic ${topic} · frequency ${frequency}, horizon ${horizon}, season ${season} · all times are UTC`;
   }
 }
 
@@ -98,7 +101,11 @@ async function renewed(key, path, parameters) {
 async function refreshOften() {
   if (document.hidden || health.away) return;
   const draw = (key, show) => renewed(key, `api/${key}`).then((found) => found && show(found, Date.now()));
-  await Promise.all([draw("jobs", showJobs), draw("partitions", showStream), link.up || renewed("status", "api/status")]);
+  await Promise.all([
+    draw("jobs", showJobs),
+    draw("partitions", showStream),
+    link.up || renewed("status", "api/status"),
+  ]);
   drawState();
   if (!state.series && seen.status?.series) await start(); // the first series has arrived
 }
@@ -127,7 +134,10 @@ async function refreshAccuracy() {
 }
 
 async function refreshModels() {
-  const [found, changes] = await Promise.all([renewed("models", "api/models", { limit: 50 }), renewed("promotions", "api/promotions", { limit: 50 })]);
+  const [found, changes] = await Promise.all([
+    renewed("models", "api/models", { limit: 50 }),
+    renewed("promotions", "api/promotions", { limit: 50 }),
+  ]);
   if (found && changes) models.show({ models: found.items, promotions: changes.items, now: Date.now() });
 }
 
@@ -148,7 +158,10 @@ function jump(event) {
   if (!anchor) return;
   event.preventDefault(); // the fragment is the state
   const section = byId(anchor.dataset.jump ?? "content");
-  section.scrollIntoView({ behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth", block: "start" });
+  section.scrollIntoView({
+    behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth",
+    block: "start",
+  });
   section.setAttribute("tabindex", "-1");
   section.focus({ preventScroll: true });
 }

@@ -14,7 +14,15 @@ export function axes({ time = true, valuesX, valuesY, splitsX, labelX, labelY })
   const line = { stroke: colour("--line"), width: 1 };
   const shared = { stroke: colour("--soft"), font: FONT, ticks: { ...line, size: 4 }, labelFont: FONT, labelSize: 18 };
   return [
-    { ...shared, grid: time ? { show: false } : line, size: time ? 46 : labelX ? 30 : 32, space: 72, values: valuesX, splits: splitsX, label: labelX },
+    {
+      ...shared,
+      grid: time ? { show: false } : line,
+      size: time ? 46 : labelX ? 30 : 32,
+      space: 58,
+      values: valuesX,
+      splits: splitsX,
+      label: labelX,
+    },
     { ...shared, grid: line, size: 52, space: 36, values: valuesY, label: labelY, ticks: { show: false } },
   ];
 }
@@ -42,7 +50,8 @@ export class Chart {
     if (!built) return;
     const width = Math.max(200, Math.floor(this.element.clientWidth));
     const options = { width, height: this.height(), legend: { show: false }, ...built.options };
-    if (options.scales?.x?.time !== false) options.tzDate = (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC");
+    if (options.scales?.x?.time !== false)
+      options.tzDate = (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC");
     this.plot = new uPlot(options, built.data, this.element);
     for (const canvas of this.element.querySelectorAll("canvas")) canvas.setAttribute("aria-hidden", "true");
     if (time !== null) this.point(this.plot.data[0].indexOf(time));

@@ -33,9 +33,18 @@ export function byId(id) {
  */
 export function table(label, columns, rows, { rowClass = () => null } = {}) {
   const wordy = columns.some((column) => column.kind === "words");
-  const head = columns.map((column) => h("th", { scope: "col", role: "columnheader", class: column.kind ?? "text" }, column.title));
-  const cell = (column, row) => h("td", { role: "cell", class: column.kind ?? "text", "data-title": column.title }, column.cell(row));
-  const body = rows.map((row) => h("tr", { role: "row", class: rowClass(row) }, columns.map((column) => cell(column, row))));
+  const head = columns.map((column) =>
+    h("th", { scope: "col", role: "columnheader", class: column.kind ?? "text" }, column.title),
+  );
+  const cell = (column, row) =>
+    h("td", { role: "cell", class: column.kind ?? "text", "data-title": column.title }, column.cell(row));
+  const body = rows.map((row) =>
+    h(
+      "tr",
+      { role: "row", class: rowClass(row) },
+      columns.map((column) => cell(column, row)),
+    ),
+  );
   return h(
     "div",
     { class: "scroll", tabindex: "0", role: "region", "aria-label": label },
@@ -71,7 +80,11 @@ export function changed(element, key) {
 /** A row of buttons of which one is chosen. */
 export function choice(label, options, chosen, choose) {
   const buttons = options.map(([value, words]) =>
-    h("button", { type: "button", "aria-pressed": String(value === chosen), on: { click: () => choose(value) } }, words),
+    h(
+      "button",
+      { type: "button", "aria-pressed": String(value === chosen), on: { click: () => choose(value) } },
+      words,
+    ),
   );
   return h("div", { class: "choice", role: "group", "aria-label": label }, buttons);
 }

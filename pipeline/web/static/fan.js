@@ -6,12 +6,13 @@ import { Chart, axes, colour } from "./chart.js";
 import { axisTimes, moment, number } from "./words.js";
 
 const PAST = 2.5; // horizons of history that are drawn
+const NARROW = 700; // pixels, below which there are fewer
 const seconds = (iso) => new Date(iso).getTime() / 1000;
 
 /** How far back, in milliseconds, the history of a forecast is read. */
 export function pastOf(forecast) {
   const last = forecast.steps[forecast.steps.length - 1];
-  return Math.max(1, new Date(last.target_time) - new Date(forecast.origin)) * PAST;
+  return Math.max(1, new Date(last.target_time) - new Date(forecast.origin)) * (innerWidth < NARROW ? PAST / 2 : PAST);
 }
 
 /** Draws `show({forecast, points})`; a forecast may be null, then there is only history. */
@@ -22,7 +23,11 @@ export class Fan {
     this.said = byId("fan-said");
     this.shown = null;
     this.range = null;
-    this.chart = new Chart(this.element, () => (innerWidth < 700 ? 280 : 380), () => this.build());
+    this.chart = new Chart(
+      this.element,
+      () => (innerWidth < NARROW ? 280 : 380),
+      () => this.build(),
+    );
     this.element.addEventListener("keydown", (event) => this.key(event));
     this.element.addEventListener("blur", () => this.chart.point(-1));
   }
@@ -95,22 +100,36 @@ export class Fan {
     const past = forecast && time !== null && time <= seconds(forecast.origin);
     const rows = [];
     const touch = matchMedia("(hover: none)").matches;
-    if (time === null) rows.push(["when", touch ? "Tap the chart" : "Point at the chart", touch ? "" : "or use the arrow keys"]);
+    if (time === null)
+      rows.push(["when", touch ? "Tap the chart" : "Point at the chart", touch ? "" : "or use the arrow keys"]);
     else rows.push(["when", `${moment(time * 1000)} UTC`, step ? `step ${step.step} of ${forecast.steps.length}` : ""]);
     rows.push(["observed", "observed", time !== null && (past || !forecast) ? number(came) : ""]);
     if (forecast) {
       rows.push(["median", "median", step ? number(quantileAt(forecast.quantile_levels, step.quantiles, 0.5)) : ""]);
       for (const band of [...BANDS].reverse()) {
-        const [low, high] = [band.low, band.high].map((level) => step && quantileAt(forecast.quantile_levels, step.quantiles, level));
+        const [low, high] = [band.low, band.high].map(
+          (level) => step && quantileAt(forecast.quantile_levels, step.quantiles, level),
+        );
         const note = interpolation(forecast.quantile_levels, band);
-        rows.push([`band-${parseInt(band.name, 10)}`, band.name, step ? `${number(low)} to ${number(high)}` : "", note]);
+        rows.push([
+          `band-${parseInt(band.name, 10)}`,
+          band.name,
+          step ? `${number(low)} to ${number(high)}` : "",
+          note,
+        ]);
       }
-      const verdict = step && Number.isFinite(came) ? `, ${inside(forecast.quantile_levels, step.quantiles, came)}` : "";
+      const verdict =
+        step && Number.isFinite(came) ? `, ${inside(forecast.quantile_levels, step.quantiles, came)}` : "";
       rows.push(["actual", "came", step ? (Number.isFinite(came) ? `${number(came)}${verdict}` : "not yet") : ""]);
     }
     this.readout.replaceChildren(
       ...rows.map(([name, term, words, note]) =>
-        h("div", { class: `key ${name}`, title: note }, h("dt", {}, h("i", { class: "swatch", "aria-hidden": "true" }), term), h("dd", {}, words)),
+        h(
+          "div",
+          { class: `key ${name}`, title: note },
+          h("dt", {}, h("i", { class: "swatch", "aria-hidden": "true" }), term),
+          h("dd", {}, words),
+        ),
       ),
     );
     this.spoken = rows.filter(([, , words]) => words).map(([name, term, words]) => `${term} ${words}`);
@@ -144,7 +163,8 @@ function merge(forecast, points) {
   const filled = withGaps(times);
   const came = times.some((time) => time > origin && Number.isFinite(known.get(time))); // its line begins at the origin
   const levels = forecast?.quantile_levels ?? [];
-  const edge = (level) => filled.map((time) => (steps.has(time) ? quantileAt(levels, steps.get(time).quantiles, level) : null));
+  const edge = (level) =>
+    filled.map((time) => (steps.has(time) ? quantileAt(levels, steps.get(time).quantiles, level) : null));
   return {
     points,
     known,
@@ -160,7 +180,9 @@ function merge(forecast, points) {
 function withGaps(times) {
   const lengths = times.slice(1).map((time, index) => time - times[index]);
   const step = [...lengths].sort((a, b) => a - b)[Math.floor(lengths.length / 2)];
-  return times.flatMap((time, index) => (index && time - times[index - 1] > 2.5 * step ? [times[index - 1] + step, time] : [time]));
+  return times.flatMap((time, index) =>
+    index && time - times[index - 1] > 2.5 * step ? [times[index - 1] + step, time] : [time],
+  );
 }
 
 /** Lowest and highest value that are drawn, with room; never narrower than `before`. */
@@ -208,7 +230,8 @@ function describe(forecast, { points }) {
   if (!forecast) return `Chart of ${points.length} observed values, without a forecast`;
   const came = forecast.steps.filter((step) => step.actual !== null);
   const held = came.filter((step) => inside(forecast.quantile_levels, step.quantiles, step.actual) !== "outside 95 %");
-  const words = came.length ? `${came.length} actuals came, ${held.length} of them inside the 95 % band` : "no actuals yet";
+  const actuals = came.length === 1 ? "1 actual" : `${came.length} actuals`;
+  const words = came.length ? `${actuals} came, ${held.length} of them inside the 95 % band` : "no actuals yet";
   return `Fan chart of ${forecast.series}: ${forecast.steps.length} steps from ${moment(forecast.origin)} UTC; ${words}`;
 }
 

@@ -88,7 +88,9 @@ export class Finder {
     this.counted.textContent = search ? `${count(page.total)} found` : count(page.total);
     const beyond = page.total > MOST;
     this.note.hidden = !beyond && page.total > 0;
-    this.note.textContent = beyond ? `The first ${count(MOST)} are listed; type to find the others.` : `Nothing is called “${search}”.`;
+    this.note.textContent = beyond
+      ? `The first ${count(MOST)} are listed; type to find the others.`
+      : `Nothing is called “${search}”.`;
     if (!search && !page.total) this.note.textContent = "No series yet.";
     this.space.style.height = `${Math.min(page.total, MOST) * ROW}px`;
     this.draw();
@@ -106,7 +108,9 @@ export class Finder {
     const generation = this.generation;
     this.loading = (async () => {
       while (this.next !== null && this.found.length <= last && generation === this.generation) {
-        const page = await read("api/series", { search: this.searched, after: this.next, limit: PAGE }).catch(() => null);
+        const page = await read("api/series", { search: this.searched, after: this.next, limit: PAGE }).catch(
+          () => null,
+        );
         if (page === null || generation !== this.generation) break;
         this.add(page);
       }
@@ -170,7 +174,9 @@ export class Finder {
         title: series?.name,
       },
       h("span", { class: "series-label" }, series ? series.name : "loading"),
-      state && state.level !== "ok" ? h("span", { class: `tag ${state.level}` }, state.level === "none" ? "new" : state.words) : null,
+      state && state.level !== "ok"
+        ? h("span", { class: `tag ${state.level}` }, state.level === "none" ? "new" : state.words)
+        : null,
     );
     row.style.transform = `translateY(${index * ROW}px)`;
     return row;
@@ -206,7 +212,8 @@ export class Finder {
   reveal(index) {
     const top = index * ROW;
     if (top < this.list.scrollTop) this.list.scrollTop = top;
-    else if (top + ROW > this.list.scrollTop + this.list.clientHeight) this.list.scrollTop = top + ROW - this.list.clientHeight;
+    else if (top + ROW > this.list.scrollTop + this.list.clientHeight)
+      this.list.scrollTop = top + ROW - this.list.clientHeight;
   }
 
   take(index) {

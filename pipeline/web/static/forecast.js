@@ -114,7 +114,11 @@ export class ForecastView {
     const columns = [
       { title: "Step", kind: "number", cell: (step) => step.step },
       { title: "Target time (UTC)", cell: (step) => moment(step.target_time) },
-      ...[0.025, 0.1, 0.5, 0.9, 0.975].map((level) => ({ title: level === 0.5 ? "median" : `q ${level}`, kind: "number", cell: (step) => number(quantileAt(levels, step.quantiles, level)) })),
+      ...[0.025, 0.1, 0.5, 0.9, 0.975].map((level) => ({
+        title: level === 0.5 ? "median" : `q ${level}`,
+        kind: "number",
+        cell: (step) => number(quantileAt(levels, step.quantiles, level)),
+      })),
       { title: "Came", kind: "number", cell: (step) => (step.actual === null ? "not yet" : number(step.actual)) },
       { title: "Where", cell: (step) => (step.actual === null ? "" : inside(levels, step.quantiles, step.actual)) },
     ];
@@ -149,7 +153,8 @@ export class ForecastView {
   /** The connection was lost and is back: what came in between is read. */
   async catchUp() {
     this.past.clear();
-    if (this.series) await Promise.all([this.show(this.state), this.replay.load(this.series, this.state.origin ?? null)]);
+    if (this.series)
+      await Promise.all([this.show(this.state), this.replay.load(this.series, this.state.origin ?? null)]);
   }
 
   tick(now) {
@@ -164,31 +169,40 @@ export class ForecastView {
 
   async explain(error, state, signal) {
     if (error.away) {
-      if (!this.shown) this.tell("The forecast cannot be read now.", `${error.message}. The page tries again by itself.`);
+      if (!this.shown)
+        this.tell("The forecast cannot be read now.", `${error.message}. The page tries again by itself.`);
       return;
     }
     if (error.busy) {
-      if (!this.shown) this.tell("The forecast cannot be read now.", `${error.message}. The page tries again by itself.`);
+      if (!this.shown)
+        this.tell("The forecast cannot be read now.", `${error.message}. The page tries again by itself.`);
       setTimeout(() => state === this.state && this.show(state), error.retryAfter * 1000);
       return;
     }
     const unknown = error.code === "unknown_series";
     if (!unknown && !state.origin && !state.as_of) {
-      const { points } = await read("api/history", { series: this.series, limit: 500 }, { signal }).catch(() => ({ points: [] }));
+      const { points } = await read("api/history", { series: this.series, limit: 500 }, { signal }).catch(() => ({
+        points: [],
+      }));
       if (points.length) this.draw({ forecast: null, points });
       this.tell("This series has no forecast yet.", error.hint ?? error.message, points.length > 0);
       return;
     }
     this.shown = null;
     byId("forecast-facts").replaceChildren();
-    this.tell(unknown ? "There is no series of this name." : "There is no such forecast.", [error.message, error.hint].filter(Boolean).join(". "));
+    this.tell(
+      unknown ? "There is no series of this name." : "There is no such forecast.",
+      [error.message, error.hint].filter(Boolean).join(". "),
+    );
   }
 
   /** Say something in place of the chart, or above it; null says nothing. */
   tell(title, words = "", beside = false) {
     this.message.hidden = title === null;
     byId("forecast-body").hidden = title !== null && !beside;
-    this.message.replaceChildren(...(title === null ? [] : [h("strong", {}, title), ...[words].flat().map((line) => h("p", {}, line))]));
+    this.message.replaceChildren(
+      ...(title === null ? [] : [h("strong", {}, title), ...[words].flat().map((line) => h("p", {}, line))]),
+    );
   }
 }
 

@@ -8,7 +8,10 @@ export function showJobs({ items }, now) {
   const body = byId("jobs-body");
   if (!changed(body, [items, Math.floor(now / 10000)])) return;
   if (!items.length) {
-    renew(body, h("p", { class: "empty" }, "No job has run yet. tidecast schedule runs them; tidecast run has it in it."));
+    renew(
+      body,
+      h("p", { class: "empty" }, "No job has run yet. tidecast schedule runs them; tidecast run has it in it."),
+    );
     return;
   }
   const columns = [
@@ -31,9 +34,22 @@ function state(job) {
 
 function progress(job) {
   const { progress: now } = job;
-  const words = now ? now.words || [now.stage, now.steps ? `${count(now.step)} of ${count(now.steps)}` : null].filter(Boolean).join(", ") : "running";
-  const bar = h("progress", { max: now?.steps || null, value: now?.steps ? now.step : null, "aria-label": `Progress of ${job.job}` });
-  return h("div", { class: "progress" }, h("span", { class: "tag live" }, "running"), bar, h("span", { class: "note" }, words));
+  const words = now
+    ? now.words ||
+      [now.stage, now.steps ? `${count(now.step)} of ${count(now.steps)}` : null].filter(Boolean).join(", ")
+    : "running";
+  const bar = h("progress", {
+    max: now?.steps || null,
+    value: now?.steps ? now.step : null,
+    "aria-label": `Progress of ${job.job}`,
+  });
+  return h(
+    "div",
+    { class: "progress" },
+    h("span", { class: "tag live" }, "running"),
+    bar,
+    h("span", { class: "note" }, words),
+  );
 }
 
 function lastRun(last, now) {
@@ -41,7 +57,10 @@ function lastRun(last, now) {
   const level = last.outcome === "ok" ? "ok" : last.outcome === "running" ? "live" : "bad";
   const took = last.seconds === null || last.seconds === undefined ? "" : ` in ${span(last.seconds)}`;
   const when = last.ended_at ?? last.started_at;
-  return [h("span", { class: `tag ${level}` }, last.outcome), h("time", { datetime: when, title: `${moment(when, { seconds: true })} UTC` }, ` ${ago(when, now)}${took}`)];
+  return [
+    h("span", { class: `tag ${level}` }, last.outcome),
+    h("time", { datetime: when, title: `${moment(when, { seconds: true })} UTC` }, ` ${ago(when, now)}${took}`),
+  ];
 }
 
 export function showStream({ items, lag_unknown_because: because }, now) {
@@ -53,14 +72,33 @@ export function showStream({ items, lag_unknown_because: because }, now) {
   }
   const columns = [
     { title: "Partition", cell: (row) => `${row.topic} / ${row.partition}` },
-    { title: "Lag", kind: "number", cell: (row) => (row.lag === null ? h("span", { class: "tag none" }, "unknown") : h("span", { class: row.lag ? "tag warn" : "tag ok" }, count(row.lag))) },
+    {
+      title: "Lag",
+      kind: "number",
+      cell: (row) =>
+        row.lag === null
+          ? h("span", { class: "tag none" }, "unknown")
+          : h("span", { class: row.lag ? "tag warn" : "tag ok" }, count(row.lag)),
+    },
     { title: "Stored to", kind: "number", cell: (row) => count(row.next_offset) },
     { title: "End", kind: "number", cell: (row) => count(row.end_offset) },
-    { title: "Last commit", cell: (row) => h("time", { datetime: row.updated_at, title: `${moment(row.updated_at, { seconds: true })} UTC` }, ago(row.updated_at, now)) },
+    {
+      title: "Last commit",
+      cell: (row) =>
+        h(
+          "time",
+          { datetime: row.updated_at, title: `${moment(row.updated_at, { seconds: true })} UTC` },
+          ago(row.updated_at, now),
+        ),
+    },
     { title: "Owner", cell: (row) => h("code", {}, row.owner) },
     { title: "Epoch", kind: "number", cell: (row) => count(row.epoch) },
   ];
-  renew(body, because && h("p", { class: "note" }, `Lag is unknown: ${because}`), table("Partitions of the input", columns, items));
+  renew(
+    body,
+    because && h("p", { class: "note" }, `Lag is unknown: ${because}`),
+    table("Partitions of the input", columns, items),
+  );
 }
 
 /** Dead letters, newest first, a page at a time. */
@@ -88,7 +126,9 @@ export class DeadLetters {
       { title: "Message", kind: "words", cell: (letter) => h("code", { class: "value" }, letter.value ?? NONE) },
       { title: "Requeued", cell: (letter) => (letter.requeued_at ? moment(letter.requeued_at) : "no") },
     ];
-    const more = next !== null && h("button", { type: "button", class: "quiet", on: { click: () => this.more(items, next) } }, "Older");
+    const more =
+      next !== null &&
+      h("button", { type: "button", class: "quiet", on: { click: () => this.more(items, next) } }, "Older");
     const how = h("p", { class: "note" }, "tidecast dead-letters requeue sends one again.");
     renew(this.body, table("Dead letters", columns, items), h("div", { class: "under" }, how, more || null));
   }

@@ -30,7 +30,9 @@ export function interpolation(levels, band) {
     .map((level) => place(levels, level))
     .filter((found) => found && found[0] !== found[1])
     .map(([lower, upper]) => `${levels[lower]} and ${levels[upper]}`);
-  return between.length ? `The ${band.name} band is interpolated between the stored quantiles ${between.join(", ")}.` : null;
+  return between.length
+    ? `The ${band.name} band is interpolated between the stored quantiles ${between.join(", ")}.`
+    : null;
 }
 
 /** The narrowest of the bands that holds `value`, in words. */

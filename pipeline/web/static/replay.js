@@ -16,11 +16,20 @@ function origins(page) {
 export class Replay {
   constructor({ choose, ask }) {
     Object.assign(this, { choose, ask, series: null, origins: [], next: null, at: null, timer: null });
-    const button = (words, label, act) => h("button", { type: "button", "aria-label": label, title: label, on: { click: act } }, words);
+    const button = (words, label, act) =>
+      h("button", { type: "button", "aria-label": label, title: label, on: { click: act } }, words);
     this.back = button("‹", "Previous origin", () => this.move(-1));
     this.on = button("›", "Next origin", () => this.move(1));
     this.playing = h("button", { type: "button", class: "play", on: { click: () => this.toggle() } }, "Play");
-    this.slider = h("input", { type: "range", min: 0, max: 0, step: 1, value: 0, "aria-label": "Origin", on: { input: () => this.slide() } });
+    this.slider = h("input", {
+      type: "range",
+      min: 0,
+      max: 0,
+      step: 1,
+      value: 0,
+      "aria-label": "Origin",
+      on: { input: () => this.slide() },
+    });
     this.older = h("button", { type: "button", class: "quiet", on: { click: () => this.more() } }, "Older");
     this.newest = h("button", { type: "button", class: "follow", on: { click: () => this.take(null) } }, "Newest");
     this.words = h("output", { class: "replay-words" });
@@ -84,7 +93,7 @@ export class Replay {
     const shown = this.at ?? this.origins[last];
     const place = this.at ? `${last - index} before the newest` : "the newest";
     this.slider.setAttribute("aria-valuetext", `${moment(shown)} UTC, ${place}`);
-    this.words.value = `origin ${moment(shown)} UTC, ${place}`;
+    this.words.value = place;
     this.back.disabled = index === 0 && this.next === null;
     this.on.disabled = index === last;
     this.older.hidden = this.next === null;

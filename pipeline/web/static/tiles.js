@@ -21,7 +21,13 @@ export function showTiles({ status, accuracy, jobs, partitions, letters }, now) 
       h(
         "li",
         { class: `tile ${tile.level ?? "none"}` },
-        h("a", { href: `#${tile.to}`, "data-jump": tile.to, title: `${tile.name}: ${tile.value} ${tile.words}` }, h("span", { class: "tile-name" }, tile.name), h("span", { class: "tile-value" }, tile.value), h("span", { class: "tile-words" }, tile.words)),
+        h(
+          "a",
+          { href: `#${tile.to}`, "data-jump": tile.to, title: `${tile.name}: ${tile.value} ${tile.words}` },
+          h("span", { class: "tile-name" }, tile.name),
+          h("span", { class: "tile-value" }, tile.value),
+          h("span", { class: "tile-words" }, tile.words),
+        ),
       ),
     ),
   );
@@ -30,7 +36,8 @@ export function showTiles({ status, accuracy, jobs, partitions, letters }, now) 
 function championTile(status) {
   const champion = status?.champion;
   if (!status) return { name: "Champion", value: NONE, words: "", to: "models" };
-  if (!champion) return { name: "Champion", value: "none", words: "seasonal naive serves", to: "models", level: "warn" };
+  if (!champion)
+    return { name: "Champion", value: "none", words: "seasonal naive serves", to: "models", level: "warn" };
   return { name: "Champion", value: modelName(champion.version, null), words: champion.name, to: "models" };
 }
 
@@ -44,19 +51,41 @@ export function mean(accuracy, version, figure) {
 function maseTile(accuracy, champion) {
   const mase = mean(accuracy, champion, "mase");
   const skill = mean(accuracy, champion, "skill");
-  const words = skill === null ? "no evidence yet" : skill >= 0 ? `skill ${percent(skill, 0)}` : `worse than naive: ${percent(skill, 0)}`;
-  return { name: "MASE, live", value: score(mase), words, to: "accuracy", level: skill === null ? "none" : skill < 0 ? "bad" : "ok" };
+  const words =
+    skill === null
+      ? "no evidence yet"
+      : skill >= 0
+        ? `skill ${percent(skill, 0)}`
+        : `worse than naive: ${percent(skill, 0)}`;
+  return {
+    name: "MASE, live",
+    value: score(mase),
+    words,
+    to: "accuracy",
+    level: skill === null ? "none" : skill < 0 ? "bad" : "ok",
+  };
 }
 
 function coverageTile(accuracy, champion) {
   const held = mean(accuracy, champion, "coverage_80");
   const off = held === null ? 0 : Math.abs(held - 0.8);
-  return { name: "80 % coverage", value: percent(held, 0), words: held === null ? "no evidence yet" : "of actuals inside", to: "reliability", level: held === null ? "none" : off > 0.1 ? "warn" : "ok" };
+  return {
+    name: "80 % coverage",
+    value: percent(held, 0),
+    words: held === null ? "no evidence yet" : "of actuals inside",
+    to: "reliability",
+    level: held === null ? "none" : off > 0.1 ? "warn" : "ok",
+  };
 }
 
 function freshTile(status, now) {
   const newest = status?.forecasts_newest_issued_at;
-  return { name: "Newest forecast", value: newest ? ago(newest, now) : NONE, words: newest ? "in any series" : "none yet", to: "forecast" };
+  return {
+    name: "Newest forecast",
+    value: newest ? ago(newest, now) : NONE,
+    words: newest ? "in any series" : "none yet",
+    to: "forecast",
+  };
 }
 
 function plural(partitions) {
@@ -69,7 +98,13 @@ function lagTile(partitions) {
   if (!items.length) return { name: "Lag", value: NONE, words: "no partition claimed", to: "stream" };
   if (known.length < items.length) return { name: "Lag", value: "unknown", words: plural(items.length), to: "stream" };
   const lag = known.reduce((total, row) => total + row.lag, 0);
-  return { name: "Lag", value: count(lag), words: `messages, ${plural(items.length)}`, to: "stream", level: lag ? "warn" : "ok" };
+  return {
+    name: "Lag",
+    value: count(lag),
+    words: `in ${plural(items.length)}`,
+    to: "stream",
+    level: lag ? "warn" : "ok",
+  };
 }
 
 function jobsTile(jobs) {
@@ -77,13 +112,32 @@ function jobsTile(jobs) {
   if (!items.length) return { name: "Jobs", value: NONE, words: "none has run", to: "jobs" };
   const bad = items.filter((job) => job.last && !["ok", "running"].includes(job.last.outcome));
   const running = items.filter((job) => job.running).map((job) => job.job);
-  if (bad.length) return { name: "Jobs", value: `${bad.length} failed`, words: bad.map((job) => job.job).join(", "), to: "jobs", level: "bad" };
-  return { name: "Jobs", value: "ok", words: running.length ? `${running.join(", ")} running` : "none is running", to: "jobs", level: "ok" };
+  if (bad.length)
+    return {
+      name: "Jobs",
+      value: `${bad.length} failed`,
+      words: bad.map((job) => job.job).join(", "),
+      to: "jobs",
+      level: "bad",
+    };
+  return {
+    name: "Jobs",
+    value: "ok",
+    words: running.length ? `${running.join(", ")} running` : "none is running",
+    to: "jobs",
+    level: "ok",
+  };
 }
 
 function lettersTile(letters) {
   if (!letters) return { name: "Dead letters", value: NONE, words: "", to: "dead-letters" };
   const waiting = letters.items.length;
   const many = letters.next !== null ? "+" : "";
-  return { name: "Dead letters", value: `${count(waiting)}${waiting ? many : ""}`, words: waiting ? "not requeued" : "none waits", to: "dead-letters", level: waiting ? "warn" : "ok" };
+  return {
+    name: "Dead letters",
+    value: `${count(waiting)}${waiting ? many : ""}`,
+    words: waiting ? "not requeued" : "none waits",
+    to: "dead-letters",
+    level: waiting ? "warn" : "ok",
+  };
 }

@@ -41,9 +41,10 @@ export function moment(time, { seconds = false, now = Date.now() } = {}) {
   return `${DAY.format(date).replace(",", "")}${year} ${(seconds ? SECONDS : CLOCK).format(date)}`;
 }
 
-/** `24 Nov 2026`, of a time as ISO text. */
-export function day(time) {
-  return DATE.format(new Date(time));
+/** `24 Nov`, with the year when it is not this one, of a time as ISO text. */
+export function day(time, now = Date.now()) {
+  const date = new Date(time);
+  return (YEAR.format(date) === YEAR.format(new Date(now)) ? SHORT : DATE).format(date);
 }
 
 export function clock(time) {
@@ -74,7 +75,9 @@ export function span(seconds) {
 }
 
 export function ago(time, now = Date.now()) {
-  return time === null || time === undefined ? "never" : `${span(Math.max(0, (now - new Date(time).getTime()) / 1000))} ago`;
+  if (time === null || time === undefined) return "never";
+  const seconds = (now - new Date(time).getTime()) / 1000;
+  return seconds < 1 ? "now" : `${span(seconds)} ago`;
 }
 
 /** What `quality` means for somebody who reads the chart; the level is ok, warn or bad. */
@@ -84,7 +87,11 @@ export function quality(word) {
     return { level: "warn", words: "degraded", meaning: "less than half of the window was observed" };
   }
   if (word === "fallback") {
-    return { level: "warn", words: "fallback", meaning: "seasonal naive stands in: no champion yet, or the model's answer was not finite" };
+    return {
+      level: "warn",
+      words: "fallback",
+      meaning: "seasonal naive stands in: no champion yet, or the model's answer was not finite",
+    };
   }
   return { level: "none", words: word ?? "no forecast yet", meaning: "" };
 }
@@ -92,4 +99,9 @@ export function quality(word) {
 export function modelName(version, name) {
   if (version === 0) return "seasonal naive";
   return name ? `v${version} ${name}` : `v${version}`;
+}
+
+/** `day`, `7 days`. */
+export function days(n) {
+  return n === 1 ? "day" : `${n} days`;
 }
