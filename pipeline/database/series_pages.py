@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, literal, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, literal, literal_column, select, tuple_
 
 from pipeline.database.instants import Instant
 from pipeline.database.tables import QUANTILES, forecasts, models, observations, series
@@ -17,9 +17,9 @@ NEAREST = 100
 """Names on either side of an unknown one that are looked at for a hint."""
 _AT_ONCE = 1000  # targets in a query, below every limit on bound values
 _F, _O, _S = forecasts.c, observations.c, series.c
-_FIRST = _F.step == 1
+FIRST = _F.step == literal_column("1")  # not a bound value: the index holds first steps only, and must be found
 _HEAD = (_F.series_id, _F.origin, _F.model_version, _F.issued_at, _F.quality, _F.calibration, _F.target_time)
-_NEWEST_FIRST = (_F.origin.desc(), _F.issued_at.desc(), _F.model_version.desc())
+_NEWESTFIRST = (_F.origin.desc(), _F.issued_at.desc(), _F.model_version.desc())
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +68,14 @@ def page_of_series(connection: Connection, search: str, after: str | None, limit
     if after is not None:
         page = page.where(_S.name > after)
     own = page.order_by(_S.name).limit(limit).subquery()
-    last = select(func.max(_O.observed_at)).where(_O.series_id == own.c.series_id).scalar_subquery()
-    newest = select(_F.origin).where(_FIRST, _F.series_id == own.c.series_id).order_by(_F.origin.desc()).limit(1)
-    rows = connection.execute(
-        select(own, last.label("last_observed_at"), newest.scalar_subquery().label("latest_origin")).order_by(
-            own.c.name
-        )
+    last = select(func.max(_O.observed_at)).where(_O.series_id == own.c.series_id)
+    newest = FIRST, _F.series_id == own.c.series_id
+    origin, quality = (
+        select(column).where(*newest).order_by(*_NEWESTFIRST).limit(1).scalar_subquery()
+        for column in (_F.origin, _F.quality)
     )
-    found = [dict(row) for row in rows.mappings()]
-    for row in found:
-        at = row["latest_origin"]
-        head = None if at is None else find_forecast(connection, row["series_id"], Wanted(origin=at))
-        row["quality"] = head.quality if head else None
-    return found
+    columns = last.scalar_subquery().label("last_observed_at"), origin.label("latest_origin"), quality.label("quality")
+    return [dict(row) for row in connection.execute(select(own, *columns).order_by(own.c.name)).mappings()]
 
 
 def read_history(connection: Connection, series_id: int, since: int | None, until: int | None, limit: int) -> list[Row]:
@@ -98,7 +93,7 @@ def page_of_origins(
     connection: Connection, series_id: int, before: tuple[int, int | None] | None, limit: int
 ) -> list[Row]:
     """Return the next older forecasts, newest origin first, before (origin, model_version), or before an origin."""
-    query = select(_F.origin, _F.issued_at, _F.model_version, _F.quality).where(_FIRST, _F.series_id == series_id)
+    query = select(_F.origin, _F.issued_at, _F.model_version, _F.quality).where(FIRST, _F.series_id == series_id)
     if before is not None:
         query = query.where(_before(*before))
     rows = connection.execute(query.order_by(_F.origin.desc(), _F.model_version.desc()).limit(limit)).mappings()
@@ -107,14 +102,14 @@ def page_of_origins(
 
 def find_forecast(connection: Connection, series_id: int, wanted: Wanted) -> Head | None:
     """Find the newest forecast that fits: the latest origin, then the latest issued."""
-    query = select(*_HEAD).where(_FIRST, _F.series_id == series_id)
+    query = select(*_HEAD).where(FIRST, _F.series_id == series_id)
     if wanted.origin is not None:
-        query = query.where(_F.origin == wanted.origin)
+        query = query.where(_F.origin.between(wanted.origin, wanted.origin))  # with = SQLite reads the whole series
     if wanted.as_of is not None:
         query = query.where(_F.issued_at <= wanted.as_of)
     if wanted.model_version is not None:
         query = query.where(_F.model_version == wanted.model_version)
-    row = connection.execute(query.order_by(*_NEWEST_FIRST).limit(1)).first()
+    row = connection.execute(query.order_by(*_NEWESTFIRST).limit(1)).first()
     return None if row is None else Head(*row)
 
 

@@ -6,6 +6,7 @@ from sqlalchemy import Connection, func, literal, select, tuple_
 
 from pipeline.database.instants import Instant
 from pipeline.database.ledger import RUN
+from pipeline.database.series_pages import FIRST
 from pipeline.database.tables import (
     dead_letters,
     forecasts,
@@ -45,7 +46,7 @@ def read_newest(connection: Connection, topic: str) -> tuple[int | None, int | N
     issued: list[int] = []
     for partition in connection.execute(where).scalars().all():
         newest = select(_F.series_id, _F.issued_at).where(
-            _F.step == 1, _F.source_topic == topic_id, _F.source_partition == partition
+            FIRST, _F.source_topic == topic_id, _F.source_partition == partition
         )
         for row in connection.execute(newest.order_by(_F.source_offset.desc()).limit(LOOKED_AT)):
             chosen.add(row.series_id)

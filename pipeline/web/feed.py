@@ -5,8 +5,8 @@ here ever waits for a client: the poller costs two queries a second when nothing
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from pipeline.database import series_pages, service_pages
 from pipeline.database.pages import Pages
-from pipeline.errors import TooSlow
+from pipeline.errors import TidecastError
 from pipeline.web.answers import Origin, Point, Status
 from pipeline.web.desk import Away, Busy, Desk
 
@@ -68,20 +68,20 @@ class Feed:
         self._tails: dict[int, Tail] = {}
         self._marks: object = None
         self._status: tuple[float, object] = (0.0, None)
-        self.closed = False
+        self._closing = asyncio.Event()
         self.dropped = 0
 
     def __len__(self) -> int:
         return len(self._clients)
 
-    @contextmanager
+    @contextlib.contextmanager
     def joined(self, series_id: int | None) -> Iterator[Client]:
         """Add a client for the length of a block; Full when there are too many."""
         if len(self._clients) >= self._most:
             raise Full
         client = Client(series_id)
         self._clients.add(client)
-        if self.closed:
+        if self._closing.is_set():
             client.put(None)
         try:
             yield client
@@ -105,19 +105,20 @@ class Feed:
             client.put(write_event("forecast", Origin(**issued[key])))
 
     async def run(self) -> None:
-        """Poll until cancelled."""
-        while True:
-            await asyncio.sleep(POLL_SECONDS)
-            if self._clients:
+        """Poll until the feed is closed, which waits for the query at work: its connection is given back."""
+        while not self._closing.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), POLL_SECONDS)
+            if self._clients and not self._closing.is_set():
                 try:
                     await self._poll()
-                except (Away, Busy, TooSlow) as error:
+                except (Away, Busy, TidecastError) as error:
                     log.debug("nothing was read for the event streams", error=str(error))
                 await self._tell_status()
 
     def close(self) -> None:
-        """End every stream, so that the server can end."""
-        self.closed = True
+        """End every stream and the poller, so that the server can end."""
+        self._closing.set()
         for client in self._clients:
             client.queue = asyncio.Queue(1) if client.lost else client.queue
             client.lost = False
@@ -143,7 +144,7 @@ class Feed:
         """Send the status when the database, the champion or the series changed, and every STATUS_SECONDS."""
         try:
             status = await self._read_status()
-        except (Busy, TooSlow):
+        except (Busy, TidecastError):
             return
         now = asyncio.get_running_loop().time()
         telling = (status.database, status.champion, status.series)
@@ -185,7 +186,7 @@ class EventStream(Response):
         await write(b"retry: 3000\n\n")
         try:
             await self._feed.greet(client)
-        except (Away, Busy, TooSlow) as error:
+        except (Away, Busy, TidecastError) as error:
             log.debug("an event stream begins without its newest events", error=str(error))
         while not client.lost:
             try:

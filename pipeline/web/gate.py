@@ -5,7 +5,6 @@ own that it lets point here (DNS rebinding). On another address it must bring th
 """
 
 import base64
-import binascii
 import secrets
 from collections.abc import MutableMapping
 from typing import Any
@@ -101,7 +100,7 @@ class Gate:
         if scheme.lower() == "basic":
             try:
                 token = base64.b64decode(token, validate=True).partition(b":")[2]
-            except binascii.Error:
+            except ValueError:
                 return False
         elif scheme.lower() != "bearer":
             return False

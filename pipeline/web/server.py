@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -46,9 +47,9 @@ def build_app(
         try:
             yield
         finally:
+            feed.close()
+            await asyncio.wait([polling], timeout=END_SECONDS)
             polling.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await polling
 
     app = FastAPI(
         title="tidecast",
@@ -101,4 +102,12 @@ def run_server(app: ASGIApp, feed: Feed, listening: socket.socket) -> None:
         ws="none",
         lifespan="on",
     )
-    Server(config, feed).run(sockets=[listening])
+    server = Server(config, feed)
+
+    def end(number: int, frame: object) -> None:
+        server.should_exit = True
+
+    # uvicorn puts its own handlers over these while it serves, and then raises what it caught once more: to end well.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    server.run(sockets=[listening])

@@ -33,12 +33,13 @@ def polling(visitor: Visitor, act: Callable[[Feed], Coroutine[Any, Any, Any]]) -
     """Run the poller beside a body, as the server does."""
 
     async def both() -> Any:
-        task = asyncio.create_task(visitor.feed.run())
+        feed = visitor.feed
+        task = asyncio.create_task(feed.run())
         try:
-            return await asyncio.wait_for(act(visitor.feed), PATIENCE)
+            return await asyncio.wait_for(act(feed), PATIENCE)
         finally:
-            task.cancel()
-            await asyncio.wait([task])
+            feed.close()
+            await task
 
     return visitor.loop.run(both())
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from pipeline.database import Database
 from pipeline.database.pages import open_pages
@@ -299,3 +299,37 @@ def test_a_query_that_takes_too_long_is_stopped_and_the_next_one_answered(world:
         pages.ask(lambda connection: connection.execute(text(endless)).all())
     pages.answers()
     pages.close()
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)  # PostgreSQL reads a small table whole, whatever there is
+def test_every_query_of_a_series_goes_through_an_index(visitor: Visitor) -> None:
+    asked: list[tuple[str, Any]] = []
+
+    def note(_: object, __: object, statement: str, parameters: Any, *___: object) -> None:
+        asked.append((statement, parameters))
+
+    engine = visitor.pages._engine
+    event.listen(engine, "before_cursor_execute", note)
+    for path, params in (
+        ("/api/status", {}),
+        ("/api/series", {"after": "meter-1"}),
+        ("/api/history", {"series": "meter-1", "to": hour(5)}),
+        ("/api/origins", {"series": "meter-1", "before": f"{hour(50)}/1"}),
+        ("/api/forecast", {"series": "meter-1"}),
+        ("/api/forecast", {"series": "meter-1", "origin": hour(24)}),
+        ("/api/forecast", {"series": "meter-1", "as_of": hour(30)}),
+        ("/api/accuracy", {"series": "meter-1"}),
+        ("/api/reliability", {"series": "meter-1"}),
+    ):
+        visitor.read(path, **params)
+    event.remove(engine, "before_cursor_execute", note)
+    steps = []
+    with engine.connect() as connection:
+        for statement, parameters in asked:
+            if "SELECT" in statement:
+                rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+                steps += [row[3] for row in rows]
+    large = [step for step in steps if re.match(r"(SCAN|SEARCH) (forecasts|observations|evaluations|f|o)\b", step)]
+    assert len(large) > 10
+    whole = ("SCAN", "SEARCH forecasts USING PRIMARY KEY (series_id=?)")
+    assert [step for step in large if step.startswith(whole)] == []
