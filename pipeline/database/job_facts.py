@@ -132,6 +132,15 @@ def _read_champion(connection: Connection) -> ChampionFacts | None:
     return ChampionFacts(model.version, since, model.created_at, calibration)
 
 
+def newest_day(connection: Connection, series_id: int | None = None) -> date | None:
+    """Return the newest UTC day of targets that the job `monitor` has summed up, of all series or of one."""
+    query = select(func.max(_CELL.day))
+    found: date | None = connection.execute(
+        query if series_id is None else query.where(_CELL.series_id == series_id)
+    ).scalar()
+    return found
+
+
 def sum_accuracy(connection: Connection, since: date, series_id: int | None = None) -> list[AccuracyFacts]:
     """Sum cells up as the view forecast_accuracy does, over some days instead of one, of all series or of one."""
 

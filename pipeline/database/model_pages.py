@@ -24,7 +24,7 @@ FROM (
     SELECT f.model_version, o.value, {", ".join(f"f.{name}" for name in QUANTILES)}
     FROM forecasts f
     JOIN observations o ON o.series_id = f.series_id AND o.observed_at = f.target_time AND o.value IS NOT NULL
-    WHERE f.series_id = :series AND f.target_time >= :since AND f.target_time < :until{{only}}
+    WHERE f.series_id = :series AND f.target_time > :after AND f.target_time <= :last{{only}}
     ORDER BY f.target_time DESC
     LIMIT :steps
 ) m
@@ -74,15 +74,15 @@ def read_champion(connection: Connection) -> Row | None:
 
 
 def count_below(
-    connection: Connection, chosen: Sequence[int], since: int, until: int, version: int | None
+    connection: Connection, chosen: Sequence[int], after: int, last: int, version: int | None
 ) -> list[Reliability]:
-    """Count over these series' matured forecasts with since <= target < until, of one model or of each."""
+    """Count over these series' matured forecasts with after < target <= last, of one model or of each."""
     sums = ", ".join(f"SUM(CASE WHEN m.value <= m.{name} THEN 1 ELSE 0 END) AS {name}" for name in QUANTILES)
     only = "" if version is None else " AND f.model_version = :version"
     query = text(_RELIABILITY.format(sums=sums, only=only)).bindparams(
-        bindparam("since", type_=Instant()), bindparam("until", type_=Instant()), bindparam("steps", type_=Integer())
+        bindparam("after", type_=Instant()), bindparam("last", type_=Instant()), bindparam("steps", type_=Integer())
     )
-    given = {"since": since, "until": until, "steps": STEPS_PER_SERIES} | (
+    given = {"after": after, "last": last, "steps": STEPS_PER_SERIES} | (
         {} if version is None else {"version": version}
     )
     counted: dict[int, list[int]] = {}

@@ -5,15 +5,14 @@ Every method is one transaction. It may raise Unavailable, TooSlow or ConfigErro
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from difflib import get_close_matches
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine
 
 from pipeline.database import model_pages, series_pages, service_pages
-from pipeline.database.instants import to_datetime
-from pipeline.database.job_facts import sum_accuracy
+from pipeline.database.job_facts import newest_day, sum_accuracy
 from pipeline.database.migrate import check, require_file
 from pipeline.database.model_pages import Reliability
 from pipeline.database.read_only import asking, connect_reading
@@ -24,6 +23,7 @@ from pipeline.job_facts import AccuracyFacts
 Row = dict[str, Any]
 P = ParamSpec("P")
 R = TypeVar("R")
+DAY = 86_400_000_000  # microseconds
 
 
 class UnknownSeries(LookupError):
@@ -42,6 +42,26 @@ class ForecastRows:
     model: str
     steps: Sequence[Row]
     actuals: dict[int, float]
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyRows:
+    """Accuracy by model and horizon over the UTC days `first` to `last`, and the models' names."""
+
+    first: date | None
+    last: date | None
+    cells: Sequence[AccuracyFacts]
+    names: dict[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityRows:
+    """Reliability by model over targets in (first, last], microseconds UTC, counted over `series` series."""
+
+    first: int | None
+    last: int | None
+    series: int
+    models: Sequence[Reliability]
 
 
 class Pages:
@@ -104,22 +124,29 @@ class Pages:
                 "stored_at": max(stored, default=None),
             }
 
-    def accuracy(self, name: str | None, now: int, days: int) -> tuple[list[AccuracyFacts], dict[int, str]]:
-        """Return live accuracy over the newest UTC days, today's among them, and the names of the models."""
-        since = to_datetime(now).date() - timedelta(days=days - 1)
+    def accuracy(self, name: str | None, days: int) -> AccuracyRows:
+        """Return live accuracy over the newest UTC days that have any: a history that is replayed has its own."""
         with asking(self._engine, self._seconds) as connection:
             own = None if name is None else _require_series(connection, name)
-            cells = sum_accuracy(connection, since, own)
+            last = newest_day(connection, own)
+            if last is None:
+                return AccuracyRows(None, None, (), {})
+            first = last - timedelta(days=days - 1)
+            cells = sum_accuracy(connection, first, own)
             versions = sorted({cell.model_version for cell in cells})
-            return cells, dict(series_pages.model_names(connection, versions))
+            return AccuracyRows(first, last, cells, dict(series_pages.model_names(connection, versions)))
 
-    def reliability(
-        self, name: str | None, since: int, until: int, version: int | None
-    ) -> tuple[list[Reliability], int]:
-        """Count over one series, or over some spread over all, and return how many series that were."""
+    def reliability(self, name: str | None, days: int, version: int | None) -> ReliabilityRows:
+        """Count over one series, or over some spread over all, back from their newest observation."""
         with asking(self._engine, self._seconds) as connection:
             chosen = model_pages.spread_series(connection) if name is None else [_require_series(connection, name)]
-            return model_pages.count_below(connection, chosen, since, until, version), len(chosen)
+            last = series_pages.newest_observed(connection, chosen)
+            if last is None:
+                return ReliabilityRows(None, None, len(chosen), ())
+            first = last - days * DAY
+            return ReliabilityRows(
+                first, last, len(chosen), model_pages.count_below(connection, chosen, first, last, version)
+            )
 
 
 def open_pages(url: str, *, connections: int, timeout: float) -> Pages:

@@ -151,6 +151,13 @@ def read_tails(
     return found
 
 
+def newest_observed(connection: Connection, series_ids: Sequence[int]) -> int | None:
+    """Return the newest time observed among these series."""
+    last = select(func.max(_O.observed_at)).where(_O.series_id == _S.series_id).scalar_subquery()
+    found = connection.execute(select(last).where(_S.series_id.in_(series_ids))).scalars()
+    return max((at for at in found if at is not None), default=None)
+
+
 def model_names(connection: Connection, versions: Sequence[int]) -> Mapping[int, str]:
     """Return the names of models."""
     query = select(models.c.version, models.c.name).where(models.c.version.in_(versions))

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, func, literal, select, tuple_
 
 from pipeline.database.instants import Instant
 from pipeline.database.ledger import RUN
-from pipeline.database.series_pages import FIRST
+from pipeline.database.series_pages import FIRST, newest_observed
 from pipeline.database.tables import (
     dead_letters,
     forecasts,
@@ -14,7 +14,6 @@ from pipeline.database.tables import (
     job_pauses,
     job_requests,
     job_runs,
-    observations,
     series,
     topics,
 )
@@ -24,7 +23,7 @@ LETTER_BYTES = 4_000
 """Of the key and of the value of a dead letter; the command `tidecast dead-letters show` writes all."""
 LOOKED_AT = 256
 """Newest forecasts of each partition among whose series the newest observation is looked for."""
-_F, _O, _D = forecasts.c, observations.c, dead_letters.c
+_F, _D = forecasts.c, dead_letters.c
 _PLACE = (_D.recorded_at, _D.topic, _D.source_partition, _D.source_offset)
 
 
@@ -54,9 +53,7 @@ def read_newest(connection: Connection, topic: str) -> tuple[int | None, int | N
     if not chosen:
         found = select(series.c.series_id).order_by(series.c.series_id.desc()).limit(LOOKED_AT)
         chosen.update(connection.execute(found).scalars())
-    last = select(func.max(_O.observed_at)).where(_O.series_id == series.c.series_id).scalar_subquery()
-    observed = connection.execute(select(last).where(series.c.series_id.in_(sorted(chosen)))).scalars().all()
-    return max((at for at in observed if at is not None), default=None), max(issued, default=None)
+    return newest_observed(connection, sorted(chosen)), max(issued, default=None)
 
 
 def read_jobs(connection: Connection, jobs: tuple[str, ...]) -> list[Row]:

@@ -1,6 +1,6 @@
 """What the API answers: one frozen model per document. Times are ISO 8601 in UTC with Z; None is not known."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -154,9 +154,11 @@ class AccuracyRow(Answer):
 
 
 class Accuracy(Answer):
-    """Matured forecasts of the newest UTC days, today's among them, as the job `monitor` summed them up."""
+    """Matured forecasts of the newest UTC days that the job `monitor` has summed up, of their targets."""
 
     days: int
+    first_day: date | None
+    last_day: date | None
     items: list[AccuracyRow]
 
 
@@ -170,9 +172,11 @@ class ReliabilityRow(Answer):
 
 
 class ReliabilityAnswer(Answer):
-    """Counted over `series` series, spread over all."""
+    """Counted over `series` series, spread over all, and targets in (after, last]: back from the newest observation."""
 
     days: int
+    after: At | None
+    last: At | None
     series: int
     items: list[ReliabilityRow]
 

@@ -24,7 +24,7 @@ ENDS_PATIENCE = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Settings, the database behind its desk, and the clock (microseconds UTC).
+    """Settings, and the database behind its desk.
 
     `read_ends` asks the broker for the end offset of each partition of the input topic.
     """
@@ -32,7 +32,6 @@ class Context:
     settings: Settings
     pages: Pages
     desk: Desk
-    clock: Callable[[], int]
     read_ends: Callable[[], dict[int, int]]
     frequency: Frequency
     ends: "Ends" = field(init=False)

@@ -17,7 +17,6 @@ HORIZON_TO = {1: 1, 2: 6, 7: 24, 25: 48}
 """First step of a bucket -> its last one, as in the view forecast_accuracy."""
 SUMS_SECONDS = 60.0
 """The job `monitor` sums up every five minutes; what it wrote is not summed up again at each look."""
-DAY = 86_400_000_000  # microseconds
 
 
 def model_routes(context: Context) -> APIRouter:
@@ -28,36 +27,35 @@ def model_routes(context: Context) -> APIRouter:
     @router.get("/accuracy", response_model=Accuracy)
     async def show_accuracy(request: Request, asked: Annotated[OfAccuracy, Query()]) -> Response:
         """Show live accuracy by model and horizon."""
-        read = partial(pages.accuracy, asked.series, context.clock(), asked.days)
+        read = partial(pages.accuracy, asked.series, asked.days)
         if asked.series is None:
-            cells, names = await desk.remembered(("accuracy", asked.days), SUMS_SECONDS, read)
+            found = await desk.remembered(("accuracy", asked.days), SUMS_SECONDS, read)
         else:
-            cells, names = await desk.ask(read)
+            found = await desk.ask(read)
         items = [
             {
-                "model": names.get(cell.model_version, "unknown"),
+                "model": found.names.get(cell.model_version, "unknown"),
                 "horizon_to": HORIZON_TO.get(cell.horizon_from),
                 **{field: getattr(cell, field) for field in cell.__slots__},
             }
-            for cell in cells
+            for cell in found.cells
         ]
-        return reply(request, Accuracy.model_validate({"days": asked.days, "items": items}))
+        return reply(request, Accuracy(days=asked.days, first_day=found.first, last_day=found.last, items=items))
 
     @router.get("/reliability", response_model=ReliabilityAnswer)
     async def show_reliability(request: Request, asked: Annotated[OfReliability, Query()]) -> Response:
         """Show how often actuals came to lie at or below each quantile: on the diagonal the model is calibrated."""
-        now = context.clock()
-        read = partial(pages.reliability, asked.series, now - asked.days * DAY, now, asked.model_version)
+        read = partial(pages.reliability, asked.series, asked.days, asked.model_version)
         if asked.series is None and asked.model_version is None:
-            counted, series = await desk.remembered(("reliability", asked.days), SUMS_SECONDS, read)
+            found = await desk.remembered(("reliability", asked.days), SUMS_SECONDS, read)
         else:
-            counted, series = await desk.ask(read)
+            found = await desk.ask(read)
         items: list[dict[str, Any]] = [
             {"model_version": own.model_version, "level": level, "observed": below / own.n, "n": own.n}
-            for own in counted
+            for own in found.models
             for level, below in zip(QUANTILE_LEVELS, own.below, strict=True)
         ]
-        answer = {"days": asked.days, "series": series, "items": items}
+        answer = {"days": asked.days, "after": found.first, "last": found.last, "series": found.series, "items": items}
         return reply(request, ReliabilityAnswer.model_validate(answer))
 
     @router.get("/models", response_model=ModelPage)

@@ -38,7 +38,7 @@ def build_app(
 ) -> tuple[ASGIApp, Feed]:
     """Build the application, behind its gate, and the feed that a server closes before it ends."""
     frequency = Frequency(settings.series.frequency)
-    context = Context(settings, pages, Desk(settings.serve.queries, clock), clock, read_ends, frequency)
+    context = Context(settings, pages, Desk(settings.serve.queries, clock), read_ends, frequency)
     feed = Feed(pages, Desk(1, clock), context.status, settings.serve.clients)
 
     @contextlib.asynccontextmanager

@@ -171,7 +171,11 @@ def test_accuracy_is_that_of_the_view(world: World, visitor: Visitor) -> None:
     assert all(row["coverage_80"] == 1.0 for row in rows)  # the actual lies 1 to 3 above the median, 4 is the bound
     own = visitor.read("/api/accuracy", days=366, series=MARKUP)["items"]
     assert [(row["model_version"], row["n"]) for row in own] == [(1, 1), (1, 2)]
-    assert visitor.read("/api/accuracy", days=1, series="meter-1")["items"] == []
+    newest = visitor.read("/api/accuracy", days=1, series="meter-1")
+    assert (newest["first_day"], newest["last_day"]) == ("2026-01-03", "2026-01-03")  # of the data, not of the clock
+    assert sum(row["n"] for row in newest["items"]) == 8
+    nothing = visitor.read("/api/accuracy", series="silent")
+    assert (nothing["first_day"], nothing["items"]) == (None, [])
 
 
 def test_reliability_counts_the_actuals_below_each_quantile(visitor: Visitor) -> None:
@@ -185,7 +189,10 @@ def test_reliability_counts_the_actuals_below_each_quantile(visitor: Visitor) ->
         (0.8, 1.0, 9),
     ]
     assert len(visitor.read("/api/reliability", days=366)["items"]) == 26
-    assert visitor.read("/api/reliability", days=366, series="silent") == {"days": 366, "series": 1, "items": []}
+    day = visitor.read("/api/reliability", days=1, series="meter-1", model_version=2)
+    assert (day["after"], day["last"], day["items"][0]["n"]) == (hour(35), hour(59), 6)
+    silent = visitor.read("/api/reliability", days=366, series="silent")
+    assert silent == {"days": 366, "after": None, "last": None, "series": 1, "items": []}
 
 
 def test_models_carry_aliases_figures_and_the_verdict_in_words(visitor: Visitor) -> None:
