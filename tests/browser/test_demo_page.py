@@ -20,6 +20,7 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import Opened
 from tests.browser.pages import ROOT
+from tests.browser.world import TOPIC
 from tests.servers import free_port
 
 SMALL = ("training.steps=60", "training.batch=16", "model.hidden=8", "model.heads=1", "model.layers=1")
@@ -54,11 +55,12 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]
 def send_next_hour(directory: Path, address: str, name: str) -> datetime:
     """Send an event of the hour after the series' newest to the demo's topic; returns the hour."""
     kafka = tomllib.loads((directory / "tidecast.toml").read_text())["kafka"]
-    (facts,) = httpx.get(f"{address}api/series", params={"search": name}).json()["items"]
+    found = httpx.get(f"{address}api/series", params={"search": name}).json()["items"]
+    facts = next(each for each in found if each["name"] == name)
     hour = datetime.fromisoformat(facts["last_observed_at"]) + timedelta(hours=1)
     event = {"series_id": name, "timestamp": hour.isoformat(), "value": 100.0}
     producer = Producer({"bootstrap.servers": kafka["bootstrap_servers"], "log_level": 0})
-    producer.produce(kafka["input_topic"], json.dumps(event).encode(), key=name.encode())
+    producer.produce(TOPIC, json.dumps(event).encode(), key=name.encode())
     assert producer.flush(30) == 0
     return hour
 

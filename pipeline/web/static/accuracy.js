@@ -3,7 +3,7 @@
 import { Chart, axes } from "./chart.js";
 import { byId, changed, choice, h, renew, table } from "./dom.js";
 import { dress, idealLine, mark, stroke } from "./lines.js";
-import { count, days as inDays, modelName, percent, score } from "./words.js";
+import { count, day as inDay, days as inDays, modelName, percent, score } from "./words.js";
 
 const METRICS = {
   mase: {
@@ -47,9 +47,10 @@ export class Accuracy {
     );
   }
 
-  show({ items, champion, days, metric, scope, series }) {
+  show({ found, champion, days, metric, scope, series }) {
+    const { items } = found;
     const chosen = METRICS[metric] ? metric : "mase";
-    if (!changed(this.rest, [items, champion, days, chosen, scope, series])) return;
+    if (!changed(this.rest, [found, champion, days, chosen, scope, series])) return;
     this.controls({ days, metric: chosen, scope, series });
     const versions = [...new Set(items.map((item) => item.model_version))];
     const buckets = [...new Map(items.map((item) => [item.horizon_from, item.horizon_to])).entries()].sort(
@@ -89,7 +90,11 @@ export class Accuracy {
     ];
     renew(
       this.rest,
-      h("p", { class: "note" }, `${this.metric.name}: ${this.metric.better}.`),
+      h(
+        "p",
+        { class: "note" },
+        `${this.metric.name}: ${this.metric.better}. Targets of ${inDay(found.first_day)} to ${inDay(found.last_day)}.`,
+      ),
       table(`${this.metric.name} by model and horizon`, columns, this.lines),
     );
     this.plot.setAttribute(

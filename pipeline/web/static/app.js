@@ -128,7 +128,7 @@ async function refreshAccuracy() {
     renewed("summary", "api/accuracy", { days: 7 }),
     renewed("reliability", "api/reliability", { days, series }),
   ]);
-  if (found) accuracy.show({ items: found.items, champion, days, metric: state.metric, scope, series: state.series });
+  if (found) accuracy.show({ found, champion, days, metric: state.metric, scope, series: state.series });
   const names = new Map((summary?.items ?? []).map((item) => [item.model_version, item.model]));
   if (shares) reliability.show({ items: shares.items, champion, days, names });
 }

@@ -50,20 +50,13 @@ export function mean(accuracy, version, figure) {
 
 function maseTile(accuracy, champion) {
   const mase = mean(accuracy, champion, "mase");
-  const skill = mean(accuracy, champion, "skill");
-  const words =
-    skill === null
-      ? "no evidence yet"
-      : skill >= 0
-        ? `skill ${percent(skill, 0)}`
-        : `worse than naive: ${percent(skill, 0)}`;
-  return {
-    name: "MASE, live",
-    value: score(mase),
-    words,
-    to: "accuracy",
-    level: skill === null ? "none" : skill < 0 ? "bad" : "ok",
-  };
+  const own = (accuracy?.items ?? []).filter((item) => item.model_version === champion && item.skill !== null);
+  const skills = own.map((item) => item.skill).sort((a, b) => a - b); // by horizon: a skill is no mean of others
+  const tile = { name: "MASE, live", value: score(mase), to: "accuracy" };
+  if (!skills.length) return { ...tile, words: "no evidence yet" };
+  const [worst, best] = [skills[0], skills.at(-1)].map((skill) => (skill * 100).toFixed(0));
+  const level = skills.at(-1) < 0 ? "bad" : skills[0] < 0 ? "warn" : "ok";
+  return { ...tile, words: `skill ${worst} to ${best} %`, level };
 }
 
 function coverageTile(accuracy, champion) {

@@ -30,7 +30,9 @@ export function score(value) {
 }
 
 export function percent(share, digits = 1) {
-  return share === null || share === undefined ? NONE : `${(share * 100).toFixed(digits)} %`;
+  return share === null || share === undefined
+    ? NONE
+    : `${(share * 100).toFixed(digits).replace(/^-(0\.?0*)$/, "$1")} %`;
 }
 
 /** `Wed 25 Nov 14:00`, with the year when it is not this one; times as ISO text or milliseconds. */
