@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -142,6 +143,13 @@ def axe(page: Page) -> list[dict[str, Any]]:
         {"impact": each["impact"], "id": each["id"], "where": [node["html"][:200] for node in each["nodes"][:3]]}
         for each in found["violations"]
     ]
+
+
+def test_the_modules_of_two_releases_never_meet_in_a_browser(address: str) -> None:
+    first = httpx.get(f"{address}static/app.js")
+    assert (first.status_code, first.headers["cache-control"]) == (200, "no-cache")
+    again = httpx.get(f"{address}static/app.js", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.headers["cache-control"]) == (304, "no-cache")
 
 
 def test_the_theme_that_is_chosen_stays(opened: Opened, address: str) -> None:
@@ -320,3 +328,26 @@ def test_a_database_that_is_away_is_said_with_since_when_and_found_again(
         page.locator("#series-list [role=option]").first.click()
         expect(page.locator("#forecast-title")).to_have_text("one")
         ready(page)
+
+
+def test_the_focus_stays_where_it_is_when_figures_are_renewed(opened: Opened, address: str) -> None:
+    page = opened(at(address, series="site-4/meter"))
+    ready(page)
+    page.get_by_role("button", name="28 d").click()
+    expect(page.get_by_role("button", name="28 d")).to_be_focused()
+    expect(page.get_by_role("button", name="28 d")).to_have_attribute("aria-pressed", "true")
+    page.get_by_text("Reliability as a table").click()
+    page.get_by_role("button", name="1 d").click()
+    expect(page.locator("#reliability-body details")).to_have_attribute("open", "")
+    expect(page.locator("#reliability-body tbody tr")).to_have_count(13)
+
+
+def test_a_series_that_is_new_comes_into_the_list_by_itself(
+    opened: Opened, tmp_path: Path, serve: Callable[[str], Serve]
+) -> None:
+    with world(tmp_path, now(), names=["first"], hours=30, issued=8) as made:
+        page = opened(serve(made.url).address)
+        ready(page)
+        expect(page.locator("#finder-count")).to_have_text("1")
+        made.store.recent(["second"], 1)
+        expect(page.locator("#series-list [role=option]")).to_have_count(2, timeout=PATIENCE)

@@ -117,7 +117,8 @@ export class Accuracy {
       ["all", "All series"],
       ["one", "This series"],
     ];
-    byId("accuracy-controls").replaceChildren(
+    renew(
+      byId("accuracy-controls"),
       select,
       series ? choice("Which series", scopes, scope, (value) => this.choose({ scope: value })) : "",
       choice(

@@ -44,15 +44,21 @@ async function change(part, { step = false } = {}) {
 async function showSeries() {
   finder.select(state.series ?? null);
   document.title = state.series ? `${state.series} · tidecast` : "tidecast";
-  live.follow(state.series);
+  const { series } = state;
+  live.close(); // its events are those of another series
   await forecast.open(state, seen.status);
+  if (series !== state.series) return;
+  live.follow(forecast.unknown ? null : series); // a stream begins with the newest: nothing is missed in between
   if (state.scope === "one") await refreshAccuracy();
 }
 
 function heard(name, told) {
   if (name === "status") {
     if (told.database === "away") health.lost(told.since);
-    else seen.status = told;
+    else {
+      seen.status = told;
+      finder.follow(told.series);
+    }
     drawState();
   } else forecast.arrive(name, told);
 }

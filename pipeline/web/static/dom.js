@@ -57,16 +57,18 @@ export function table(label, columns, rows, { rowClass = () => null } = {}) {
   );
 }
 
-/** Put new children into `element`, and keep how far the tables in it were scrolled and where the focus was. */
+const KEPT = "button, select, input, a, summary, .scroll";
+
+/** Put new children into `element`, and keep the focus, what was unfolded, and how far its tables were scrolled. */
 export function renew(element, ...children) {
-  const regions = () => [...element.querySelectorAll(".scroll")];
-  const before = regions().map((region) => [region.scrollLeft, region.scrollTop, region === document.activeElement]);
+  const find = (selector) => [...element.querySelectorAll(selector)];
+  const focused = find(KEPT).indexOf(document.activeElement);
+  const unfolded = find("details").map((details) => details.open);
+  const scrolled = find(".scroll").map((region) => [region.scrollLeft, region.scrollTop]);
   element.replaceChildren(...children.flat().filter(Boolean));
-  regions().forEach((region, index) => {
-    const [left, top, focused] = before[index] ?? [0, 0, false];
-    region.scrollTo(left, top);
-    if (focused) region.focus({ preventScroll: true });
-  });
+  find("details").forEach((details, index) => (details.open = Boolean(unfolded[index])));
+  find(".scroll").forEach((region, index) => region.scrollTo(...(scrolled[index] ?? [0, 0])));
+  if (focused >= 0) find(KEPT)[focused]?.focus({ preventScroll: true });
 }
 
 /** Tell whether `key` says something else than the last time for this element; saves drawing what did not change. */

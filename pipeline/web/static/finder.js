@@ -78,13 +78,12 @@ export class Finder {
     const search = this.search.value.trim();
     const page = await read("api/series", { search, limit: PAGE }).catch(() => null);
     if (generation !== this.generation || page === null) return;
+    const place = search === this.searched ? this.list.scrollTop : 0;
     this.clear();
     this.searched = search;
     this.total = page.total;
     this.add(page);
     this.active = this.found.findIndex((series) => series.name === this.selected);
-    this.list.scrollTop = 0;
-    if (this.active > 0) this.reveal(this.active);
     this.counted.textContent = search ? `${count(page.total)} found` : count(page.total);
     const beyond = page.total > MOST;
     this.note.hidden = !beyond && page.total > 0;
@@ -93,8 +92,15 @@ export class Finder {
       : `Nothing is called “${search}”.`;
     if (!search && !page.total) this.note.textContent = "No series yet.";
     this.space.style.height = `${Math.min(page.total, MOST) * ROW}px`;
+    this.list.scrollTop = place;
+    if (this.active > 0 && !place) this.reveal(this.active);
     this.draw();
     return page.total;
+  }
+
+  /** There are so many series now: read the list again if that is news. */
+  follow(total) {
+    if (this.searched === "" && !this.search.value && total !== this.total) this.load();
   }
 
   add(page) {

@@ -23,6 +23,7 @@ export class ForecastView {
   /** Show another series. */
   async open(state, status) {
     this.series = state.series ?? null;
+    this.unknown = false;
     this.past.clear();
     this.shown = null;
     this.updated = null;
@@ -180,6 +181,7 @@ export class ForecastView {
       return;
     }
     const unknown = error.code === "unknown_series";
+    this.unknown = unknown;
     if (!unknown && !state.origin && !state.as_of) {
       const { points } = await read("api/history", { series: this.series, limit: 500 }, { signal }).catch(() => ({
         points: [],

@@ -1,6 +1,6 @@
 /** The row of figures on top: is it well? */
 
-import { byId, changed, h } from "./dom.js";
+import { byId, changed, h, renew } from "./dom.js";
 import { NONE, ago, count, modelName, percent, score } from "./words.js";
 
 /** Everything is optional: what is not known yet is a dash. */
@@ -16,7 +16,8 @@ export function showTiles({ status, accuracy, jobs, partitions, letters }, now) 
   ];
   const list = byId("tiles");
   if (!changed(list, tiles)) return;
-  list.replaceChildren(
+  renew(
+    list,
     ...tiles.map((tile) =>
       h(
         "li",
