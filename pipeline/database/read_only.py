@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from pipeline.database.engine import connect, driver, reading
 from pipeline.errors import TooSlow, Unavailable
 
+RECYCLE = 60  # seconds; a file that was restored from a backup is another file, which only a new connection opens
 CANCELED = "57014"  # SQLSTATE of a statement that was stopped at its time limit
 _OPERATIONS = 20_000  # of SQLite's machine between two looks at the clock: a millisecond or so
 
@@ -74,6 +75,8 @@ def _sqlite(address: Any, timeout: float, connections: int) -> Engine:
         connection.execute("PRAGMA cache_size = -16384")
         return connection
 
-    engine = create_engine(address, creator=open_file, pool_size=connections, max_overflow=2, pool_timeout=timeout)
+    engine = create_engine(
+        address, creator=open_file, pool_size=connections, max_overflow=2, pool_timeout=timeout, pool_recycle=RECYCLE
+    )
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
     return engine

@@ -6,6 +6,7 @@ own that it lets point here (DNS rebinding). On another address it must bring th
 
 import base64
 import secrets
+import time
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -16,7 +17,9 @@ from pipeline.settings import ServeSettings
 from pipeline.settings.serving import is_loopback
 from pipeline.web.answers import Problem
 from pipeline.web.problems import refuse
+from pipeline.web.traffic import Traffic
 
+STREAM = "/api/events"
 OPEN = ("/healthz", "/readyz")
 """Probes come in without a token and under any host's name; they say nothing of the data."""
 POLICY = "; ".join(
@@ -45,6 +48,7 @@ class Gate:
     """ASGI middleware; see the module."""
 
     def __init__(self, app: ASGIApp, settings: ServeSettings) -> None:
+        self.traffic = Traffic()
         self._app = app
         self._settings = settings
         self._token = settings.token.get_secret_value().encode() if settings.token else None
@@ -55,23 +59,33 @@ class Gate:
             await self._app(scope, receive, send)
             return
 
+        began, status = time.perf_counter(), 500
+
         async def send_with_headers(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
+                status = message["status"]
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers[name] = value
             await send(message)
 
         refusal = None if scope["path"] in OPEN else self._refuse(scope)
-        if refusal is None:
-            await self._app(scope, receive, send_with_headers)
-        else:
-            problem, status, headers = refusal
-            await refuse(status, problem, headers)(scope, receive, send_with_headers)
+        try:
+            if refusal is None:
+                await self._app(scope, receive, send_with_headers)
+            else:
+                problem, code, headers = refusal
+                await refuse(code, problem, headers)(scope, receive, send_with_headers)
+        finally:
+            route = str(getattr(scope.get("route"), "path", "other"))  # what was asked for could be anything
+            streamed = route == STREAM and status == 200
+            self.traffic.count(route, status, 0.0 if streamed else time.perf_counter() - began)
 
     def _refuse(self, scope: MutableMapping[str, Any]) -> tuple[Problem, int, dict[str, str]] | None:
         headers = Headers(scope=scope)
-        if self._settings.loopback and not self._knows_host(headers.get("host", "")):
+        known = self._settings.loopback or self._settings.hosts
+        if known and not self._knows_host(headers.get("host", "")):
             hint = "open it by the address that tidecast serve listens on, or add the name to serve.hosts"
             return Problem(code="unknown_host", message="this server does not go by that name", hint=hint), 421, {}
         named = self._settings.trusted_header

@@ -14,7 +14,6 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp
 
 from pipeline.database.pages import Pages
 from pipeline.grid import Frequency
@@ -36,7 +35,7 @@ END_SECONDS = 5
 
 def build_app(
     settings: Settings, pages: Pages, *, clock: Callable[[], int], read_ends: Callable[[], dict[int, int]]
-) -> tuple[ASGIApp, Feed]:
+) -> tuple[Gate, Feed]:
     """Build the application, behind its gate, and the feed that a server closes before it ends."""
     frequency = Frequency(settings.series.frequency)
     context = Context(settings, pages, Desk(settings.serve.queries, clock), read_ends, frequency)
@@ -99,7 +98,7 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def run_server(app: ASGIApp, feed: Feed, listening: socket.socket) -> None:
+def run_server(app: Gate, feed: Feed, listening: socket.socket) -> None:
     """Serve on a socket that listens already, until SIGTERM or SIGINT."""
     config = uvicorn.Config(
         app,
@@ -122,3 +121,4 @@ def run_server(app: ASGIApp, feed: Feed, listening: socket.socket) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     server.run(sockets=[listening])
+    log.info("page stopped", answers=app.traffic.total(), failed=app.traffic.failed(), streams_dropped=feed.dropped)

@@ -52,6 +52,9 @@ def test_a_name_that_the_settings_know_is_let_in() -> None:
     settings = ServeSettings(hosts=("Desk.example",))
     assert admits(settings, host="desk.EXAMPLE:8321")
     assert not admits(settings, host="example")
+    proxied = ServeSettings(listen="0.0.0.0:8321", trusted_header="X-User", hosts=("desk.example",))
+    assert admits(proxied, host="desk.example", **{"x-user": "ada"})
+    assert not admits(proxied, host="evil.example", **{"x-user": "ada"})
 
 
 def test_a_token_opens_as_bearer_and_as_the_password_that_a_browser_asks_for() -> None:
@@ -86,6 +89,21 @@ def test_probes_come_in_without_anything(path: str) -> None:
     settings = ServeSettings(listen="0.0.0.0:8321", token=TOKEN)  # type: ignore[arg-type]
     assert answer(settings, path, host="10.1.2.3").status_code == 200
     assert answer(settings, path + "/").status_code == 401
+
+
+def test_every_answer_is_counted_by_its_route_and_not_by_what_was_asked_for() -> None:
+    gate = Gate(PlainTextResponse("inside"), ServeSettings())
+
+    async def call() -> None:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(gate), base_url="http://127.0.0.1") as client:
+            for path in ("/a", "/b"):
+                await client.get(path)
+            await client.get("/a", headers={"host": "evil.example"})
+
+    asyncio.run(call())
+    assert gate.traffic.answers == {("other", 200): 2, ("other", 421): 1}
+    assert (gate.traffic.total(), gate.traffic.failed()) == (3, 0)
+    assert gate.traffic.seconds["other"] > 0
 
 
 def test_every_answer_has_the_strict_headers_also_a_refusal() -> None:

@@ -288,6 +288,13 @@ def test_what_cannot_be_asked_is_refused_with_the_limits(
     assert re.search(words, error["message"]), error["message"]
 
 
+def test_answers_are_counted_by_route(visitor: Visitor) -> None:
+    for series in ("meter-1", "meter-2", "meter-x"):
+        visitor.ask("/api/history", series=series)
+    visitor.ask("/wp-login.php")
+    assert visitor.app.traffic.answers == {("/api/history", 200): 2, ("/api/history", 404): 1, ("other", 404): 1}
+
+
 def test_nothing_can_be_written(world: World, visitor: Visitor, url: str) -> None:
     for method in ("POST", "PUT", "PATCH", "DELETE"):
         answer = visitor.ask("/api/series", method=method)
