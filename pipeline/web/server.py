@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import structlog
 import uvicorn
@@ -73,8 +74,18 @@ def build_app(
         return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
 
     if STATIC.is_dir():
-        app.mount("/static", StaticFiles(directory=STATIC), name="static")
+        app.mount("/static", PageFiles(directory=STATIC), name="static")
     return Gate(app, settings.serve), feed
+
+
+class PageFiles(StaticFiles):
+    """The page's files; a browser asks each time whether they changed, so that modules of two releases never meet."""
+
+    def file_response(self, *args: Any, **options: Any) -> Response:
+        """Answer with the file, or 304 if the browser has it."""
+        response = super().file_response(*args, **options)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 class Server(uvicorn.Server):
