@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
+from jobs.commands import NAMES
 from pipeline.database import open_database, upgrade
-from tests.integration.conftest import require
+from tests.integration.conftest import KafkaAddress, require
 from tests.integration.test_jobs import ran, tidecast, wait_until
 from tests.page_world import World
 from tests.servers import PostgreSQL, free_port
@@ -114,6 +115,22 @@ def test_a_new_actual_arrives_on_an_open_stream(place: Path) -> None:
             part = stream.recv(65_536)
             assert part, received[-500:]
             received += part
+
+
+@pytest.mark.slow
+def test_tidecast_run_serves_the_page_beside_worker_and_scheduler(
+    place: Path, development_broker: KafkaAddress
+) -> None:
+    port = free_port()
+    jobs = [part for name in NAMES for part in ("--set", f"jobs.{name}=off")]
+    own = ("--set", f"kafka.bootstrap_servers={development_broker.bootstrap_servers}")
+    with tidecast(place, *own, *jobs, "--set", f"serve.listen=127.0.0.1:{port}", "run") as process:
+        wait_until(lambda: answers(port))
+        assert get(port, "/api/status")[1]["champion"]["version"] == 2
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=END_SECONDS)
+    assert (process.returncode, output) == (0, f"the page is at http://127.0.0.1:{port}/\n"), errors
+    assert not answers(port)
 
 
 def test_a_port_that_is_taken_is_one_line_and_exit_code_1(place: Path) -> None:

@@ -1,4 +1,4 @@
-"""Where requests wait for the database: so many at once, outages with a date, a frozen one that holds up nobody."""
+"""Where requests wait for the database: so many at a time, dated outages, and a frozen one that holds up nobody."""
 
 import asyncio
 import threading
