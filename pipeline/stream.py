@@ -10,7 +10,7 @@ from collections.abc import Callable
 import structlog
 
 from pipeline.claim import Accept, claim
-from pipeline.errors import Fenced, Unavailable
+from pipeline.errors import Fenced, Tripped, Unavailable
 from pipeline.turn import Owned, Parts, take_turn
 
 log = structlog.get_logger()
@@ -50,6 +50,14 @@ class Worker:
             self._step()
         except (Unavailable, Fenced) as error:
             self._start_over(error)
+        except Tripped as error:
+            log.error("too many messages cannot be read", reason=str(error), example=error.example)
+            self._start_over(error)
+
+    @property
+    def tripped(self) -> str | None:
+        """Why this worker takes no turns until fewer messages are bad, None while it does."""
+        return self.parts.breaker.tripped
 
     def _step(self) -> None:
         parts = self.parts
@@ -100,6 +108,7 @@ class Worker:
         self.parts.source.hold(sorted(self._unclaimed))
         self.owned.clear()
         pause = 0 if isinstance(error, Fenced) and not self._failures else min(30.0, 0.5 * 2 ** min(self._failures, 6))
+        pause = error.pause if isinstance(error, Tripped) else pause
         self._failures += 1
         self._wait_until = self.parts.clock() + int(pause * SECOND)
         log.warning("claiming again", reason=str(error), seconds=pause, partitions=sorted(self._unclaimed))
