@@ -56,8 +56,8 @@ class Worker:
 
     @property
     def tripped(self) -> str | None:
-        """Why this worker takes no turns until fewer messages are bad, None while it does."""
-        return self.parts.breaker.tripped
+        """Why this worker takes no turns until fewer messages are bad; None while it does, or has no partitions."""
+        return self.parts.breaker.tripped if self.owned or self._unclaimed else None
 
     def _step(self) -> None:
         parts = self.parts

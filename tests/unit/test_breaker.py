@@ -185,6 +185,17 @@ def test_it_goes_on_by_itself_when_the_messages_can_be_read_and_lets_them_pass_w
     assert len(topics.letters) == 150
 
 
+def test_a_worker_whose_partitions_are_another_ones_now_is_not_paused() -> None:
+    one = with_input(worker(MemoryStore(), changed(200), most=50), of(window=50))
+    for _ in range(4):
+        one.step()
+    assert one.tripped is not None
+    assert isinstance(one.parts.source, MemorySource)
+    one.parts.source.waiting = [(0, False)]
+    one.step()
+    assert one.tripped is None
+
+
 def test_bad_messages_below_the_limit_are_dead_letters_as_ever() -> None:
     messages = panel(["a"], 100)
     for place in range(0, 100, 3):
