@@ -16,6 +16,7 @@ import structlog
 from models.cpu import tune_cpu
 from pipeline import database as databases
 from pipeline.address import check_free, number_address
+from pipeline.breaker import Breaker
 from pipeline.claim import Accept
 from pipeline.codec import Reader, check_horizon
 from pipeline.database import Database
@@ -103,6 +104,7 @@ def built_worker(
             clock=now,
             phases=Phases(),
             passed=passed,
+            breaker=Breaker(settings.input),
             shadow=ShadowScorer(WatchedShadow(database.registry, answering), grid, shape),
         )
         yield Worker(parts, f"{settings.kafka.instance}:{os.getpid()}", settings.kafka.max_messages, accept)

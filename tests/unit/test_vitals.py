@@ -113,7 +113,7 @@ def test_a_worker_is_ready_once_everything_assigned_is_claimed_and_says_why_not(
     source(one).settled = True
     run_dry(one)
     assert checks.find_unready() == []
-    one.tripped = "99 of 100 messages were bad"
+    one.parts.breaker.tripped = "99 of 100 messages were bad"
     assert checks.find_unready() == ["the circuit breaker has paused it: 99 of 100 messages were bad"]
     assert samples(one)["circuit_breaker_tripped",] == 1.0
 
