@@ -1,6 +1,25 @@
-"""Places to run the fault tests in: a broker and a database of each kind, and a fleet of workers."""
+"""Places to run the fault tests in: a broker and a database of each kind, and a fleet of workers.
+
+How to add a fault test:
+
+    @pytest.mark.fault("broker-killed")   # its name: `make faults ONLY=broker-killed`, or ONLY=broker for all broker-*
+    @pytest.mark.heavy                    # only in `make faults`; without it `make test` runs it, too (keep that short)
+    def test_a_sentence_on_what_must_hold(place: Place) -> None:
+        ...
+        findings = verify(deployment, panel, sender)
+        report("kill -9 of the broker", place.name, events=..., faults=5, findings=findings, seconds=...)
+        assert not findings, str(findings)
+
+- It lives in tests/faults. `report` adds its line to the table, once for each fault and place, before the assertion.
+- `scaled(n)` of tests.faults.scale is n, or n x SCALE. A test ends in two minutes at SCALE=1 and has no timeout mark:
+  `python -m tests.faults` gives every test 15 minutes x SCALE.
+- `fault(name, on_demand=True)` runs only when ONLY names it.
+- A test with the fixture `place` runs on Apache Kafka with PostgreSQL and with SQLite, and in `make test` on the
+  development broker, too, which `make faults` leaves out. One that kills its servers uses `own_place`.
+"""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +27,8 @@ import pytest
 
 from tests.faults.deployment import Deployment, deploy
 from tests.faults.fleet import Fleet
-from tests.integration.conftest import apache_kafka, development_broker, postgresql, run_folder
+from tests.integration.conftest import apache_kafka, development_broker, postgresql, require, run_folder
+from tests.servers import ApacheKafka, PostgreSQL
 
 __all__ = ["apache_kafka", "development_broker", "place", "postgresql", "run_folder"]
 
@@ -33,15 +53,45 @@ class Place:
 
 
 @pytest.fixture(
-    params=["development broker, SQLite", pytest.param("Apache Kafka, PostgreSQL", marks=pytest.mark.apache)]
+    params=[
+        "development broker, SQLite",
+        pytest.param("Apache Kafka, PostgreSQL", marks=pytest.mark.apache),
+        pytest.param("Apache Kafka, SQLite", marks=[pytest.mark.apache, pytest.mark.heavy]),
+    ]
 )
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """Each pair of broker and database in turn."""
     name: str = request.param
     if name.startswith("Apache"):
         bootstrap_servers = request.getfixturevalue("apache_kafka").bootstrap_servers
-        database = request.getfixturevalue("postgresql").fresh_database()
     else:
         bootstrap_servers = request.getfixturevalue("development_broker").bootstrap_servers
+    if name.endswith("PostgreSQL"):
+        database = request.getfixturevalue("postgresql").fresh_database()
+    else:
         database = f"sqlite:///{tmp_path}/tidecast.db"
     yield Place(name, bootstrap_servers, database, tmp_path)
+
+
+@dataclass(frozen=True)
+class OwnPlace(Place):
+    """A place with servers of the test's own, which it may kill; `postgresql` is None on SQLite."""
+
+    kafka: ApacheKafka
+    postgresql: PostgreSQL | None
+
+
+@pytest.fixture(params=["Apache Kafka, PostgreSQL", "Apache Kafka, SQLite"])
+def own_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OwnPlace]:
+    """Apache Kafka and each database in turn, started for this test alone (about 10 s)."""
+    name: str = request.param
+    require(ApacheKafka.missing())
+    with ExitStack() as stack:
+        kafka = stack.enter_context(ApacheKafka())
+        postgresql = None
+        database = f"sqlite:///{tmp_path}/tidecast.db"
+        if name.endswith("PostgreSQL"):
+            require(PostgreSQL.missing())
+            postgresql = stack.enter_context(PostgreSQL())
+            database = postgresql.fresh_database()
+        yield OwnPlace(name, kafka.bootstrap_servers, database, tmp_path, kafka, postgresql)
