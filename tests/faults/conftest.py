@@ -15,7 +15,8 @@ How to add a fault test:
   `python -m tests.faults` gives every test 15 minutes x SCALE.
 - `fault(name, on_demand=True)` runs only when ONLY names it.
 - A test with the fixture `place` runs on Apache Kafka with PostgreSQL and with SQLite, and in `make test` on the
-  development broker, too, which `make faults` leaves out. One that kills its servers uses `own_place`.
+  development broker, too, which `make faults` leaves out. One that kills its servers, or needs a bad network, uses
+  `own_place`; `fleet.supervised()` starts workers again that end by themselves.
 """
 
 from collections.abc import Iterator
@@ -24,11 +25,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from tests.faults.deployment import Deployment, deploy
 from tests.faults.fleet import Fleet
+from tests.faults.proxy import Proxy
 from tests.integration.conftest import apache_kafka, development_broker, postgresql, require, run_folder
-from tests.servers import ApacheKafka, PostgreSQL
+from tests.servers import ApacheKafka, PostgreSQL, free_port
 
 __all__ = ["apache_kafka", "development_broker", "place", "postgresql", "run_folder"]
 
@@ -75,10 +78,24 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
 
 @dataclass(frozen=True)
 class OwnPlace(Place):
-    """A place with servers of the test's own, which it may kill; `postgresql` is None on SQLite."""
+    """A place with servers of the test's own, which it may kill, and with a network between them and the workers.
+
+    `postgresql` and `database_network` are None on SQLite.
+    """
 
     kafka: ApacheKafka
+    kafka_network: Proxy
     postgresql: PostgreSQL | None
+    database_network: Proxy | None
+
+    def deploy_far(self, *settings: str, partitions: int = 6) -> Deployment:
+        """Set up a deployment whose workers, and they alone, reach their servers over the networks."""
+        far = [f"kafka.bootstrap_servers=127.0.0.1:{self.kafka_network.port}"]
+        if self.database_network is not None:
+            address = make_url(self.database).set(port=self.database_network.port)
+            url = address.update_query_dict({"sslmode": "disable", "gssencmode": "disable"})
+            far.append(f"database.url={url.render_as_string(hide_password=False)}")
+        return self.deploy(*far, *settings, partitions=partitions)
 
 
 @pytest.fixture(params=["Apache Kafka, PostgreSQL", "Apache Kafka, SQLite"])
@@ -87,11 +104,14 @@ def own_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OwnPla
     name: str = request.param
     require(ApacheKafka.missing())
     with ExitStack() as stack:
-        kafka = stack.enter_context(ApacheKafka())
-        postgresql = None
+        kafka_network = stack.enter_context(Proxy(free_port()))
+        kafka = stack.enter_context(ApacheKafka(kafka_network.port, kafka_network.target))
+        postgresql = database_network = None
         database = f"sqlite:///{tmp_path}/tidecast.db"
         if name.endswith("PostgreSQL"):
             require(PostgreSQL.missing())
             postgresql = stack.enter_context(PostgreSQL())
+            database_network = stack.enter_context(Proxy(postgresql.port))
             database = postgresql.fresh_database()
-        yield OwnPlace(name, kafka.bootstrap_servers, database, tmp_path, kafka, postgresql)
+        servers = (kafka, kafka_network, postgresql, database_network)
+        yield OwnPlace(name, kafka.bootstrap_servers, database, tmp_path, *servers)
