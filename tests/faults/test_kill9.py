@@ -34,7 +34,7 @@ def kill_at_random(fleet: Fleet, victim: str, part: Sequence[Message], sender: S
 def test_nothing_is_lost_or_doubled_when_workers_are_killed_at_random(place: Place) -> None:
     random = Random(9)
     workers = ["one", "two"]
-    deployment = place.deploy(*PANEL.settings, "kafka.max_messages=50", "kafka.session_timeout=20")
+    deployment = place.deploy(*PANEL.settings, f"kafka.max_messages={scaled(50, by=5)}", "kafka.session_timeout=20")
     sender = Sender(deployment, batch=10)
     messages = list(PANEL.messages(twice=0.02, poison=60, seed=9))
     with place.fleet(deployment) as fleet:
