@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tests.faults.conftest import Place
 from tests.faults.deployment import Deployment, Sender
@@ -26,6 +26,8 @@ class Ordeal:
     panel: Panel
     messages: Sequence[Message]
     seconds: float
+    measured: dict[str, float] = field(default_factory=dict)
+    """What `strike` measured, for the results."""
 
     def endure(self, strike: Callable[[Fleet], int]) -> list[End]:
         """Run `strike`, which returns how many faults there were, and check what is left; return who ended meanwhile.
@@ -48,7 +50,15 @@ class Ordeal:
             codes = [fleet.stop(worker) for worker in WORKERS]
         findings = verify(self.deployment, self.panel, sender)
         events = len(self.messages)
-        report(self.fault, self.place.name, events=events, faults=faults, findings=findings, seconds=seconds)
+        report(
+            self.fault,
+            self.place.name,
+            events=events,
+            faults=faults,
+            findings=findings,
+            seconds=seconds,
+            more=self.measured,
+        )
         assert not findings, str(findings)
         assert codes == [0, 0]
         for end in ended:
