@@ -6,12 +6,15 @@ import pytest
 
 from tests.faults.conftest import OwnPlace
 from tests.faults.fleet import Fleet
-from tests.faults.ordeal import Ordeal
+from tests.faults.ordeal import WORKERS, Ordeal
 from tests.faults.panel import Panel
 from tests.faults.proxy import KafkaCommits, LostReplies
 from tests.faults.scale import scaled
+from tests.faults.vitals import Vitals
 
 PANEL = Panel(series=30, steps=scaled(400))  # 12,000 events
+AWAY_SECONDS = 60.0
+MOST_CPU = 0.3  # of a core, while there is nothing to do but to try again
 
 
 @pytest.mark.fault("broker-killed")
@@ -66,3 +69,24 @@ def test_nothing_is_lost_or_doubled_when_the_reply_to_the_end_of_a_transaction_i
 
     Ordeal("broker: reply to EndTxn lost", own_place, deployment, PANEL, messages, 30.0).endure(strike)
     assert replies.lost >= 3
+
+
+@pytest.mark.fault("broker-away")
+@pytest.mark.heavy
+def test_a_worker_outwaits_a_broker_that_is_away_with_little_cpu(own_place: OwnPlace) -> None:
+    messages = list(PANEL.messages(twice=0.02, poison=40, seed=24))
+    deployment = own_place.deploy_far(*PANEL.settings, "kafka.max_messages=100")
+    measured: dict[str, float] = {}
+
+    def strike(fleet: Fleet) -> int:
+        time.sleep(5.0)
+        own_place.kafka_network.refuse()
+        with Vitals(lambda: fleet.pid(WORKERS[0])) as vitals:
+            time.sleep(AWAY_SECONDS)
+        own_place.kafka_network.accept()
+        measured["memory_mb"] = vitals.highest_memory()
+        measured["cpu_share"] = vitals.cpu_share()
+        return 1
+
+    Ordeal("broker: away 60 s", own_place, deployment, PANEL, messages, 30.0, measured).endure(strike)
+    assert measured["cpu_share"] < MOST_CPU, measured

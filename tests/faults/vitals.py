@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Self
 
 import psutil
@@ -48,10 +49,11 @@ class Vitals:
         return max(sample.memory for sample in self.samples) / MEGABYTE
 
     def cpu_share(self) -> float:
-        """CPU seconds per second over all samples of the process that came last."""
-        last = self.samples[-1]
-        first = next(sample for sample in self.samples if sample.cpu <= last.cpu)
-        return (last.cpu - first.cpu) / max(0.001, last.at - first.at)
+        """CPU seconds per second over all samples; a process that was started again begins at 0."""
+        used = sum(
+            after.cpu - before.cpu if after.cpu >= before.cpu else after.cpu for before, after in pairwise(self.samples)
+        )
+        return used / (self.samples[-1].at - self.samples[0].at)
 
     def _run(self) -> None:
         began = time.monotonic()
