@@ -48,6 +48,7 @@ class Ordeal:
                 wait_for_lag_0(self.deployment)
                 seconds = time.monotonic() - began
             codes = [fleet.stop(worker) for worker in WORKERS]
+        self.measured["workers_ended"] = len(ended)
         findings = verify(self.deployment, self.panel, sender)
         events = len(self.messages)
         report(
