@@ -53,7 +53,8 @@ class Worker:
         try:
             self._step()
         except (Unavailable, Fenced) as error:
-            self._start_over(error)
+            if self.owned or self.parts.clock() >= self._wait_until:  # a poll that fails in a pause changes nothing
+                self._start_over(error)
         except Tripped as error:
             log.error("too many messages cannot be read", reason=str(error), example=error.example)
             self._start_over(error)
