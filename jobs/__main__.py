@@ -15,6 +15,7 @@ from jobs.child import read_settings
 from jobs.outcome import Outcome, Stage, write_line
 from pipeline.commands.opened import now, opened
 from pipeline.errors import TidecastError
+from pipeline.secrets import list_secrets
 from pipeline.telemetry import start_logging
 
 
@@ -24,7 +25,7 @@ def main(job: str) -> int:
     _die_first()
     settings = read_settings(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    start_logging()
+    start_logging(list_secrets(settings))
     if job in TRAINING:  # torch takes seconds to import, and most jobs, every five minutes, need none
         from models.cpu import tune_cpu
 

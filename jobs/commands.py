@@ -42,9 +42,10 @@ def run(settings: "Settings", name: str, as_json: bool) -> None:
     from jobs.catalog import training_threads
     from jobs.torchrun import leading
     from models.cpu import tune_cpu
+    from pipeline.secrets import list_secrets
     from pipeline.telemetry import start_logging
 
-    start_logging()
+    start_logging(list_secrets(settings))
     tune_cpu(training_threads(settings))
     with leading(settings) as first:
         if first:
@@ -170,24 +171,30 @@ def schedule(settings: "Settings") -> None:
 
     Any number may run, on any hosts: one holds the lease and is on duty, the others wait to take over. Each run is a
     child process; a run that was missed while no scheduler was up is made up for once. With metrics.listen each serves
-    the metrics of the jobs, on duty or not.
+    the metrics of the jobs, /healthz and /readyz, on duty or not.
     """
-    from jobs.metrics import serving
+    from jobs.schedule import checks_of
+    from pipeline.probes import Probes, serving
+    from pipeline.secrets import list_secrets
     from pipeline.telemetry import start_logging
 
-    start_logging()
-    with opened(settings) as database, serving(settings.metrics.listen, build_collector(settings, database)):
-        build_schedule(settings, database.ledger, now).serve(stop_event())
+    secrets = list_secrets(settings)
+    start_logging(secrets)
+    probes = Probes("scheduler", secrets)
+    with serving(settings.metrics.listen, probes), opened(settings) as database:
+        scheduler = build_schedule(settings, database.ledger, now)
+        probes.watch(checks_of(scheduler, settings.database.timeout), build_collector(settings, database))
+        scheduler.serve(stop_event())
 
 
 @click.command()
 @with_settings
 def metrics(settings: "Settings") -> None:
     """Write the metrics of the jobs once, as Prometheus would read them from a scheduler with metrics.listen."""
-    from jobs.metrics import write_metrics
+    from pipeline.exposition import Exposition
 
     with opened(settings) as database:
-        click.echo(write_metrics(build_collector(settings, database)), nl=False)
+        click.echo(Exposition(build_collector(settings, database)).write(), nl=False)
 
 
 def build_collector(settings: "Settings", database: "Database") -> "JobCollector":
@@ -209,7 +216,7 @@ def build_schedule(settings: "Settings", ledger: "Ledger", clock: Callable[[], i
     from jobs.child import Child, job_command, write_settings
     from jobs.runner import Runner
     from jobs.schedule import Schedule
-    from jobs.tail import list_secrets
+    from pipeline.secrets import list_secrets
 
     given, secrets = write_settings(settings), list_secrets(settings)
 

@@ -1,4 +1,4 @@
-"""Metrics of the jobs for Prometheus, read from SQL when they are asked for. The only importer of prometheus_client.
+"""Metrics of the jobs for Prometheus, read from SQL when they are asked for.
 
 Any process that reaches the database can serve them, and a restart loses nothing: what counts up is counted there. A
 label is a job, an outcome, a table, a model or a first step of the horizon, never a series. The label of jobs is
@@ -7,16 +7,12 @@ label is a job, an outcome, a table, a model or a first step of the horizon, nev
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 
 import structlog
-from prometheus_client import CollectorRegistry, generate_latest, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
-from pipeline.address import cannot_listen, split_address
 from pipeline.errors import TidecastError
+from pipeline.exposition import Collector, Metric, counter, gauge, in_seconds
 from pipeline.job_facts import CHANGES, DELETED, ENDINGS, JobFacts
 
 KEPT = 10.0
@@ -25,7 +21,6 @@ PATIENCE = 8.0
 """Seconds to wait for another scrape that reads; Prometheus gives a scrape up after ten."""
 JOB = ("job_name",)
 CELL = ("model_version", "horizon_from")
-Row = tuple[Sequence[str], float | None]
 log = structlog.get_logger()
 
 
@@ -50,11 +45,11 @@ class JobCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield every metric; without the database, those of the settings and tidecast_database_up 0."""
         facts = self._look()
-        yield _gauge("database_up", "1 when the database answered, else 0.", [((), float(facts is not None))])
+        yield gauge("database_up", "1 when the database answered, else 0.", [((), float(facts is not None))])
         own = [((job,), period) for job, period in self._periods.items()]
         enabled = [(job, float(period is not None)) for job, period in own]
-        yield _gauge("job_enabled", "1 when the timetable starts the job by itself.", enabled, JOB)
-        yield _gauge("job_period_seconds", "Longest time between two runs of the timetable.", own, JOB)
+        yield gauge("job_enabled", "1 when the timetable starts the job by itself.", enabled, JOB)
+        yield gauge("job_period_seconds", "Longest time between two runs of the timetable.", own, JOB)
         if facts is not None:
             yield from _runs(facts)
             yield from _lease(facts)
@@ -79,66 +74,31 @@ class JobCollector(Collector):
             self._reading.release()
 
 
-def write_metrics(collector: Collector) -> str:
-    """Write the metrics once, in Prometheus' text format."""
-    return generate_latest(_registered(collector)).decode("utf-8")
-
-
-@contextmanager
-def serving(listen: str | None, collector: Collector) -> Iterator[str | None]:
-    """Serve the metrics over HTTP at this address for the length of a block, None nowhere; give the address.
-
-    Raises Unavailable when it is taken. Port 0 is any free one.
-    """
-    if listen is None:
-        yield None
-        return
-    host, port = split_address(listen)
-    try:
-        server, thread = start_http_server(port, host, _registered(collector))
-    except OSError as error:
-        raise cannot_listen(listen, "metrics.listen", error) from error
-    address = f"http://{listen.rpartition(':')[0]}:{server.server_port}/metrics"
-    log.info("metrics served", address=address)
-    try:
-        yield address
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-def _registered(collector: Collector) -> CollectorRegistry:
-    registry = CollectorRegistry(auto_describe=False)  # or registering would read the database
-    registry.register(collector)
-    return registry
-
-
 def _runs(facts: JobFacts) -> Iterator[Metric]:
     runs = facts.runs
     ended = [((job, ending), float(run.endings.get(ending, 0))) for job, run in runs.items() for ending in ENDINGS]
-    yield _counter("job_runs", "Runs that ended, by how.", ended, (*JOB, "outcome"))
-    yield _gauge("job_running", "Runs that go on.", [((job,), run.running) for job, run in runs.items()], JOB)
-    yield _gauge(
+    yield counter("job_runs", "Runs that ended, by how.", ended, (*JOB, "outcome"))
+    yield gauge("job_running", "Runs that go on.", [((job,), run.running) for job, run in runs.items()], JOB)
+    yield gauge(
         "job_consecutive_failures",
         "Newest runs in a row that did not end well, 100 at most.",
         [((job,), run.failures) for job, run in runs.items()],
         JOB,
     )
-    yield _gauge(
+    yield gauge(
         "job_last_success_timestamp_seconds",
         "When the newest good run ended.",
-        [((job,), _time(run.succeeded_at)) for job, run in runs.items()],
+        [((job,), in_seconds(run.succeeded_at)) for job, run in runs.items()],
         JOB,
     )
-    yield _gauge(
+    yield gauge(
         "job_last_success_duration_seconds",
         "How long the newest good run took.",
         [((job,), run.seconds) for job, run in runs.items()],
         JOB,
     )
-    yield _gauge("job_paused", "1 while the job is paused.", [((job,), run.paused) for job, run in runs.items()], JOB)
-    yield _gauge(
+    yield gauge("job_paused", "1 while the job is paused.", [((job,), run.paused) for job, run in runs.items()], JOB)
+    yield gauge(
         "job_requested",
         "1 while a request for the job waits.",
         [((job,), run.requested) for job, run in runs.items()],
@@ -149,45 +109,43 @@ def _runs(facts: JobFacts) -> Iterator[Metric]:
 def _lease(facts: JobFacts) -> Iterator[Metric]:
     lease = facts.lease
     held = lease is not None and lease.expires_at > facts.read_at  # not now: a short lease ends while facts are kept
-    yield _gauge("scheduler_lease_held", "1 while a scheduler is on duty.", [((), held)])
-    yield _counter(
-        "scheduler_lease_acquisitions", "How often the lease was taken.", [((), lease.epoch if lease else 0)]
-    )
-    yield _gauge(
+    yield gauge("scheduler_lease_held", "1 while a scheduler is on duty.", [((), held)])
+    yield counter("scheduler_lease_acquisitions", "How often the lease was taken.", [((), lease.epoch if lease else 0)])
+    yield gauge(
         "scheduler_lease_expiry_timestamp_seconds",
         "When the lease ends unless it is renewed; 0 after it was given back.",
-        [((), _time(lease.expires_at) if lease else None)],
+        [((), in_seconds(lease.expires_at) if lease else None)],
     )
 
 
 def _champion(facts: JobFacts) -> Iterator[Metric]:
     champion, calibration = facts.champion, facts.champion.calibration if facts.champion else None
     named = [((str(champion.version),), 1.0)] if champion else []
-    yield _gauge("champion_info", "The model in use, as a label.", named, ("model_version",))
-    yield _gauge("champion_version", "Version of the model in use.", [((), champion.version if champion else None)])
-    yield _gauge(
+    yield gauge("champion_info", "The model in use, as a label.", named, ("model_version",))
+    yield gauge("champion_version", "Version of the model in use.", [((), champion.version if champion else None)])
+    yield gauge(
         "champion_promoted_timestamp_seconds",
         "When it became the champion.",
-        [((), _time(champion.promoted_at if champion else None))],
+        [((), in_seconds(champion.promoted_at if champion else None))],
     )
-    yield _gauge(
+    yield gauge(
         "champion_created_timestamp_seconds",
         "When it was trained and registered.",
-        [((), _time(champion.created_at if champion else None))],
+        [((), in_seconds(champion.created_at if champion else None))],
     )
     changes = [((action,), float(facts.changes.get(action, 0))) for action in CHANGES]
-    yield _counter("champion_changes", "Changes of the champion.", changes, ("action",))
-    yield _gauge(
+    yield counter("champion_changes", "Changes of the champion.", changes, ("action",))
+    yield gauge(
         "calibration_version",
         "Newest calibration of the champion; 0: none.",
         [((), calibration.version if calibration else 0 if champion else None)],
     )
-    yield _gauge(
+    yield gauge(
         "calibration_created_timestamp_seconds",
         "When it was found.",
-        [((), _time(calibration.created_at if calibration else None))],
+        [((), in_seconds(calibration.created_at if calibration else None))],
     )
-    yield _gauge(
+    yield gauge(
         "calibration_matured_steps",
         "Matured forecast steps that it was found from.",
         [((), calibration.n if calibration else None)],
@@ -197,17 +155,17 @@ def _champion(facts: JobFacts) -> Iterator[Metric]:
 def _accuracy(facts: JobFacts) -> Iterator[Metric]:
     cells = [((str(each.model_version), str(each.horizon_from)), each) for each in facts.accuracy]
     days = "in the last 7 UTC days"
-    yield _gauge("live_matured_steps", f"Forecast steps that matured {days}.", [(k, c.n) for k, c in cells], CELL)
-    yield _gauge("live_mase", f"Mean absolute scaled error {days}.", [(k, c.mase) for k, c in cells], CELL)
-    yield _gauge("live_wql", f"Weighted quantile loss {days}.", [(k, c.wql) for k, c in cells], CELL)
-    yield _gauge(
+    yield gauge("live_matured_steps", f"Forecast steps that matured {days}.", [(k, c.n) for k, c in cells], CELL)
+    yield gauge("live_mase", f"Mean absolute scaled error {days}.", [(k, c.mase) for k, c in cells], CELL)
+    yield gauge("live_wql", f"Weighted quantile loss {days}.", [(k, c.wql) for k, c in cells], CELL)
+    yield gauge(
         "live_skill",
         f"1 - error / the seasonal naive's {days}: 0 is as good, below 0 worse.",
         [(k, c.skill) for k, c in cells],
         CELL,
     )
     held = [((*k, "80"), c.coverage_80) for k, c in cells] + [((*k, "95"), c.coverage_95) for k, c in cells]
-    yield _gauge(
+    yield gauge(
         "live_coverage_ratio", f"Share of actuals inside the interval of so many percent {days}.", held,
         (*CELL, "interval"),
     )  # fmt: skip
@@ -215,28 +173,8 @@ def _accuracy(facts: JobFacts) -> Iterator[Metric]:
 
 def _drift_and_retention(facts: JobFacts) -> Iterator[Metric]:
     drift = facts.drift
-    yield _counter("drift_requests", "Retrainings that drift asked for.", [((), drift.requests)])
-    yield _gauge("drift_last_request_timestamp_seconds", "When drift asked last.", [((), _time(drift.asked_at))])
-    yield _gauge("drift_alarm_waiting", "1 while the cool-down holds an alarm back.", [((), drift.waiting)])
+    yield counter("drift_requests", "Retrainings that drift asked for.", [((), drift.requests)])
+    yield gauge("drift_last_request_timestamp_seconds", "When drift asked last.", [((), in_seconds(drift.asked_at))])
+    yield gauge("drift_alarm_waiting", "1 while the cool-down holds an alarm back.", [((), drift.waiting)])
     deleted = [((table,), float(facts.deleted.get(table, 0))) for table in DELETED]
-    yield _counter("retention_deleted_rows", "Rows that retention deleted.", deleted, ("table",))
-
-
-def _gauge(name: str, text: str, rows: Iterable[Row], labels: Sequence[str] = ()) -> Metric:
-    return _fill(GaugeMetricFamily(f"tidecast_{name}", text, labels=labels), rows)
-
-
-def _counter(name: str, text: str, rows: Iterable[Row], labels: Sequence[str] = ()) -> Metric:
-    """The exposition adds `_total` to the name."""
-    return _fill(CounterMetricFamily(f"tidecast_{name}", text, labels=labels), rows)
-
-
-def _fill(family: GaugeMetricFamily | CounterMetricFamily, rows: Iterable[Row]) -> Metric:
-    for labels, value in rows:
-        if value is not None:  # no evidence is no sample, not 0
-            family.add_metric(list(labels), float(value))
-    return family
-
-
-def _time(instant: int | None) -> float | None:
-    return None if instant is None else instant / 1e6
+    yield counter("retention_deleted_rows", "Rows that retention deleted.", deleted, ("table",))

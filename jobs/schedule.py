@@ -28,6 +28,8 @@ from jobs.ports import Leases
 from jobs.runner import SILENCE
 from jobs.timing import read_interval
 from pipeline.errors import ConfigError, Unavailable
+from pipeline.probes import Checks
+from pipeline.pulse import LATELY, Pulse
 
 LEASE = "scheduler"
 LOOK_BACK = tuple(timedelta(days=days) for days in (0.05, 1, 8, 32, 367))
@@ -117,12 +119,14 @@ class Schedule:
     clock: Callable[[], int]
     owner: str
     lease: float
+    pulse: Pulse = field(default_factory=lambda: Pulse(("database",)))
 
     def serve(self, stop: threading.Event) -> None:
         """Wait for the lease, be on duty while it is held, and again, until `stop` is set."""
         triggers = {job: read_trigger(text) for job, text in self.timetable.items() if text is not None}
         log.info("scheduler waits", owner=self.owner, timetable=dict(self.timetable))
         while not stop.is_set():
+            self.pulse.beat()
             epoch = self._acquire()
             if epoch is None:
                 stop.wait(self.lease / 3)
@@ -203,6 +207,7 @@ class Schedule:
         self._start_requested(duty, scheduler)
         while not stop.wait(self.lease / 3):
             before = time.monotonic()
+            self.pulse.beat()
             try:
                 if not self._keep(duty):
                     return
@@ -224,7 +229,9 @@ class Schedule:
             if duty.halt.is_set():
                 return False
             now = self.clock()
-            if self.leases.renew(LEASE, self.owner, duty.epoch, now, self.lease):
+            renewed = self.leases.renew(LEASE, self.owner, duty.epoch, now, self.lease)
+            self.pulse.heard("database")
+            if renewed:
                 return True
             taken = self.leases.acquire(LEASE, self.owner, now, self.lease)
             if taken == duty.epoch + 1:
@@ -247,7 +254,9 @@ class Schedule:
 
     def _acquire(self) -> int | None:
         try:
-            return self.leases.acquire(LEASE, self.owner, self.clock(), self.lease)
+            epoch = self.leases.acquire(LEASE, self.owner, self.clock(), self.lease)
+            self.pulse.heard("database")
+            return epoch
         except Unavailable as error:
             log.warning("lease not asked for", owner=self.owner, reason=str(error))
             return None
@@ -257,3 +266,12 @@ class Schedule:
             lost = self.leases.mark_lost(self.clock(), SILENCE)
             if lost:
                 log.warning("runs lost: they sent no heartbeat", runs=lost)
+
+
+def checks_of(schedule: Schedule, timeout: float) -> Checks:
+    """Look at a scheduler whose calls of the database take at most `timeout`: on duty or not, it asks for the lease."""
+    period = schedule.lease / 3
+    return Checks(
+        lambda: schedule.pulse.find_stop(period + 4 * timeout + 60.0),
+        lambda: schedule.pulse.find_silences(period + LATELY),
+    )

@@ -2,22 +2,20 @@
 
 from collections import deque
 from collections.abc import Sequence
-from urllib.parse import unquote, urlsplit
 
-from pipeline.settings import Settings
+from pipeline.secrets import mask
 
 LENGTH = 32_768
 """Characters that are kept."""
 CHUNK = 4_096
 """Characters of a line that are read at once."""
-MASK = "***"
 
 
 class Tail:
     """Keeps the newest LENGTH characters; `secrets` are masked in what it shows."""
 
     def __init__(self, secrets: Sequence[str] = ()) -> None:
-        self._secrets = sorted(set(filter(None, secrets)), key=len, reverse=True)
+        self._secrets = tuple(secrets)
         self._chunks: deque[str] = deque()
         self._kept = 0
         self._cut = False
@@ -37,22 +35,8 @@ class Tail:
         text = "".join(list(self._chunks))
         if self._cut and "\n" in text[:-1]:
             text = text[text.index("\n") + 1 :]  # half a line might hold half a secret
-        for secret in self._secrets:
-            text = text.replace(secret, MASK)
-        return text
+        return mask(text, self._secrets)
 
     def last_line(self) -> str | None:
         """Return the last line that says something."""
         return next((line.strip() for line in reversed(self.text().splitlines()) if line.strip()), None)
-
-
-def list_secrets(settings: Settings) -> list[str]:
-    """List what a job's settings hold and nobody may read: passwords, as they are and as a URL writes them."""
-    url = urlsplit(settings.database.url.get_secret_value())
-    fields = [field.partition("=") for field in url.query.split("&")]
-    written = [value for name, _, value in fields if name in ("password", "sslpassword", "passfile")]
-    if url.password:
-        written.append(url.password)
-    if settings.kafka.sasl_password:
-        written.append(settings.kafka.sasl_password.get_secret_value())
-    return [*written, *map(unquote, written)]

@@ -3,7 +3,9 @@
 import os
 import socket
 
-from pipeline.errors import Unavailable
+from pipeline.errors import ConfigError, Unavailable
+
+MOST_PORT = 65_535
 
 
 def parse_address(text: object) -> object:
@@ -11,7 +13,7 @@ def parse_address(text: object) -> object:
     if text in (None, "off", ""):
         return None
     host, _, port = str(text).rpartition(":")
-    if not host.strip("[]") or not (port.isdecimal() and int(port) <= 65_535):
+    if not host.strip("[]") or not (port.isdecimal() and int(port) <= MOST_PORT):
         raise ValueError(f"{text!r} is not an address; write 127.0.0.1:9464, or off")
     return text
 
@@ -20,6 +22,14 @@ def split_address(address: str) -> tuple[str, int]:
     """Split what `parse_address` has checked into host and port."""
     host, _, port = address.rpartition(":")
     return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def number_address(address: str, number: int) -> str:
+    """Return the address `number` ports above this one; port 0, any free one, stays."""
+    host, _, port = address.rpartition(":")
+    if int(port) and int(port) + number > MOST_PORT:
+        raise ConfigError(f"metrics.listen: {address} leaves no {number} ports above it; choose a lower one")
+    return f"{host}:{int(port) + number}" if int(port) else address
 
 
 def check_free(address: str, setting: str) -> None:

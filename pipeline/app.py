@@ -14,7 +14,7 @@ import structlog
 
 from models.cpu import tune_cpu
 from pipeline import database as databases
-from pipeline.address import check_free
+from pipeline.address import check_free, number_address
 from pipeline.claim import Accept
 from pipeline.codec import Reader, check_horizon
 from pipeline.database import Database
@@ -23,7 +23,10 @@ from pipeline.kafka import topics
 from pipeline.kafka.publisher import KafkaPublisher
 from pipeline.kafka.source import KafkaSource
 from pipeline.observe import Grid
+from pipeline.probes import Probes, serving
+from pipeline.pulse import LATELY
 from pipeline.scorer import Scorer
+from pipeline.secrets import list_secrets
 from pipeline.settings import Settings
 from pipeline.shadow import ShadowScorer
 from pipeline.stream import Worker
@@ -32,8 +35,13 @@ from pipeline.telemetry import Phases, start_logging
 from pipeline.turn import Parts, nothing_happens
 from pipeline.watchdog import Watchdog, WatchedCalibrations, WatchedChampion, WatchedShadow, WatchedStore
 from pipeline.windows import model_config
+from pipeline.worker_metrics import WorkerCollector, checks_of
 
 log = structlog.get_logger()
+DATABASE_CALLS = 4.0
+KAFKA_CALLS = 1.5
+"""The watchdogs wait for so many times what a call may take: it may be tried again, or be several."""
+MARGIN = 60.0  # seconds after the watchdogs' in which a loop that stands still is computing, not waiting
 
 
 def clock() -> int:
@@ -63,7 +71,7 @@ def built_worker(
         database = open_database(settings)
         stack.callback(database.close)
         database.registry.describe_baseline(shape.to_dict(), season=shape.season, step_seconds=frequency.seconds)
-        answering = Watchdog(settings.database.timeout * 4)
+        answering = Watchdog(settings.database.timeout * DATABASE_CALLS)
         scorer = Scorer(
             WatchedChampion(database.registry, answering),
             WatchedCalibrations(database.calibrations, answering),
@@ -72,7 +80,7 @@ def built_worker(
         )
         scorer.refresh(now())
         counts = topics.check_topics(settings.kafka)
-        watchdog = Watchdog(settings.kafka.call_timeout * 1.5)
+        watchdog = Watchdog(settings.kafka.call_timeout * KAFKA_CALLS)
         source = KafkaSource(settings.kafka, watchdog)
         stack.callback(source.close)
         publisher = KafkaPublisher(
@@ -99,12 +107,25 @@ def built_worker(
         yield Worker(parts, f"{settings.kafka.instance}:{os.getpid()}", settings.kafka.max_messages, accept)
 
 
+@contextmanager
+def visible_worker(
+    settings: Settings, *, accept: Accept = Accept.NOTHING, passed: Callable[[str], None] = nothing_happens
+) -> Iterator[Worker]:
+    """Build a stream worker that tells how it is at `metrics.listen`, also while it is being built."""
+    probes = Probes("worker", list_secrets(settings))
+    with serving(settings.metrics.listen, probes), built_worker(settings, accept=accept, passed=passed) as worker:
+        lately = max(LATELY, settings.kafka.session_timeout, 2 * settings.kafka.poll)
+        patience = longest_call(settings) + MARGIN
+        probes.watch(checks_of(worker, lately=lately, patience=patience), WorkerCollector(worker))
+        yield worker
+
+
 def run_worker(settings: Settings, *, accept: Accept = Accept.NOTHING) -> None:
     """Run one stream worker until SIGTERM or SIGINT, which end it between two turns."""
-    start_logging()
+    start_logging(list_secrets(settings))
     switches = tune_cpu(1)
     stopping = stop_signal()
-    with built_worker(settings, accept=accept) as worker:
+    with visible_worker(settings, accept=accept) as worker:
         log.info("worker ready", topic=settings.kafka.input_topic, instance=settings.kafka.instance, cpu=str(switches))
         worker.run(stopping)
     log.info("worker stopped", turns=worker.turns)
@@ -116,20 +137,34 @@ def run_all(settings: Settings, options: Sequence[str], *, workers: int = 1, acc
     `options` are the root options of this command, passed on to the children; `accepted` are more options for every
     worker.
     """
-    start_logging()
+    start_logging(list_secrets(settings))
     url = settings.database.url.get_secret_value()
     if url.startswith("sqlite"):
         databases.upgrade(url)
     open_database(settings).close()
-    if settings.metrics.listen:
-        check_free(settings.metrics.listen, "metrics.listen")
+    places = place_telemetry(settings.metrics.listen, 1 + workers)
     topics.check_topics(settings.kafka)
     command = [sys.executable, "-P", "-m", "pipeline.cli", *options]  # -P: not from the working folder
-    roles = [Role("scheduler", [*command, "schedule"])]
+    roles = [Role("scheduler", [*command, *places[0], "schedule"])]
     for number in range(workers):
-        instance = f"{settings.kafka.instance}-{number}"
-        roles.append(Role(f"worker-{number}", [*command, "--set", f"kafka.instance={instance}", "stream", *accepted]))
+        own = ["--set", f"kafka.instance={settings.kafka.instance}-{number}", *places[1 + number]]
+        roles.append(Role(f"worker-{number}", [*command, *own, "stream", *accepted]))
     Supervisor(roles).run(stop_signal())
+
+
+def place_telemetry(listen: str | None, roles: int) -> list[list[str]]:
+    """Give each role its own port, from the one of `metrics.listen` on, as options; Unavailable if one is taken."""
+    if listen is None:
+        return [[] for _ in range(roles)]
+    addresses = [number_address(listen, number) for number in range(roles)]
+    for address in addresses:
+        check_free(address, "metrics.listen")
+    return [["--set", f"metrics.listen={address}"] for address in addresses]
+
+
+def longest_call(settings: Settings) -> float:
+    """Return the seconds after which the watchdogs end the process, whatever it waits for."""
+    return max(settings.database.timeout * DATABASE_CALLS, settings.kafka.call_timeout * KAFKA_CALLS)
 
 
 def stop_signal() -> Callable[[], bool]:

@@ -103,6 +103,21 @@ class Source(Protocol):
         """Return the oldest offset that the broker still has, and the one after the newest."""
         ...
 
+    def ends(self) -> dict[int, int]:
+        """Return the offset after the newest of each partition that is delivered, as far as the broker has told it.
+
+        Never waits. Offsets that hold no message, at which a transaction ended, do not count once poll is past them.
+        """
+        ...
+
+    def look(self, partitions: Sequence[int]) -> dict[int, int]:
+        """Ask the broker for the offset after the newest of partitions that are held, for two seconds at most."""
+        ...
+
+    def heard_at(self) -> float | None:
+        """Return the monotonic second at which the group's coordinator last answered; None for never."""
+        ...
+
     def start(self, partition: int, offset: int) -> None:
         """Deliver the partition from `offset` on."""
         ...

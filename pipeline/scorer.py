@@ -56,6 +56,13 @@ class Scorer:
         self.version = NAIVE_VERSION
         self.calibration = NO_CALIBRATION
 
+    @property
+    def trained_until(self) -> int | None:
+        """The newest event time, in microseconds, that the model in use has learned from; None for seasonal naive."""
+        loaded = self._loaded
+        cut = (loaded.provenance.get("lineage") or {}).get("train_to") if loaded else None
+        return None if cut is None else int(cut)
+
     def refresh(self, now: int) -> None:
         """Swap to the champion and to its calibration if they changed; called between two turns, every few seconds.
 

@@ -37,7 +37,10 @@ FAILURES = (
 
 
 class ShadowScorer:
-    """Holds the shadow in use, if there is one; `shape` is what the settings ask of a model."""
+    """Holds the shadow in use, if there is one; `shape` is what the settings ask of a model.
+
+    `failures` counts how often one was refused, failed, or gave numbers that are not finite.
+    """
 
     def __init__(self, registry: Shadow, grid: Grid, shape: ModelConfig, *, refresh_seconds: float = 2.0) -> None:
         self._registry = registry
@@ -48,6 +51,7 @@ class ShadowScorer:
         self._seen: int | None = None
         self._loaded: Loaded | None = None
         self._rows: dict[str, int] = {}
+        self.failures = 0
 
     @property
     def version(self) -> int | None:
@@ -68,6 +72,7 @@ class ShadowScorer:
         try:
             loaded = load_model(self._registry, version, self._grid, self._shape, alias="shadow", advice=ADVICE)
         except (ConfigError, Corrupt) as error:
+            self.failures += 1
             log.error("shadow refused", version=version, reason=str(error))
             return None
         self._rows = number_series(loaded)
@@ -81,6 +86,7 @@ class ShadowScorer:
         try:
             parts = [self._score(due, self._loaded, now) for due in dues if len(due)]
         except FAILURES as error:
+            self.failures += 1
             log.error("shadow failed", version=self.version, reason=f"{type(error).__name__}: {error}")
             self._loaded = None
             return None
@@ -99,5 +105,6 @@ class ShadowScorer:
             now=now,
         )
         if not finite.all():
+            self.failures += 1
             log.error("forecasts of the shadow not finite", version=self._seen, series=int((~finite).sum()))
         return made.take(finite)

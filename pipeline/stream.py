@@ -6,15 +6,18 @@ transaction and a crash all end in the same lines.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 
 from pipeline.claim import Accept, claim
 from pipeline.errors import Fenced, Unavailable
 from pipeline.turn import Owned, Parts, take_turn
+from pipeline.vitals import DATABASE
 
 log = structlog.get_logger()
 SECOND = 1_000_000
+LOOK_EVERY = 5 * SECOND  # at the ends of partitions that are held
 FEWEST_MESSAGES = 100
 MOST_ROWS = 1_000_000  # of forecasts in one turn, if every message makes one due: some 1.5 GB at its height
 MOST_CELLS = 100_000_000  # of windows in one turn, likewise: some 0.5 GB, and twice that for a moment
@@ -33,11 +36,13 @@ class Worker:
         self._owner = owner
         series, width = parts.grid.series, 1 + parts.grid.covariates
         fits = min(MOST_ROWS // series.horizon, MOST_CELLS // (series.context * width))
+        self.tripped: str | None = None  # why the circuit breaker has paused this worker
         self._limit = self._most = max(FEWEST_MESSAGES, min(most, fits))
         self._accept = accept
         self._unclaimed: set[int] = set()
         self._wait_until = 0
         self._failures = 0
+        self._look_at = 0
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Take steps until `stopping()`; an error that a person must act on ends it."""
@@ -52,24 +57,32 @@ class Worker:
             self._start_over(error)
 
     def _step(self) -> None:
-        parts = self.parts
+        parts, vitals = self.parts, self.parts.vitals
+        vitals.pulse.beat()
         with parts.phases.measure("poll"):
             polled = parts.source.poll(self._most)
         self._follow_assignment()
+        vitals.see(parts.source.ends(), parts.source.heard_at(), settled=parts.source.joined())
         now = parts.clock()
         if now < self._wait_until:
+            self._look(now)
             return
         parts.scorer.refresh(now)
         if parts.shadow:
             parts.shadow.refresh(now)
+        vitals.pulse.heard(DATABASE)
         if self._unclaimed and parts.source.joined():
             self._claim()
+        if not self._unclaimed and vitals.behind_since is None:
+            vitals.setback = None
         if any(run.partition in self.owned for run in polled):
             self._most = max(self._most // 2, FEWEST_MESSAGES)  # until this turn has ended well
-            taken = take_turn(polled, self.owned, parts)
+            with parts.phases.measure("turn"):
+                taken = take_turn(polled, self.owned, parts)
             self._most = min(self._most * 4, self._limit)
             self._failures = 0
             self.turns += 1
+            vitals.commit(parts.clock())
             log.info(
                 "turn",
                 messages=taken.messages,
@@ -86,9 +99,17 @@ class Worker:
             self.owned[partition] = claim(partition, self._owner, self.parts, self._accept)
             self._unclaimed.discard(partition)
 
+    def _look(self, now: int) -> None:
+        """Ask, while partitions are held and nothing is fetched, how far their ends have moved meanwhile."""
+        if now >= self._look_at:
+            with suppress(Unavailable, Fenced):
+                self.parts.vitals.see_ends(self.parts.source.look(sorted(self._unclaimed)))
+            self._look_at = self.parts.clock() + LOOK_EVERY
+
     def _follow_assignment(self) -> None:
         for partition, ours in self.parts.source.changes():
             self.owned.pop(partition, None)
+            self.parts.vitals.assign(partition, ours=ours)
             if ours:
                 self._unclaimed.add(partition)
             else:
@@ -99,6 +120,7 @@ class Worker:
         self._unclaimed.update(self.owned)
         self.parts.source.hold(sorted(self._unclaimed))
         self.owned.clear()
+        self.parts.vitals.set_back(error)
         pause = 0 if isinstance(error, Fenced) and not self._failures else min(30.0, 0.5 * 2 ** min(self._failures, 6))
         self._failures += 1
         self._wait_until = self.parts.clock() + int(pause * SECOND)

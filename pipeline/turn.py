@@ -10,7 +10,7 @@ after 3 leaves [K, S), which the next claim publishes from SQL, the same bytes. 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -33,6 +33,7 @@ from pipeline.ring import RingStore
 from pipeline.scorer import Scorer
 from pipeline.shadow import ShadowScorer
 from pipeline.telemetry import Phases
+from pipeline.vitals import Vitals
 
 MOST_MESSAGES = 1000  # in one Kafka transaction
 MOST_STEPS = 200_000  # in one Kafka transaction: some 30 MB of messages
@@ -56,6 +57,7 @@ class Parts:
     phases: Phases
     passed: Callable[[str], None] = nothing_happens
     shadow: ShadowScorer | None = None
+    vitals: Vitals = field(default_factory=Vitals)
 
 
 @dataclass(slots=True)
@@ -98,6 +100,7 @@ def take_turn(polled: Sequence[Messages], owned: Mapping[int, Owned], parts: Par
     parts.passed("after_sql")
     for advance in turn.advances:
         owned[advance.partition].claim = Claim(advance.partition, advance.epoch, advance.next_offset)
+    parts.vitals.store(runs, events, turn, stored)
     with parts.phases.measure("publish"):  # 4 publish in Kafka transactions
         publish(stored, letters, {advance.partition: advance.next_offset for advance in turn.advances}, owned, parts)
     parts.passed("after_publish")

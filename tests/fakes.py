@@ -1,5 +1,6 @@
 """Working stand-ins for the outside, in memory; they keep the contracts of pipeline.ports."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -176,6 +177,15 @@ class MemorySource:
 
     def bounds(self, partition: int) -> tuple[int, int]:
         return self.topics.beginnings.get(partition, 0), len(self.topics.inputs[partition])
+
+    def ends(self) -> dict[int, int]:
+        return {partition: len(self.topics.inputs[partition]) for partition in self.positions}
+
+    def look(self, partitions: Sequence[int]) -> dict[int, int]:
+        return {partition: len(self.topics.inputs[partition]) for partition in partitions}
+
+    def heard_at(self) -> float:
+        return time.monotonic()
 
     def start(self, partition: int, offset: int) -> None:
         self.positions[partition] = offset

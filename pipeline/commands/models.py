@@ -9,6 +9,7 @@ from pipeline.commands.display import moment, show_json, show_rows, show_table
 from pipeline.commands.invocation import with_settings
 from pipeline.commands.opened import now, opened
 from pipeline.errors import ConfigError
+from pipeline.secrets import list_secrets
 from pipeline.telemetry import start_logging
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def compare(settings: "Settings", version: int, other: int, as_json: bool) -> No
 @with_settings
 def promote(settings: "Settings", version: int, reason: str) -> None:
     """Make a model VERSION the champion; running workers swap to it within seconds. 0 is the seasonal naive."""
-    start_logging()
+    start_logging(list_secrets(settings))
     with opened(settings) as database:
         champion = database.registry.champion()
         if champion == version:
@@ -113,7 +114,7 @@ def promote(settings: "Settings", version: int, reason: str) -> None:
 @with_settings
 def rollback(settings: "Settings") -> None:
     """Make the champion before the present one champion again."""
-    start_logging()
+    start_logging(list_secrets(settings))
     with opened(settings) as database:
         version = database.registry.rollback(now())
     click.echo(f"model {version} is the champion again")

@@ -18,6 +18,7 @@ from pipeline.settings import KafkaSettings
 from pipeline.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
+LOOK_MS = 2_000
 
 
 class Listener(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -70,6 +71,7 @@ class KafkaSource:
         if reason:
             log.warning("reading record by record, which is slower: %s", reason)
         self._listener = Listener(self._consumer)
+        self._returned: dict[int, int] = {}  # the offset after the last message that poll returned
         self._consumer.subscribe([self._topic], listener=self._listener)
 
     def poll(self, most: int) -> list[Messages]:
@@ -79,6 +81,7 @@ class KafkaSource:
         runs = []
         for partition, records in polled.items():
             runs.extend(_runs(partition.partition, records) if self.batched else [_stock(partition.partition, records)])
+        self._returned.update((run.partition, run.next_offset) for run in runs)
         return runs
 
     def changes(self) -> list[tuple[int, bool]]:
@@ -105,6 +108,26 @@ class KafkaSource:
         with self._watchdog.guard("reading the topic's ends"), explained("reading the topic's ends", self._settings):
             return int(self._consumer.beginning_offsets([at])[at]), int(self._consumer.end_offsets([at])[at])
 
+    def ends(self) -> dict[int, int]:
+        """See pipeline.ports.Source."""
+        ends = {}
+        for at, state in list(self._consumer._subscription.assignment.items()):  # the I/O thread may change it
+            returned, highwater, position = self._returned.get(at.partition), state.highwater, state.position
+            if returned is not None and highwater is not None and position is not None:
+                ends[at.partition] = highwater - max(0, position.offset - returned)
+        return ends
+
+    def look(self, partitions: Sequence[int]) -> dict[int, int]:
+        """See pipeline.ports.Source."""
+        held = [self._at(partition) for partition in partitions]
+        with self._watchdog.guard("reading the topic's ends"), explained("reading the topic's ends", self._settings):
+            return {at.partition: int(end) for at, end in self._consumer.end_offsets(held, LOOK_MS).items()}
+
+    def heard_at(self) -> float | None:
+        """See pipeline.ports.Source."""
+        received = float(self._consumer._coordinator.heartbeat.last_receive)
+        return None if received == -float("inf") else received
+
     def start(self, partition: int, offset: int) -> None:
         """See pipeline.ports.Source."""
         at = self._at(partition)
@@ -113,9 +136,12 @@ class KafkaSource:
         self._forget_parked(at)
         self._consumer.seek(at, offset)
         self._consumer.resume(at)
+        self._returned[partition] = offset
 
     def hold(self, partitions: Sequence[int]) -> None:
         """See pipeline.ports.Source."""
+        for partition in partitions:
+            self._returned.pop(partition, None)
         mine = self._consumer.assignment()
         self._consumer.pause(*(at for at in map(self._at, partitions) if at in mine))
 

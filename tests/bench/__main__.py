@@ -77,6 +77,17 @@ def ring(series: int, rounds: int) -> None:
     say(f"written to {bench.run(series, rounds)}")
 
 
+@bench.command()
+@click.option("--series", type=click.IntRange(1), default=500, show_default=True, help="Of each of four partitions.")
+@click.option("--turns", type=click.IntRange(3), default=12, show_default=True)
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
+def telemetry(series: int, turns: int, rounds: int) -> None:
+    """Share of a turn that goes into counting for the metrics, and what a scrape costs; by name only."""
+    from tests.bench import telemetry as bench
+
+    say(f"written to {bench.run(series, turns, rounds)}")
+
+
 @bench.command(name="m4-hourly")
 @click.option("--data", type=click.Path(file_okay=False, exists=True, path_type=Path), help="Folder of the M4 files.")
 @click.option("--seed", "seeds", multiple=True, type=int, default=(0,), show_default=True, help="May be repeated.")

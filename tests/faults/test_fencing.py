@@ -10,6 +10,7 @@ from tests.faults.deployment import Deployment, Sender
 from tests.faults.fleet import until
 from tests.faults.panel import Panel, split
 from tests.faults.summary import report
+from tests.faults.telemetry import ANY_PORT, telemetry_of
 from tests.faults.verify import verify, wait_for_lag_0
 
 PANEL = Panel(series=24, steps=160)
@@ -19,7 +20,7 @@ FREEZES = ("STOP@before_sql:4", "STOP@after_sql:3", "STOP@in_publish:3")
 
 @pytest.mark.slow
 def test_a_worker_that_wakes_after_its_partitions_were_taken_is_fenced_and_recovers(place: Place) -> None:
-    deployment = place.deploy(*PANEL.settings, "kafka.max_messages=20")
+    deployment = place.deploy(*PANEL.settings, "kafka.max_messages=20", ANY_PORT)
     sender = Sender(deployment, batch=10)
     parts = iter(split(list(PANEL.messages(twice=0.02, poison=12, seed=3)), 80))
     with place.fleet(deployment) as fleet:
@@ -44,6 +45,10 @@ def test_a_worker_that_wakes_after_its_partitions_were_taken_is_fenced_and_recov
                 60.0,
                 "the sleeper notices that it was fenced",
             )
+        told = telemetry_of(fleet, "sleeper").samples()
+        assert told["claims_dropped_total", "fenced"] >= 1.0
+        dropped = sum(told["claims_dropped_total", why] for why in ("fenced", "broker", "database"))
+        assert dropped >= len(FREEZES), "every time that it woke, it noticed"
         for part in parts:
             sender.send(part)
         began = time.monotonic()

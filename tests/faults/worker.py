@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import structlog
 
 from models.cpu import tune_cpu
-from pipeline.app import built_worker, stop_signal
+from pipeline.app import stop_signal, visible_worker
 from pipeline.configuration import load
 from pipeline.telemetry import start_logging
 
@@ -76,7 +76,7 @@ def run(faults: Sequence[Fault], sets: Sequence[str]) -> None:
     start_logging()
     tune_cpu(1)
     stopping = stop_signal()
-    with built_worker(load(None, sets), passed=passed) as worker:
+    with visible_worker(load(None, sets), passed=passed) as worker:
         log.info("worker ready")
         worker.run(stopping)
     log.info("worker stopped", turns=worker.turns)

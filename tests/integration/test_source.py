@@ -3,11 +3,13 @@
 import time
 
 import pytest
+from confluent_kafka import Producer
 
 from pipeline.kafka import topics
 from pipeline.kafka.source import KafkaSource
 from pipeline.settings import KafkaSettings
 from pipeline.watchdog import Watchdog
+from tests.faults.fleet import holds_within
 from tests.integration.conftest import KafkaAddress
 
 
@@ -50,3 +52,61 @@ def test_partitions_held_one_after_another_are_all_delivered_again(broker: Kafka
         assert sum(map(len, seen.values())) == 4_000
     finally:
         source.close()
+
+
+def test_the_ends_say_what_is_left_to_read_and_markers_of_transactions_are_nothing(broker: KafkaAddress) -> None:
+    name = f"ends-{broker.kind}-{time.time_ns()}"
+    settings = KafkaSettings(
+        bootstrap_servers=broker.bootstrap_servers,
+        input_topic=name,
+        output_topic=f"{name}-out",
+        dead_letter_topic=f"{name}-dead",
+        group=name,
+        partitions=1,
+    )
+    topics.check_topics(settings)
+    producer = Producer(
+        {"bootstrap.servers": broker.bootstrap_servers, "transactional.id": name, "linger.ms": 0, "log_level": 0}
+    )
+    producer.init_transactions(30)
+
+    def send(count: int) -> None:
+        producer.begin_transaction()
+        for i in range(count):
+            producer.produce(name, b"x", b"%d" % i, 0)
+        producer.commit_transaction(30)
+
+    send(5)
+    send(5)
+    source = KafkaSource(settings, Watchdog(120))
+    try:
+        deadline = time.monotonic() + 60
+        while not any(ours for _, ours in source.changes()) and time.monotonic() < deadline:
+            assert source.ends() == {}
+            source.poll(10)
+        assert source.look([0]) == {0: 12}, "ten messages and two markers"
+        source.start(0, 0)
+        assert read(source, 10) == 11, "the first marker is between the messages"
+        assert holds_within(lambda: not source.poll(10) and source.ends() == {0: 11}, 60.0)
+        source.hold([0])
+        send(3)
+        assert source.ends() == {}
+        assert source.look([0]) == {0: 16}
+        source.start(0, 11)
+        assert read(source, 3) == 15
+        assert source.ends()[0] in (15, 16), "the last marker may not have been read yet"
+        assert holds_within(lambda: not source.poll(10) and source.ends() == {0: 15}, 60.0)
+        assert holds_within(lambda: not source.poll(10) and source.heard_at() is not None, 60.0)
+    finally:
+        source.close()
+
+
+def read(source: KafkaSource, count: int) -> int:
+    """Poll until so many messages have come and return the offset after the last."""
+    deadline, end = time.monotonic() + 60, 0
+    while count > 0 and time.monotonic() < deadline:
+        for run in source.poll(100):
+            count -= len(run.offsets)
+            end = run.next_offset
+    assert count == 0
+    return end

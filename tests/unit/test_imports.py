@@ -16,7 +16,7 @@ HOMES = {
     "alembic": ("pipeline/database/",),
     "psycopg": ("pipeline/database/",),
     "apscheduler": ("jobs/schedule.py",),
-    "prometheus_client": ("jobs/metrics.py",),
+    "prometheus_client": ("pipeline/exposition.py",),
     "matplotlib": ("pipeline/quickstart/chart.py",),
     "click": ("pipeline/cli.py", "pipeline/commands/", "jobs/commands.py"),
     "pydantic_settings": ("pipeline/settings/__init__.py", "pipeline/configuration.py"),

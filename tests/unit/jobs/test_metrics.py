@@ -4,18 +4,21 @@ import socket
 import threading
 import urllib.request
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
-from jobs.metrics import KEPT, JobCollector, serving, write_metrics
+from jobs.metrics import KEPT, JobCollector
 from jobs.schedule import longest_period, read_trigger
 from pipeline.address import check_free
 from pipeline.configuration import load
 from pipeline.errors import ConfigError, TidecastError, Unavailable
+from pipeline.exposition import Exposition
 from pipeline.job_facts import JobFacts
+from pipeline.probes import Checks, Probes, serving
 from tests.facts import FACTS, NOW, PERIODS
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -39,6 +42,16 @@ def collector(source: Callable[[int], JobFacts], seconds: Callable[[], float] = 
     return JobCollector(source, PERIODS, lambda: NOW, seconds)
 
 
+def served(listen: str | None, collector: JobCollector) -> AbstractContextManager[str | None]:
+    probes = Probes("scheduler")
+    probes.watch(Checks(list, list), collector)
+    return serving(listen, probes)
+
+
+def write_metrics(collector: JobCollector) -> str:
+    return Exposition(collector).write()
+
+
 def parse(text: str) -> Samples:
     families = text_string_to_metric_families(text)
     return {
@@ -47,13 +60,13 @@ def parse(text: str) -> Samples:
 
 
 def get(address: str) -> Samples:
-    with urllib.request.urlopen(address, timeout=30) as answer:
+    with urllib.request.urlopen(f"{address}/metrics", timeout=30) as answer:
         assert answer.headers["Content-Type"].startswith("text/plain")
         return parse(answer.read().decode())
 
 
 def test_a_scrape_over_http_tells_the_facts_in_base_units() -> None:
-    with serving("127.0.0.1:0", collector(Source(FACTS))) as address:
+    with served("127.0.0.1:0", collector(Source(FACTS))) as address:
         assert address is not None
         samples = get(address)
     retrain = (("job_name", "retrain"),)
@@ -94,16 +107,15 @@ def test_a_lease_is_held_if_it_was_when_it_was_read_however_short_it_is() -> Non
 def test_without_the_database_a_scrape_still_answers_and_says_so_once_per_look() -> None:
     source, seconds = Source(Unavailable("database postgresql://db: away")), [0.0]
     own = collector(source, lambda: seconds[0])
-    with serving("127.0.0.1:0", own) as address, capture_logs() as logs:
-        assert address is not None
-        samples = get(address)
-        assert get(address) == samples
+    with capture_logs() as logs:
+        samples = parse(write_metrics(own))
+        assert parse(write_metrics(own)) == samples
         assert samples["tidecast_database_up", ()] == 0.0
         assert {name for name, _ in samples} == {
             "tidecast_database_up", "tidecast_job_enabled", "tidecast_job_period_seconds",
         }  # fmt: skip
         source.facts, seconds[0] = FACTS, KEPT
-        assert get(address)["tidecast_database_up", ()] == 1.0
+        assert parse(write_metrics(own))["tidecast_database_up", ()] == 1.0
     assert [(each["event"], each["reason"]) for each in logs] == [
         ("metrics not read", "database postgresql://db: away")
     ]
@@ -146,15 +158,15 @@ def test_scrapes_at_one_time_read_once() -> None:
 
 def test_off_serves_nothing_and_reads_nothing() -> None:
     source = Source(FACTS)
-    with serving(None, collector(source)) as address:
+    with served(None, collector(source)) as address:
         assert address is None
     assert source.asked == 0
 
 
 def test_the_port_is_free_again_after_the_block() -> None:
-    with serving("127.0.0.1:0", collector(Source(FACTS))) as address:
+    with served("127.0.0.1:0", collector(Source(FACTS))) as address:
         assert address is not None
-    check_free(address.removeprefix("http://").removesuffix("/metrics"), "metrics.listen")
+    check_free(address.removeprefix("http://"), "metrics.listen")
 
 
 def test_a_port_that_is_taken_is_one_line() -> None:
@@ -163,7 +175,7 @@ def test_a_port_that_is_taken_is_one_line() -> None:
         line = (
             rf"metrics\.listen: cannot listen on {address} \(Address already in use\); choose another address, or off"
         )
-        with pytest.raises(Unavailable, match=line), serving(address, collector(Source(FACTS))):
+        with pytest.raises(Unavailable, match=line), served(address, collector(Source(FACTS))):
             pass
         with pytest.raises(Unavailable, match=line):
             check_free(address, "metrics.listen")

@@ -12,8 +12,9 @@ from structlog.testing import capture_logs
 from jobs.child import Child, job_command, read_settings, write_settings
 from jobs.outcome import OnStage, Outcome, Stage, read_line, write_line
 from jobs.runner import Runner
-from jobs.tail import LENGTH, list_secrets
+from jobs.tail import LENGTH
 from pipeline.errors import ConfigError, Unavailable
+from pipeline.secrets import list_secrets
 from pipeline.settings import Settings
 from tests.unit.jobs.fakes import START, Clock, FakeLedger
 

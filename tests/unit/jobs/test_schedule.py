@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from jobs.catalog import CATALOG, timetable
 from jobs.commands import NAMES
 from jobs.cron import name_weekdays, split_cron
-from jobs.schedule import LEASE, Duty, Schedule, last_due, next_due, read_trigger
+from jobs.schedule import LEASE, Duty, Schedule, checks_of, last_due, next_due, read_trigger
 from pipeline.errors import ConfigError, Unavailable
+from pipeline.pulse import Pulse
 from pipeline.settings import Settings
 from tests.unit.jobs.fakes import START, FakeLedger
 
@@ -148,6 +149,42 @@ def test_a_database_that_is_away_is_waited_for() -> None:
         assert fire.fired == []
         ledger.away = False
         wait_until(lambda: len(ledger.rows) == 1)
+
+
+@pytest.mark.parametrize("on_duty", [True, False])
+def test_a_scheduler_is_ready_while_its_database_answers_on_duty_or_not(on_duty: bool) -> None:
+    ledger, seconds = FakeLedger(), [1000.0]
+    if not on_duty:
+        ledger.acquire(LEASE, "another", real_clock(), 3600.0)
+    ledger.away = True
+    pulse = Pulse(("database",), lambda: seconds[0])
+    schedule = Schedule({"retrain": None}, ledger, Recorder(ledger, "one"), real_clock, "one", SHORT, pulse)
+    checks, stop = checks_of(schedule, 30.0), threading.Event()
+
+    def silent() -> bool:
+        seconds[0] += 35.0
+        return "the database has not answered for" in " ".join(checks.find_unready())
+
+    seconds[0] += 45.0
+    assert checks.find_unready() == [
+        "the loop has not turned for 45 s",
+        "the database has not answered yet, for 45 s",
+    ]
+    thread = threading.Thread(target=schedule.serve, args=(stop,))
+    thread.start()
+    try:
+        wait_until(lambda: checks.find_unready() == ["the database has not answered yet, for 45 s"])
+        ledger.away = False
+        wait_until(lambda: checks.find_unready() == [])
+        assert (ledger.leases[LEASE][0] == "one") == on_duty
+        ledger.away = True
+        wait_until(silent)
+    finally:
+        ledger.away = False
+        stop.set()
+        thread.join(PATIENCE)
+    seconds[0] += 1000.0
+    assert checks.find_unwell() == ["the loop has not turned for 1000 s"]
 
 
 def test_a_database_that_stays_away_longer_than_the_lease_ends_the_duty() -> None:

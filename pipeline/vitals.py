@@ -1,0 +1,150 @@
+"""What a worker tells of itself: plain numbers that its turns and claims count up, read by a telemetry thread.
+
+Only the worker's own thread writes, one value at a time; a reader takes copies of dictionaries. So nothing here waits,
+and a reader may see a turn half counted, never a number that was not so.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pipeline.errors import Fenced
+from pipeline.pulse import Pulse
+from pipeline.reasons import classify
+from pipeline.records import Claim, Events, Forecasts, Messages, Turn
+from pipeline.ring import RingStore
+
+FENCED, BROKER, DATABASE = "fenced", "broker", "database"
+SETBACKS = (FENCED, BROKER, DATABASE)
+"""Why every claim was dropped: another worker owns a partition, the broker, or the database."""
+
+
+@dataclass(slots=True)
+class PartitionVitals:
+    """A partition that is assigned to this worker; it is claimed while it has a `ring`.
+
+    `next_offset` is S as this worker last knew it, `end` the offset after the newest as the broker last told it, and
+    `newest_event` the newest event time that was stored here, in microseconds; None for not known yet.
+    """
+
+    epoch: int = 0
+    next_offset: int | None = None
+    end: int | None = None
+    newest_event: int | None = None
+    ring: RingStore | None = None
+
+    @property
+    def lag(self) -> int | None:
+        """Messages that the broker has and the database has not."""
+        if self.end is None or self.next_offset is None:
+            return None
+        return max(0, self.end - self.next_offset)
+
+
+@dataclass(slots=True)
+class Vitals:
+    """Counters since the start of the process, and the state of this moment.
+
+    `behind_since` is the monotonic second from which on there was something to commit and nothing was committed.
+    `setback` is why the claims were dropped last, until they are made again.
+    """
+
+    pulse: Pulse = field(default_factory=lambda: Pulse((BROKER, DATABASE)))
+    partitions: dict[int, PartitionVitals] = field(default_factory=dict)
+    settled: bool = False
+    setback: str | None = None
+    setbacks: Counter[str] = field(default_factory=Counter)
+    messages: int = 0
+    observations: int = 0
+    forecasts: Counter[str] = field(default_factory=Counter)  # by quality
+    dead_letters: Counter[str] = field(default_factory=Counter)  # by class of reason
+    claims: int = 0
+    republications: int = 0
+    republished: int = 0
+    skipped: int = 0
+    committed_at: int | None = None  # processing time, microseconds
+    behind_since: float | None = None
+
+    def assign(self, partition: int, *, ours: bool) -> None:
+        """Follow one change of the assignment; what a partition held before is forgotten with it."""
+        self.partitions.pop(partition, None)
+        if ours:
+            self.partitions[partition] = PartitionVitals()
+
+    def see(self, ends: Mapping[int, int], heard_at: float | None, *, settled: bool) -> None:
+        """Take in what the broker has told by now; called after every poll."""
+        self.settled = settled
+        if heard_at is not None:
+            self.pulse.heard(BROKER, heard_at)
+        self.see_ends(ends)
+        behind = any(each.ring is None or each.lag for each in self.partitions.values())
+        if not behind:
+            self.behind_since = None
+        elif self.behind_since is None:
+            self.behind_since = self.pulse.seconds()
+
+    def see_ends(self, ends: Mapping[int, int]) -> None:
+        """Take in the ends of partitions."""
+        for partition, end in ends.items():
+            if partition in self.partitions:
+                self.partitions[partition].end = end
+
+    def claim(self, claim: Claim, ring: RingStore) -> None:
+        """Count a claim that was made."""
+        own = self._at(claim.partition)
+        own.epoch, own.next_offset, own.ring = claim.epoch, claim.next_offset, ring
+        self.claims += 1
+        self.pulse.beat()
+
+    def store(self, runs: Iterable[Messages], events: Sequence[Events], turn: Turn, stored: Forecasts) -> None:
+        """Count a turn that is in SQL now."""
+        self.messages += sum(len(run.offsets) for run in runs)
+        self.observations += len(turn.observations)
+        self.forecasts.update(stored.quality)
+        for reason, count in Counter(letter.reason for letter in turn.dead_letters).items():
+            self.dead_letters[classify(reason)] += count
+        for run in events:
+            own = self._at(run.partition)
+            own.newest_event = max(own.newest_event or 0, int(run.event_time.max()))
+        for advance in turn.advances:
+            self._at(advance.partition).next_offset = advance.next_offset
+        self.pulse.beat()
+
+    def commit(self, now: int) -> None:
+        """Note that a turn has ended well at processing time `now`: stored and published."""
+        self.committed_at, self.setback = now, None
+        self.behind_since = self.pulse.seconds()  # until the next poll says that nothing is left
+        self.pulse.beat()
+
+    def republish(self, messages: int) -> None:
+        """Count a claim that had to publish what was stored."""
+        self.republications += 1
+        self.republished += messages
+
+    def set_back(self, error: Exception) -> None:
+        """Note that every claim was dropped, and why."""
+        self.setback = str(error)
+        self.setbacks[FENCED if isinstance(error, Fenced) else BROKER if ": Kafka at " in str(error) else DATABASE] += 1
+        for own in self.partitions.values():
+            own.ring = None
+
+    def uncommitted(self) -> float:
+        """Seconds for which there was something to commit, or to claim, and nothing was committed."""
+        since = self.behind_since
+        return 0.0 if since is None else max(0.0, self.pulse.seconds() - since)
+
+    def find_unready(self, lately: float) -> list[str]:
+        """Say why this worker does not do all of its work now; `lately` is how many seconds anything may be silent."""
+        why = [] if self.settled else ["it is not a settled member of the group"]
+        unclaimed = sorted(at for at, own in dict(self.partitions).items() if own.ring is None)
+        if unclaimed:
+            why.append(f"partitions {', '.join(map(str, unclaimed))} are assigned and not claimed")
+        if self.setback is not None:
+            why.append(f"claiming again: {self.setback}")
+        return why + self.pulse.find_silences(lately)
+
+    def _at(self, partition: int) -> PartitionVitals:
+        own = self.partitions.get(partition)
+        if own is None:
+            own = self.partitions[partition] = PartitionVitals()
+        return own

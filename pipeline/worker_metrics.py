@@ -1,0 +1,140 @@
+"""The metrics of a stream worker for Prometheus, and why it is unwell or not ready: read from what it counts itself.
+
+A label is a partition, a phase, a quality, or one of a few classes, never text of a message. Times are
+`_timestamp_seconds`; an age is time() - that.
+"""
+
+from collections.abc import Callable, Iterator
+
+from pipeline.exposition import Collector, Metric, counter, gauge, histogram, in_seconds
+from pipeline.probes import Checks
+from pipeline.reasons import CLASSES, OTHER
+from pipeline.records import Quality
+from pipeline.stream import Worker
+from pipeline.vitals import SETBACKS, PartitionVitals
+
+PARTITION = ("partition",)
+QUALITIES: tuple[Quality, ...] = ("ok", "degraded", "fallback")
+TURN = "turn"
+
+
+def checks_of(worker: Worker, *, lately: float, patience: float) -> Checks:
+    """Look at a worker: it is unready when its loop or what it needs is silent for `lately` seconds.
+
+    It is unwell when its loop stands still for `patience` seconds, which no call in it may take.
+    """
+    vitals = worker.parts.vitals
+
+    def find_unready() -> list[str]:
+        tripped = [] if worker.tripped is None else [f"the circuit breaker has paused it: {worker.tripped}"]
+        return tripped + vitals.find_unready(lately)
+
+    return Checks(lambda: vitals.pulse.find_stop(patience), find_unready)
+
+
+class WorkerCollector(Collector):
+    """Collects the metrics of a worker, from any thread."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric."""
+        yield from self._turns()
+        yield from self._partitions()
+        yield from self._recovery()
+        yield from self._models()
+
+    def _turns(self) -> Iterator[Metric]:
+        vitals, durations = self._worker.parts.vitals, dict(self._worker.parts.phases.durations)
+        whole = {TURN: durations.pop(TURN)} if TURN in durations else {}
+        yield histogram("turn_duration_seconds", "How long the turns took, from a poll's messages on.", whole)
+        yield histogram("turn_phase_duration_seconds", "How long each phase took.", durations, "phase")
+        yield counter("messages", "Input messages that were stored or became dead letters.", [((), vitals.messages)])
+        yield counter("observations", "Observations that were stored.", [((), vitals.observations)])
+        made = [((quality,), float(vitals.forecasts[quality])) for quality in QUALITIES]
+        yield counter("forecasts", "Forecasts that were stored, by quality.", made, ("quality",))
+        letters = [((reason,), float(vitals.dead_letters[reason])) for reason in (*CLASSES, OTHER)]
+        yield counter("dead_letters", "Messages that became dead letters, by class of reason.", letters, ("reason",))
+
+    def _partitions(self) -> Iterator[Metric]:
+        parts = self._worker.parts
+        own = sorted(dict(parts.vitals.partitions).items())
+
+        def each(value: Callable[[PartitionVitals], float | None]) -> list[tuple[tuple[str], float | None]]:
+            return [((str(partition),), value(vitals)) for partition, vitals in own]
+
+        def newest(vitals: PartitionVitals) -> float | None:
+            return in_seconds(vitals.newest_event)
+
+        def size(vitals: PartitionVitals) -> float | None:
+            ring = vitals.ring
+            return None if ring is None else ring.nbytes
+
+        def series(vitals: PartitionVitals) -> float | None:
+            ring = vitals.ring
+            return None if ring is None else len(ring)
+
+        yield gauge(
+            "partition_claimed",
+            "1 while an assigned partition is claimed.",
+            each(lambda vitals: vitals.ring is not None),
+            PARTITION,
+        )
+        yield gauge("partition_epoch", "Fencing epoch of the last claim.", each(lambda v: v.epoch or None), PARTITION)
+        yield gauge("partition_next_offset", "Next offset to store.", each(lambda v: v.next_offset), PARTITION)
+        yield gauge(
+            "partition_lag_messages", "Messages on the topic that are not stored yet.", each(lambda v: v.lag), PARTITION
+        )
+        yield gauge(
+            "partition_newest_event_timestamp_seconds", "Newest event time stored here.", each(newest), PARTITION
+        )
+        yield gauge("partition_ring_bytes", "Memory of the windows.", each(size), PARTITION)
+        yield gauge("partition_ring_series", "Series in the windows.", each(series), PARTITION)
+        yield gauge(
+            "grid_step_seconds", "Seconds from one step of the grid to the next.", [((), parts.grid.frequency.seconds)]
+        )
+
+    def _recovery(self) -> Iterator[Metric]:
+        vitals = self._worker.parts.vitals
+        yield gauge(
+            "uncommitted_seconds",
+            "Seconds for which there was something to commit or to claim and nothing was committed.",
+            [((), vitals.uncommitted())],
+        )
+        yield gauge(
+            "last_commit_timestamp_seconds",
+            "When a turn was last stored and published.",
+            [((), in_seconds(vitals.committed_at))],
+        )
+        yield counter("claims", "Claims of partitions.", [((), vitals.claims)])
+        yield counter(
+            "claims_dropped",
+            "Times that every claim was dropped, by why: fenced, broker, database.",
+            [((why,), float(vitals.setbacks[why])) for why in SETBACKS],
+            ("reason",),
+        )
+        yield counter(
+            "republications", "Claims that published what had been stored only.", [((), vitals.republications)]
+        )
+        yield counter("republished_messages", "Messages that they published.", [((), vitals.republished)])
+        yield counter("skipped_offsets", "Offsets that retention took before they were read.", [((), vitals.skipped)])
+        yield gauge(
+            "circuit_breaker_tripped",
+            "1 while the circuit breaker has paused the worker.",
+            [((), self._worker.tripped is not None)],
+        )
+
+    def _models(self) -> Iterator[Metric]:
+        scorer, shadow = self._worker.parts.scorer, self._worker.parts.shadow
+        yield gauge("model_version", "Model that scores here; 0: seasonal naive.", [((), scorer.version)])
+        yield gauge(
+            "model_trained_until_timestamp_seconds",
+            "Newest event time that it has learned from.",
+            [((), in_seconds(scorer.trained_until))],
+        )
+        yield gauge("model_calibration_version", "Calibration in use here; 0: none.", [((), scorer.calibration)])
+        yield gauge("shadow_version", "Shadow that scores here; 0: none.", [((), (shadow and shadow.version) or 0)])
+        yield counter(
+            "shadow_failures", "Times that a shadow was refused or failed.", [((), shadow.failures if shadow else 0)]
+        )
