@@ -44,7 +44,7 @@ UNCALIBRATED = "time() - max(tidecast_calibration_created_timestamp_seconds)"  #
 
 def test_every_panel_has_a_title_of_its_own_a_place_and_a_query() -> None:
     titles = [panel["title"] for panel in PANELS]
-    assert len(set(panel["id"] for panel in DASHBOARD["panels"])) == len(DASHBOARD["panels"])
+    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
     assert len({(panel["title"], panel["gridPos"]["y"]) for panel in PANELS}) == len(titles) > 20
     taken: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
