@@ -32,6 +32,7 @@ PLACEHOLDERS = {
     "NAME": "monitor",
     "TEXT": "words",
     "FILE": "history.csv",
+    "TIME": "2026-01-01",
 }
 LINES = [line for block in re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL) for line in block.splitlines()]
 
