@@ -27,7 +27,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("pipeline.commands.models:models", "List, show, compare, promote and roll back models."),
     "forecast": ("pipeline.commands.forecast:forecast", "Read, export and plot forecasts."),
     "dead-letters": ("pipeline.commands.dead_letters:dead_letters", "Read and requeue messages that were refused."),
-    "db": ("pipeline.commands.db:db", "Upgrade the database schema, show its revision, let a role read."),
+    "db": (
+        "pipeline.commands.db:db",
+        "Upgrade or copy the database, show its schema's revision, let a role read.",
+    ),
     "config": ("pipeline.commands.config:config", "Show and check the settings."),
     "doctor": ("pipeline.commands.doctor:doctor", "Check everything this machine needs, and say what to do."),
     "broker": ("pipeline.commands.services:broker", "Run the development broker on this machine."),

@@ -6,6 +6,7 @@ import click
 
 from pipeline.commands.display import show_json
 from pipeline.commands.invocation import with_settings
+from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def db() -> None:
-    """Upgrade the database schema, show its revision, let a role read."""
+    """Upgrade the database schema, show its revision, let a role read, copy a database."""
 
 
 @db.command()
@@ -52,3 +53,30 @@ def grant_read(settings: "Settings", role: str) -> None:
 
     grant(settings.database.url.get_secret_value(), role)
     click.echo(f"{role} may read every table and view, those of later releases too, and write nothing")
+
+
+@db.command()
+@click.option("--from", "source", required=True, metavar="URL", help="The database to copy, sqlite:///old.db.")
+@with_settings
+def copy(settings: "Settings", source: str) -> None:
+    """Copy everything from another database into that of database.url, which must be empty; stop all workers before.
+
+    Rows are counted and compared; if anything differs, or a worker stored something meanwhile, nothing is copied.
+    """
+    from jobs.outcome import Stage
+    from pipeline.commands.display import stages
+    from pipeline.commands.opened import now
+    from pipeline.configuration import masked
+    from pipeline.database.transfer import copy_database
+
+    if masked(source) != source:
+        raise ConfigError("--from: a command line is no place for a password; use PGPASSWORD or ~/.pgpass")
+    with stages() as on_stage:
+        done = copy_database(
+            source,
+            settings.database.url.get_secret_value(),
+            now=now(),
+            on_table=lambda table, rows, total: on_stage(Stage(table, rows, total)),
+        )
+    rows = {name: count for name, count in done.rows.items() if count}
+    click.echo(f"copied {sum(rows.values()):,} rows of {len(rows)} tables, and compared them")

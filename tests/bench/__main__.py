@@ -88,6 +88,14 @@ def telemetry(series: int, turns: int, rounds: int) -> None:
     say(f"written to {bench.run(series, turns, rounds)}")
 
 
+@bench.command()
+def sizing() -> None:
+    """Bytes on disk of an observation, a forecast and a model, on SQLite and PostgreSQL; by name only."""
+    from tests.bench import sizing as bench
+
+    say(f"written to {bench.run()}")
+
+
 @bench.command(name="m4-hourly")
 @click.option("--data", type=click.Path(file_okay=False, exists=True, path_type=Path), help="Folder of the M4 files.")
 @click.option("--seed", "seeds", multiple=True, type=int, default=(0,), show_default=True, help="May be repeated.")

@@ -63,6 +63,17 @@ def test_a_scheduler_on_duty_and_one_that_waits_serve_the_same_until_they_end(pl
     assert not answers(first)
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+def test_a_scheduler_that_still_starts_ends_well_when_it_is_told_to(place: None, tmp_path: Path) -> None:
+    port = free_port()
+    probe = Telemetry(f"http://127.0.0.1:{port}")
+    with schedule(tmp_path, port) as process:
+        wait_until(lambda: probe.status("/healthz") == 200)
+        process.send_signal(signal.SIGTERM)  # the first process of a container does not hear it without a handler
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
 def answers(port: int) -> bool:
     try:
         scrape(port)
