@@ -22,6 +22,7 @@ from pipeline.grid import Frequency
 from pipeline.kafka import topics
 from pipeline.kafka.publisher import KafkaPublisher
 from pipeline.kafka.source import KafkaSource
+from pipeline.newcomers import Newcomers
 from pipeline.observe import Grid
 from pipeline.scorer import Scorer
 from pipeline.settings import Settings
@@ -84,9 +85,11 @@ def built_worker(
         )
         stack.callback(publisher.close)
         store = database.store(settings.kafka.input_topic, settings.series.duplicates, now, settings.input.covariates)
+        watched = WatchedStore(store, answering)
+        new = settings.input.max_new_series
         parts = Parts(
             source=source,
-            store=WatchedStore(store, answering),
+            store=watched,
             publisher=publisher,
             scorer=scorer,
             reader=Reader(settings.input, frequency),
@@ -95,6 +98,7 @@ def built_worker(
             phases=Phases(),
             passed=passed,
             shadow=ShadowScorer(WatchedShadow(database.registry, answering), grid, shape),
+            newcomers=Newcomers(new, watched.known) if new else None,
         )
         yield Worker(parts, f"{settings.kafka.instance}:{os.getpid()}", settings.kafka.max_messages, accept)
 

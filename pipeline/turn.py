@@ -16,6 +16,7 @@ import numpy as np
 
 from pipeline.codec import Reader
 from pipeline.errors import Corrupt
+from pipeline.newcomers import Newcomers
 from pipeline.observe import Due, Grid, observe
 from pipeline.ports import Publisher, Source, Store
 from pipeline.records import (
@@ -56,6 +57,7 @@ class Parts:
     phases: Phases
     passed: Callable[[str], None] = nothing_happens
     shadow: ShadowScorer | None = None
+    newcomers: Newcomers | None = None
 
 
 @dataclass(slots=True)
@@ -85,7 +87,7 @@ def take_turn(polled: Sequence[Messages], owned: Mapping[int, Owned], parts: Par
     with parts.phases.measure("decode"):  # 1 read and decode
         runs = [run for run in polled if run.partition in owned]
         _refuse_stale(runs, owned)
-        events, letters = _decode(runs, parts, now)
+        events, letters = _decode(runs, owned, parts, now)
     with parts.phases.measure("observe"):  # 2 observe and score
         observations, dues = _observe(events, owned, parts)
     with parts.phases.measure("score"):
@@ -173,9 +175,17 @@ def _refuse_stale(runs: Sequence[Messages], owned: Mapping[int, Owned]) -> None:
             raise Corrupt(f"partition {run.partition} delivered offset {run.offsets[0]} again; restart this worker")
 
 
-def _decode(runs: Sequence[Messages], parts: Parts, now: int) -> tuple[list[Events], tuple[DeadLetter, ...]]:
+def _decode(
+    runs: Sequence[Messages], owned: Mapping[int, Owned], parts: Parts, now: int
+) -> tuple[list[Events], tuple[DeadLetter, ...]]:
     decoded = [parts.reader.read(run, now) for run in runs]
-    return [events for events, _ in decoded if len(events)], tuple(bad for _, letters in decoded for bad in letters)
+    events = [events for events, _ in decoded]
+    letters = [bad for _, found in decoded for bad in found]
+    if parts.newcomers:
+        held = {run.partition: owned[run.partition].ring.rows for run in runs}
+        events, refused = parts.newcomers.admit(runs, events, held, now)
+        letters += refused
+    return [run for run in events if len(run)], tuple(letters)
 
 
 def _observe(events: Sequence[Events], owned: Mapping[int, Owned], parts: Parts) -> tuple[Observations, list[Due]]:

@@ -534,6 +534,13 @@ class StoreContract:
         assert store.recent(["other", name], 1).series_id.tolist() == series_id.tolist()[::-1]
         assert name in database.reader.training_history(None, 5)[0]
 
+    def test_known_are_the_names_that_have_an_id_and_asking_gives_none(self, store: SqlStore) -> None:
+        names = ["a", "b'; DROP TABLE series; --"]
+        assert store.known(names) == set()
+        assert store.known(names) == set()
+        store.recent(names, 1)
+        assert store.known(["c", *names]) == set(names)
+
     @pytest.mark.parametrize("name", ["a\0b", "\ud800"])
     def test_a_name_that_is_not_text_in_sql_is_refused(self, store: SqlStore, name: str) -> None:
         with pytest.raises(Corrupt, match="should have refused"):

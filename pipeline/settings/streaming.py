@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, model_validator
 
-from pipeline.settings.values import Policy, Seconds, Section
+from pipeline.settings.values import Limit, Policy, Seconds, Section
 
 
 class KafkaSettings(Section):
@@ -62,6 +62,7 @@ class InputSettings(Section):
     max_future_skew: Seconds = 86_400.0
     max_message_bytes: int = Field(900_000, ge=1)
     max_name_bytes: int = Field(256, ge=1)
+    max_new_series: Limit = 100_000  # a minute and worker
 
     @model_validator(mode="after")
     def check_fields(self) -> "InputSettings":
