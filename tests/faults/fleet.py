@@ -95,6 +95,9 @@ class Fleet:
         """SIGSTOP: it keeps its connections and its state, and does nothing."""
         self._members[name].process.send_signal(signal.SIGSTOP)
 
+    def pid(self, name: str) -> int:
+        return self._members[name].process.pid
+
     def is_frozen(self, name: str) -> bool:
         stat = Path(f"/proc/{self._members[name].process.pid}/stat").read_text()
         return stat.rpartition(")")[2].split()[0] == "T"
