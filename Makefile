@@ -7,12 +7,13 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+AUDIT := .venv-audit
 JOBS ?= 4
 MODERN := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.11; do \
 	command -v $$each >/dev/null 2>&1 && $$each $(MODERN) && echo $$each && break; done)
 
-.PHONY: help run test faults check bench kafka clean
+.PHONY: help run test faults check bench audit kafka clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -35,11 +36,14 @@ check: $(VENV)/.installed-test ## lint, format and types
 bench: $(VENV)/.installed-test ## measure, as JSON lines
 	$(BIN)/python -m tests.bench $(ARGS)
 
+audit: $(AUDIT)/.installed ## look every pin up among known vulnerabilities; what cannot be looked up fails
+	$(AUDIT)/bin/pip-audit --strict --disable-pip --no-deps -r constraints.txt
+
 kafka: ## start Apache Kafka on 127.0.0.1:9092 (needs Java 17 and Maven, or KAFKA_HOME)
 	deploy/kafka/kafka.sh $(ARGS)
 
 clean: ## remove .venv, caches and the demo's directory
-	rm -rf $(VENV) tidecast-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(AUDIT) tidecast-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "tidecast needs Python 3.11 or newer and found none." \
@@ -56,4 +60,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[all]' --group test
+	@touch $@
+
+$(AUDIT)/.installed: | $(BIN)/python
+	$(BIN)/python -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet $(PIP_ARGS) 'pip-audit==2.10.1'
 	@touch $@

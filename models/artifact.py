@@ -19,6 +19,7 @@ from torch import Tensor
 
 from models.config import ModelConfig
 from models.forecasters import Forecaster, build
+from models.presets import NAIVE
 
 KEY = "tidecast"
 FORMAT = 1
@@ -70,20 +71,21 @@ def unpack(artifact: bytes, *, sha256: str | None = None) -> Loaded:
     header = _read_header(artifact)
     try:
         config = ModelConfig.from_dict(header["config"])
-        series = tuple(str(name) for name in header["series"])
+        series = tuple(header["series"])
         provenance = dict(header["provenance"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"header does not describe a model: {error}") from error
+    if not all(isinstance(name, str) for name in series) or len(set(series)) < len(series):
+        raise ArtifactError("header names a series twice, or one that is no text")
     if len(series) != config.series:
         raise ArtifactError(f"header names {len(series)} series, the config has {config.series}")
     try:
         weights: dict[str, Tensor] = safetensors.torch.load(artifact)
-    except (SafetensorError, ValueError, KeyError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
         raise ArtifactError(f"weights cannot be read: {error}") from error
+    _check_shapes(weights, config)
     model = build(config)
-    weights = dict(model.named_buffers()) | weights  # a scale that an older release did not measure is as at first
-    _check_weights(weights, model.state_dict())
-    model.load_state_dict(weights)
+    model.load_state_dict(dict(model.named_buffers()) | weights)  # what an older release did not measure is as at first
     return Loaded(model.eval(), config, series, provenance)
 
 
@@ -103,14 +105,23 @@ def _read_header(artifact: bytes) -> dict[str, Any]:
     return dict(ours)
 
 
-def _check_weights(found: Mapping[str, Tensor], needed: Mapping[str, Tensor]) -> None:
-    if found.keys() != needed.keys():
-        raise ArtifactError(f"weights {sorted(found.keys() ^ needed.keys())} are missing or unknown")
-    for name, weight in needed.items():
-        if found[name].shape != weight.shape or found[name].dtype != weight.dtype:
+def _check_shapes(found: Mapping[str, Tensor], config: ModelConfig) -> None:
+    """Compare the weights with a model that has no memory, so that no config can ask for more than its weights take."""
+    if config.kind != NAIVE and config.layers * config.members > len(found):  # each layer has a weight of its own
+        raise ArtifactError(f"{len(found)} weights are too few for {config.members} members of {config.layers} layers")
+    try:
+        with torch.device("meta"):
+            model = build(config)
+    except (RuntimeError, TypeError, ValueError, OverflowError, MemoryError) as error:
+        raise ArtifactError(f"the config describes no model that can be built: {error}") from error
+    needed = model.state_dict()
+    if missing := (found.keys() ^ needed.keys()) - {name for name, _ in model.named_buffers() if name not in found}:
+        raise ArtifactError(f"weights {sorted(missing)} are missing or unknown")
+    for name, weight in found.items():
+        if needed[name].shape != weight.shape or needed[name].dtype != weight.dtype:
             raise ArtifactError(
-                f"weight {name} is {tuple(found[name].shape)} {found[name].dtype}, "
-                f"the config needs {tuple(weight.shape)} {weight.dtype}"
+                f"weight {name} is {tuple(weight.shape)} {weight.dtype}, "
+                f"the config needs {tuple(needed[name].shape)} {needed[name].dtype}"
             )
-        if not bool(torch.isfinite(found[name]).all()):
+        if not bool(torch.isfinite(weight).all()):
             raise ArtifactError(f"weight {name} is not finite")

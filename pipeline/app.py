@@ -24,6 +24,7 @@ from pipeline.grid import Frequency
 from pipeline.kafka import topics
 from pipeline.kafka.publisher import KafkaPublisher
 from pipeline.kafka.source import KafkaSource
+from pipeline.newcomers import Newcomers
 from pipeline.observe import Grid
 from pipeline.probes import Probes, serving
 from pipeline.pulse import LATELY
@@ -94,9 +95,11 @@ def built_worker(
         )
         stack.callback(publisher.close)
         store = database.store(settings.kafka.input_topic, settings.series.duplicates, now, settings.input.covariates)
+        watched = WatchedStore(store, answering)
+        new = settings.input.max_new_series
         parts = Parts(
             source=source,
-            store=WatchedStore(store, answering),
+            store=watched,
             publisher=publisher,
             scorer=scorer,
             reader=Reader(settings.input, frequency),
@@ -106,6 +109,7 @@ def built_worker(
             passed=passed,
             breaker=Breaker(settings.input),
             shadow=ShadowScorer(WatchedShadow(database.registry, answering), grid, shape),
+            newcomers=Newcomers(new, watched.known) if new else None,
         )
         yield Worker(parts, f"{settings.kafka.instance}:{os.getpid()}", settings.kafka.max_messages, accept)
 

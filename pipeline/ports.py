@@ -24,6 +24,10 @@ class Store(Protocol):
         """
         ...
 
+    def known(self, names: Sequence[str]) -> set[str]:
+        """Return those of `names` that have an id already."""
+        ...
+
     def commit(self, turn: Turn) -> Forecasts:
         """Store a turn in one transaction and return the forecasts that are now rows.
 

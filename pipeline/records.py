@@ -52,6 +52,18 @@ class Events:
         """Count the events."""
         return len(self.offset)
 
+    def take(self, rows: Mask) -> "Events":
+        """Select events by a mask."""
+        return Events(
+            partition=self.partition,
+            series=[self.series[i] for i in np.flatnonzero(rows).tolist()],
+            event_time=self.event_time[rows],
+            value=self.value[rows],
+            observed=self.observed[rows],
+            offset=self.offset[rows],
+            covariates=self.covariates[rows],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:

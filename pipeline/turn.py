@@ -17,6 +17,7 @@ import numpy as np
 from pipeline.breaker import Breaker, mark_bad
 from pipeline.codec import Reader
 from pipeline.errors import Corrupt
+from pipeline.newcomers import Newcomers
 from pipeline.observe import Due, Grid, observe
 from pipeline.ports import Publisher, Source, Store
 from pipeline.records import (
@@ -61,6 +62,7 @@ class Parts:
     shadow: ShadowScorer | None = None
     vitals: Vitals = field(default_factory=Vitals)
     breaker: Breaker = field(default_factory=lambda: Breaker(InputSettings()))
+    newcomers: Newcomers | None = None
 
 
 @dataclass(slots=True)
@@ -93,6 +95,7 @@ def take_turn(polled: Sequence[Messages], owned: Mapping[int, Owned], parts: Par
         events, letters = _decode(runs, parts, now)
         bad = mark_bad(runs, letters)
         parts.breaker.check(bad, letters)
+        events, letters = _admit(runs, events, letters, owned, parts, now)
     with parts.phases.measure("observe"):  # 2 observe and score
         observations, dues = _observe(events, owned, parts)
     with parts.phases.measure("score"):
@@ -184,7 +187,23 @@ def _refuse_stale(runs: Sequence[Messages], owned: Mapping[int, Owned]) -> None:
 
 def _decode(runs: Sequence[Messages], parts: Parts, now: int) -> tuple[list[Events], tuple[DeadLetter, ...]]:
     decoded = [parts.reader.read(run, now) for run in runs]
-    return [events for events, _ in decoded if len(events)], tuple(bad for _, letters in decoded for bad in letters)
+    return [events for events, _ in decoded], tuple(bad for _, letters in decoded for bad in letters)
+
+
+def _admit(
+    runs: Sequence[Messages],
+    events: list[Events],
+    letters: tuple[DeadLetter, ...],
+    owned: Mapping[int, Owned],
+    parts: Parts,
+    now: int,
+) -> tuple[list[Events], tuple[DeadLetter, ...]]:
+    """Refuse new series beyond the limit, and leave out runs without an event. After the breaker: they can be read."""
+    if parts.newcomers:
+        held = {run.partition: owned[run.partition].ring.rows for run in runs}
+        events, refused = parts.newcomers.admit(runs, events, held, now)
+        letters += tuple(refused)
+    return [run for run in events if len(run)], letters
 
 
 def _observe(events: Sequence[Events], owned: Mapping[int, Owned], parts: Parts) -> tuple[Observations, list[Due]]:

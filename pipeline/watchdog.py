@@ -73,6 +73,11 @@ class WatchedStore:
         with self._watchdog.guard("reading history from SQL"):
             return self._store.recent(names, depth)
 
+    def known(self, names: Sequence[str]) -> set[str]:
+        """See pipeline.ports.Store."""
+        with self._watchdog.guard("looking for series in SQL"):
+            return self._store.known(names)
+
     def commit(self, turn: Turn) -> Forecasts:
         """See pipeline.ports.Store."""
         with self._watchdog.guard("storing a turn in SQL"):

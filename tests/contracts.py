@@ -218,6 +218,15 @@ class CovariateContract:
         assert history.covariate_events.tolist() == [[1, 0], [1, 0], [1, 1], [1, 1]]
         assert open_store("last", ("x",)).recent(["a"], 2).covariates.tolist() == [[3.0], [4.0]]
 
+    def test_any_text_can_be_the_name_of_a_covariate(self, open_store: OpenStore) -> None:
+        names = ("it's", 'a "b"', "x'); DROP TABLE covariates; --", "%s:x {y}", "<b>☃</b>")
+        store = open_store("last", names)
+        claim = store.claim(0, "me")
+        [a] = store.recent(["a"], 1).series_id.tolist()
+        numbers = tuple(float(i) for i in range(len(names)))
+        store.commit(turn_of(claim, 1, observations=wide_observations([(a, START, 1.0, numbers, 0, True)])))
+        assert open_store("last", names[::-1]).recent(["a"], 1).covariates.tolist() == [list(numbers[::-1])]
+
     def test_a_name_that_is_added_later_is_missing_before_and_one_taken_away_is_kept(
         self, open_store: OpenStore
     ) -> None:
@@ -528,11 +537,21 @@ class StoreContract:
         store.commit(turn_of(claim, 1, observations=observations(cells)))
         assert store.recent(["a", "b"], 1).observed_at.tolist() == [instant, instant]
 
-    @pytest.mark.parametrize("name", ["it's", 'a "b"', "naïve ☃ 😀", "a%s:x", "'; DROP TABLE series; --", " ", "日本"])
+    @pytest.mark.parametrize(
+        "name",
+        ["it's", 'a "b"', "naïve ☃ 😀", "a%s:x", "'; DROP TABLE series; --", " ", "日本", "two\nlines", "<b>{x}</b>"],
+    )
     def test_any_text_can_be_a_series_name(self, store: SqlStore, database: Database, name: str) -> None:
         series_id = store.recent([name, "other"], 1).series_id
         assert store.recent(["other", name], 1).series_id.tolist() == series_id.tolist()[::-1]
         assert name in database.reader.training_history(None, 5)[0]
+
+    def test_known_are_the_names_that_have_an_id_and_asking_gives_none(self, store: SqlStore) -> None:
+        names = ["a", "b'; DROP TABLE series; --"]
+        assert store.known(names) == set()
+        assert store.known(names) == set()
+        store.recent(names, 1)
+        assert store.known(["c", *names]) == set(names)
 
     @pytest.mark.parametrize("name", ["a\0b", "\ud800"])
     def test_a_name_that_is_not_text_in_sql_is_refused(self, store: SqlStore, name: str) -> None:

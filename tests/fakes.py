@@ -68,6 +68,9 @@ class MemoryStore:
             covariate_events=np.array([events for _, _, events in past], np.int64).reshape(shape),
         )
 
+    def known(self, names: Sequence[str]) -> set[str]:
+        return set(names) & self.ids.keys()
+
     def commit(self, turn: Turn) -> Forecasts:
         for advance in turn.advances:
             if self.state.get(advance.partition) != (advance.epoch, advance.start):

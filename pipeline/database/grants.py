@@ -34,6 +34,8 @@ def grant_read(url: str, role: str) -> None:
 
 
 def _refuse(connection: Connection, role: str) -> None:
+    if "\0" in role:
+        raise ConfigError(f"role {role!r} has a NUL, which no role of PostgreSQL has; name one that exists")
     known = connection.execute(text("SELECT 1 FROM pg_roles WHERE rolname = :role"), {"role": role}).scalar()
     if not known:
         raise ConfigError(f"role {role} does not exist; create it first: CREATE ROLE {_quoted(role)} LOGIN")

@@ -74,6 +74,12 @@ class SqlStore:
             history = self._rows.newest(connection, wanted, depth, None)
             return with_covariates(connection, self._rows, history, self._covariates)
 
+    def known(self, names: Sequence[str]) -> set[str]:
+        """Return those of `names` that have an id already."""
+        refuse_unstorable(names)
+        with reading(self._engine) as connection:
+            return set(_series_ids(connection, names))
+
     def commit(self, turn: Turn) -> Forecasts:
         """Store a turn in one transaction and return the forecasts that are now rows.
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, model_validator
 
-from pipeline.settings.values import Policy, Seconds, Section, Share
+from pipeline.settings.values import Limit, Policy, Seconds, Section, Share
 
 
 class KafkaSettings(Section):
@@ -65,6 +65,7 @@ class InputSettings(Section):
     most_bad: Share = 0.5
     bad_window: int = Field(1_000, ge=1, le=1_000_000)
     bad_pause: Seconds = 60.0
+    max_new_series: Limit = 100_000  # a minute and worker
 
     @model_validator(mode="after")
     def check_fields(self) -> "InputSettings":

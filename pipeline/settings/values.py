@@ -41,6 +41,15 @@ def parse_share(text: object) -> object:
 Share = Annotated[Annotated[float, Field(gt=0, lt=1)] | None, BeforeValidator(parse_share)]
 """A limit between 0 and 1, or None for no limit."""
 Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(gt=0, allow_inf_nan=False)]
+
+
+def parse_limit(text: object) -> object:
+    """Read 'off' as no limit."""
+    return None if text in ("off", "") else text
+
+
+Limit = Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(parse_limit)]
+"""At most so many; None for any number."""
 DAY = 86_400.0
 KEEPING = BeforeValidator(parse_keeping)
 Keeping = Annotated[Annotated[float, Field(ge=DAY, allow_inf_nan=False)] | None, KEEPING]

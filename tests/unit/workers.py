@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from pipeline.codec import Reader
 from pipeline.grid import Frequency
+from pipeline.newcomers import Newcomers
 from pipeline.observe import Grid
 from pipeline.ports import Shadow
 from pipeline.records import Advance, Observations, Turn, no_forecasts
@@ -37,6 +38,7 @@ def worker(
     owner: str = "test",
     calibrations: MemoryCalibrations | None = None,
     shadow: Shadow | None = None,
+    new_series: int | None = None,
 ) -> Worker:
     """Build a worker that owns every partition of `topics` and reads the covariates that `store` keeps."""
     chosen = series or SeriesSettings(context=12, horizon=3, season=4)
@@ -60,6 +62,7 @@ def worker(
         phases=Phases(),
         passed=passed,
         shadow=ShadowScorer(shadow, grid, model_config(whole, frequency, 0)) if shadow else None,
+        newcomers=Newcomers(new_series, store.known) if new_series else None,
     )
     return Worker(parts, owner, 20_000)
 

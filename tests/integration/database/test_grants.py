@@ -115,6 +115,23 @@ def test_who_may_write_already_and_who_is_unknown_is_refused(url: str, new_role:
         grant_read(url, 'no"body')
 
 
+@pytest.mark.parametrize(
+    "role", ['a"b', "a'b", 'x"; DROP TABLE series; --', "two\nlines", "semi;colon", "<b>%s :role {role}</b>", "naïve ☃"]
+)
+def test_any_name_of_a_role_is_one_name_and_nothing_else(url: str, owner: psycopg.Connection[Any], role: str) -> None:
+    owner.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))
+    grant_read(url, role)
+    with psycopg.connect(plain(url), user=role, autocommit=True) as connection:
+        assert connection.execute("SELECT count(*) FROM series").fetchone() is not None
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("DELETE FROM series")
+
+
+def test_a_role_with_a_nul_is_refused_in_words(url: str) -> None:
+    with pytest.raises(ConfigError, match="NUL"):
+        grant_read(url, "a\0b")
+
+
 def test_sqlite_has_no_roles(tmp_path: Any) -> None:
     upgrade(f"sqlite:///{tmp_path / 'x.db'}")
     with pytest.raises(ConfigError, match="SQLite has no roles"):

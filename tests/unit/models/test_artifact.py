@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import resource
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -48,6 +51,9 @@ def test_names_must_fit_the_config() -> None:
         (pack_with(config={"kind": "prophet"}), "kind 'prophet' is unknown"),
         (pack_with(config=3), "does not describe a model"),
         (pack_with(series=["a"]), "names 1 series"),
+        (pack_with(series=["a", "a"]), "names a series twice"),
+        (pack_with(series=["a", 7]), "no text"),
+        (pack_with(config=[]), "does not describe a model"),
         (pack_with(config={**CONFIG.to_dict(), "hidden": 8}), "the config needs"),
         (pack_with({"x": torch.zeros(1)}), "missing or unknown"),
         (pack_with({**MODEL.state_dict(), "head.project.bias": torch.full((13,), torch.nan)}), "not finite"),
@@ -94,3 +100,80 @@ def test_any_changed_byte_is_an_artifact_error_or_a_model(position: int, byte: i
         unpack(changed)
     except ArtifactError:
         return
+
+
+def claim(**tensor: object) -> bytes:
+    """Bytes whose header claims a tensor of its own kind, with eight bytes of data behind it."""
+    entry = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8], **tensor}
+    ours = json.dumps({"format": 1, "config": CONFIG.to_dict(), "series": ["a", "b"], "provenance": {}})
+    header = json.dumps({"__metadata__": {"tidecast": ours}, "head.stretch": entry}).encode()
+    return len(header).to_bytes(8, "little") + header + bytes(8)
+
+
+@pytest.mark.parametrize(
+    "artifact",
+    [
+        claim(shape=[25_000_000_000], data_offsets=[0, 100_000_000_000]),
+        claim(shape=[25_000_000_000]),
+        claim(shape=[2**40, 2**40]),
+        claim(shape=[-2]),
+        claim(shape=["2"]),
+        claim(shape=[]),
+        claim(dtype="F64"),
+        claim(dtype="F128"),
+        claim(data_offsets=[8, 0]),
+        claim(data_offsets=[0, 16]),
+        claim(data_offsets=[0]),
+        claim(unknown=1),
+        (2**63).to_bytes(8, "little") + ARTIFACT[8:],
+        (100_000_001).to_bytes(8, "little") + bytes(100_000_001),
+        *(pack_with(config={**CONFIG.to_dict(), **change}) for change in (
+            {"hidden": 1_000_000}, {"series_dim": 10**10}, {"horizon": 10**12}, {"calendar_features": 10**12},
+            {"layers": 10**6}, {"members": 10**6}, {"hidden": 10**25}, {"heads": 10**25, "hidden": 10**25},
+            {"context_length": 10**12, "season": 10**9}, {"past_covariates": [str(i) for i in range(50_000)]},
+            {"segment": 10**12, "context_length": 10**12},
+        )),
+    ],
+)  # fmt: skip
+def test_a_header_that_claims_too_much_is_refused_before_any_of_it_is_allocated(artifact: bytes) -> None:
+    had = resource.getrlimit(resource.RLIMIT_AS)
+    now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + 2**29, had[1]))  # half a gigabyte more than is used now
+    try:
+        with pytest.raises(ArtifactError, match=r"cannot be read|too few|missing|config needs|can be built|not a tide"):
+            unpack(artifact)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, had)
+
+
+plain = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4)
+numbers = st.integers(-2, 9) | st.sampled_from([10**6, 10**12, 10**25, 2**63]) | plain
+configs = st.fixed_dictionaries(
+    {},
+    optional={
+        name: numbers if isinstance(value, int | float) else plain | st.lists(plain, max_size=4)
+        for name, value in CONFIG.to_dict().items()
+    },
+)
+values = plain | st.lists(plain, max_size=3) | st.dictionaries(st.text(max_size=4), plain, max_size=3)
+headers = st.fixed_dictionaries({}, optional=dict.fromkeys(("format", "series", "provenance", "extra"), values))
+
+
+@settings(max_examples=300, deadline=None)
+@given(configs | values, headers)
+def test_any_header_is_an_artifact_error_or_a_model(changes: object, header: dict[str, object]) -> None:
+    config = {**CONFIG.to_dict(), **changes} if isinstance(changes, dict) else changes
+    try:
+        loaded = unpack(pack_with(**{"config": config, **header}))
+    except ArtifactError:
+        return
+    assert len(loaded.series) == loaded.config.series == 2
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, len(ARTIFACT)), st.binary(max_size=20))
+def test_an_artifact_that_is_cut_or_goes_on_is_an_artifact_error(length: int, more: bytes) -> None:
+    if (changed := ARTIFACT[:length] + more) != ARTIFACT:
+        with contextlib.suppress(ArtifactError):
+            unpack(changed)
+            assert length == len(ARTIFACT) - len(more), "only bytes that were overwritten can still be a model"
