@@ -2,6 +2,7 @@
 #   PYTHON=/path/to/python   the interpreter for .venv
 #   PIP_ARGS="..."           more arguments for pip, for example a mirror or CPU-only torch (README "Quick start")
 #   ARGS="..."               more arguments for `tidecast demo`, pytest or the benchmarks
+#   ONLY=name SCALE=10       one fault test of `make faults`, and ten times as large; ARGS="--list" names them
 #   JOBS=4                   test processes; half of the tests wait for a server most of the time
 
 VENV := .venv
@@ -11,7 +12,7 @@ MODERN := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.11; do \
 	command -v $$each >/dev/null 2>&1 && $$each $(MODERN) && echo $$each && break; done)
 
-.PHONY: help run test check bench kafka clean
+.PHONY: help run test faults check bench kafka clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -22,6 +23,9 @@ run: $(VENV)/.installed ## forecast real data on this machine: the demo, until C
 
 test: $(VENV)/.installed-test ## run every test; what cannot run here says why
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+faults: $(VENV)/.installed-test ## kill, freeze and cut everything, and print what came of it; ONLY=name SCALE=10
+	$(BIN)/python -m tests.faults $(if $(ONLY),--only $(ONLY)) $(if $(SCALE),--scale $(SCALE)) $(ARGS)
 
 check: $(VENV)/.installed-test ## lint, format and types
 	$(BIN)/ruff check .

@@ -13,7 +13,6 @@ from jobs.ports import (
     LiveErrors,
     Reader,
     Registry,
-    Requests,
     ShadowRegistry,
     Shadows,
     States,
@@ -38,11 +37,6 @@ class Database(Protocol):
     @property
     def registry(self) -> Models:
         """Models, and which of them is champion."""
-        ...
-
-    @property
-    def ledger(self) -> Requests:
-        """Runs of other jobs that are wanted before their time."""
         ...
 
     @property
@@ -110,7 +104,7 @@ def _retrain(settings: Settings, database: Database, clock: Callable[[], int], o
 def _monitor(settings: Settings, database: Database, clock: Callable[[], int], on_stage: OnStage) -> Outcome:
     from jobs.monitor import Sources, monitor
 
-    sources = Sources(database.evaluations, database.live_errors, database.registry, database.states, database.ledger)
+    sources = Sources(database.evaluations, database.live_errors, database.registry, database.states)
     return monitor(sources, settings, clock=clock, on_stage=on_stage)
 
 

@@ -9,7 +9,7 @@ import structlog
 
 from jobs.drift import Alarm, Limits, Step, Watch, feed
 from jobs.outcome import OnStage, Outcome, Stage
-from jobs.ports import Evaluations, LiveErrors, Registry, Requests, States
+from jobs.ports import Evaluations, LiveErrors, Registry, States
 from pipeline.grid import Frequency
 from pipeline.settings import JobSettings, Settings
 
@@ -64,7 +64,6 @@ class Sources:
     live_errors: LiveErrors
     registry: Registry
     states: States
-    requests: Requests
 
 
 def monitor(sources: Sources, settings: Settings, *, clock: Callable[[], int], on_stage: OnStage) -> Outcome:
@@ -85,8 +84,8 @@ def monitor(sources: Sources, settings: Settings, *, clock: Callable[[], int], o
 def detect(sources: Sources, settings: Settings, *, now: int) -> str:
     """Feed the tests what has matured since the last run, ask for a retraining if one alarms, and say so in words.
 
-    1 read, 2 feed, 3 ask, 4 remember. A crash before 4 feeds the same steps again, to the same alarm, and asks for what
-    waits already. Another monitor that remembers first wins: it was fed the same.
+    1 read, 2 feed, 3 ask and remember, in one transaction. A crash before its end feeds the same steps again, to the
+    same alarm. Another monitor that remembers first wins: it was fed the same, and asked.
     """
     champion = sources.registry.champion()
     if champion is None:
@@ -98,17 +97,26 @@ def detect(sources: Sources, settings: Settings, *, now: int) -> str:
     watches, alarms = feed_all(sources.live_errors, champion, memory.watches or {}, _limits(settings))
     waiting = "; ".join(alarms) or memory.waiting
     words = "no drift"
-    found, asked_at, requests = waiting, memory.asked_at, memory.requests
-    if waiting and _cooled_down(asked_at, settings.jobs, now):
-        new = sources.requests.request("retrain", f"drift: {waiting}", now)
+    new: bool | None = False
+    if waiting and _cooled_down(memory.asked_at, settings.jobs, now):
+
+        def asked(new: bool) -> Mapping[str, Any]:
+            return Memory(champion, watches, now, None, memory.requests + new).to_dict()
+
+        reason = f"drift: {waiting}"
+        new = sources.states.replace_and_request(STATE, epoch, asked, job="retrain", reason=reason, now=now)
+        remembered = new is not None
         words = f"drift: {waiting}; {'a retraining was asked for' if new else 'a retraining waits already'}"
-        asked_at, waiting, requests = now, None, requests + new
-    elif waiting:
-        words = f"drift: {waiting}; held back for jobs.drift_cooldown after the request of {_spell(asked_at or 0)}"
-    if not sources.states.replace(STATE, epoch, Memory(champion, watches, asked_at, waiting, requests).to_dict()):
+    else:
+        if waiting:
+            asked_at = _spell(memory.asked_at or 0)
+            words = f"drift: {waiting}; held back for jobs.drift_cooldown after the request of {asked_at}"
+        same = Memory(champion, watches, memory.asked_at, waiting, memory.requests)
+        remembered = sources.states.replace(STATE, epoch, same.to_dict())
+    if not remembered:
         return "drift: left to another monitor that is at work"
-    if alarms or requests > memory.requests:  # not again for what the cool-down holds back
-        log.warning("drift found", champion=champion, found=found, requested=requests > memory.requests)
+    if alarms or new:  # not again for what the cool-down holds back
+        log.warning("drift found", champion=champion, found=waiting, requested=bool(new))
     return words
 
 

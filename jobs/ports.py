@@ -3,7 +3,7 @@
 Times are int microseconds since 1970 in UTC. Every method may raise Unavailable.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from jobs.outcome import Ending
@@ -192,14 +192,6 @@ class Leases(Protocol):
         ...
 
 
-class Requests(Protocol):
-    """Runs that are wanted before their time; at most one per job waits."""
-
-    def request(self, job: str, reason: str, now: int) -> bool:
-        """Ask the scheduler on duty to run a job at once; False when one waits already, which stays as it is."""
-        ...
-
-
 class Runs(Protocol):
     """What ran: one row per (job, scheduled_for)."""
 
@@ -279,4 +271,14 @@ class States(Protocol):
 
     def replace(self, name: str, epoch: int, state: Mapping[str, Any]) -> bool:
         """Replace the state of that epoch; False, with nothing changed, when somebody else has."""
+        ...
+
+    def replace_and_request(
+        self, name: str, epoch: int, state: Callable[[bool], Mapping[str, Any]], *, job: str, reason: str, now: int
+    ) -> bool | None:
+        """Ask for a job and replace the state of that epoch by `state(new)`, in one transaction.
+
+        Returns whether the request is new: False when one waits already, which stays as it is. None, with nothing
+        changed and nothing asked for, when somebody else has replaced the state.
+        """
         ...

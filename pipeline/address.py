@@ -34,12 +34,23 @@ def number_address(address: str, number: int) -> str:
 
 def check_free(address: str, setting: str) -> None:
     """Raise Unavailable in the words of `setting` when this machine does not let us listen there."""
+    listen(address, setting).close()
+
+
+def listen(address: str, setting: str) -> socket.socket:
+    """Listen at an address; Unavailable in the words of `setting` when this machine does not let us."""
     host, port = split_address(address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        socket.create_server((host, port), family=family).close()
+        return socket.create_server((host, port), family=family, backlog=128)
     except OSError as error:
         raise cannot_listen(address, setting, error) from error
+
+
+def address_of(listening: socket.socket) -> str:
+    """Write where a socket listens as the address of a page, with the port that the system chose for port 0."""
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
 def cannot_listen(address: str, setting: str, error: OSError) -> Unavailable:

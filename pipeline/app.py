@@ -9,12 +9,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 
 import structlog
 
 from models.cpu import tune_cpu
 from pipeline import database as databases
 from pipeline.address import check_free, number_address
+from pipeline.breaker import Breaker
 from pipeline.claim import Accept
 from pipeline.codec import Reader, check_horizon
 from pipeline.database import Database
@@ -102,6 +104,7 @@ def built_worker(
             clock=now,
             phases=Phases(),
             passed=passed,
+            breaker=Breaker(settings.input),
             shadow=ShadowScorer(WatchedShadow(database.registry, answering), grid, shape),
         )
         yield Worker(parts, f"{settings.kafka.instance}:{os.getpid()}", settings.kafka.max_messages, accept)
@@ -132,7 +135,9 @@ def run_worker(settings: Settings, *, accept: Accept = Accept.NOTHING) -> None:
 
 
 def run_all(settings: Settings, options: Sequence[str], *, workers: int = 1, accepted: Sequence[str] = ()) -> None:
-    """Supervise `workers` stream workers and a scheduler as child processes until SIGTERM or SIGINT.
+    """Supervise `workers` stream workers, a scheduler and the page as child processes until SIGTERM or SIGINT.
+
+    A page that cannot listen is tried again and again, and the rest goes on: forecasts do not depend on it.
 
     `options` are the root options of this command, passed on to the children; `accepted` are more options for every
     worker.
@@ -149,6 +154,8 @@ def run_all(settings: Settings, options: Sequence[str], *, workers: int = 1, acc
     for number in range(workers):
         own = ["--set", f"kafka.instance={settings.kafka.instance}-{number}", *places[1 + number]]
         roles.append(Role(f"worker-{number}", [*command, *own, "stream", *accepted]))
+    if settings.serve.listen and page_installed():
+        roles.append(Role("page", [*command, "serve"]))
     Supervisor(roles).run(stop_signal())
 
 
@@ -165,6 +172,11 @@ def place_telemetry(listen: str | None, roles: int) -> list[list[str]]:
 def longest_call(settings: Settings) -> float:
     """Return the seconds after which the watchdogs end the process, whatever it waits for."""
     return max(settings.database.timeout * DATABASE_CALLS, settings.kafka.call_timeout * KAFKA_CALLS)
+
+
+def page_installed() -> bool:
+    """Tell whether this installation can serve the page: the extra `serve` is there."""
+    return all(find_spec(library) is not None for library in ("fastapi", "uvicorn"))
 
 
 def stop_signal() -> Callable[[], bool]:

@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("pipeline.commands.services:run", "Run everything on this machine: stream workers and scheduler."),
     "stream": ("pipeline.commands.services:stream", "Run one stream worker: topic in, SQL and forecasts out."),
     "schedule": ("jobs.commands:schedule", "Run the scheduler: every job on its timetable."),
+    "serve": ("pipeline.commands.serve:serve", "Serve the page and its read-only API."),
     "metrics": ("jobs.commands:metrics", "Write the metrics of the jobs, as Prometheus reads them."),
     "job": ("jobs.commands:job", "Run a job now, pause and list the jobs, show what ran."),
     "produce": ("pipeline.commands.produce:produce", "Replay a CSV or Parquet file into the input topic."),

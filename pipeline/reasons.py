@@ -9,6 +9,7 @@ CLASSES = {
     "size": "more than input.max_message_bytes",
     "name": ": a name has ",
     "number": " is not a finite number within ",
+    "new series": "a new series beyond ",
     "future": ": farther in the future than input.max_future_skew",
     "time": ": not a time with an offset",
 }

@@ -11,7 +11,7 @@ from contextlib import suppress
 import structlog
 
 from pipeline.claim import Accept, claim
-from pipeline.errors import Fenced, Unavailable
+from pipeline.errors import Fenced, Tripped, Unavailable
 from pipeline.turn import Owned, Parts, take_turn
 from pipeline.vitals import DATABASE
 
@@ -36,7 +36,6 @@ class Worker:
         self._owner = owner
         series, width = parts.grid.series, 1 + parts.grid.covariates
         fits = min(MOST_ROWS // series.horizon, MOST_CELLS // (series.context * width))
-        self.tripped: str | None = None  # why the circuit breaker has paused this worker
         self._limit = self._most = max(FEWEST_MESSAGES, min(most, fits))
         self._accept = accept
         self._unclaimed: set[int] = set()
@@ -54,7 +53,16 @@ class Worker:
         try:
             self._step()
         except (Unavailable, Fenced) as error:
+            if self.owned or self.parts.clock() >= self._wait_until:  # a poll that fails in a pause changes nothing
+                self._start_over(error)
+        except Tripped as error:
+            log.error("too many messages cannot be read", reason=str(error), example=error.example)
             self._start_over(error)
+
+    @property
+    def tripped(self) -> str | None:
+        """Why this worker takes no turns until fewer messages are bad; None while it does, or has no partitions."""
+        return self.parts.breaker.tripped if self.owned or self._unclaimed else None
 
     def _step(self) -> None:
         parts, vitals = self.parts, self.parts.vitals
@@ -122,6 +130,7 @@ class Worker:
         self.owned.clear()
         self.parts.vitals.set_back(error)
         pause = 0 if isinstance(error, Fenced) and not self._failures else min(30.0, 0.5 * 2 ** min(self._failures, 6))
+        pause = error.pause if isinstance(error, Tripped) else pause
         self._failures += 1
         self._wait_until = self.parts.clock() + int(pause * SECOND)
         log.warning("claiming again", reason=str(error), seconds=pause, partitions=sorted(self._unclaimed))

@@ -1,6 +1,6 @@
 """One turn of the commit protocol. The guarantee is the order of its lines.
 
-    1 read and decode         messages of partitions that are claimed; a bad one is a dead letter
+    1 read and decode         messages of partitions that are claimed; a bad one is a dead letter, too many are refused
     2 observe and score       on the ring, which is dropped if the turn does not end well; a shadow scores too
     3 store                   one SQL transaction; fenced unless (epoch, start) still holds; a shadow's apart
     4 publish                 Kafka transactions of what was just stored, with the group's next offsets
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pipeline.breaker import Breaker, mark_bad
 from pipeline.codec import Reader
 from pipeline.errors import Corrupt
 from pipeline.observe import Due, Grid, observe
@@ -31,6 +32,7 @@ from pipeline.records import (
 )
 from pipeline.ring import RingStore
 from pipeline.scorer import Scorer
+from pipeline.settings import InputSettings
 from pipeline.shadow import ShadowScorer
 from pipeline.telemetry import Phases
 from pipeline.vitals import Vitals
@@ -58,6 +60,7 @@ class Parts:
     passed: Callable[[str], None] = nothing_happens
     shadow: ShadowScorer | None = None
     vitals: Vitals = field(default_factory=Vitals)
+    breaker: Breaker = field(default_factory=lambda: Breaker(InputSettings()))
 
 
 @dataclass(slots=True)
@@ -88,6 +91,8 @@ def take_turn(polled: Sequence[Messages], owned: Mapping[int, Owned], parts: Par
         runs = [run for run in polled if run.partition in owned]
         _refuse_stale(runs, owned)
         events, letters = _decode(runs, parts, now)
+        bad = mark_bad(runs, letters)
+        parts.breaker.check(bad, letters)
     with parts.phases.measure("observe"):  # 2 observe and score
         observations, dues = _observe(events, owned, parts)
     with parts.phases.measure("score"):
@@ -98,6 +103,7 @@ def take_turn(polled: Sequence[Messages], owned: Mapping[int, Owned], parts: Par
         turn = Turn(_advances(runs, owned), observations, forecasts, letters, shadow)
         stored = parts.store.commit(turn)
     parts.passed("after_sql")
+    parts.breaker.remember(bad)
     for advance in turn.advances:
         owned[advance.partition].claim = Claim(advance.partition, advance.epoch, advance.next_offset)
     parts.vitals.store(runs, events, turn, stored)

@@ -8,15 +8,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pipeline.errors import Fenced
+from pipeline.errors import Fenced, Unavailable
 from pipeline.pulse import Pulse
 from pipeline.reasons import classify
 from pipeline.records import Claim, Events, Forecasts, Messages, Turn
 from pipeline.ring import RingStore
 
-FENCED, BROKER, DATABASE = "fenced", "broker", "database"
-SETBACKS = (FENCED, BROKER, DATABASE)
-"""Why every claim was dropped: another worker owns a partition, the broker, or the database."""
+FENCED, BROKER, DATABASE, BREAKER = "fenced", "broker", "database", "breaker"
+SETBACKS = (FENCED, BROKER, DATABASE, BREAKER)
+"""Why every claim was dropped: another worker owns a partition, the broker, the database, or the circuit breaker."""
 
 
 @dataclass(slots=True)
@@ -124,7 +124,7 @@ class Vitals:
     def set_back(self, error: Exception) -> None:
         """Note that every claim was dropped, and why."""
         self.setback = str(error)
-        self.setbacks[FENCED if isinstance(error, Fenced) else BROKER if ": Kafka at " in str(error) else DATABASE] += 1
+        self.setbacks[_name_setback(error)] += 1
         for own in self.partitions.values():
             own.ring = None
 
@@ -148,3 +148,11 @@ class Vitals:
         if own is None:
             own = self.partitions[partition] = PartitionVitals()
         return own
+
+
+def _name_setback(error: Exception) -> str:
+    if isinstance(error, Fenced):
+        return FENCED
+    if isinstance(error, Unavailable):
+        return BROKER if ": Kafka at " in str(error) else DATABASE
+    return BREAKER

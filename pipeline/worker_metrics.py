@@ -110,7 +110,7 @@ class WorkerCollector(Collector):
         yield counter("claims", "Claims of partitions.", [((), vitals.claims)])
         yield counter(
             "claims_dropped",
-            "Times that every claim was dropped, by why: fenced, broker, database.",
+            "Times that every claim was dropped, by why: fenced, broker, database, breaker.",
             [((why,), float(vitals.setbacks[why])) for why in SETBACKS],
             ("reason",),
         )

@@ -135,11 +135,16 @@ class Server:
 
 
 class ApacheKafka(Server):
-    """One node of Apache Kafka, started by deploy/kafka/kafka.sh (about 6 s, 400 MB of memory)."""
+    """One node of Apache Kafka, started by deploy/kafka/kafka.sh (about 6 s, 400 MB of memory).
 
-    def __init__(self) -> None:
+    With a `proxy`, a port, a client that asks there is told of no other address; `behind` is what it must forward to.
+    """
+
+    def __init__(self, proxy: int | None = None, behind: int | None = None) -> None:
         super().__init__()
         self._controller_port = free_port()
+        self._proxy = proxy
+        self._behind = behind
 
     @staticmethod
     def missing() -> str | None:
@@ -157,7 +162,15 @@ class ApacheKafka(Server):
         return [str(KAFKA_SCRIPT), "--port", str(self.port), "--data", str(self.folder / "data")]
 
     def options(self) -> dict[str, Any]:
-        return {"env": os.environ | {"TIDECAST_KAFKA_CONTROLLER_PORT": str(self._controller_port)}}
+        environment = os.environ | {"TIDECAST_KAFKA_CONTROLLER_PORT": str(self._controller_port)}
+        if self._proxy is not None:
+            environment["TIDECAST_KAFKA_PROPERTIES"] = (
+                f"listeners=PLAINTEXT://127.0.0.1:{self.port},PROXIED://127.0.0.1:{self._behind},"
+                f"CONTROLLER://127.0.0.1:{self._controller_port}\n"
+                f"advertised.listeners=PLAINTEXT://127.0.0.1:{self.port},PROXIED://127.0.0.1:{self._proxy}\n"
+                "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT"
+            )
+        return {"env": environment}
 
     def answers(self) -> bool:
         create_topic(self.bootstrap_servers, f"ready-{uuid4().hex[:8]}")
@@ -208,6 +221,23 @@ class PostgreSQL(Server):
             if done.returncode:
                 raise RuntimeError(f"initdb failed: {done.stderr.decode(errors='replace')[-2000:]}")
         super().start()
+
+    def crash(self) -> None:
+        """kill -9 of the server's first process; those of its sessions end when they notice."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(STOP_SECONDS)
+
+    def recover(self) -> None:
+        """Start after a crash, as soon as the sessions of before have ended."""
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                return self.start()
+            except RuntimeError:  # "pre-existing shared memory block is still in use"
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
 
     def answers(self) -> bool:
         return postgresql_answers(self.port)

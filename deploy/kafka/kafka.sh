@@ -13,7 +13,8 @@ usage() {
   cat <<TEXT
 usage: kafka.sh [--port N] [--data FOLDER] [--fetch]
   --port N       port on 127.0.0.1 (TIDECAST_KAFKA_PORT, default 9092); N+1 is taken as well unless
-                 TIDECAST_KAFKA_CONTROLLER_PORT names another
+                 TIDECAST_KAFKA_CONTROLLER_PORT names another; TIDECAST_KAFKA_PROPERTIES has more lines of
+                 server.properties, which win
   --data FOLDER  keeps topics there (TIDECAST_KAFKA_DATA, default: a new temporary folder)
   --fetch        only fill the cache of jars
 TEXT
@@ -83,6 +84,7 @@ broker.session.timeout.ms=2000
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
+${TIDECAST_KAFKA_PROPERTIES:-}
 TEXT
 
 classes="$libs/*"

@@ -51,7 +51,7 @@ def demo(invocation: Invocation, once: bool, as_json: bool, directory: Path, ser
         raise ConfigError("the demo writes its own settings file; leave --config away, or use --set")
     isolate()
     screen = make_screen(as_json)
-    with steps.started(directory, series, invocation.sets, screen) as running:
+    with steps.started(directory, series, invocation.sets, screen, with_page=not once) as running:
         steps.ingest(running, screen)
         steps.train(running, retrain, screen)
         steps.stream(running, screen)
@@ -62,7 +62,8 @@ def demo(invocation: Invocation, once: bool, as_json: bool, directory: Path, ser
         if as_json:
             show_json(asdict(summary))
         if not once:
-            screen.section("Running", "worker and broker go on until Ctrl-C; in another terminal:")
+            page = f"the page is at {running.page}; " if running.page else ""
+            screen.section("Running", f"{page}all goes on until Ctrl-C; in another terminal:")
             report.farewell(running, screen.line)
             wait(running)
 

@@ -28,7 +28,10 @@ LOST = click.option(
 @LOST
 @click.pass_obj
 def run(invocation: Invocation, workers: int, accept_database_rewind: bool, accept_offsets_lost: bool) -> None:
-    """Run everything on this machine: stream workers and the scheduler, each a process, started again if it ends."""
+    """Run everything on this machine: stream workers, the scheduler, and the page if the extra serve is installed.
+
+    Each is a process that is started again if it ends.
+    """
     from pipeline.app import run_all
 
     accepted = ["--accept-database-rewind"] * accept_database_rewind + ["--accept-offsets-lost"] * accept_offsets_lost

@@ -132,8 +132,17 @@ def _read_champion(connection: Connection) -> ChampionFacts | None:
     return ChampionFacts(model.version, since, model.created_at, calibration)
 
 
-def _read_accuracy(connection: Connection, since: date, champion: int) -> list[AccuracyFacts]:
-    """Sum cells up as the view forecast_accuracy does, over some days instead of one."""
+def newest_day(connection: Connection, series_id: int | None = None) -> date | None:
+    """Return the newest UTC day of targets that the job `monitor` has summed up, of all series or of one."""
+    query = select(func.max(_CELL.day))
+    found: date | None = connection.execute(
+        query if series_id is None else query.where(_CELL.series_id == series_id)
+    ).scalar()
+    return found
+
+
+def sum_accuracy(connection: Connection, since: date, series_id: int | None = None) -> list[AccuracyFacts]:
+    """Sum cells up as the view forecast_accuracy does, over some days instead of one, of all series or of one."""
 
     def total(name: str) -> ColumnElement[float]:
         return cast(func.sum(_CELL[name]), Double)
@@ -156,7 +165,13 @@ def _read_accuracy(connection: Connection, since: date, champion: int) -> list[A
         .group_by(_CELL.model_version, _CELL.horizon_from)
         .order_by(_CELL.model_version.desc(), _CELL.horizon_from)
     )
-    cells = [AccuracyFacts(**row) for row in connection.execute(query).mappings()]
+    if series_id is not None:
+        query = query.where(_CELL.series_id == series_id)
+    return [AccuracyFacts(**row) for row in connection.execute(query).mappings()]
+
+
+def _read_accuracy(connection: Connection, since: date, champion: int) -> list[AccuracyFacts]:
+    cells = sum_accuracy(connection, since)
     told = {champion, BASELINE, *sorted({cell.model_version for cell in cells}, reverse=True)[:MOST_MODELS]}
     return [cell for cell in cells if cell.model_version in told]
 

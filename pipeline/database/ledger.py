@@ -44,6 +44,13 @@ class PauseRow:
     resumed_at: int | None
 
 
+def request_job(connection: Connection, job: str, reason: str, now: int) -> bool:
+    """Ask the scheduler on duty to run a job at once; False when a request waits already, which stays as it is."""
+    new = inserting(connection, job_requests).values(job=job, reason=reason, requested_at=now)
+    once = new.on_conflict_do_nothing(index_elements=["job"]).returning(job_requests.c.job)
+    return connection.execute(once).scalar() is not None
+
+
 RUN = tuple(job_runs.c[field.name] for field in fields(RunRow))
 
 
@@ -89,9 +96,7 @@ class Ledger:
     def request(self, job: str, reason: str, now: int) -> bool:
         """Ask the scheduler on duty to run a job at once; False when a request waits already, which stays as it is."""
         with writing(self._engine) as connection:
-            new = inserting(connection, job_requests).values(job=job, reason=reason, requested_at=now)
-            once = new.on_conflict_do_nothing(index_elements=["job"]).returning(job_requests.c.job)
-            return connection.execute(once).scalar() is not None
+            return request_job(connection, job, reason, now)
 
     def requested(self) -> list[str]:
         """List the jobs for which a request waits, the oldest first."""

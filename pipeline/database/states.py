@@ -1,11 +1,12 @@
 """What a job remembers between its runs: plain JSON under a name, changed by compare-and-set on its epoch."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, Engine, select, update
 
 from pipeline.database.engine import reading, writing
+from pipeline.database.ledger import request_job
 from pipeline.database.monitor_tables import job_states
 from pipeline.database.tables import inserting
 
@@ -27,6 +28,10 @@ def replace_state(connection: Connection, name: str, epoch: int, state: Mapping[
     return connection.execute(same.values(epoch=epoch + 1, state=dict(state))).rowcount == 1
 
 
+class _Moved(Exception):
+    """The state is that of another epoch, so the transaction is rolled back."""
+
+
 class JobStates:
     """The table job_states; each method is one transaction."""
 
@@ -42,3 +47,19 @@ class JobStates:
         """Replace the state of `epoch`; False, with nothing changed, if it is another by now."""
         with writing(self._engine) as connection:
             return replace_state(connection, name, epoch, state)
+
+    def replace_and_request(
+        self, name: str, epoch: int, state: Callable[[bool], Mapping[str, Any]], *, job: str, reason: str, now: int
+    ) -> bool | None:
+        """Ask for a job and replace the state of `epoch` by `state(new)`; return whether the request is new.
+
+        None, with nothing changed and nothing asked for, if the state is that of another epoch by now.
+        """
+        try:
+            with writing(self._engine) as connection:
+                new = request_job(connection, job, reason, now)
+                if not replace_state(connection, name, epoch, state(new)):
+                    raise _Moved
+                return new
+        except _Moved:
+            return None

@@ -1,8 +1,10 @@
 """The consuming side: one consumer, in one group, on one thread."""
 
 import logging
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.structs import MemberState
 
-from pipeline.errors import Fenced
+from pipeline.errors import Fenced, Unavailable
 from pipeline.kafka.batches import Columns, Unread, install
 from pipeline.kafka.connection import arguments, explained, require_codecs
 from pipeline.records import Messages
@@ -76,7 +78,7 @@ class KafkaSource:
 
     def poll(self, most: int) -> list[Messages]:
         """See pipeline.ports.Source."""
-        with self._watchdog.guard("poll"), explained("polling", self._settings):
+        with self._watchdog.guard("poll"), self._paced(), explained("polling", self._settings):
             polled = self._consumer.poll(timeout_ms=int(self._settings.poll * 1000), max_records=most)
         runs = []
         for partition, records in polled.items():
@@ -111,9 +113,12 @@ class KafkaSource:
     def ends(self) -> dict[int, int]:
         """See pipeline.ports.Source."""
         ends = {}
-        for at, state in list(self._consumer._subscription.assignment.items()):  # the I/O thread may change it
-            returned, highwater, position = self._returned.get(at.partition), state.highwater, state.position
-            if returned is not None and highwater is not None and position is not None:
+        for at in self._consumer.assignment():
+            returned, state = self._returned.get(at.partition), self._consumer._subscription.assignment.get(at)
+            if returned is None or state is None:  # not started, or the I/O thread has just revoked it
+                continue
+            highwater, position = state.highwater, state.position
+            if highwater is not None and position is not None:
                 ends[at.partition] = highwater - max(0, position.offset - returned)
         return ends
 
@@ -160,6 +165,16 @@ class KafkaSource:
         """Stop consuming; a static member keeps its partitions until its session ends."""
         with self._watchdog.guard("closing the consumer"), explained("closing the consumer", self._settings):
             self._consumer.close(autocommit=False, timeout_ms=5_000)
+
+    @contextmanager
+    def _paced(self) -> Iterator[None]:
+        """Let what fails take as long as a poll that finds nothing: refused connections fail at once."""
+        began = time.monotonic()
+        try:
+            yield
+        except Unavailable:
+            time.sleep(max(0.0, began + self._settings.poll - time.monotonic()))
+            raise
 
     def _forget_parked(self, at: TopicPartition) -> None:
         """Drop what was fetched before a pause: of several parked partitions kafka-python 3.0.12 takes up only one."""

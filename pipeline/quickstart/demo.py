@@ -12,18 +12,20 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from models.config import QUANTILE_LEVELS
+from pipeline.address import check_free, listen
 from pipeline.configuration import load as load_settings
 from pipeline.database import Database, open_database, upgrade
 from pipeline.errors import Corrupt, Unavailable
 from pipeline.kafka.topics import check_topics, read_topic, send
 from pipeline.quickstart.broker import DevelopmentBroker
-from pipeline.quickstart.demo_directory import DATABASE, LOG, Worker, prepared, write_settings
+from pipeline.quickstart.demo_directory import DATABASE, LOG, PAGE_LOG, Service, prepared, write_settings
 from pipeline.quickstart.demo_series import HORIZON, Figures, Issued, load, measure
 from pipeline.quickstart.produce import messages
 from pipeline.settings import Settings
@@ -75,8 +77,9 @@ class Running:
     settings_file: Path
     settings: Settings
     database: Database
-    worker: Worker
+    worker: Service
     table: pd.DataFrame
+    page: str | None
 
     @property
     def series(self) -> int:
@@ -91,7 +94,7 @@ class Running:
 
 
 @contextmanager
-def started(directory: Path, series: int, sets: Sequence[str], screen: Screen) -> Iterator[Running]:
+def started(directory: Path, series: int, sets: Sequence[str], screen: Screen, *, with_page: bool) -> Iterator[Running]:
     """1 start: everything ends with the block."""
     table = load(series)
     with prepared(directory), DevelopmentBroker() as broker:
@@ -99,22 +102,42 @@ def started(directory: Path, series: int, sets: Sequence[str], screen: Screen) -
         url = f"sqlite:///{(directory / DATABASE).absolute()}"
         own = [f"kafka.bootstrap_servers={broker.bootstrap_servers}", f"database.url={url}", *FIXED]
         settings = load_settings(file, [*sets, *own])
+        listening = page_address(settings) if with_page else None
         upgrade(url)
         check_topics(settings.kafka)
         database = open_database(url, timeout=settings.database.timeout)
         arguments = ["--config", str(file)]
         for text in [*sets, *own]:
             arguments += ["--set", text]
-        worker = Worker(directory, arguments)
+        worker = Service(directory, arguments)
+        serving = ["--set", f"serve.listen={listening}"]
+        page = Service(directory, [*arguments, *serving], "serve", PAGE_LOG) if listening else None
         try:
             screen.section("Start", f"{series} series of M4-Hourly (CC BY 4.0), real data; nothing leaves this machine")
             screen.line(f"broker    {broker.bootstrap_servers}  (Kafka protocol, for development)")
             screen.line(f"database  {directory / DATABASE}")
             screen.line(f"worker    tidecast stream, process {worker.pid}")
-            yield Running(directory, file, settings, database, worker, table)
+            if listening:
+                screen.line(f"page      http://{listening}/  (read only)")
+            yield Running(directory, file, settings, database, worker, table, listening and f"http://{listening}/")
         finally:
             worker.end()
+            if page is not None:
+                page.end()
             database.close()
+
+
+def page_address(settings: Settings) -> str | None:
+    """Choose where the page listens: at serve.listen, or at a free port if another program does; None for no page."""
+    if settings.serve.listen is None or find_spec("fastapi") is None or find_spec("uvicorn") is None:
+        return None
+    host = settings.serve.listen.rpartition(":")[0]
+    try:
+        check_free(settings.serve.listen, "serve.listen")
+    except Unavailable:
+        with listen(f"{host}:0", "serve.listen") as free:
+            return f"{host}:{free.getsockname()[1]}"
+    return settings.serve.listen
 
 
 def ingest(running: Running, screen: Screen) -> None:

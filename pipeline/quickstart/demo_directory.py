@@ -1,4 +1,4 @@
-"""The demo's directory: its settings, its files, and the worker that runs in it."""
+"""The demo's directory: its settings, its files, and the services that run in it."""
 
 import fcntl
 import os
@@ -14,7 +14,8 @@ from pipeline.errors import ConfigError, Unavailable
 
 MARKER = ".tidecast-demo"
 SETTINGS, DATABASE, LOG, CHART = "tidecast.toml", "tidecast.db", "worker.log", "forecasts.png"
-OURS = frozenset({MARKER, SETTINGS, DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", LOG, CHART})
+PAGE_LOG = "page.log"
+OURS = frozenset({MARKER, SETTINGS, DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", LOG, PAGE_LOG, CHART})
 END_SECONDS = 15.0
 
 # Everything in which the demo differs from the defaults: its own group and database, and a training that takes one
@@ -82,14 +83,15 @@ def write_settings(directory: Path, bootstrap_servers: str) -> Path:
     return file
 
 
-class Worker:
-    """`tidecast stream` as a child process with its own session, so that Ctrl-C reaches only the demo."""
+class Service:
+    """A command as a child process with its own session, so that Ctrl-C reaches only the demo."""
 
-    def __init__(self, directory: Path, arguments: Sequence[str]) -> None:
-        self._log = directory / LOG
+    def __init__(self, directory: Path, arguments: Sequence[str], command: str = "stream", log_name: str = LOG) -> None:
+        self._name = "worker" if command == "stream" else command
+        self._log = directory / log_name
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "pipeline.cli", *arguments, "stream"],
+                [sys.executable, "-P", "-m", "pipeline.cli", *arguments, command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -103,19 +105,19 @@ class Worker:
         return self._process.pid
 
     def check(self) -> None:
-        """Raise Unavailable, with the last line that it logged, when the worker has ended."""
+        """Raise Unavailable, with the last line that it logged, when it has ended."""
         code = self._process.poll()
         if code is not None:
             lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
             last = lines[-1] if lines else "it logged nothing"
-            raise Unavailable(f"the worker ended with exit code {code}: {last} (all of it is in {self._log})")
+            raise Unavailable(f"the {self._name} ended with exit code {code}: {last} (all of it is in {self._log})")
 
     def said(self, words: str) -> bool:
-        """Tell whether the worker has logged some words."""
+        """Tell whether it has logged some words."""
         return words in self._log.read_text(encoding="utf-8", errors="replace")
 
     def end(self) -> None:
-        """Ask the worker to end, and end it after END_SECONDS."""
+        """Ask it to end, and end it after END_SECONDS."""
         deadline = time.monotonic() + END_SECONDS
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)

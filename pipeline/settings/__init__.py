@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pipeline.settings.challengers import vary
 from pipeline.settings.forecasting import ModelSettings, SearchKey, TrainingSettings
 from pipeline.settings.operating import JobSettings, MetricsSettings, RetentionSettings
+from pipeline.settings.serving import ServeSettings
 from pipeline.settings.streaming import DatabaseSettings, InputSettings, KafkaSettings, SeriesSettings
 from pipeline.settings.values import DAY, Policy, parse_seconds
 
@@ -24,6 +25,7 @@ __all__ = [
     "RetentionSettings",
     "SearchKey",
     "SeriesSettings",
+    "ServeSettings",
     "Settings",
     "TrainingSettings",
     "parse_seconds",
@@ -49,6 +51,7 @@ class Settings(BaseSettings):
     jobs: JobSettings = Field(default_factory=JobSettings)
     retention: RetentionSettings = Field(default_factory=RetentionSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
+    serve: ServeSettings = Field(default_factory=ServeSettings)
 
     @model_validator(mode="after")
     def check_challengers(self) -> "Settings":

@@ -82,6 +82,6 @@ class JobSettings(Section):
 
 
 class MetricsSettings(Section):
-    """Where a scheduler serves its metrics."""
+    """Where a long-running process tells how it is: metrics, health and readiness."""
 
     listen: Annotated[str | None, BeforeValidator(parse_address)] = None

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, model_validator
 
-from pipeline.settings.values import Policy, Seconds, Section
+from pipeline.settings.values import Policy, Seconds, Section, Share
 
 
 class KafkaSettings(Section):
@@ -62,6 +62,9 @@ class InputSettings(Section):
     max_future_skew: Seconds = 86_400.0
     max_message_bytes: int = Field(900_000, ge=1)
     max_name_bytes: int = Field(256, ge=1)
+    most_bad: Share = 0.5
+    bad_window: int = Field(1_000, ge=1, le=1_000_000)
+    bad_pause: Seconds = 60.0
 
     @model_validator(mode="after")
     def check_fields(self) -> "InputSettings":

@@ -33,6 +33,13 @@ def parse_keeping(text: object) -> float | None:
     return None if text in (None, "off", "") else parse_seconds(text)
 
 
+def parse_share(text: object) -> object:
+    """Read 'off' as no limit, which TOML cannot say."""
+    return None if text in ("off", "") else text
+
+
+Share = Annotated[Annotated[float, Field(gt=0, lt=1)] | None, BeforeValidator(parse_share)]
+"""A limit between 0 and 1, or None for no limit."""
 Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(gt=0, allow_inf_nan=False)]
 DAY = 86_400.0
 KEEPING = BeforeValidator(parse_keeping)

@@ -1,8 +1,9 @@
 """One deployment under test: its topics, its group, its database, and a producer that fills its input."""
 
 import json
+import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -14,7 +15,7 @@ from pipeline.configuration import load
 from pipeline.database import upgrade
 from pipeline.settings import Settings
 from tests import servers
-from tests.faults.panel import Message
+from tests.faults.panel import Message, split
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ class Sender:
 
     deployment: Deployment
     batch: int = 20
+    seconds: float = 120.0  # how long the broker may be away
     sent: Counter[tuple[bytes | None, bytes | None]] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -131,7 +133,16 @@ class Sender:
             self.sent[message.key, message.value] += 1
             count += 1
             if count % 5_000 == 0:
-                self._producer.flush(60)
-        left = self._producer.flush(60)
+                self._producer.flush(self.seconds)
+        left = self._producer.flush(self.seconds)
         assert not left and not failures, f"{left} messages not acknowledged: {failures[:3]}"
         return count
+
+    def send_over(self, messages: Sequence[Message], seconds: float) -> int:
+        """Send messages spread evenly over about `seconds`, in at least a hundred parts."""
+        parts = split(messages, max(100, round(seconds * 4)))
+        began = time.monotonic()
+        for number, part in enumerate(parts, start=1):
+            self.send(part)
+            time.sleep(max(0.0, began + seconds * number / len(parts) - time.monotonic()))
+        return len(messages)

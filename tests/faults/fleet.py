@@ -8,8 +8,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -41,6 +43,17 @@ class Member:
 
     process: subprocess.Popen[bytes]
     log: Path
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class End:
+    """A worker that ended by itself: its exit code, the last line of its log, and when, on the monotonic clock."""
+
+    name: str
+    code: int
+    said: str
+    at: float
 
 
 class Fleet:
@@ -83,7 +96,33 @@ class Fleet:
                 cwd=self._folder,
                 env=environment | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)},
             )
-        self._members[name] = Member(process, log)
+        self._members[name] = Member(process, log, options)
+
+    @contextmanager
+    def supervised(self) -> Iterator[list[End]]:
+        """Start workers that end by themselves again, as an init system would, and yield the list of these ends."""
+        ends: list[End] = []
+        over = threading.Event()
+
+        def look() -> None:
+            while not over.wait(1.0):
+                for name, member in list(self._members.items()):
+                    code = member.process.poll()
+                    if code is not None:
+                        lines = self.text(name).splitlines()
+                        ends.append(End(name, code, lines[-1] if lines else "", time.monotonic()))
+                        self.start(name, *member.options)
+
+        thread = threading.Thread(target=look, name="supervisor", daemon=True)
+        thread.start()
+        try:
+            yield ends
+        finally:
+            over.set()
+            thread.join()
+
+    def pid(self, name: str) -> int:
+        return self._members[name].process.pid
 
     def kill(self, name: str) -> None:
         """kill -9, frozen or not, and wait for the end."""

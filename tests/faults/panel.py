@@ -38,6 +38,7 @@ class Panel:
     context: int = 24
     season: int = 6
     horizon: int = 3
+    padding: int = 0  # bytes that every message carries for nothing, so that a backlog is large
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -62,6 +63,8 @@ class Panel:
 
     def event(self, name: str, t: int) -> Message:
         fields = {"series_id": name, "timestamp": time_of(t).isoformat(), "value": self.value(name, t)}
+        if self.padding:
+            fields["padding"] = "x" * self.padding
         return Message(self.partition(name), name.encode(), json.dumps(fields).encode())
 
     def messages(self, *, twice: float = 0.0, poison: int = 0, seed: int = 0) -> Iterator[Message]:

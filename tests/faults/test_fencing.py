@@ -18,6 +18,7 @@ PANEL = Panel(series=24, steps=160)
 FREEZES = ("STOP@before_sql:4", "STOP@after_sql:3", "STOP@in_publish:3")
 
 
+@pytest.mark.fault("frozen-worker")
 @pytest.mark.slow
 def test_a_worker_that_wakes_after_its_partitions_were_taken_is_fenced_and_recovers(place: Place) -> None:
     deployment = place.deploy(*PANEL.settings, "kafka.max_messages=20", ANY_PORT)
@@ -69,6 +70,7 @@ def test_a_worker_that_wakes_after_its_partitions_were_taken_is_fenced_and_recov
         assert codes == [0, 0]
 
 
+@pytest.mark.fault("frozen-worker-alone")
 @pytest.mark.slow
 def test_a_worker_that_the_group_has_forgotten_publishes_nothing_even_when_the_group_is_empty(place: Place) -> None:
     """Its library notices before it does, and then commits as generation -1, which an empty group accepts."""

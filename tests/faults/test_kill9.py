@@ -10,11 +10,12 @@ from tests.faults.conftest import Place
 from tests.faults.deployment import Sender
 from tests.faults.fleet import Fleet, holds_within, until
 from tests.faults.panel import Message, Panel, split
+from tests.faults.scale import scaled
 from tests.faults.summary import report
 from tests.faults.verify import verify, wait_for_lag_0
 
-KILLS = 10
-PANEL = Panel(series=40, steps=500)  # 20,000 events
+KILLS = scaled(10, by=10)  # 50 of them at SCALE=50
+PANEL = Panel(series=40, steps=scaled(500))  # 20,000 events; a million at SCALE=50
 
 
 def kill_at_random(fleet: Fleet, victim: str, part: Sequence[Message], sender: Sender, random: Random) -> None:
@@ -28,11 +29,12 @@ def kill_at_random(fleet: Fleet, victim: str, part: Sequence[Message], sender: S
     fleet.start(victim)
 
 
+@pytest.mark.fault("kill9")
 @pytest.mark.slow
 def test_nothing_is_lost_or_doubled_when_workers_are_killed_at_random(place: Place) -> None:
     random = Random(9)
     workers = ["one", "two"]
-    deployment = place.deploy(*PANEL.settings, "kafka.max_messages=50", "kafka.session_timeout=20")
+    deployment = place.deploy(*PANEL.settings, f"kafka.max_messages={scaled(50, by=5)}", "kafka.session_timeout=20")
     sender = Sender(deployment, batch=10)
     messages = list(PANEL.messages(twice=0.02, poison=60, seed=9))
     with place.fleet(deployment) as fleet:

@@ -25,6 +25,7 @@ KILLS = (
 )
 
 
+@pytest.mark.fault("points")
 @pytest.mark.slow
 def test_nothing_is_lost_or_doubled_when_a_worker_is_killed_at_any_point(place: Place) -> None:
     deployment = place.deploy(*PANEL.settings, "kafka.max_messages=10", "kafka.session_timeout=30", partitions=3)

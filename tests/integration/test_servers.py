@@ -28,6 +28,23 @@ def test_postgresql_keeps_committed_rows_over_a_crash() -> None:
             assert connection.execute(sa.text("SELECT x FROM kept")).scalar_one() == 1
 
 
+def test_postgresql_starts_again_after_kill_9_while_sessions_of_before_are_still_there() -> None:
+    require(servers.PostgreSQL.missing())
+    with servers.PostgreSQL() as server:
+        engine = sa.create_engine(server.fresh_database())
+        with engine.begin() as connection:
+            connection.execute(sa.text("CREATE TABLE kept AS SELECT 1 AS x"))
+        before = engine.connect()
+        before.execute(sa.text("SELECT pg_backend_pid()"))
+        server.crash()
+        server.recover()
+        before.invalidate()
+        before.close()
+        with engine.connect() as connection:
+            assert connection.execute(sa.text("SELECT x FROM kept")).scalar_one() == 1
+        engine.dispose()
+
+
 @pytest.mark.apache
 @pytest.mark.slow
 def test_apache_kafka_keeps_acknowledged_records_over_a_kill_and_a_freeze() -> None:

@@ -1,12 +1,17 @@
 """The consuming side on a real broker: what is held and started again comes back from where it is told."""
 
+import socket
+import threading
 import time
+from contextlib import suppress
 
 import pytest
 from confluent_kafka import Producer
 
+from pipeline.errors import Unavailable
 from pipeline.kafka import topics
 from pipeline.kafka.source import KafkaSource
+from pipeline.quickstart.broker import DevelopmentBroker
 from pipeline.settings import KafkaSettings
 from pipeline.watchdog import Watchdog
 from tests.faults.fleet import holds_within
@@ -84,14 +89,14 @@ def test_the_ends_say_what_is_left_to_read_and_markers_of_transactions_are_nothi
         while not any(ours for _, ours in source.changes()) and time.monotonic() < deadline:
             assert source.ends() == {}
             source.poll(10)
-        assert source.look([0]) == {0: 12}, "ten messages and two markers"
+        assert holds_within(lambda: source.look([0]) == {0: 12}, 60.0), "ten messages and two markers"
         source.start(0, 0)
         assert read(source, 10) == 11, "the first marker is between the messages"
         assert holds_within(lambda: not source.poll(10) and source.ends() == {0: 11}, 60.0)
         source.hold([0])
         send(3)
         assert source.ends() == {}
-        assert source.look([0]) == {0: 16}
+        assert holds_within(lambda: source.look([0]) == {0: 16}, 60.0), "a broker writes a marker when it comes to it"
         source.start(0, 11)
         assert read(source, 3) == 15
         assert source.ends()[0] in (15, 16), "the last marker may not have been read yet"
@@ -110,3 +115,33 @@ def read(source: KafkaSource, count: int) -> int:
             end = run.next_offset
     assert count == 0
     return end
+
+
+def test_a_poll_that_fails_takes_as_long_as_one_that_finds_nothing() -> None:
+    """What listens on the port then closes every connection at once, as a load balancer without a broker does."""
+    with DevelopmentBroker() as broker:
+        settings = KafkaSettings(bootstrap_servers=broker.bootstrap_servers, group="away", poll=0.5)
+        topics.check_topics(settings)
+        source = KafkaSource(settings, Watchdog(120))
+        deadline = time.monotonic() + 60
+        while not source.joined() and time.monotonic() < deadline:
+            source.poll(10)
+    host, _, port = settings.bootstrap_servers.rpartition(":")
+    with socket.create_server((host, int(port))) as listener:
+        threading.Thread(target=close_all, args=(listener,), daemon=True).start()
+        failures: list[float] = []
+        while len(failures) < 12 and time.monotonic() < deadline + 120:
+            try:
+                source.poll(10)
+            except Unavailable:
+                failures.append(time.monotonic())
+        with suppress(Unavailable):
+            source.close()
+    assert len(failures) == 12
+    assert failures[-1] - failures[0] >= 11 * 0.5
+
+
+def close_all(listener: socket.socket) -> None:
+    with suppress(OSError):
+        while True:
+            listener.accept()[0].close()

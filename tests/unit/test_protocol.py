@@ -15,7 +15,7 @@ from pipeline.errors import ConfigError, Corrupt, Fenced, Unavailable
 from pipeline.records import Forecasts, Messages, Turn
 from pipeline.settings import SeriesSettings
 from pipeline.stream import Worker
-from tests.fakes import MemoryCalibrations, MemoryPublisher, MemorySource, MemoryStore, MemoryTopics
+from tests.fakes import Clock, MemoryCalibrations, MemoryPublisher, MemorySource, MemoryStore, MemoryTopics
 from tests.unit.workers import event, panel, run_dry, worker
 
 POINTS = (
@@ -331,6 +331,28 @@ def test_pauses_grow_and_stay_bounded_however_long_an_outage_lasts() -> None:
     one._failures = 5_000
     one._start_over(Unavailable("still away"))
     assert one._wait_until - one.parts.clock() == 30_000_000
+
+
+def test_polls_that_fail_during_a_pause_neither_lengthen_it_nor_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that refuses connections fails every poll at once, several times a second."""
+    one = worker(nothing_stored(), filled())
+    run_dry(one)
+    clock, source, pauses = one.parts.clock, one.parts.source, []
+    assert isinstance(clock, Clock)
+    begun = one._start_over
+    monkeypatch.setattr(one, "_start_over", lambda error: (pauses.append(clock()), begun(error)))
+
+    def refused(most: int) -> list[Messages]:
+        raise Unavailable("connection refused")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(source, "poll", refused)
+        for _ in range(100):
+            one.step()
+            clock.advance(0.1)
+    assert len(pauses) == 5  # of 0.5, 1, 2, 4 and 8 seconds
+    assert one._wait_until - clock() < 8_000_000
+    run_dry(one)
 
 
 @pytest.mark.parametrize(("context", "horizon", "most"), [(12, 3, 20_000), (12, 100, 10_000), (5_000, 3, 6_666)])

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.codec import Reader
-from pipeline.errors import Fenced, Unavailable
+from pipeline.errors import Fenced, TidecastError, Unavailable
 from pipeline.exposition import Exposition, find_memory_limit, histogram
 from pipeline.grid import Frequency
 from pipeline.pulse import LATELY, Pulse
@@ -113,7 +113,7 @@ def test_a_worker_is_ready_once_everything_assigned_is_claimed_and_says_why_not(
     source(one).settled = True
     run_dry(one)
     assert checks.find_unready() == []
-    one.tripped = "99 of 100 messages were bad"
+    one.parts.breaker.tripped = "99 of 100 messages were bad"
     assert checks.find_unready() == ["the circuit breaker has paused it: 99 of 100 messages were bad"]
     assert samples(one)["circuit_breaker_tripped",] == 1.0
 
@@ -168,6 +168,7 @@ def test_a_worker_whose_database_is_away_is_unready_until_it_has_committed_again
         (Fenced("partition 0 has moved on"), "fenced"),
         (Unavailable("database sqlite:///x: database is locked"), "database"),
         (Unavailable("publishing: Kafka at 127.0.0.1:9092 does not answer as it should (KafkaTimeoutError)"), "broker"),
+        (TidecastError("99 of 100 messages cannot be read"), "breaker"),
     ],
 )
 def test_dropped_claims_are_counted_by_why(error: Exception, reason: str) -> None:
@@ -232,6 +233,7 @@ def test_every_reason_of_the_reader_has_a_class(value: bytes | None, name: str) 
 
 def test_an_unreadable_batch_has_a_class_and_what_is_unknown_is_other() -> None:
     assert classify("the record batch failed its CRC check") == "batch"
+    assert classify("a new series beyond 100 in a minute: raise input.max_new_series") == "new series"
     assert classify("something new") == OTHER
 
 

@@ -1,5 +1,7 @@
 """The job `monitor` on both databases: sums, then drift, then the request that the scheduler takes."""
 
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,7 +32,7 @@ def settings(**jobs: Any) -> Settings:
 
 
 def sources(database: Database) -> Sources:
-    return Sources(database.evaluations, database.live_errors, database.registry, database.states, database.ledger)
+    return Sources(database.evaluations, database.live_errors, database.registry, database.states)
 
 
 def crown(database: Database, expected: int | None = None) -> int:
@@ -261,21 +263,51 @@ def test_a_request_that_waits_already_stays_and_is_not_repeated(database: Databa
     assert row.cause == "an operator wanted it"
 
 
-def test_a_crash_between_the_request_and_the_memory_asks_once(database: Database) -> None:
+def test_a_monitor_that_dies_between_the_request_and_the_memory_has_asked_for_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     crown(database)
-
-    class Crashing:
-        def read(self, name: str) -> tuple[int, dict[str, Any]]:
-            return database.states.read(name)
-
-        def replace(self, name: str, epoch: int, state: Mapping[str, Any]) -> bool:
-            raise Unavailable("the machine was lost")
-
     at = replace(sources(database), live_errors=Script(wild_from=100, length=120))
-    with pytest.raises(Unavailable):
-        detect(replace(at, states=Crashing()), settings(), now=START)
-    assert "a retraining waits already" in detect(at, settings(), now=START + 1)
-    assert database.ledger.requested() == ["retrain"]
+
+    def lost(connection: object, name: str, epoch: int, state: Mapping[str, Any]) -> bool:
+        raise Unavailable("the machine was lost")
+
+    with monkeypatch.context() as crash:
+        crash.setattr("pipeline.database.states.replace_state", lost)
+        with pytest.raises(Unavailable):
+            detect(at, settings(), now=START)
+    assert database.ledger.requested() == [], "so a scheduler cannot run it before it is asked for again"
+    assert "a retraining was asked for" in detect(at, settings(), now=START + 1)
+    assert database.ledger.begin_requested("retrain", "me", START + 2) is not None
+    assert detect(at, settings(), now=START + 3) == "no drift"
+    assert database.job_facts.read(("monitor",), START).drift == DriftFacts(1, START + 1, waiting=False)
+    assert len(database.ledger.runs("retrain")) == 1
+
+
+KILLED = """
+import os, sys
+from pipeline.database import open_database, states
+database = open_database(sys.argv[1], timeout=20)
+states.replace_state = lambda *_: os.kill(os.getpid(), 9)
+database.states.replace_and_request("drift", 0, lambda new: {}, job="retrain", reason="drift", now=1)
+"""
+
+
+def test_a_monitor_killed_between_the_two_leaves_no_request(database: Database, url: str) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, url], check=False, capture_output=True)
+    assert done.returncode == -9, done.stderr.decode()
+    assert (database.ledger.requested(), database.states.read(STATE)) == ([], (0, {}))
+
+
+def test_a_monitor_that_is_overtaken_takes_its_request_back(database: Database) -> None:
+    states = database.states
+    assert states.replace("drift", 0, {"champion": 1})
+    asking = {"job": "retrain", "reason": "drift", "now": START}
+    assert states.replace_and_request("drift", 0, lambda new: {"new": new}, **asking) is None
+    assert (database.ledger.requested(), states.read("drift")) == ([], (1, {"champion": 1}))
+    assert states.replace_and_request("drift", 1, lambda new: {"new": new}, **asking) is True
+    assert states.replace_and_request("drift", 2, lambda new: {"new": new}, **asking) is False
+    assert (database.ledger.requested(), states.read("drift")) == (["retrain"], (3, {"new": False}))
 
 
 def test_of_two_monitors_at_once_one_remembers_and_both_end_well(database: Database) -> None:

@@ -134,6 +134,8 @@ def test_the_secrets_of_the_settings_are_those_that_a_log_must_not_show() -> Non
     )
     assert sorted(list_secrets(settings)) == ["hidden", "hidden", "other", "other", "p%40ss", "p@ss"]
     assert list_secrets(Settings()) == []
+    token = "a token of the page, long enough"
+    assert set(list_secrets(Settings(serve={"token": token}))) == {token}
 
 
 def test_a_child_that_crashes_leaves_the_last_line_of_its_traceback() -> None:

@@ -183,6 +183,7 @@ def test_a_scheduler_is_ready_while_its_database_answers_on_duty_or_not(on_duty:
         ledger.away = False
         stop.set()
         thread.join(PATIENCE)
+    pulse.beat()
     seconds[0] += 1000.0
     assert checks.find_unwell() == ["the loop has not turned for 1000 s"]
 

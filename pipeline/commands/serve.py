@@ -1,0 +1,49 @@
+"""tidecast serve: the read API and the page, wired to a database that can only be read."""
+
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.address import address_of, listen
+from pipeline.commands.invocation import with_settings
+from pipeline.commands.opened import now
+from pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pipeline.settings import Settings
+
+KAFKA_SECONDS = 3.0
+"""How long a broker may take to say how far it is, for a page that can do without."""
+
+
+@click.command()
+@with_settings
+def serve(settings: "Settings") -> None:
+    """Serve the page and its read-only API at serve.listen until SIGTERM or Ctrl-C.
+
+    On loopback everybody on this machine may read. Another address needs serve.token or serve.trusted_header.
+    """
+    try:
+        from pipeline.web.server import build_app, run_server
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"tidecast serve needs {error.name}: pip install 'tidecast[serve]'") from error
+    from pipeline.database.pages import open_pages
+    from pipeline.kafka.ends import end_offsets
+    from pipeline.telemetry import start_logging
+
+    own = settings.serve
+    if own.listen is None:
+        raise ConfigError("serve.listen is off; set it to an address, such as 127.0.0.1:8321")
+    start_logging()
+    url = settings.database.url.get_secret_value()
+    timeout = min(own.query_timeout, settings.database.timeout)
+    with ExitStack() as stack:
+        pages = open_pages(url, connections=own.queries + 1, timeout=timeout)
+        stack.callback(pages.close)
+        read_ends = partial(end_offsets, settings.kafka, settings.kafka.input_topic, KAFKA_SECONDS)
+        app, feed = build_app(settings, pages, clock=now, read_ends=read_ends)
+        listening = stack.enter_context(listen(own.listen, "serve.listen"))
+        click.echo(f"the page is at {address_of(listening)}")
+        run_server(app, feed, listening)

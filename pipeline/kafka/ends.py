@@ -1,0 +1,41 @@
+"""Where a topic ends, for whoever wants to know how far behind it is."""
+
+from typing import Any
+
+from kafka import KafkaConsumer, TopicPartition
+
+from pipeline.kafka.connection import arguments, explained
+from pipeline.settings import KafkaSettings
+
+
+class EndedConsumer(KafkaConsumer):  # type: ignore[misc]  # the library has no types
+    """A consumer that ends its thread and its sockets when it cannot be made, which the library leaves running.
+
+    A server that asks every few seconds, while a broker is away, would have a thread more each time.
+    """
+
+    def __init__(self, **chosen: Any) -> None:
+        try:
+            super().__init__(**chosen)
+        except BaseException:
+            if hasattr(self, "_client"):  # a private name of the releases that pyproject.toml admits
+                self._client.close()
+            raise
+
+
+def end_offsets(settings: KafkaSettings, topic: str, seconds: float) -> dict[int, int]:
+    """Return the offset after the last committed message of each partition; Unavailable after about `seconds`."""
+    hurried = settings.model_copy(update={"call_timeout": seconds})
+    with explained(f"asking for the ends of {topic}", hurried):
+        consumer = EndedConsumer(
+            **arguments(hurried),
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            allow_auto_create_topics=False,
+            metrics_enabled=False,
+        )
+        try:
+            found = [TopicPartition(topic, each) for each in sorted(consumer.partitions_for_topic(topic) or ())]
+            return {each.partition: int(end) for each, end in consumer.end_offsets(found).items()}
+        finally:
+            consumer.close(autocommit=False)

@@ -1,0 +1,46 @@
+"""Where a topic ends, on real brokers, and how little a broker that is away may cost."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+from pipeline.kafka.ends import end_offsets
+from pipeline.kafka.topics import send
+from pipeline.settings import KafkaSettings
+from tests.integration.conftest import KafkaAddress
+from tests.servers import free_port
+
+
+def test_each_partition_has_the_offset_after_its_last_message(broker: KafkaAddress, topic: Callable[..., str]) -> None:
+    name = topic(partitions=3)
+    settings = KafkaSettings(bootstrap_servers=broker.bootstrap_servers, input_topic=name)
+    assert end_offsets(settings, name, 30.0) == {0: 0, 1: 0, 2: 0}
+    send(settings, name, [(b"one key", b"x", []) for _ in range(5)])
+    assert sorted(end_offsets(settings, name, 30.0).values()) == [0, 0, 5]
+
+
+ASKING = """
+import sys, threading
+from pipeline.errors import Unavailable
+from pipeline.kafka.ends import end_offsets
+from pipeline.settings import KafkaSettings
+before = threading.active_count()
+for _ in range(3):
+    try:
+        end_offsets(KafkaSettings(bootstrap_servers=sys.argv[1]), "observations", 1.0)
+    except Unavailable as told:
+        print(told)
+print(threading.active_count() - before)
+"""
+
+
+def test_a_broker_that_is_away_is_told_in_a_line_and_leaves_no_thread_behind() -> None:
+    address = f"127.0.0.1:{free_port()}"
+    # In a process of its own: the library leaves a socket to the garbage collector, which would warn in another test.
+    done = subprocess.run(
+        [sys.executable, "-c", ASKING, address], capture_output=True, text=True, check=True, timeout=120
+    )
+    *told, threads = done.stdout.splitlines()
+    assert len(told) == 3
+    assert all(line.startswith(f"asking for the ends of observations: Kafka at {address}") for line in told)
+    assert threads == "0"

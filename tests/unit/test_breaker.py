@@ -1,0 +1,205 @@
+"""The breaker: when a share of bad messages stops a worker, and that nothing is stored, lost or doubled by it."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from pipeline.breaker import Breaker, commonest, mark_bad, most_in_a_row
+from pipeline.codec import Reader
+from pipeline.configuration import load
+from pipeline.errors import ConfigError, Tripped
+from pipeline.grid import Frequency
+from pipeline.records import DeadLetter, Messages
+from pipeline.settings import InputSettings
+from pipeline.stream import Worker
+from tests.fakes import Clock, MemorySource, MemoryStore, MemoryTopics
+from tests.unit.workers import panel, run_dry, worker
+
+FLAGS = st.lists(st.booleans(), max_size=60)
+LETTER = DeadLetter(0, 7, "value: 'x' is not a number", None, b'{"v": 1}')
+
+
+def of(most_bad: float | None = 0.5, window: int = 10, pause: float = 60.0) -> InputSettings:
+    return InputSettings(most_bad=most_bad, bad_window=window, bad_pause=pause)
+
+
+def flags(*runs: tuple[int, bool]) -> np.ndarray:
+    return np.concatenate([np.full(count, bad) for count, bad in runs])
+
+
+@given(FLAGS, FLAGS, st.integers(1, 70))
+def test_the_most_in_a_row_is_what_counting_every_window_finds(
+    before: list[bool], bad: list[bool], window: int
+) -> None:
+    whole = before + bad
+    ends = range(len(before) + 1, len(whole) + 1)
+    wanted = max((sum(whole[max(0, end - window) : end]) for end in ends), default=0)
+    assert most_in_a_row(np.array(before, bool), np.array(bad, bool), window) == wanted
+
+
+@given(st.lists(FLAGS, max_size=8), st.integers(1, 30), st.floats(0.05, 0.95))
+def test_below_the_limit_it_never_trips_and_above_it_always(turns: list[list[bool]], window: int, limit: float) -> None:
+    breaker, came = Breaker(of(limit, window)), [False] * window
+    for turn in turns:
+        marks = np.array(turn, bool)
+        now = came + turn
+        most = max((sum(now[end - window : end]) for end in range(len(came) + 1, len(now) + 1)), default=0)
+        if most > limit * window:
+            with pytest.raises(Tripped):
+                breaker.check(marks, [LETTER])
+            assert breaker.tripped is not None
+            return
+        breaker.check(marks, [LETTER])
+        breaker.remember(marks)
+        assert breaker.tripped is None
+        came = now
+
+
+@given(st.lists(FLAGS, max_size=20), st.integers(1, 30), st.floats(0.05, 0.95))
+def test_it_refuses_only_turns_that_have_bad_messages(turns: list[list[bool]], window: int, limit: float) -> None:
+    breaker = Breaker(of(limit, window))
+    for turn in turns:
+        try:
+            breaker.check(np.array(turn, bool), [LETTER] * sum(turn))
+        except Tripped:
+            assert any(turn)
+        else:
+            breaker.remember(np.array(turn, bool))
+
+
+def test_the_first_messages_of_a_quiet_topic_do_not_trip_it() -> None:
+    breaker = Breaker(of())
+    for _ in range(5):
+        breaker.check(flags((1, True)), [LETTER])
+        breaker.remember(flags((1, True)))
+    with pytest.raises(Tripped, match="6 of 10 messages cannot be read, most of them because of value"):
+        breaker.check(flags((1, True)), [LETTER])
+
+
+def test_a_tripped_breaker_lets_no_more_through_bit_by_bit() -> None:
+    breaker = Breaker(of(window=1000))
+    with pytest.raises(Tripped):
+        breaker.check(flags((2000, True)), [LETTER])
+    with pytest.raises(Tripped, match="100 of 100"):
+        breaker.check(flags((100, True)), [LETTER])  # it tries again with fewer: a tenth of the window
+    breaker.check(flags((60, False), (40, True)), [LETTER])
+    breaker.remember(flags((60, False), (40, True)))
+    assert breaker.tripped is None
+
+
+def test_a_bad_stretch_inside_a_large_turn_trips_it() -> None:
+    with pytest.raises(Tripped):
+        Breaker(of()).check(flags((500, False), (6, True), (500, False)), [LETTER])
+
+
+def test_off_lets_everything_through() -> None:
+    Breaker(of(None)).check(flags((5000, True)), [LETTER])
+
+
+def test_marks_follow_the_messages_as_they_came() -> None:
+    runs = [Messages(1, np.array([4, 6]), [None] * 2, [b""] * 2, 7), Messages(0, np.array([6]), [None], [b""], 7)]
+    assert mark_bad(runs, [DeadLetter(1, 6, "", None, b"")]).tolist() == [False, True, False]
+    assert mark_bad([], []).tolist() == []
+
+
+def test_the_commonest_reason_is_named_with_its_first_letter() -> None:
+    letters = [
+        DeadLetter(0, 1, "not UTF-8: x", None, b"\xff"),
+        DeadLetter(0, 2, "value: 'a' is no number", None, b"\xff" * 300),
+        DeadLetter(0, 3, "value: 'b' is no number", None, None),
+    ]
+    kind, example = commonest(letters)
+    assert (kind, example["offset"], example["reason"]) == ("value", 2, "value: 'a' is no number")
+    assert len(str(example["value"])) == 200
+
+
+@pytest.mark.parametrize("wrong", ["1.0", "0", "nan", "many"])
+def test_a_limit_that_is_no_share_is_refused(wrong: str) -> None:
+    with pytest.raises(ConfigError, match=r"input\.most_bad"):
+        load(None, [f"input.most_bad={wrong}"])
+
+
+def test_the_limit_is_switched_off_in_words() -> None:
+    assert load(None, ["input.most_bad=off"]).input.most_bad is None
+
+
+def changed(steps: int) -> MemoryTopics:
+    """A topic whose producers rename a field in the middle: 50 good messages and then 150 others."""
+    old = panel(["a"], 50)
+    new = [(key, value.replace(b'"value"', b'"kwh"')) for key, value in panel(["a"], steps)[50:]]
+    return MemoryTopics(inputs={0: old + new})
+
+
+def with_input(one: Worker, settings: InputSettings) -> Worker:
+    object.__setattr__(one.parts, "breaker", Breaker(settings))
+    object.__setattr__(one.parts, "reader", Reader(settings, Frequency("1h")))
+    return one
+
+
+def test_a_change_of_schema_stores_nothing_loses_nothing_and_a_repaired_reader_doubles_nothing() -> None:
+    store, topics = MemoryStore(), changed(200)
+    one = with_input(worker(store, topics, most=50), of(window=50))
+    source, clock = one.parts.source, one.parts.clock
+    assert isinstance(source, MemorySource)
+    assert isinstance(clock, Clock)
+    with capture_logs() as logs:
+        for _ in range(12):
+            one.step()
+            clock.advance(30)
+    assert one.tripped is not None
+    assert one.owned == {}
+    assert source.positions == {}, "its partitions are held"
+    assert (store.state[0][1], topics.offsets[0]) == (50, 50), "nothing of the bad turn is stored or published"
+    assert (store.letters, topics.letters) == ([], [])
+    alarms = [each for each in logs if each["log_level"] == "error"]
+    assert 2 <= len(alarms) <= 6, "it tries again once a pause is over, not at each step"
+    assert alarms[0]["event"] == "too many messages cannot be read"
+    assert (alarms[0]["example"]["offset"], alarms[0]["example"]["partition"]) == (50, 0)
+    assert '"kwh"' in alarms[0]["example"]["value"]
+    repaired = InputSettings(value="kwh", most_bad=0.5, bad_window=50)  # a deployment with the new field
+    again = with_input(worker(store, topics, most=50), repaired)
+    run_dry(again)
+    assert again.tripped is None
+    assert (len(store.observations), store.letters) == (200, [])
+    assert sum(events for _, _, events in store.observations.values()) == 200
+    assert max(Counter(topics.output).values()) == 1
+
+
+def test_it_goes_on_by_itself_when_the_messages_can_be_read_and_lets_them_pass_when_it_is_off() -> None:
+    store, topics = MemoryStore(), changed(200)
+    one = with_input(worker(store, topics, most=50), of(window=50))
+    for _ in range(4):
+        one.step()
+    assert one.tripped is not None
+    object.__setattr__(one.parts, "reader", Reader(InputSettings(value="kwh"), Frequency("1h")))
+    run_dry(one)
+    assert (one.tripped, len(store.observations)) == (None, 200)
+
+    store, topics = MemoryStore(), changed(200)
+    run_dry(with_input(worker(store, topics, most=50), of(None)))
+    assert [letter.offset for letter in store.letters] == list(range(50, 200))
+    assert len(topics.letters) == 150
+
+
+def test_a_worker_whose_partitions_are_another_ones_now_is_not_paused() -> None:
+    one = with_input(worker(MemoryStore(), changed(200), most=50), of(window=50))
+    for _ in range(4):
+        one.step()
+    assert one.tripped is not None
+    assert isinstance(one.parts.source, MemorySource)
+    one.parts.source.waiting = [(0, False)]
+    one.step()
+    assert one.tripped is None
+
+
+def test_bad_messages_below_the_limit_are_dead_letters_as_ever() -> None:
+    messages = panel(["a"], 100)
+    for place in range(0, 100, 3):
+        messages.insert(place, (b"x", b"{"))
+    store, topics = MemoryStore(), MemoryTopics(inputs={0: messages})
+    run_dry(with_input(worker(store, topics, most=7), of(window=20)))
+    assert (len(store.observations), len(store.letters)) == (100, 34)
