@@ -25,8 +25,9 @@ class Invocation:
     @functools.cached_property
     def settings(self) -> "Settings":
         """The settings, or ConfigError."""
-        from pipeline.configuration import load
+        from pipeline.configuration import load, refuse_secrets
 
+        refuse_secrets(self.sets)
         return load(self.config, self.sets)
 
     def arguments(self) -> list[str]:

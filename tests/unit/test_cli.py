@@ -102,9 +102,9 @@ def test_an_unreachable_broker_ends_with_1(tmp_path: Path) -> None:
     assert_one_line(err, address, "check kafka.bootstrap_servers")
 
 
-def test_an_unreachable_database_ends_with_1_without_its_password(run: Run) -> None:
-    url = f"postgresql://me:secret@127.0.0.1:{closed_port()}/tidecast"
-    code, _, err = run("--set", f"database.url={url}", "--set", "database.timeout=2", "models", "list")
+def test_an_unreachable_database_ends_with_1_without_its_password(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDECAST_DATABASE__URL", f"postgresql://me:secret@127.0.0.1:{closed_port()}/tidecast")
+    code, _, err = run("--set", "database.timeout=2", "models", "list")
     assert code == 1
     assert_one_line(err, "127.0.0.1")
     assert "secret" not in err
@@ -163,10 +163,15 @@ def test_the_same_command_ends_alike_as_a_process() -> None:
     assert_one_line(err, "unknown key a")
 
 
-def test_config_show_masks_secrets_and_is_toml_that_can_be_read_back(run: Run, tmp_path: Path) -> None:
-    url = "postgresql://me:secret@host/tidecast"
-    sets = ("--set", f"database.url={url}", "--set", "kafka.sasl_password=hunter2", "--set", "series.horizon=7")
-    code, out, _ = run(*sets, "--set", "jobs.timeouts={retrain = '2h'}", "config", "show")
+def test_config_show_masks_secrets_and_is_toml_that_can_be_read_back(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as secrets:
+        secrets.setenv("TIDECAST_DATABASE__URL", "postgresql://me:secret@host/tidecast")
+        secrets.setenv("TIDECAST_KAFKA__SASL_PASSWORD", "hunter2")
+        code, out, _ = run(
+            "--set", "series.horizon=7", "--set", "jobs.timeouts={retrain = '2h'}", "config", "show"
+        )  # fmt: skip
     assert code == 0
     assert "secret" not in out and "hunter2" not in out
     (tmp_path / "tidecast.toml").write_text(out)
