@@ -143,3 +143,17 @@ def test_covariates_that_could_not_be_told_apart_or_stored_are_refused(names: li
 def test_covariates_are_a_list_in_toml_and_on_the_command_line() -> None:
     settings = load(sets=['input.covariates=["temperature", "wind speed", "value"]', "input.value=kwh"], environ={})
     assert settings.input.covariates == ("temperature", "wind speed", "value")
+
+
+@pytest.mark.parametrize(
+    ("sets", "complaint"),
+    [
+        (["ssl_cafile=ca.pem"], "ssl_cafile is for TLS, but security_protocol is PLAINTEXT"),
+        (["sasl_username=me", "security_protocol=SSL"], "sasl_username is for SASL, but security_protocol is SSL"),
+        (["security_protocol=SASL_SSL", "sasl_mechanism=PLAIN"], "needs sasl_username, sasl_password"),
+        (["security_protocol=SSL", "ssl_certfile=a.pem"], "belong together"),
+    ],
+)
+def test_security_that_would_be_ignored_or_is_half_given_is_refused(sets: list[str], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        load(sets=[f"kafka.{text}" for text in sets], environ={})
