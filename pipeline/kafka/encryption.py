@@ -9,6 +9,7 @@ import ssl
 from pathlib import Path
 
 from pipeline.errors import ConfigError, TidecastError, Unavailable
+from pipeline.kafka.login import log_in
 from pipeline.settings import KafkaSettings
 
 ASK_SECONDS = 5.0
@@ -53,20 +54,24 @@ def build_context(settings: KafkaSettings) -> ssl.SSLContext | None:
     return context
 
 
-def check_encryption(settings: KafkaSettings) -> None:
-    """Shake hands with the brokers of kafka.bootstrap_servers in turn until one answers over TLS.
+def check_security(settings: KafkaSettings) -> None:
+    """Shake hands and log in with the brokers of kafka.bootstrap_servers in turn until one answers.
 
     Raises what was wrong with the last one when all of them refuse, or are refused: ConfigError when settings are to
     change, Unavailable when a certificate has expired. A broker that is away is left to the client, which waits for it.
     """
-    context = build_context(settings)
-    if context is None:
+    if settings.security_protocol == "PLAINTEXT":
         return
+    context = build_context(settings)
     refused: TidecastError | None = None
     for address in settings.bootstrap_servers.split(","):
         host, port = _split(address)
         try:
-            _shake_hands(host, port, context)
+            with socket.create_connection((host, port), ASK_SECONDS) as plain:
+                if context is None:
+                    log_in(plain, address, settings)
+                else:
+                    _shake_hands(plain, host, context, settings)
             return
         except ssl.SSLCertVerificationError as error:
             refused = _unverified(address, error)
@@ -78,14 +83,14 @@ def check_encryption(settings: KafkaSettings) -> None:
         raise refused
 
 
-def _shake_hands(host: str, port: int, context: ssl.SSLContext) -> None:
-    """Connect and ask for one answer: a broker that wants a client's certificate says so only then (TLS 1.3)."""
-    with (
-        socket.create_connection((host, port), ASK_SECONDS) as plain,
-        context.wrap_socket(plain, server_hostname=host) as encrypted,
-    ):
-        encrypted.sendall(API_VERSIONS)
-        encrypted.recv(4)
+def _shake_hands(plain: socket.socket, host: str, context: ssl.SSLContext, settings: KafkaSettings) -> None:
+    """Ask for one answer over TLS: a broker that wants a client's certificate says so only then (TLS 1.3)."""
+    with context.wrap_socket(plain, server_hostname=host) as encrypted:
+        if settings.sasl_mechanism is None:
+            encrypted.sendall(API_VERSIONS)
+            encrypted.recv(4)
+        else:
+            log_in(encrypted, host, settings)
 
 
 def _unverified(address: str, error: ssl.SSLCertVerificationError) -> TidecastError:

@@ -110,6 +110,7 @@ WRONG = {
     "another host's certificate": ("ELSEWHERE", 2, "shows the certificate of another host"),
     "a certificate out of date": ("EXPIRED", 1, "is out of date (certificate has expired)"),
     "no certificate of the client": ("MUTUAL", 2, "does not accept this client's certificate"),
+    "a wrong password": ("SASL_SSL", 2, f"refuses the user {USER}"),
     "a plain port": ("PLAINTEXT", 1, "check that the port speaks TLS"),
     "a port without TLS settings": ("SSL", 1, "kafka.security_protocol"),
 }
@@ -119,6 +120,8 @@ def wrong(kafka: SecureKafka, what: str, tmp_path: Path) -> list[str]:
     listener = WRONG[what][0]
     if what == "another authority":
         return security(kafka, listener, f"kafka.ssl_cafile={Authority(tmp_path, 'other').certificate}")
+    if what == "a wrong password":
+        return security(kafka, listener, "kafka.sasl_password=another", mechanism="SCRAM-SHA-256")
     if what == "a plain port":
         return security(kafka, "SSL", f"kafka.bootstrap_servers={kafka.bootstrap_servers}")
     if what == "a port without TLS settings":
