@@ -14,7 +14,8 @@ usage() {
 usage: kafka.sh [--port N] [--data FOLDER] [--fetch]
   --port N       port on 127.0.0.1 (TIDECAST_KAFKA_PORT, default 9092); N+1 is taken as well unless
                  TIDECAST_KAFKA_CONTROLLER_PORT names another; TIDECAST_KAFKA_PROPERTIES has more lines of
-                 server.properties, which win
+                 server.properties, which win; TIDECAST_KAFKA_FORMAT has other options of the storage tool than
+                 --standalone, and TIDECAST_KAFKA_CLUSTER the cluster's id (for more nodes, or SCRAM credentials)
   --data FOLDER  keeps topics there (TIDECAST_KAFKA_DATA, default: a new temporary folder)
   --fetch        only fill the cache of jars
 TEXT
@@ -91,9 +92,10 @@ classes="$libs/*"
 log4j=-Dlog4j2.configurationFile=$here/log4j2.properties
 if [ ! -e "$data/log/meta.properties" ]; then
   id=$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=')
-  id=K${id#?}  # an id that begins with - would be read as an option
-  "$java" -Xmx256m -XX:TieredStopAtLevel=1 "$log4j" -cp "$classes" kafka.tools.StorageTool format --standalone \
-    --cluster-id "$id" --config "$settings" > "$data/format.log" 2>&1 || { cat "$data/format.log" >&2; fail "the data folder $data could not be formatted"; }
+  id=${TIDECAST_KAFKA_CLUSTER:-K${id#?}}  # an id that begins with - would be read as an option
+  # shellcheck disable=SC2086  # TIDECAST_KAFKA_FORMAT is a list of options
+  "$java" -Xmx256m -XX:TieredStopAtLevel=1 "$log4j" -cp "$classes" kafka.tools.StorageTool format \
+    ${TIDECAST_KAFKA_FORMAT---standalone} --cluster-id "$id" --config "$settings" > "$data/format.log" 2>&1 || { cat "$data/format.log" >&2; fail "the data folder $data could not be formatted"; }
 fi
 
 # The ready message comes from a child, because this process becomes the broker.

@@ -8,6 +8,7 @@ from typing import Any
 from kafka import errors
 
 from pipeline.errors import ConfigError, Fenced, Replaced, TidecastError, Unavailable
+from pipeline.kafka.encryption import build_context
 from pipeline.settings import KafkaSettings
 
 CODECS = {"lz4": "lz4", "zstandard": "zstd", "snappy": "snappy"}
@@ -36,9 +37,7 @@ def arguments(settings: KafkaSettings) -> dict[str, Any]:
     chosen = {
         "bootstrap_servers": settings.bootstrap_servers.split(","),
         "security_protocol": settings.security_protocol,
-        "ssl_cafile": settings.ssl_cafile and str(settings.ssl_cafile),
-        "ssl_certfile": settings.ssl_certfile and str(settings.ssl_certfile),
-        "ssl_keyfile": settings.ssl_keyfile and str(settings.ssl_keyfile),
+        "ssl_context": build_context(settings),
         "sasl_mechanism": settings.sasl_mechanism,
         "sasl_plain_username": settings.sasl_username,
         "sasl_plain_password": password and password.get_secret_value(),
@@ -68,7 +67,7 @@ def explained(doing: str, settings: KafkaSettings) -> Iterator[None]:
     except (errors.KafkaError, OSError) as error:
         raise Unavailable(
             f"{doing}: Kafka at {settings.bootstrap_servers} does not answer as it should ({_said(error)}); "
-            "check kafka.bootstrap_servers and that the broker runs"
+            "check kafka.bootstrap_servers, kafka.security_protocol and that the broker runs"
         ) from error
 
 

@@ -8,6 +8,7 @@ from kafka.errors import TopicAlreadyExistsError
 
 from pipeline.errors import ConfigError
 from pipeline.kafka.connection import arguments, explained
+from pipeline.kafka.encryption import check_security
 from pipeline.settings import KafkaSettings
 
 Message = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
@@ -22,6 +23,7 @@ def check_topics(settings: KafkaSettings) -> dict[str, int]:
     names = (settings.input_topic, settings.output_topic, settings.dead_letter_topic)
     if len(set(names)) < len(names):
         raise ConfigError("kafka.input_topic, output_topic and dead_letter_topic must be three different topics")
+    check_security(settings)
     with explained("checking the topics", settings):
         admin = KafkaAdminClient(**arguments(settings))
         try:
@@ -58,6 +60,7 @@ def _create(admin: KafkaAdminClient, settings: KafkaSettings, name: str, partiti
 def send(settings: KafkaSettings, topic: str, messages: Iterable[Message]) -> int:
     """Send (key, value, headers) messages and return how many, once the broker has acknowledged all of them."""
     count = 0
+    check_security(settings)
     with explained(f"sending to {topic}", settings):
         producer = KafkaProducer(
             **arguments(settings),
@@ -89,6 +92,7 @@ def _settle(sent: list[Any]) -> None:
 
 def read_topic(settings: KafkaSettings, topic: str) -> Iterator[Any]:
     """Read the committed records of a topic from its beginning to its present end, as kafka-python's records."""
+    check_security(settings)
     with explained(f"reading {topic}", settings):
         consumer = KafkaConsumer(
             **arguments(settings),

@@ -25,6 +25,7 @@ class KafkaSettings(Section):
     ssl_cafile: Path | None = None
     ssl_certfile: Path | None = None
     ssl_keyfile: Path | None = None
+    ssl_key_password: SecretStr | None = None
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
     sasl_username: str | None = None
     sasl_password: SecretStr | None = None
@@ -43,6 +44,33 @@ class KafkaSettings(Section):
         if self.poll >= self.call_timeout:
             raise ValueError("poll must be shorter than call_timeout, or the watchdog takes an idle poll for a hang")
         return self
+
+    @model_validator(mode="after")
+    def check_security(self) -> "KafkaSettings":
+        """Refuse what would be ignored: a certificate without TLS, a user without SASL, and half of either."""
+        protocol = self.security_protocol
+        ssl = {name: getattr(self, name) for name in type(self).model_fields if name.startswith("ssl_")}
+        sasl = {name: getattr(self, name) for name in type(self).model_fields if name.startswith("sasl_")}
+        if not self.encrypted and (given := _given(ssl)):
+            raise ValueError(f"{given} is for TLS, but security_protocol is {protocol}: set it to SSL or SASL_SSL")
+        account = {name: value for name, value in sasl.items() if name != "sasl_password"}  # may be there for others
+        if not protocol.startswith("SASL") and (given := _given(account)):
+            raise ValueError(f"{given} is for SASL, but security_protocol is {protocol}: set it to SASL_SSL")
+        if protocol.startswith("SASL") and None in sasl.values():
+            missing = ", ".join(name for name, value in sasl.items() if value is None)
+            raise ValueError(f"security_protocol {protocol} needs {missing}, too")
+        if (self.ssl_certfile is None) != (self.ssl_keyfile is None):
+            raise ValueError("ssl_certfile and ssl_keyfile belong together: give both, or neither")
+        return self
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether connections use TLS."""
+        return self.security_protocol.endswith("SSL")
+
+
+def _given(settings: dict[str, object]) -> str:
+    return ", ".join(name for name, value in settings.items() if value is not None)
 
 
 class DatabaseSettings(Section):

@@ -37,6 +37,18 @@ def holds_within(condition: Callable[[], bool], seconds: float, pause: float = 0
     return True
 
 
+def tell(settings: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Split 'section.key=value' into options of a command line, and passwords for the environment."""
+    options, secrets = [], {}
+    for text in settings:
+        key, _, value = text.partition("=")
+        if key.endswith("password"):
+            secrets[f"TIDECAST_{key.replace('.', '__').upper()}"] = value
+        else:
+            options += ["--set", text]
+    return options, secrets
+
+
 @dataclass
 class Member:
     """One life of one worker: its process, and where it writes its log."""
@@ -84,7 +96,7 @@ class Fleet:
         assert name not in self._members or self._members[name].process.poll() is not None, f"{name} still runs"
         self._lives += 1
         log = self._folder / f"{self._lives:03d}-{name}.log"
-        sets = [word for text in [*self._sets, f"kafka.instance={name}"] for word in ("--set", text)]
+        sets, secrets = tell([*self._sets, f"kafka.instance={name}"])
         module = ["tests.faults.worker", faults, *sets] if faults else ["pipeline.cli", *sets, "stream", *options]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("TIDECAST_")}
         with log.open("wb") as output:
@@ -94,7 +106,7 @@ class Fleet:
                 stdout=output,
                 stderr=output,
                 cwd=self._folder,
-                env=environment | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)},
+                env=environment | secrets | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)},
             )
         self._members[name] = Member(process, log, options)
 

@@ -179,3 +179,17 @@ def test_a_wrong_challenger_is_refused_in_one_line(sets: list[str], reason: str)
     with pytest.raises(ConfigError, match=reason) as refused:
         load(None, sets)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("sets", "complaint"),
+    [
+        (["ssl_cafile=ca.pem"], "ssl_cafile is for TLS, but security_protocol is PLAINTEXT"),
+        (["sasl_username=me", "security_protocol=SSL"], "sasl_username is for SASL, but security_protocol is SSL"),
+        (["security_protocol=SASL_SSL", "sasl_mechanism=PLAIN"], "needs sasl_username, sasl_password"),
+        (["security_protocol=SSL", "ssl_certfile=a.pem"], "belong together"),
+    ],
+)
+def test_security_that_would_be_ignored_or_is_half_given_is_refused(sets: list[str], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        load(sets=[f"kafka.{text}" for text in sets], environ={})
