@@ -151,15 +151,16 @@ def run_all(settings: Settings, options: Sequence[str], *, workers: int = 1, acc
     if url.startswith("sqlite"):
         databases.upgrade(url)
     open_database(settings).close()
-    places = place_telemetry(settings.metrics.listen, 1 + workers)
+    paged = settings.serve.listen is not None and page_installed()
+    places = place_telemetry(settings.metrics.listen, 1 + workers + paged)
     topics.check_topics(settings.kafka)
     command = [sys.executable, "-P", "-m", "pipeline.cli", *options]  # -P: not from the working folder
     roles = [Role("scheduler", [*command, *places[0], "schedule"])]
     for number in range(workers):
         own = ["--set", f"kafka.instance={settings.kafka.instance}-{number}", *places[1 + number]]
         roles.append(Role(f"worker-{number}", [*command, *own, "stream", *accepted]))
-    if settings.serve.listen and page_installed():
-        roles.append(Role("page", [*command, "serve"]))
+    if paged:
+        roles.append(Role("page", [*command, *places[-1], "serve"]))
     Supervisor(roles).run(stop_signal())
 
 

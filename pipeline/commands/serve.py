@@ -23,27 +23,35 @@ KAFKA_SECONDS = 3.0
 def serve(settings: "Settings") -> None:
     """Serve the page and its read-only API at serve.listen until SIGTERM or Ctrl-C.
 
-    On loopback everybody on this machine may read. Another address needs serve.token or serve.trusted_header.
+    On loopback everybody on this machine may read. Another address needs serve.token or serve.trusted_header. With
+    metrics.listen it serves its metrics there, as workers do.
     """
     try:
         from pipeline.web.server import build_app, run_server
+        from pipeline.web.telemetry import PageCollector, checks_of
     except ModuleNotFoundError as error:
         raise ConfigError(f"tidecast serve needs {error.name}: pip install 'tidecast[serve]'") from error
     from pipeline.database.pages import open_pages
     from pipeline.kafka.ends import end_offsets
+    from pipeline.probes import Probes, serving
+    from pipeline.secrets import list_secrets
     from pipeline.telemetry import start_logging
 
     own = settings.serve
     if own.listen is None:
         raise ConfigError("serve.listen is off; set it to an address, such as 127.0.0.1:8321")
-    start_logging()
+    secrets = list_secrets(settings)
+    start_logging(secrets)
     url = settings.database.url.get_secret_value()
     timeout = min(own.query_timeout, settings.database.timeout)
+    probes = Probes("page", secrets)
     with ExitStack() as stack:
+        stack.enter_context(serving(settings.metrics.listen, probes))
         pages = open_pages(url, connections=own.queries + 1, timeout=timeout)
         stack.callback(pages.close)
         read_ends = partial(end_offsets, settings.kafka, settings.kafka.input_topic, KAFKA_SECONDS)
         app, feed = build_app(settings, pages, clock=now, read_ends=read_ends)
+        probes.watch(checks_of(pages), PageCollector(app.traffic, feed))
         listening = stack.enter_context(listen(own.listen, "serve.listen"))
         click.echo(f"the page is at {address_of(listening)}")
         run_server(app, feed, listening)

@@ -142,7 +142,7 @@ def test_workers_have_names_of_their_own_and_prometheus_scrapes_every_process_th
     ports = {
         f"{name}:{port_of(settings_of(each['environment'], each['secrets'], tmp_path, None).metrics.listen)}"
         for name, each in OURS.items()
-        if each["command"] in (["stream"], ["schedule"])
+        if each["command"] in (["stream"], ["schedule"], ["serve"])
     }
     assert {target for group in job["static_configs"] for target in group["targets"]} == ports
     assert all((DEPLOY / "prometheus" / name).is_file() for name in scraped["rule_files"])
@@ -238,11 +238,13 @@ def test_a_workload_calls_a_command_with_valid_settings_and_is_probed_where_it_a
         "liveness": "/healthz",
         "readiness": "/readyz",
     }
-    (port,) = container["ports"]
-    assert {probe["port"] for probe in probes.values()} == {port["name"]}
-    listening = settings.serve.listen if command == "serve" else settings.metrics.listen
-    assert port["containerPort"] == port_of(listening)
-    assert listening is not None and not listening.startswith("127."), "the kubelet comes from outside"
+    listening = {"telemetry": settings.metrics.listen} | ({"http": settings.serve.listen} if command == "serve" else {})
+    assert {port["name"]: port["containerPort"] for port in container["ports"]} == {
+        name: port_of(address) for name, address in listening.items()
+    }
+    assert {probe["port"] for probe in probes.values()} == {"http" if command == "serve" else "telemetry"}
+    for address in listening.values():
+        assert address is not None and not address.startswith("127."), "the kubelet comes from outside"
 
 
 def test_a_worker_is_named_by_its_pod_and_has_the_time_to_end() -> None:

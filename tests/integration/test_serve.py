@@ -202,3 +202,29 @@ def test_a_server_starts_though_the_database_is_away_and_answers_when_it_comes(
         assert get(port, "/api/status")[0] == 503
         server.start()
         wait_until(lambda: get(port, "/api/status")[0] == 200)
+
+
+def test_the_page_tells_of_itself_where_workers_do(place: Path) -> None:
+    port, telemetry = free_port(), free_port()
+    options = ("--set", f"serve.listen=127.0.0.1:{port}", "--set", f"metrics.listen=127.0.0.1:{telemetry}")
+    with tidecast(place, *options, "serve") as process:
+        try:
+            wait_until(lambda: answers(port))
+            assert get(port, "/api/series")[0] == 200
+            assert get(port, "/api/forecast?series=nobody")[0] == 404
+            assert (get(telemetry, "/readyz")[0], get(telemetry, "/healthz")[0]) == (200, 200)
+            with urllib.request.urlopen(f"http://127.0.0.1:{telemetry}/metrics", timeout=60) as answer:
+                samples = {
+                    line.rpartition(" ")[0]: line.rpartition(" ")[2] for line in answer.read().decode().splitlines()
+                }
+            assert samples['tidecast_page_answers_total{route="/api/series",status="200"}'] == "1.0"
+            assert samples['tidecast_page_answers_total{route="/api/forecast",status="404"}'] == "1.0"
+            assert float(samples['tidecast_page_answer_seconds_total{route="/api/series"}']) > 0.0
+            assert samples["tidecast_page_streams"] == "0.0"
+            assert samples['tidecast_ready{role="page"}'] == "1.0"
+            (place / "tidecast.db").rename(place / "away.db")
+            wait_until(lambda: get(telemetry, "/readyz")[0] == 503)
+            assert "the database does not answer" in get(telemetry, "/readyz")[1]["reasons"][0]
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=END_SECONDS)

@@ -12,6 +12,8 @@ from jobs.metrics import JobCollector
 from pipeline.exposition import Exposition
 from pipeline.probes import Checks, Probes
 from pipeline.stream import Worker
+from pipeline.web.telemetry import PageCollector
+from pipeline.web.traffic import Traffic
 from pipeline.worker_metrics import WorkerCollector
 from tests.facts import FACTS, NOW, PERIODS
 from tests.fakes import MemoryStore, MemoryTopics
@@ -46,7 +48,7 @@ def scored() -> Worker:
 
 
 def written() -> str:
-    """What a scheduler and a worker serve."""
+    """What a scheduler, a worker and the page serve."""
     probes = Probes("worker")
     probes.watch(Checks(list, list), WorkerCollector(scored()))
     worker_text = probes.answer("/metrics")
@@ -54,7 +56,21 @@ def written() -> str:
     return (
         Exposition(JobCollector(lambda now: FACTS, PERIODS, lambda: NOW, lambda: 0.0)).write()
         + worker_text.body.decode()
+        + Exposition(PageCollector(traffic(), NoStreams())).write()
     )
+
+
+class NoStreams:
+    dropped = 0
+
+    def __len__(self) -> int:
+        return 0
+
+
+def traffic() -> Traffic:
+    counted = Traffic()
+    counted.count("/api/series", 200, 0.01)
+    return counted
 
 
 TEXT = written()

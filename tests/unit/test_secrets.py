@@ -44,9 +44,9 @@ def test_the_environment_wins_over_a_file_of_secrets_and_that_over_the_settings_
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     toml = tmp_path / "tidecast.toml"
-    toml.write_text(
-        '[kafka]\nsasl_password = "toml"\nsasl_username = "toml"\nsecurity_protocol = "SASL_SSL"\nsasl_mechanism = "PLAIN"\n[database]\nurl = "sqlite:///toml.db"\n'
-    )
+    account = [*(f'sasl_{name} = "toml"' for name in ("password", "username")), 'sasl_mechanism = "PLAIN"']
+    lines = ["[kafka]", 'security_protocol = "SASL_SSL"', *account, "[database]", 'url = "sqlite:///toml.db"']
+    toml.write_text("\n".join(lines))
     mount(folder, "kafka__sasl_password", "file")
     mount(folder, "kafka__sasl_username", "file")
     monkeypatch.setenv("TIDECAST_KAFKA__SASL_PASSWORD", "environment")

@@ -1,0 +1,57 @@
+"""What the page tells of itself at `metrics.listen`: its answers, its event streams, and the database behind it."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from pipeline.database.pages import Pages
+from pipeline.errors import TidecastError
+from pipeline.exposition import Collector, Metric, counter, gauge
+from pipeline.probes import Checks
+from pipeline.web.traffic import Traffic
+
+
+class Streams(Protocol):
+    """The open event streams, and how many were let go because they took nothing."""
+
+    dropped: int
+
+    def __len__(self) -> int:
+        """Count the open ones."""
+        ...
+
+
+class PageCollector(Collector):
+    """Reads plain counters of the event loop's thread, of a gate and a feed; a scrape takes no lock of it."""
+
+    def __init__(self, traffic: Traffic, streams: Streams) -> None:
+        self._traffic = traffic
+        self._streams = streams
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric. A route is one of the API's, or `other`: never what somebody asked for."""
+        answers, seconds = dict(self._traffic.answers), dict(self._traffic.seconds)
+        rows = [((route, str(status)), float(count)) for (route, status), count in answers.items()]
+        yield counter("page_answers", "Answers by route and HTTP status.", rows, ("route", "status"))
+        yield counter(
+            "page_answer_seconds",
+            "Seconds that answers took, by route; event streams are not timed.",
+            [((route,), taken) for route, taken in seconds.items()],
+            ("route",),
+        )
+        yield gauge("page_streams", "Open event streams.", [((), float(len(self._streams)))])
+        yield counter(
+            "page_streams_dropped", "Streams that were let go because they took nothing.", [((), self._streams.dropped)]
+        )
+
+
+def checks_of(pages: Pages) -> Checks:
+    """Say what keeps the page from answering: the database, which is asked. It is well while its process can say so."""
+
+    def find_unready() -> list[str]:
+        try:
+            pages.answers()
+        except TidecastError as error:
+            return [f"the database does not answer: {error}"]
+        return []
+
+    return Checks(list, find_unready)
