@@ -28,7 +28,9 @@ HELD_BACK = 48
 @pytest.fixture
 def chosen(tmp_path: Path) -> Settings:
     """The README's settings."""
-    (block,) = re.findall(r"^```ini\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    (block,) = [
+        text for text in re.findall(r"^```ini\n(.*?)^```$", README, re.MULTILINE | re.DOTALL) if "[model]" in text
+    ]
     file = tmp_path / "tidecast.toml"
     file.write_text(block, encoding="utf-8")
     return load(file)
