@@ -11,12 +11,15 @@ import pytest
 
 from tests.faults.lockstep import World, walk
 from tests.faults.model import Bounds, Model, Mutant, explore
+from tests.faults.summary import report
+from tests.faults.verify import Findings
 
 MORE = int(os.environ.get("TIDECAST_MODEL_FAULTS", "0"))
 ONE = Bounds(messages=1, turn=1)
 TWO = Bounds(messages=2, turn=2)
 
 
+@pytest.mark.fault("model")
 @pytest.mark.parametrize(
     ("bounds", "faults"),
     [
@@ -30,6 +33,9 @@ TWO = Bounds(messages=2, turn=2)
 def test_every_promise_holds_and_lag_0_stays_in_reach_whatever_goes_wrong(bounds: Bounds, faults: int) -> None:
     found = explore(Model(bounds), max(faults, MORE))
     sys.stdout.write(f"\n{bounds}, {max(faults, MORE)} faults: {found}\n")
+    broken = Findings(mismatched=[str(each) for each in (found.broken, found.stuck) if each is not None])
+    states = f"{sum(found.by_faults):,} states"
+    report("model check", states, events=bounds.messages, faults=max(faults, MORE), findings=broken)
     assert found.broken is None, str(found)
     assert found.stuck is None, str(found)
     assert min(found.by_faults) > 30, "the model goes somewhere"

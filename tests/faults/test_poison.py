@@ -16,7 +16,7 @@ from tests.faults.deployment import Deployment, Sender, deploy
 from tests.faults.fleet import Fleet
 from tests.faults.panel import POISON, POISONS, Message, Panel, split
 from tests.faults.summary import report
-from tests.faults.verify import read_confluent, verify, wait_for_lag_0
+from tests.faults.verify import Findings, read_confluent, verify, wait_for_lag_0
 from tests.servers import ApacheKafka
 
 PANEL = Panel(series=6, steps=40)
@@ -54,6 +54,7 @@ def poison() -> Iterator[Message]:
         yield Message(i % PANEL.partitions, b"%s-%d" % (POISON, i) + b"k" * (100_000 if i % 9 == 0 else 0), value)
 
 
+@pytest.mark.fault("poison")
 def test_each_kind_of_poison_is_one_dead_letter_and_its_neighbours_are_processed(place: Place) -> None:
     deployment = place.deploy(*PANEL.settings)
     sender = Sender(deployment)
@@ -103,6 +104,7 @@ def rows(deployment: Deployment, query: str) -> list[tuple[object, ...]]:
 
 
 @pytest.mark.apache
+@pytest.mark.fault("poison-batch")
 def test_a_corrupt_batch_and_one_in_an_unknown_codec_are_one_dead_letter_each(tmp_path: Path) -> None:
     if missing := ApacheKafka.missing():
         pytest.skip(missing)
@@ -123,12 +125,17 @@ def test_a_corrupt_batch_and_one_in_an_unknown_codec_are_one_dead_letter_each(tm
             assert fleet.stop("one") == 0
         dead = read_confluent(deployment, deployment.dead_letters)
     letters = rows(deployment, "SELECT source_offset, reason FROM dead_letters ORDER BY source_offset")
+    values = rows(deployment, "SELECT value FROM observations ORDER BY observed_at")
+    findings = Findings()
+    findings.count("dead letters", len(letters), 2)
+    findings.count("messages of dead letters", len(dead), 2)
+    findings.count("observations", len(values), len(events) - 2)
+    report("corrupt batch, unknown codec", "Apache Kafka, SQLite", events=len(events), faults=2, findings=findings)
     assert [offset for offset, _ in letters] == [1, 3]
     assert "failed its CRC check" in str(letters[0][1])
     assert "cannot be read" in str(letters[1][1])
     assert Counter(dict(record.headers)["source"] for record in dead) == Counter(
         f"{deployment.topic}/0/{offset}".encode() for offset in (1, 3)
     )
-    values = rows(deployment, "SELECT value FROM observations ORDER BY observed_at")
     assert [value for (value,) in values] == [json.loads(events[t].value or b"")["value"] for t in (0, 2, 4, 5)]
     assert share < 0.7, "the worker spins"

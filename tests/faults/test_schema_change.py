@@ -26,6 +26,7 @@ def renamed(message: Message) -> Message:
 
 
 @pytest.mark.slow
+@pytest.mark.fault("schema-change")
 def test_a_renamed_field_pauses_a_worker_until_one_comes_that_can_read_it(place: Place) -> None:
     deployment = place.deploy(*PANEL.settings, *BREAKER, "kafka.max_messages=100", partitions=3)
     sender = Sender(deployment, batch=10)

@@ -12,6 +12,7 @@ from tests.faults.conftest import QUICK
 from tests.faults.deployment import Deployment, Sender, deploy
 from tests.faults.fleet import Fleet, until
 from tests.faults.panel import Message, Panel, split
+from tests.faults.summary import report
 from tests.faults.telemetry import ANY_PORT, Telemetry, telemetry_of
 from tests.faults.verify import verify, wait_for_lag_0
 from tests.integration.conftest import KafkaAddress, broker, require
@@ -32,6 +33,7 @@ def is_well(telemetry: Telemetry) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.fault("readiness")
 def test_readiness_follows_the_database_and_time_without_a_commit_is_counted(
     broker: KafkaAddress, tmp_path: Path
 ) -> None:
@@ -80,7 +82,15 @@ def test_readiness_follows_the_database_and_time_without_a_commit_is_counted(
             assert one.status("/healthz") == 0, "the port is free again"
         assert found["observations_total",] >= PANEL.series * PANEL.steps
         assert sum(found["dead_letters_total", name] for name in ("event", "time", "null", "empty", "number")) > 0
-        assert not (findings := verify(deployment, PANEL, sender)), str(findings)
+        findings = verify(deployment, PANEL, sender)
+        report(
+            "database silent, killed, locked",
+            broker.kind,
+            events=sum(sender.sent.values()),
+            faults=3,
+            findings=findings,
+        )
+        assert not findings, str(findings)
 
 
 def block(deployment: Deployment, sender: Sender, part: Sequence[Message], one: Telemetry) -> None:
