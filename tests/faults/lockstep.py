@@ -142,6 +142,15 @@ class SteppedSource:
     def bounds(self, partition: int) -> tuple[int, int]:
         return 0, len(self.world.messages)
 
+    def ends(self) -> dict[int, int]:
+        return {0: len(self.world.messages)}
+
+    def look(self, partitions: Sequence[int]) -> dict[int, int]:
+        return self.ends()
+
+    def heard_at(self) -> float | None:
+        return None
+
     def start(self, partition: int, offset: int) -> None:
         own = self.world.state.workers[REAL]
         assert (own.line, own.claim) == ("poll", offset)
