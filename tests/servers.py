@@ -19,7 +19,7 @@ from typing import Any, Self
 from uuid import uuid4
 
 import psycopg
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 KAFKA_SCRIPT = Path(__file__).parents[1] / "deploy" / "kafka" / "kafka.sh"
 START_SECONDS = 120.0  # the first start may fetch 44 MB of jars
@@ -49,6 +49,19 @@ def create_topic(bootstrap_servers: str, name: str, partitions: int = 1, **confi
         if len(found.partitions) == partitions and all(p.leader >= 0 for p in found.partitions.values()):
             return name
         time.sleep(0.02)
+    raise TimeoutError(f"the topic {name} got no leaders")
+
+
+def add_partitions(bootstrap_servers: str, name: str, partitions: int) -> None:
+    """Let a topic have so many partitions, and wait until all of them can be written to."""
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+    admin.create_partitions([NewPartitions(name, partitions)])[name].result(30)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        found = admin.list_topics(name, timeout=10).topics[name]
+        if len(found.partitions) == partitions and all(p.leader >= 0 for p in found.partitions.values()):
+            return
+        time.sleep(0.05)
     raise TimeoutError(f"the topic {name} got no leaders")
 
 

@@ -21,6 +21,8 @@ from pipeline.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 LOOK_MS = 2_000
+METADATA_SECONDS = 30
+"""Within so many, partitions that were added to the topic are found; the library would take five minutes."""
 
 
 class Listener(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -65,6 +67,7 @@ class KafkaSource:
                 partition_assignment_strategy=[CooperativeStickyAssignor],
                 session_timeout_ms=int(settings.session_timeout * 1000),
                 heartbeat_interval_ms=int(settings.session_timeout * 1000 / 10),
+                metadata_max_age_ms=METADATA_SECONDS * 1000,
                 allow_auto_create_topics=False,
                 metrics_enabled=False,
             )

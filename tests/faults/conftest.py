@@ -47,9 +47,10 @@ class Place:
     database: str
     folder: Path
 
-    def deploy(self, *settings: str, partitions: int = 6) -> Deployment:
+    def deploy(self, *settings: str, partitions: int = 6, input_partitions: int | None = None) -> Deployment:
         """Set up a deployment with short timeouts."""
-        return deploy(self.bootstrap_servers, self.database, (*QUICK, *settings), partitions)
+        chosen = (*QUICK, *settings)
+        return deploy(self.bootstrap_servers, self.database, chosen, partitions, input_partitions=input_partitions)
 
     def fleet(self, deployment: Deployment) -> Fleet:
         return Fleet(deployment.sets, self.folder)
