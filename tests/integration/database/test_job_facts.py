@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from jobs.metrics import JobCollector, serving
+from jobs.metrics import JobCollector
 from jobs.retention import clear_out
 from jobs.schedule import LEASE
 from pipeline.commands.opened import now as clock
@@ -20,6 +20,7 @@ from pipeline.database.monitor_tables import evaluations
 from pipeline.database.tables import job_runs
 from pipeline.database.tallies import add_deleted, read_deleted
 from pipeline.job_facts import AccuracyFacts, LeaseFacts
+from pipeline.probes import Checks, Probes, serving
 from pipeline.settings import Settings
 from tests.contracts import NOW
 
@@ -53,15 +54,15 @@ def scrape(database: Database, now: int) -> dict[str, float]:
     """Scrape once over HTTP: samples by name{labels}."""
     periods = dict.fromkeys(JOBS, 3600.0)
     collector = JobCollector(lambda now: database.job_facts.read(JOBS, now), periods, lambda: now)
-    with serving("127.0.0.1:0", collector) as address:
-        assert address is not None
-        with urllib.request.urlopen(address, timeout=30) as answer:
-            families = text_string_to_metric_families(answer.read().decode())
-            return {
-                each.name + "".join(f" {name}={value}" for name, value in sorted(each.labels.items())): each.value
-                for family in families
-                for each in family.samples
-            }
+    probes = Probes("scheduler")
+    probes.watch(Checks(list, list), collector)
+    with serving("127.0.0.1:0", probes) as address, urllib.request.urlopen(f"{address}/metrics", timeout=30) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+        return {
+            each.name + "".join(f" {name}={value}" for name, value in sorted(each.labels.items())): each.value
+            for family in families
+            for each in family.samples
+        }
 
 
 def test_runs_are_counted_by_outcome_with_the_last_good_one_and_the_failures_since(database: Database) -> None:
