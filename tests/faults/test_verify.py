@@ -149,6 +149,11 @@ def _one_step_less(entry: Any) -> Any:
             _output(lambda records: _change(records, _other_number), *CLIENTS),
             id="a message holds another number",
         ),
+        pytest.param(
+            "mismatched",
+            lambda e: replace(e, stored_again={at: range(end) for at, end in e.ends.items()}),
+            id="a row that was stored again is as old as its message",
+        ),
         pytest.param("lost", lambda e: replace(e, letters=_drop(e.letters)), id="a dead letter is gone from SQL"),
         pytest.param(
             "doubled",
