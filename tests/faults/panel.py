@@ -39,6 +39,7 @@ class Panel:
     season: int = 6
     horizon: int = 3
     padding: int = 0  # bytes that every message carries for nothing, so that a backlog is large
+    resumes: int = 0  # the step after a gap of at least `context` steps: no window holds both of its sides
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -86,7 +87,7 @@ class Panel:
 
     def forecast(self, name: str, t: int) -> list[list[float]]:
         """The closed form of the forecast made at step t: horizon x levels."""
-        oldest = max(0, t - self.context + 1)
+        oldest = max(self.resumes if t >= self.resumes else 0, t - self.context + 1)
         change = self.value(name, 1) - self.value(name, 0)
         seen = t - oldest + 1
         lag = self.season if seen > self.season else 1

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError
 from confluent_kafka import TopicPartition as ConfluentPartition
 from kafka import KafkaConsumer, TopicPartition
 from sqlalchemy import text
@@ -408,7 +408,9 @@ def read_confluent(deployment: Deployment, topic: str) -> list[Record]:
         return len(ended) == deployment.partitions
 
     try:
-        consumer.assign([ConfluentPartition(topic, partition, 0) for partition in range(deployment.partitions)])
+        consumer.assign(
+            [ConfluentPartition(topic, partition, OFFSET_BEGINNING) for partition in range(deployment.partitions)]
+        )
         until(read, READ_SECONDS, f"reading {topic} with librdkafka", pause=0)
     finally:
         consumer.close()
