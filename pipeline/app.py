@@ -52,6 +52,11 @@ def clock() -> int:
     return time.time_ns() // 1000
 
 
+def timer() -> int:
+    """Read microseconds that nobody sets, for pauses: a clock that is moved must not make them longer."""
+    return time.monotonic_ns() // 1000
+
+
 def open_database(settings: Settings) -> Database:
     """Open the database of the settings; see pipeline.database.open_database."""
     return databases.open_database(settings.database.url.get_secret_value(), timeout=settings.database.timeout)
@@ -63,6 +68,7 @@ def built_worker(
     *,
     accept: Accept = Accept.NOTHING,
     now: Callable[[], int] = clock,
+    timer: Callable[[], int] = timer,
     passed: Callable[[str], None] = nothing_happens,
 ) -> Iterator[Worker]:
     """Build a stream worker on the real adapters and close them after it."""
@@ -81,7 +87,7 @@ def built_worker(
             grid,
             shape,
         )
-        scorer.refresh(now())
+        scorer.refresh(timer())
         counts = topics.check_topics(settings.kafka)
         watchdog = Watchdog(settings.kafka.call_timeout * KAFKA_CALLS)
         source = KafkaSource(settings.kafka, watchdog)
@@ -105,6 +111,7 @@ def built_worker(
             reader=Reader(settings.input, frequency),
             grid=grid,
             clock=now,
+            timer=timer,
             phases=Phases(),
             passed=passed,
             breaker=Breaker(settings.input),
@@ -116,11 +123,18 @@ def built_worker(
 
 @contextmanager
 def visible_worker(
-    settings: Settings, *, accept: Accept = Accept.NOTHING, passed: Callable[[str], None] = nothing_happens
+    settings: Settings,
+    *,
+    accept: Accept = Accept.NOTHING,
+    now: Callable[[], int] = clock,
+    passed: Callable[[str], None] = nothing_happens,
 ) -> Iterator[Worker]:
     """Build a stream worker that tells how it is at `metrics.listen`, also while it is being built."""
     probes = Probes("worker", list_secrets(settings))
-    with serving(settings.metrics.listen, probes), built_worker(settings, accept=accept, passed=passed) as worker:
+    with (
+        serving(settings.metrics.listen, probes),
+        built_worker(settings, accept=accept, now=now, passed=passed) as worker,
+    ):
         lately = max(LATELY, settings.kafka.session_timeout, 2 * settings.kafka.poll)
         patience = longest_call(settings) + MARGIN
         probes.watch(checks_of(worker, lately=lately, patience=patience), WorkerCollector(worker))

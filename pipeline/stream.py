@@ -53,7 +53,7 @@ class Worker:
         try:
             self._step()
         except (Unavailable, Fenced) as error:
-            if self.owned or self.parts.clock() >= self._wait_until:  # a poll that fails in a pause changes nothing
+            if self.owned or self.parts.timer() >= self._wait_until:  # a poll that fails in a pause changes nothing
                 self._start_over(error)
         except Tripped as error:
             log.error("too many messages cannot be read", reason=str(error), example=error.example)
@@ -71,7 +71,7 @@ class Worker:
             polled = parts.source.poll(self._most)
         self._follow_assignment()
         vitals.see(parts.source.ends(), parts.source.heard_at(), settled=parts.source.joined())
-        now = parts.clock()
+        now = parts.timer()
         if now < self._wait_until:
             self._look(now)
             return
@@ -98,7 +98,7 @@ class Worker:
                 forecasts=taken.forecasts,
                 dead_letters=taken.dead_letters,
                 model_version=parts.scorer.version,
-                seconds=round((parts.clock() - now) / SECOND, 3),
+                seconds=round((parts.timer() - now) / SECOND, 3),
             )
 
     def _claim(self) -> None:
@@ -112,7 +112,7 @@ class Worker:
         if now >= self._look_at:
             with suppress(Unavailable, Fenced):
                 self.parts.vitals.see_ends(self.parts.source.look(sorted(self._unclaimed)))
-            self._look_at = self.parts.clock() + LOOK_EVERY
+            self._look_at = self.parts.timer() + LOOK_EVERY
 
     def _follow_assignment(self) -> None:
         for partition, ours in self.parts.source.changes():
@@ -132,5 +132,5 @@ class Worker:
         pause = 0 if isinstance(error, Fenced) and not self._failures else min(30.0, 0.5 * 2 ** min(self._failures, 6))
         pause = error.pause if isinstance(error, Tripped) else pause
         self._failures += 1
-        self._wait_until = self.parts.clock() + int(pause * SECOND)
+        self._wait_until = self.parts.timer() + int(pause * SECOND)
         log.warning("claiming again", reason=str(error), seconds=pause, partitions=sorted(self._unclaimed))

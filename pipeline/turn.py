@@ -56,7 +56,8 @@ class Parts:
     scorer: Scorer
     reader: Reader
     grid: Grid
-    clock: Callable[[], int]
+    clock: Callable[[], int]  # the processing time, which may be set back
+    timer: Callable[[], int]  # microseconds that only grow, for pauses
     phases: Phases
     passed: Callable[[str], None] = nothing_happens
     shadow: ShadowScorer | None = None

@@ -154,7 +154,7 @@ def started(seed: int, sets: tuple[str, ...]) -> Iterator[Month]:
         database = app.open_database(settings)
         clock = Clock(_micros(START))
         try:
-            with app.built_worker(settings, now=clock) as worker:
+            with app.built_worker(settings, now=clock, timer=clock) as worker:
                 yield Month(settings, database, worker, clock)
         finally:
             database.close()

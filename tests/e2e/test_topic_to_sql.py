@@ -149,7 +149,7 @@ def test_a_promoted_model_serves_from_the_next_turn_on(place: Place) -> None:
     def now() -> int:
         return clock() + ahead
 
-    with working(deployment, now=now) as worker:
+    with working(deployment, now=now, timer=now) as worker:
         sender.send(first)
         catch_up(worker, deployment)
         database = open_database(settings)

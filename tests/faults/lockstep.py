@@ -220,6 +220,7 @@ def real_worker(world: World) -> Worker:
     frequency = Frequency(SERIES.frequency)
     grid = Grid(frequency, SERIES, 0)
     shape = model_config(Settings(series=SERIES), frequency, 0)
+    clock = Clock()
     parts = Parts(
         source=SteppedSource(world),
         store=SteppedStore(world),
@@ -227,7 +228,8 @@ def real_worker(world: World) -> Worker:
         scorer=Scorer(NoChampion(), MemoryCalibrations(), grid, shape),
         reader=Reader(InputSettings(), frequency),
         grid=grid,
-        clock=Clock(),
+        clock=clock,
+        timer=clock,
         phases=Phases(),
     )
     return Worker(parts, "real", 20_000)

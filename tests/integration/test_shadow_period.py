@@ -65,6 +65,7 @@ class Site:
             reader=Reader(self.settings.input, HOURS),
             grid=grid,
             clock=self.clock,
+            timer=self.clock,
             phases=Phases(),
             shadow=ShadowScorer(registry, grid, model_config(self.settings, HOURS, 0)),
         )

@@ -12,7 +12,7 @@ import pytest
 from pipeline import turn
 from pipeline.claim import Accept
 from pipeline.errors import ConfigError, Corrupt, Fenced, Unavailable
-from pipeline.records import Forecasts, Messages, Turn
+from pipeline.records import Claim, Forecasts, Messages, Turn
 from pipeline.settings import SeriesSettings
 from pipeline.stream import Worker
 from tests.fakes import Clock, MemoryCalibrations, MemoryPublisher, MemorySource, MemoryStore, MemoryTopics
@@ -330,7 +330,33 @@ def test_pauses_grow_and_stay_bounded_however_long_an_outage_lasts() -> None:
     one = worker(store, topics)
     one._failures = 5_000
     one._start_over(Unavailable("still away"))
-    assert one._wait_until - one.parts.clock() == 30_000_000
+    assert one._wait_until - one.parts.timer() == 30_000_000
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_that_is_moved_changes_no_pause(hours: int) -> None:
+    store, topics = nothing_stored(), filled()
+    one = worker(store, topics)
+    timer = Clock()
+    object.__setattr__(one.parts, "timer", timer)
+    clock, claim, tries = one.parts.clock, store.claim, []
+    assert isinstance(clock, Clock)
+
+    def away(partition: int, owner: str) -> Claim:
+        tries.append(timer())
+        raise Unavailable("away")
+
+    store.claim = away  # type: ignore[method-assign]
+    began = timer()
+    for _ in range(40):
+        clock.advance(hours * 3600)
+        timer.advance(0.1)
+        one.step()
+    assert [(at - began) / 1e6 for at in tries] == pytest.approx([0.1, 0.6, 1.6, 3.6]), "pauses of 0.5, 1 and 2 seconds"
+    store.claim = claim  # type: ignore[method-assign]
+    timer.advance(4.1)
+    one.step()
+    assert one.owned.keys() == {0, 1}
 
 
 def test_polls_that_fail_during_a_pause_neither_lengthen_it_nor_count(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,6 +59,7 @@ def worker(
         reader=Reader(InputSettings(covariates=store.covariates), frequency),
         grid=grid,
         clock=clock,
+        timer=clock,
         phases=Phases(),
         passed=passed,
         shadow=ShadowScorer(shadow, grid, model_config(whole, frequency, 0)) if shadow else None,
