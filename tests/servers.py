@@ -37,11 +37,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def create_topic(bootstrap_servers: str, name: str, partitions: int = 1, **config: str) -> str:
+def create_topic(bootstrap_servers: str, name: str, partitions: int = 1, replication: int = 1, **config: str) -> str:
     """Create a topic (configuration with _ for .) and wait until it can be written to."""
     admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
     settings = {key.replace("_", "."): value for key, value in config.items()}
-    created = admin.create_topics([NewTopic(name, partitions, 1, config=settings)], operation_timeout=20)
+    created = admin.create_topics([NewTopic(name, partitions, replication, config=settings)], operation_timeout=20)
     created[name].result(30)
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:

@@ -84,15 +84,16 @@ def deploy(
     partitions: int = 6,
     *,
     input_partitions: int | None = None,
+    replication: int = 1,
 ) -> Deployment:
     """Create the topics and the schema of a deployment with new names; the input may begin with fewer partitions.
 
     The seasonal naive has a calibration, number 1, that changes no number, so that every forecast must name it.
     """
     made = Deployment(bootstrap_servers, database, f"input-{uuid4().hex[:12]}", partitions, tuple(settings))
-    servers.create_topic(bootstrap_servers, made.topic, input_partitions or partitions, retention_ms="-1")
-    for topic in (made.output, made.dead_letters):
-        servers.create_topic(bootstrap_servers, topic, partitions, retention_ms="-1")
+    for topic in (made.topic, made.output, made.dead_letters):
+        count = input_partitions or partitions if topic == made.topic else partitions
+        servers.create_topic(bootstrap_servers, topic, count, replication, retention_ms="-1")
     upgrade(database)
     factors = [[1.0] * 13] * made.loaded().series.horizon
     calibrated = text(
