@@ -136,6 +136,14 @@ def test_axe_finds_nothing_serious_in_either_theme(
     assert (sum(map(int, re.findall(r"\d+", colour)[:3])) < 200) == (theme == "dark")
 
 
+def test_axe_finds_nothing_serious_while_the_first_answers_are_on_their_way(opened: Opened, address: str) -> None:
+    page = opened(address)
+    page.route("**/api/**", lambda route: None)  # asked, and never answered
+    page.reload()
+    expect(page.locator(".chart")).to_have_count(3)
+    assert [each for each in axe(page) if each["impact"] in ("serious", "critical")] == []
+
+
 def axe(page: Page) -> list[dict[str, Any]]:
     page.evaluate(AXE)
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")

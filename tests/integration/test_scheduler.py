@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.commands.opened import now
 from pipeline.database import Database, open_database, upgrade
+from pipeline.database.ledger import RunRow
 from tests.integration.test_jobs import ROOT, TINY, children, observe, ran, tidecast, wait_until
 
 SECOND = 1_000_000
@@ -93,6 +94,10 @@ def light_scheduler(url: str, owner: str, lease: float, timing: str = "every 1s"
 def holder(database: Database) -> tuple[str, int] | None:
     rows = database.reader.query("SELECT owner, epoch FROM leases")
     return (rows[0]["owner"], rows[0]["epoch"]) if rows else None
+
+
+def ended(database: Database) -> list[RunRow]:
+    return [run for run in database.ledger.runs() if run.finished_at]
 
 
 def test_the_second_scheduler_takes_over_from_one_that_is_killed_and_each_due_run_happens_once(
@@ -176,7 +181,7 @@ def test_pause_and_resume_bind_the_scheduler_on_duty_and_leave_a_run_by_hand_alo
         assert ran(tmp_path, "job", "run", "retrain")[0] == 1  # it ran, and found nothing to train on
         assert [run.cause for run in database.ledger.runs()] == ["by hand"]
         assert ran(tmp_path, "job", "resume", "retrain")[0] == 0
-        wait_until(lambda: {run.cause for run in database.ledger.runs()} == {"by hand", "drift of meter-7", None})
+        wait_until(lambda: {run.cause for run in ended(database)} == {"by hand", "drift of meter-7", None})
     due = [run.scheduled_for for run in database.ledger.runs() if run.cause is None]
     assert not any(database.ledger.held("retrain", each) for each in due), "none from before it was resumed"
     (asked,) = [run for run in database.ledger.runs() if run.cause == "drift of meter-7"]

@@ -37,7 +37,7 @@ const METRICS = {
 export class Accuracy {
   constructor({ choose }) {
     this.choose = choose;
-    this.plot = h("div", { class: "chart", role: "img" });
+    this.plot = h("div", { class: "chart", role: "img", hidden: true });
     this.rest = h("div", {});
     byId("accuracy-body").append(this.plot, this.rest);
     this.chart = new Chart(

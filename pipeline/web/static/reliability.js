@@ -8,7 +8,7 @@ import { days as inDays, modelName, percent } from "./words.js";
 /** Reliability: the share of actuals at or below each quantile, against the level that it claims. */
 export class Reliability {
   constructor() {
-    this.plot = h("div", { class: "chart square", role: "img" });
+    this.plot = h("div", { class: "chart square", role: "img", hidden: true });
     this.rest = h("div", {});
     byId("reliability-body").append(this.plot, this.rest);
     this.chart = new Chart(
