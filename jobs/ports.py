@@ -167,8 +167,16 @@ class Calibrations(Protocol):
 class Leases(Protocol):
     """Who is the one scheduler, and what it is told."""
 
-    def acquire(self, name: str, owner: str, now: int, seconds: float) -> int | None:
-        """Take the lease if it is free or has expired, and return its epoch; None while somebody else holds it."""
+    def holding(self, name: str) -> tuple[str, int, int] | None:
+        """Tell who holds or held it last: owner, epoch, expiry."""
+        ...
+
+    def acquire(
+        self, name: str, owner: str, now: int, seconds: float, *, silent: tuple[str, int, int] | None = None
+    ) -> int | None:  # fmt: skip
+        """Take the lease if it is free, has expired or is still exactly `silent`, and return its epoch; None while
+        somebody else holds it.
+        """
         ...
 
     def renew(self, name: str, owner: str, epoch: int, now: int, seconds: float) -> bool:

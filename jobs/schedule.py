@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import pairwise
 
 import structlog
@@ -24,6 +25,7 @@ from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.cron import CronTrigger
 
 from jobs.cron import split_cron
+from jobs.lease import LEASE, Candidate
 from jobs.ports import Leases
 from jobs.runner import SILENCE
 from jobs.timing import read_interval
@@ -31,7 +33,6 @@ from pipeline.errors import ConfigError, Unavailable
 from pipeline.probes import Checks
 from pipeline.pulse import LATELY, Pulse
 
-LEASE = "scheduler"
 LOOK_BACK = tuple(timedelta(days=days) for days in (0.05, 1, 8, 32, 367))
 """How far to search for the last time that a job was due, nearest first."""
 
@@ -98,11 +99,12 @@ def longest_period(trigger: BaseTrigger, now: int) -> float | None:
 class Duty:
     """What lasts as long as a lease: `turns` lets each job run once at a time, `halt` ends all.
 
-    `epoch` is the lease's, changed under `keeping`.
+    `epoch` is the lease's, changed under `keeping`; `latest` is what the clock showed last.
     """
 
     epoch: int
     turns: Mapping[str, threading.Lock]
+    latest: int = 0
     halt: threading.Event = field(default_factory=threading.Event)
     keeping: threading.Lock = field(default_factory=threading.Lock)
 
@@ -124,10 +126,11 @@ class Schedule:
     def serve(self, stop: threading.Event) -> None:
         """Wait for the lease, be on duty while it is held, and again, until `stop` is set."""
         triggers = {job: read_trigger(text) for job, text in self.timetable.items() if text is not None}
+        candidate = Candidate(self.leases, self.owner, self.clock, self.lease)
         log.info("scheduler waits", owner=self.owner, timetable=dict(self.timetable))
         while not stop.is_set():
             self.pulse.beat()
-            epoch = self._acquire()
+            epoch = self._ask(candidate)
             if epoch is None:
                 stop.wait(self.lease / 3)
                 continue
@@ -136,30 +139,37 @@ class Schedule:
             log.info("scheduler off duty", owner=self.owner, epoch=epoch)
 
     def _serve_lease(self, duty: Duty, triggers: Mapping[str, BaseTrigger], stop: threading.Event) -> None:
-        scheduler = self._plan(duty, triggers)
+        scheduler = self._prepare()
+        plan = partial(self._plan, scheduler, duty, triggers)
         try:
             self._mark_lost()
+            plan()
             scheduler.start()
-            self._hold(duty, scheduler, stop)
+            self._hold(duty, scheduler, plan, stop)
         finally:
             duty.halt.set()
             scheduler.shutdown(wait=True)
             with suppress(Unavailable):  # then it expires
                 self.leases.release(LEASE, self.owner, duty.epoch)
 
-    def _plan(self, duty: Duty, triggers: Mapping[str, BaseTrigger]) -> BackgroundScheduler:
-        """Put every job on APScheduler's timetable, due once right away: the ledger knows whether it was missed."""
-        scheduler = BackgroundScheduler(
+    def _prepare(self) -> BackgroundScheduler:
+        return BackgroundScheduler(
             jobstores={"default": MemoryJobStore()},
             executors={"default": ThreadPoolExecutor(3 * len(self.timetable) + 1)},
             # Of two instances one runs and one waits for its turn, so that what falls due meanwhile is run once, later.
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 2},
             timezone=UTC,
         )
-        at_once = datetime.fromtimestamp(self.clock() / 1e6, UTC)
+
+    def _plan(self, scheduler: BackgroundScheduler, duty: Duty, triggers: Mapping[str, BaseTrigger]) -> None:
+        """Put every job on APScheduler's timetable, due once right away: the ledger knows whether it was missed."""
+        duty.latest = self.clock()
+        at_once = datetime.fromtimestamp(duty.latest / 1e6, UTC)
         for job, trigger in triggers.items():
-            scheduler.add_job(self._fire_last, trigger, args=(job, trigger, duty), id=job, next_run_time=at_once)
-        return scheduler
+            scheduler.add_job(
+                self._fire_last, trigger, args=(job, trigger, duty), id=job, next_run_time=at_once,
+                replace_existing=True,
+            )  # fmt: skip
 
     def _fire_last(self, job: str, trigger: BaseTrigger, duty: Duty) -> None:
         """Run a job for the newest time that it was due, then if it was asked for.
@@ -198,10 +208,12 @@ class Schedule:
             if job in self.leases.requested() and not self.leases.held(job, None) and self._keep(duty):
                 self.fire(job, None, duty.halt)
 
-    def _hold(self, duty: Duty, scheduler: BackgroundScheduler, stop: threading.Event) -> None:
+    def _hold(
+        self, duty: Duty, scheduler: BackgroundScheduler, plan: Callable[[], None], stop: threading.Event
+    ) -> None:  # fmt: skip
         """Renew the lease at a third of it, and return when it is lost, might be lost, or `stop` is set.
 
-        In between silent runs are marked lost, and what was asked for is started.
+        In between silent runs are marked lost, requests are started, and a clock that was set back is followed.
         """
         renewed = time.monotonic()
         self._start_requested(duty, scheduler)
@@ -218,7 +230,15 @@ class Schedule:
                     return
             self._mark_lost()
             self._start_requested(duty, scheduler)
+            self._follow_clock(duty, plan)
             scheduler.wakeup()  # its timer stands still while the machine is suspended, and the clock may be set
+
+    def _follow_clock(self, duty: Duty, plan: Callable[[], None]) -> None:
+        """Plan anew when the clock was set back: APScheduler would wait until it shows again what it showed before."""
+        before, duty.latest = duty.latest, self.clock()
+        if duty.latest < before - 1_000_000:  # due times are whole seconds
+            log.warning("clock was set back", seconds=(before - duty.latest) / 1e6)
+            plan()
 
     def _keep(self, duty: Duty) -> bool:
         """Renew the lease, or take it again when it expired and nobody had it since: what runs here may go on then.
@@ -252,9 +272,9 @@ class Schedule:
                         self._fire_requested, args=(job, duty), id=f"{job} on request", replace_existing=True
                     )
 
-    def _acquire(self) -> int | None:
+    def _ask(self, candidate: Candidate) -> int | None:
         try:
-            epoch = self.leases.acquire(LEASE, self.owner, self.clock(), self.lease)
+            epoch = candidate.ask()
             self.pulse.heard("database")
             return epoch
         except Unavailable as error:

@@ -720,6 +720,22 @@ class LedgerContract:
         ledger.release("scheduler", "b", 2)
         assert ledger.acquire("scheduler", "c", NOW + 60_000_003, 30) == 3
 
+    def test_a_lease_that_stayed_the_same_is_taken_whatever_its_expiry_and_a_renewed_one_is_not(
+        self, database: Database
+    ) -> None:
+        ledger, ahead = database.ledger, NOW + 3_600_000_000
+        assert ledger.holding("scheduler") is None
+        assert ledger.acquire("scheduler", "a", ahead, 30) == 1
+        seen = ledger.holding("scheduler")
+        assert seen == ("a", 1, ahead + 30_000_000)
+        assert ledger.acquire("scheduler", "b", NOW, 30) is None
+        assert ledger.renew("scheduler", "a", 1, ahead + 10_000_000, 30)
+        assert ledger.acquire("scheduler", "b", NOW, 30, silent=seen) is None
+        silent = ledger.holding("scheduler")
+        won = at_once(*(lambda o=str(i): ledger.acquire("scheduler", o, NOW, 30, silent=silent) for i in range(4)))
+        assert sorted(won, key=str) == [2, *[None] * 3]
+        assert not ledger.renew("scheduler", "a", 1, ahead + 20_000_000, 30)
+
     def test_of_two_that_take_a_lease_at_once_one_gets_it(self, database: Database) -> None:
         won = at_once(*(lambda owner=str(i): database.ledger.acquire("x", owner, NOW, 30) for i in range(6)))
         assert sorted(won, key=str) == [1, *[None] * 5]
@@ -801,6 +817,10 @@ class LedgerContract:
         assert ledger.mark_lost(NOW + 61_000_000, 60) == 1
         assert ledger.mark_lost(NOW + 61_000_000, 60) == 0
         assert [run.outcome for run in ledger.runs("retrain")] == ["running", "lost"]
-        assert not ledger.heartbeat(silent, NOW + 62_000_000, None)
-        assert ledger.finish(silent, "ok", None, NOW + 63_000_000)
+        assert ledger.heartbeat(silent, NOW + 62_000_000, None)  # it, or the clock, stood still
+        row = ledger.runs("retrain")[1]
+        assert (row.outcome, row.reason, row.finished_at) == ("running", None, None)
+        assert ledger.mark_lost(NOW + 200_000_000, 60) == 2
+        assert ledger.finish(silent, "ok", None, NOW + 203_000_000)
+        assert not ledger.heartbeat(silent, NOW + 204_000_000, None)
         assert ledger.last("never") is None

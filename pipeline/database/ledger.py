@@ -4,12 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Engine, delete, or_, select, update
+from sqlalchemy import Connection, Engine, and_, delete, or_, select, update
 
 from pipeline.database.engine import reading, writing
 from pipeline.database.tables import inserting, job_pauses, job_requests, job_runs, leases
 
 Outcome = Literal["ok", "failed", "timeout"]
+OPEN = ("running", "lost")
+"""Outcomes of a run whose process may still be alive."""
+Holding = tuple[str, int, int]
+"""Who holds a lease: owner, epoch, expiry. Every renewal changes it; one that stays the same is nobody's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +64,36 @@ class Ledger:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def acquire(self, name: str, owner: str, now: int, seconds: float) -> int | None:
-        """Take a lease that is free or has expired; return its new fencing epoch, None while somebody holds it."""
+    def holding(self, name: str) -> Holding | None:
+        """Return who holds or held a lease last; None when nobody ever did."""
+        lease = leases.c
+        with reading(self._engine) as connection:
+            query = select(lease.owner, lease.epoch, lease.expires_at).where(lease.name == name)
+            row = connection.execute(query).first()
+            return None if row is None else (row.owner, row.epoch, row.expires_at)
+
+    def acquire(
+        self, name: str, owner: str, now: int, seconds: float, *, silent: Holding | None = None
+    ) -> int | None:  # fmt: skip
+        """Take a lease that is free or has expired; return its new fencing epoch, None while somebody holds it.
+
+        One that is still exactly `silent` is taken too, whatever its expiry: the clock that set it may be wrong.
+        """
         expires_at = _later(now, seconds)
+        lease = leases.c
+        free = lease.expires_at <= now
+        if silent is not None:
+            owned, epoch, expiry = silent
+            free = or_(free, and_(lease.owner == owned, lease.epoch == epoch, lease.expires_at == expiry))
         with writing(self._engine) as connection:
             new = inserting(connection, leases).values(name=name, owner=owner, epoch=1, expires_at=expires_at)
             taken = new.on_conflict_do_update(
                 index_elements=["name"],
                 set_={"owner": owner, "epoch": leases.c.epoch + 1, "expires_at": expires_at},
-                where=leases.c.expires_at <= now,
+                where=free,
             ).returning(leases.c.epoch)
-            epoch: int | None = connection.execute(taken).scalar()
-            return epoch
+            new_epoch: int | None = connection.execute(taken).scalar()
+            return new_epoch
 
     def renew(self, name: str, owner: str, epoch: int, now: int, seconds: float) -> bool:
         """Extend a lease that has not expired; False when it has, or is somebody else's: stop what it guards."""
@@ -118,13 +140,16 @@ class Ledger:
             return _begin(connection, job=job, scheduled_for=due, owner=owner, now=now, cause=taken.reason)
 
     def heartbeat(self, run: int, now: int, progress: Mapping[str, Any] | None = None) -> bool:
-        """Say that a run is alive, and how far it is; False when it is no longer running in the ledger."""
-        values: dict[str, Any] = {"heartbeat_at": now}
+        """Say that a run is alive, and how far it is; False when it has ended in the ledger.
+
+        One that was thought lost, because it or the clock stood still, is running again.
+        """
+        values: dict[str, Any] = {"heartbeat_at": now, "outcome": "running", "reason": None, "finished_at": None}
         if progress is not None:
             values["progress"] = dict(progress)
         with writing(self._engine) as connection:
-            alive = update(job_runs).where(job_runs.c.id == run, job_runs.c.outcome == "running").values(values)
-            return connection.execute(alive).rowcount == 1
+            open_run = update(job_runs).where(job_runs.c.id == run, job_runs.c.outcome.in_(OPEN))
+            return connection.execute(open_run.values(values)).rowcount == 1
 
     def finish(
         self, run: int, outcome: Outcome, reason: str | None, now: int, *, exit_code: int | None = None,
@@ -134,7 +159,7 @@ class Ledger:
 
         `exit_code` is that of its process, minus the signal that ended it, and `log` the end of what it wrote.
         """
-        open_run = update(job_runs).where(job_runs.c.id == run, job_runs.c.outcome.in_(["running", "lost"]))
+        open_run = update(job_runs).where(job_runs.c.id == run, job_runs.c.outcome.in_(OPEN))
         with writing(self._engine) as connection:
             words = {"outcome": outcome, "reason": reason, "exit_code": exit_code, "log": log}
             return connection.execute(open_run.values(**words, finished_at=now)).rowcount == 1

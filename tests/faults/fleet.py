@@ -76,6 +76,8 @@ class Fleet:
         self._folder = folder
         self._members: dict[str, Member] = {}
         self._lives = 0
+        self.environment: dict[str, str] = {}
+        """What workers that start from now on find in their environment besides our own."""
 
     def __enter__(self) -> Self:
         return self
@@ -106,7 +108,7 @@ class Fleet:
                 stdout=output,
                 stderr=output,
                 cwd=self._folder,
-                env=environment | secrets | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)},
+                env=environment | secrets | self.environment | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)},
             )
         self._members[name] = Member(process, log, options)
 

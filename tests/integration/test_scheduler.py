@@ -15,6 +15,7 @@ from pipeline.commands.opened import now
 from pipeline.database import Database, open_database, upgrade
 from pipeline.database.ledger import RunRow
 from tests.integration.test_jobs import ROOT, TINY, children, observe, ran, tidecast, wait_until
+from tests.moved_clock import MovedClock
 
 SECOND = 1_000_000
 LEASE = 3.0
@@ -79,10 +80,15 @@ def scheduler(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
 
 
 @contextmanager
-def light_scheduler(url: str, owner: str, lease: float, timing: str = "every 1s") -> Iterator["subprocess.Popen[str]"]:
+def light_scheduler(
+    url: str, owner: str, lease: float, timing: str = "every 1s", *, clock: MovedClock | None = None
+) -> Iterator["subprocess.Popen[str]"]:
     """Run LIGHT, from when it waits for the lease."""
     command = [sys.executable, "-u", "-c", LIGHT, url, owner, str(lease), timing]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
+    environment = os.environ | (clock.environment if clock else {})
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             assert process.stdout is not None
             assert any("scheduler waits" in line for line in iter(process.stdout.readline, ""))
@@ -148,6 +154,39 @@ def freeze_idle(pid: int, database: Database) -> bool:
         return True
     os.kill(pid, signal.SIGCONT)
     return False
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_clock_that_moves_by_an_hour_and_back_stops_no_job_and_runs_none_twice(
+    url: str, database: Database, tmp_path: Path
+) -> None:
+    clock = MovedClock(tmp_path)
+    with light_scheduler(url, "moved", 1.0, clock=clock):
+        wait_until(lambda: ended(database))
+        clock.move(3600)
+        wait_until(lambda: database.ledger.runs()[0].scheduled_for > now() + 3000 * SECOND)
+        ahead = now()
+        clock.move(0)
+        wait_until(lambda: len([run for run in ended(database) if ahead < run.scheduled_for <= now()]) >= 3)
+    skipped = [run for run in database.ledger.runs() if now() < run.scheduled_for < ahead + 3590 * SECOND]
+    assert skipped == [], "of the hour that was jumped over only the last due time is run"
+    assert {run.outcome for run in ended(database)} == {"ok"}
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_scheduler_that_is_killed_an_hour_ahead_of_the_other_is_replaced_within_its_lease(
+    url: str, database: Database, tmp_path: Path
+) -> None:
+    clock = MovedClock(tmp_path)
+    clock.move(3600)
+    with light_scheduler(url, "ahead", LEASE, clock=clock) as process:
+        wait_until(lambda: holder(database))
+        process.kill()
+    killed = time.monotonic()
+    with light_scheduler(url, "right", LEASE):
+        wait_until(lambda: holder(database) == ("right", 2))
+        assert time.monotonic() - killed >= LEASE, "not before it has seen it unrenewed for so long"
+        wait_until(lambda: "right" in {run.owner for run in ended(database)})
 
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)

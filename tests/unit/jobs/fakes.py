@@ -195,9 +195,9 @@ class FakeLedger:
     def heartbeat(self, run: int, now: int, progress: Mapping[str, Any] | None = None) -> bool:
         with self._reach():
             row = self.rows[run - 1]
-            if row.outcome != "running":
+            if row.outcome not in ("running", "lost"):
                 return False
-            row.heartbeat_at = now
+            row.heartbeat_at, row.outcome, row.reason, row.finished_at = now, "running", None, None
             row.progress = row.progress if progress is None else dict(progress)
             return True
 
@@ -259,10 +259,16 @@ class FakeLedger:
                 run.outcome = "lost"
             return len(lost)
 
-    def acquire(self, name: str, owner: str, now: int, seconds: float) -> int | None:
+    def holding(self, name: str) -> tuple[str, int, int] | None:
         with self._reach():
-            _, epoch, expires = self.leases.get(name, ("", 0, 0))
-            if now < expires:
+            return self.leases.get(name)
+
+    def acquire(
+        self, name: str, owner: str, now: int, seconds: float, *, silent: tuple[str, int, int] | None = None
+    ) -> int | None:  # fmt: skip
+        with self._reach():
+            held = _, epoch, expires = self.leases.get(name, ("", 0, 0))
+            if now < expires and held != silent:
                 return None
             self.leases[name] = (owner, epoch + 1, now + round(seconds * 1e6))
             return epoch + 1
