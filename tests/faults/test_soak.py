@@ -28,6 +28,7 @@ def growth(samples: Sequence[Sample], of: Callable[[Sample], float]) -> float:
 
 @pytest.mark.fault("soak", on_demand=True)
 @pytest.mark.heavy
+@pytest.mark.timeout(SECONDS + 900.0)
 def test_memory_descriptors_and_threads_stay_flat_over_many_recoveries(own_place: OwnPlace) -> None:
     """Every recovery builds a new producer and new sessions; what they leave behind would add up."""
     messages = list(PANEL.messages(twice=0.02, poison=20, seed=51))
