@@ -3,6 +3,7 @@
 Each has `missing()`, the reason why it cannot run here. Only processes started here are ever signalled, by pid.
 """
 
+import atexit
 import fcntl
 import json
 import os
@@ -289,6 +290,14 @@ def fresh_database(port: int) -> str:
 
 
 _started: list[Server] = []  # kept alive: another test process may still use a server that this one started
+
+
+@atexit.register
+def _leave_running() -> None:
+    """A server that another test process still uses, and will stop, is not ours to wait for; Popen would complain."""
+    for server in _started:
+        if server.process is not None and server.process.poll() is None:
+            server.process.returncode = 0
 
 
 @contextmanager
