@@ -137,7 +137,8 @@ class Reader:
         only = " WHERE requeued_at IS NULL" if waiting else ""
         query = text(
             "SELECT topic, source_partition, source_offset, reason, key, value, recorded_at, requeued_at"
-            f" FROM dead_letters{only} ORDER BY recorded_at DESC, source_partition, source_offset DESC LIMIT :limit"
+            f" FROM dead_letters{only}"
+            " ORDER BY recorded_at DESC, topic DESC, source_partition DESC, source_offset DESC LIMIT :limit"
         )
         return self._fetch(query, {"limit": limit})
 

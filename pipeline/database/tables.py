@@ -290,6 +290,7 @@ dead_letters = Table(
     Column("value", LargeBinary),
     Column("recorded_at", Instant, nullable=False),
     Column("requeued_at", Instant),
+    Index("dead_letters_newest", "recorded_at", "topic", "source_partition", "source_offset", "requeued_at"),
 )
 
 
