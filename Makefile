@@ -23,7 +23,7 @@ run: $(VENV)/.installed ## forecast real data on this machine: the demo, until C
 	$(BIN)/tidecast demo $(ARGS)
 
 test: $(VENV)/.installed-test ## run every test; what cannot run here says why
-	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 faults: $(VENV)/.installed-test ## kill, freeze and cut everything, and print what came of it; ONLY=name SCALE=10
 	$(BIN)/python -m tests.faults $(if $(ONLY),--only $(ONLY)) $(if $(SCALE),--scale $(SCALE)) $(ARGS)

@@ -17,7 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-END_SECONDS = 30.0
+START_SECONDS = 120.0
+END_SECONDS = 60.0
 ROOT = Path(__file__).parents[2]
 
 
@@ -157,7 +158,8 @@ class Fleet:
         self._members[name].process.send_signal(signal.SIGCONT)
 
     def stop(self, name: str) -> int:
-        """SIGTERM, and return the exit code."""
+        """SIGTERM once it has said a word, before which Python has not come to catch it; return the exit code."""
+        until(lambda: bool(self.text(name)) or not self.runs(name), START_SECONDS, f"{name} says a word")
         self._members[name].process.terminate()
         return self.ended(name)
 
