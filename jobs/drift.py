@@ -9,10 +9,13 @@ than `delta`, starts again at 0 whenever the sum would be negative, and raises a
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from statistics import fmean, median
 from typing import Any
 
 CLIP = 8.0
-"""Standard deviations that one step may count for, so that no single step raises an alarm."""
+"""Standard deviations that one step may count for: none raises an alarm by itself, nor hides those after it."""
+MAD_OF_NORMAL = 1.4826
+"""Standard deviations of a normal distribution in its median absolute deviation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,28 +29,38 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Excursion:
-    """The sum of the test since it was last 0: over `steps` values with this `total`, the first at `since`."""
+    """The sum of the test since it was last 0: over `steps` values with this `total`, the first at `since`.
+
+    `taken` is what of the total went into the mean of the test.
+    """
 
     statistic: float = 0.0
     steps: int = 0
     total: float = 0.0
     since: int = 0  # microseconds UTC
+    taken: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class PageHinkley:
-    """The test in both directions, and the count, mean and sum of squared differences of the values so far."""
+    """The test in both directions, and the count, mean and sum of squared differences of the values so far.
+
+    None counts for more than CLIP deviations there, or one absurd value would make the test deaf for good. `early` are
+    the values of the warm-up, as long as it lasts.
+    """
 
     n: int = 0
     mean: float = 0.0
     squares: float = 0.0
     rise: Excursion = Excursion()
     fall: Excursion = Excursion()
+    early: tuple[float, ...] = ()
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> "PageHinkley":
         """Read what `to_dict` wrote."""
-        return cls(**{**saved, "rise": Excursion(**saved["rise"]), "fall": Excursion(**saved["fall"])})
+        parts = {"rise": Excursion(**saved["rise"]), "fall": Excursion(**saved["fall"])}
+        return cls(**{**saved, **parts, "early": tuple(saved.get("early", ()))})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, which keeps every bit of them."""
@@ -56,27 +69,46 @@ class PageHinkley:
 
 def advance(test: PageHinkley, value: float, time: int, limits: Limits) -> PageHinkley:
     """Take in the value of a step. The mean is that of all values, so the test follows a change only slowly."""
-    if test.n >= limits.warm_up:
-        spread = math.sqrt(test.squares / test.n)
-        above = value - test.mean
-        size = above / spread if spread > 0.0 else math.copysign(math.inf, above) if above else 0.0
-        size = max(-CLIP, min(CLIP, size))
-        test = replace(
-            test,
-            rise=_extend(test.rise, size - limits.delta, value, time),
-            fall=_extend(test.fall, -size - limits.delta, value, time),
-        )
+    if test.n < limits.warm_up:
+        early = (*test.early, value)
+        if len(early) < limits.warm_up:
+            return replace(test, n=len(early), early=early)
+        return _measure(early)
+    spread = math.sqrt(test.squares / test.n)
+    above = value - test.mean
+    size = above / spread if spread > 0.0 else math.copysign(math.inf, above) if above else 0.0
+    taken = value
+    if abs(size) > CLIP:
+        size = math.copysign(CLIP, size)
+        taken = test.mean + size * spread if spread > 0.0 else value
     n = test.n + 1
-    mean = test.mean + (value - test.mean) / n
-    return replace(test, n=n, mean=mean, squares=test.squares + (value - test.mean) * (value - mean))
+    mean = test.mean + (taken - test.mean) / n
+    return replace(
+        test,
+        n=n,
+        mean=mean,
+        squares=test.squares + (taken - test.mean) * (taken - mean),
+        rise=_extend(test.rise, size - limits.delta, value, taken, time),
+        fall=_extend(test.fall, -size - limits.delta, value, taken, time),
+    )
 
 
-def _extend(excursion: Excursion, by: float, value: float, time: int) -> Excursion:
+def _measure(values: tuple[float, ...]) -> PageHinkley:
+    """Take the moments of the warm-up; the median says what is absurd there, as it is moved by no single value."""
+    middle = median(values)
+    room = CLIP * MAD_OF_NORMAL * median(abs(value - middle) for value in values)
+    if room > 0.0:  # 0 where more than half are equal: then nothing says what is absurd
+        values = tuple(max(middle - room, min(middle + room, value)) for value in values)
+    mean = fmean(values)
+    return PageHinkley(len(values), mean, math.fsum((value - mean) ** 2 for value in values))
+
+
+def _extend(excursion: Excursion, by: float, value: float, taken: float, time: int) -> Excursion:
     statistic = excursion.statistic + by
     if statistic <= 0.0:
         return Excursion()
     since = excursion.since if excursion.steps else time
-    return Excursion(statistic, excursion.steps + 1, excursion.total + value, since)
+    return Excursion(statistic, excursion.steps + 1, excursion.total + value, since, excursion.taken + taken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +161,7 @@ def feed(watch: Watch, step: Step, limits: Limits) -> tuple[Watch, Alarm | None]
     for signal, test, excursion in suspects:
         if excursion.statistic > limits.threshold:
             rest = test.n - excursion.steps
-            before = (test.mean * test.n - excursion.total) / rest
+            before = (test.mean * test.n - excursion.taken) / rest
             after = excursion.total / excursion.steps
             return Watch(step.origin), Alarm(signal, before, after, excursion.steps, excursion.since)
     return Watch(step.origin, error, level), None

@@ -136,6 +136,20 @@ def test_one_wild_step_is_no_drift() -> None:
     assert alarms(values) == []
 
 
+@pytest.mark.parametrize("place", [20, 300])
+@pytest.mark.parametrize("size", [100.0, -1e3, 1e12])
+def test_one_wild_step_does_not_hide_the_change_that_comes_after_it(place: int, size: float) -> None:
+    for seed in range(5):
+        values = np.random.default_rng(seed).normal(0.0, 1.0, 700)
+        values[place] = size
+        values[600:] += 4.0
+        (found, alarm), *_ = alarms(values)
+        assert 600 <= found < 640
+        assert alarm.signal == "errors rose"
+        assert (alarm.before, alarm.after) == (pytest.approx(0.0, abs=0.3), pytest.approx(4.0, abs=1.0))
+    assert alarms(np.zeros(700), -values)[0][1].signal == "level fell"
+
+
 def test_errors_that_fall_are_good_news_but_a_level_that_falls_is_drift() -> None:
     values = np.random.default_rng(2).normal(0.0, 1.0, 600)
     values[400:] -= 3.0
