@@ -128,13 +128,14 @@ def resume(settings: "Settings", name: str) -> None:
 
 @job.command()
 @click.option("--job", "name", type=click.Choice(NAMES), help="Of this job only.")
+@click.option("--failed", is_flag=True, help="Only runs that failed, took too long or were lost.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="The newest so many.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 @with_settings
-def history(settings: "Settings", name: str | None, limit: int, as_json: bool) -> None:
+def history(settings: "Settings", name: str | None, failed: bool, limit: int, as_json: bool) -> None:
     """Show what ran, newest first: when it was due, who asked for it, how long it took, how it ended and why."""
     with opened(settings) as database:
-        runs = database.ledger.runs(name, limit)
+        runs = database.ledger.runs(name, limit, failed=failed)
     rows = [
         {
             "run": row.id,
@@ -149,7 +150,7 @@ def history(settings: "Settings", name: str | None, limit: int, as_json: bool) -
         }
         for row in runs
     ]
-    show_rows(rows, as_json=as_json, empty="no job has run yet")
+    show_rows(rows, as_json=as_json, empty="nothing went wrong" if failed else "no job has run yet")
 
 
 @job.command("log")

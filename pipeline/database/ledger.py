@@ -213,11 +213,13 @@ class Ledger:
         found = self.runs(job, limit=1)
         return found[0] if found else None
 
-    def runs(self, job: str | None = None, limit: int = 100) -> list[RunRow]:
-        """Return the latest runs, latest due time first, of one job or of all."""
+    def runs(self, job: str | None = None, limit: int = 100, *, failed: bool = False) -> list[RunRow]:
+        """Return the latest runs, latest due time first, of one job or of all; only what went wrong if `failed`."""
         query = select(*RUN).order_by(job_runs.c.scheduled_for.desc(), job_runs.c.id.desc()).limit(limit)
         if job is not None:
             query = query.where(job_runs.c.job == job)
+        if failed:
+            query = query.where(job_runs.c.outcome.in_(["failed", "timeout", "lost"]))
         with reading(self._engine) as connection:
             return [RunRow(**row) for row in connection.execute(query).mappings()]
 

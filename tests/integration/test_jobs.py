@@ -279,6 +279,10 @@ def test_job_run_monitor_evaluates_what_has_matured_in_a_process_of_its_own(
     assert outcome["reason"] == "0 cells of accuracy worked out; drift: no champion yet"
     (run,) = json.loads(ran(tmp_path, "job", "history", "--json")[1])
     assert (run["job"], run["outcome"]) == ("monitor", "ok")
+    assert ran(tmp_path, "job", "history", "--failed")[1] == "nothing went wrong\n"
+    database.ledger.finish(database.ledger.begin("retrain", 1, "me", 2), "timeout", "too slow", 3)
+    (run,) = json.loads(ran(tmp_path, "job", "history", "--failed", "--json")[1])
+    assert (run["job"], run["outcome"], run["reason"]) == ("retrain", "timeout", "too slow")
 
 
 def test_the_scheduler_runs_what_was_missed_survives_its_childs_death_and_ends_on_sigterm(
