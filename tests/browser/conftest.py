@@ -15,7 +15,7 @@ from tests.browser.world import MARKUP, World, world
 
 DESKTOP = {"width": 1440, "height": 900}
 PHONE = {"width": 390, "height": 844}
-expect.set_options(timeout=30_000)
+expect.set_options(timeout=90_000)
 
 
 def now() -> int:
@@ -77,7 +77,7 @@ class Opened:
         context = self._browser.new_context(viewport=size, **options)  # type: ignore[arg-type]
         self._contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(90_000)
         page.on(
             "console", lambda line: self.complaints.append(line.text) if line.type in ("error", "warning") else None
         )

@@ -19,7 +19,7 @@ from tests.browser.world import HOUR, MARKUP, TOPIC, World, world
 
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text(encoding="utf-8")
 MOST_ROWS = 80  # rows of the list that may be in the page at a time
-PATIENCE = 60_000  # milliseconds
+PATIENCE = 180_000  # milliseconds
 
 
 def ready(page: Page) -> None:

@@ -22,7 +22,7 @@ from tests.integration.test_jobs import ran, tidecast, wait_until
 from tests.page_world import World
 from tests.servers import PostgreSQL, free_port
 
-END_SECONDS = 30.0
+END_SECONDS = 90.0
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from pipeline.database import Database, open_database, upgrade
 from pipeline.database.tables import metadata
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from pipeline.web import feed as feeds
 from pipeline.web.feed import Client, Feed, Full
 from tests.page_world import MARKUP, Visitor, World
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 
 
 @pytest.fixture

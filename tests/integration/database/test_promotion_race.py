@@ -8,7 +8,7 @@ from pipeline.database import Database, open_database
 from pipeline.errors import ConfigError
 from tests.contracts import NOW, RegistryContract
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 register = RegistryContract().register
 
 
