@@ -20,6 +20,7 @@ from pipeline.breaker import Breaker
 from pipeline.claim import Accept
 from pipeline.codec import Reader, check_horizon
 from pipeline.database import Database
+from pipeline.errors import Unavailable
 from pipeline.grid import Frequency
 from pipeline.kafka import topics
 from pipeline.kafka.publisher import KafkaPublisher
@@ -161,13 +162,19 @@ def run_all(settings: Settings, options: Sequence[str], *, workers: int = 1, acc
     worker.
     """
     start_logging(list_secrets(settings))
+    stopping = stop_signal()  # before the checks, which may wait: PID 1 of a container ignores what it does not catch
     url = settings.database.url.get_secret_value()
     if url.startswith("sqlite"):
         databases.upgrade(url)
     open_database(settings).close()
     paged = settings.serve.listen is not None and page_installed()
     places = place_telemetry(settings.metrics.listen, 1 + workers + paged)
-    topics.check_topics(settings.kafka)
+    try:
+        topics.check_topics(settings.kafka)
+    except Unavailable:
+        if stopping():
+            return
+        raise
     command = [sys.executable, "-P", "-m", "pipeline.cli", *options]  # -P: not from the working folder
     roles = [Role("scheduler", [*command, *places[0], "schedule"])]
     for number in range(workers):
@@ -175,7 +182,7 @@ def run_all(settings: Settings, options: Sequence[str], *, workers: int = 1, acc
         roles.append(Role(f"worker-{number}", [*command, *own, "stream", *accepted]))
     if paged:
         roles.append(Role("page", [*command, *places[-1], "serve"]))
-    Supervisor(roles).run(stop_signal())
+    Supervisor(roles).run(stopping)
 
 
 def place_telemetry(listen: str | None, roles: int) -> list[list[str]]:
