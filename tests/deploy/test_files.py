@@ -189,6 +189,8 @@ def test_kustomize_builds_an_overlay_whose_resources_are_valid(overlay: str) -> 
     kinds = [each["kind"] for each in built]
     assert {"StatefulSet", "Deployment", "Job", "PodDisruptionBudget", "NetworkPolicy", "ConfigMap"} <= set(kinds)
     assert ("ScaledObject" in kinds) == (overlay == "overlays/keda")
+    (workers,) = [each for each in built if each["kind"] == "StatefulSet"]
+    assert ("replicas" in workers["spec"]) == (overlay != "overlays/keda"), "KEDA alone says how many there are"
     (scheduler,) = [
         each for each in built if each["metadata"]["name"] == "tidecast-scheduler" and each["kind"] == "Deployment"
     ]
@@ -309,6 +311,17 @@ def test_a_unit_calls_a_command_with_valid_settings_and_is_started_again(unit: P
     assert "EnvironmentFile=-/etc/tidecast/environment" in lines
     if "stream" in unit.name:
         assert settings.kafka.instance == "host-0"
+
+
+def test_the_units_share_one_user_as_they_share_one_folder_and_none_shares_a_port() -> None:
+    texts = [unit.read_text(encoding="utf-8") for unit in UNITS]
+    for name in ("User", "StateDirectory"):
+        assert {re.findall(rf"^{name}=(\w+)$", text, re.MULTILINE)[0] for text in texts} == {"tidecast"}
+    ports = [
+        re.findall(r"^Environment=TIDECAST_METRICS__LISTEN=127\.0\.0\.1:(\S+)$", text, re.MULTILINE)[0]
+        for text in texts
+    ]
+    assert sorted(ports) == ["9464", "9465", "947%i"]
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
