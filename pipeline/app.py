@@ -147,10 +147,12 @@ def run_worker(settings: Settings, *, accept: Accept = Accept.NOTHING) -> None:
     start_logging(list_secrets(settings))
     switches = tune_cpu(1)
     stopping = stop_signal()
-    with visible_worker(settings, accept=accept) as worker:
-        log.info("worker ready", topic=settings.kafka.input_topic, instance=settings.kafka.instance, cpu=str(switches))
-        worker.run(stopping)
-    log.info("worker stopped", turns=worker.turns)
+    with ending_well(stopping):
+        with visible_worker(settings, accept=accept) as worker:
+            where = {"topic": settings.kafka.input_topic, "instance": settings.kafka.instance}
+            log.info("worker ready", **where, cpu=str(switches))
+            worker.run(stopping)
+        log.info("worker stopped", turns=worker.turns)
 
 
 def run_all(settings: Settings, options: Sequence[str], *, workers: int = 1, accepted: Sequence[str] = ()) -> None:
@@ -163,26 +165,33 @@ def run_all(settings: Settings, options: Sequence[str], *, workers: int = 1, acc
     """
     start_logging(list_secrets(settings))
     stopping = stop_signal()  # before the checks, which may wait: PID 1 of a container ignores what it does not catch
-    url = settings.database.url.get_secret_value()
-    if url.startswith("sqlite"):
-        databases.upgrade(url)
-    open_database(settings).close()
-    paged = settings.serve.listen is not None and page_installed()
-    places = place_telemetry(settings.metrics.listen, 1 + workers + paged)
-    try:
+    with ending_well(stopping):
+        url = settings.database.url.get_secret_value()
+        if url.startswith("sqlite"):
+            databases.upgrade(url)
+        open_database(settings).close()
+        paged = settings.serve.listen is not None and page_installed()
+        places = place_telemetry(settings.metrics.listen, 1 + workers + paged)
         topics.check_topics(settings.kafka)
-    except Unavailable:
-        if stopping():
-            return
-        raise
-    command = [sys.executable, "-P", "-m", "pipeline.cli", *options]  # -P: not from the working folder
-    roles = [Role("scheduler", [*command, *places[0], "schedule"])]
-    for number in range(workers):
-        own = ["--set", f"kafka.instance={settings.kafka.instance}-{number}", *places[1 + number]]
-        roles.append(Role(f"worker-{number}", [*command, *own, "stream", *accepted]))
-    if paged:
-        roles.append(Role("page", [*command, *places[-1], "serve"]))
-    Supervisor(roles).run(stopping)
+        command = [sys.executable, "-P", "-m", "pipeline.cli", *options]  # -P: not from the working folder
+        roles = [Role("scheduler", [*command, *places[0], "schedule"])]
+        for number in range(workers):
+            own = ["--set", f"kafka.instance={settings.kafka.instance}-{number}", *places[1 + number]]
+            roles.append(Role(f"worker-{number}", [*command, *own, "stream", *accepted]))
+        if paged:
+            roles.append(Role("page", [*command, *places[-1], "serve"]))
+        Supervisor(roles).run(stopping)
+
+
+@contextmanager
+def ending_well(stopping: Callable[[], bool]) -> Iterator[None]:
+    """Forgive what was waited for and did not come, once the process has been told to end."""
+    try:
+        yield
+    except Unavailable as error:
+        if not stopping():
+            raise
+        log.info("stopped while it started", waiting_for=str(error))
 
 
 def place_telemetry(listen: str | None, roles: int) -> list[list[str]]:

@@ -1,9 +1,16 @@
 """Where a topic ends, on real brokers, and how little a broker that is away may cost."""
 
+import os
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
+import pytest
+
+from pipeline.database import upgrade
 from pipeline.kafka.ends import end_offsets
 from pipeline.kafka.topics import send
 from pipeline.settings import KafkaSettings
@@ -22,6 +29,7 @@ def test_each_partition_has_the_offset_after_its_last_message(broker: KafkaAddre
 ASKING = """
 import sys, threading
 from pipeline.errors import Unavailable
+from pipeline.database import upgrade
 from pipeline.kafka.ends import end_offsets
 from pipeline.settings import KafkaSettings
 before = threading.active_count()
@@ -44,3 +52,27 @@ def test_a_broker_that_is_away_is_told_in_a_line_and_leaves_no_thread_behind() -
     assert len(told) == 3
     assert all(line.startswith(f"asking for the ends of observations: Kafka at {address}") for line in told)
     assert threads == "0"
+
+
+@pytest.mark.parametrize("role", ["stream", "run"])
+def test_a_role_that_is_told_to_end_while_it_waits_for_a_silent_broker_ends_well(role: str, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/tidecast.db"
+    upgrade(url)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(120)
+        broker = f"kafka.bootstrap_servers=127.0.0.1:{silent.getsockname()[1]}"
+        waits = [broker, f"database.url={url}", "kafka.call_timeout=3", "kafka.poll=1", "metrics.listen=off"]
+        words = [word for each in waits for word in ("--set", each)]
+        with subprocess.Popen(
+            [sys.executable, "-P", "-m", "pipeline.cli", *words, role],
+            cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        ) as process:  # fmt: skip
+            try:
+                silent.accept()[0].close()
+                process.send_signal(signal.SIGTERM)
+                _, errors = process.communicate(timeout=120)
+            finally:
+                process.kill()
+    assert process.returncode == 0, errors
+    assert "Traceback" not in errors
