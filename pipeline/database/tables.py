@@ -48,6 +48,26 @@ series = Table(
     Column("name", Text, nullable=False, unique=True),
     Column("first_seen", Instant, nullable=False),
     Column("metadata", JSON_TYPE, nullable=False),
+    Column("source_topic", Integer),  # where its readings come from; NULL until its first one under schema 0009
+    Column("source_partition", Integer),
+    Column("spread", BigInteger),  # NULL: of one partition; else a number that grows as series are found in several
+    Index("series_spread", "spread"),
+)
+
+pipelines = Table(
+    "pipelines",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("consumer_group", Text, nullable=False),
+    Column("input_topic", Text, nullable=False),
+    Column("output_topic", Text, nullable=False),
+    Column("dead_letter_topic", Text, nullable=False),
+    Column("frequency", Text, nullable=False),
+    Column("output_incarnation", Text),  # Kafka's id of the topic; NULL: not known yet
+    Column("dead_letter_incarnation", Text),
+    Column("spreads", BigInteger, nullable=False, server_default="0"),  # the newest series.spread
+    Column("repairs", BigInteger, nullable=False, server_default="0"),  # counts changes of readings by hand
+    Column("created_at", Instant, nullable=False),
 )
 
 topics = Table(
@@ -265,6 +285,7 @@ ingest_state = Table(
     Column("turn_start", BigInteger, nullable=False, server_default="0"),  # below it everything is published
     Column("claimed_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
+    Column("incarnation", Text),  # Kafka's id of the topic that the offsets are of; NULL: not known yet
 )
 
 ingest_jumps = Table(
@@ -290,7 +311,40 @@ dead_letters = Table(
     Column("value", LargeBinary),
     Column("recorded_at", Instant, nullable=False),
     Column("requeued_at", Instant),
+    Column("headers", JSON_TYPE),  # [[name, base64 or null], ...]; NULL: not known
+    Column("written_at", Instant),  # the record's own time; NULL: not known
+    Column("requeue_batch", BigInteger),  # the transaction that sends it again, or sent it
     Index("dead_letters_newest", "recorded_at", "topic", "source_partition", "source_offset", "requeued_at"),
+    Index("dead_letters_waiting", "requeued_at", "recorded_at", "topic", "source_partition", "source_offset"),
+)
+
+left_in_sql = Table(  # messages that their topic or the client library refused: they are in SQL alone
+    "left_in_sql",
+    metadata,
+    Column("source_topic", Text, primary_key=True),
+    Column("source_partition", Integer, primary_key=True, autoincrement=False),
+    Column("source_offset", BigInteger, primary_key=True, autoincrement=False),
+    Column("message", Text, primary_key=True),  # "dead letter", or a forecast_id
+    Column("topic", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("noted_at", Instant, nullable=False),
+)
+
+repairs = Table(  # readings that a person changed
+    "repairs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("series_id", Integer, nullable=False),
+    Column("since", Instant, nullable=False),
+    Column("until", Instant, nullable=False),
+    Column("action", Text, nullable=False),  # remove | set
+    Column("value", Double),
+    Column("readings", Integer, nullable=False),
+    Column("before", JSON_TYPE, nullable=False),  # [[observed_at, value], ...] of what was there
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("repaired_at", Instant, nullable=False),
+    Index("repairs_of_series", "series_id", "repaired_at"),
 )
 
 
