@@ -1,7 +1,7 @@
 """Bytes <-> records for every topic. Decoding is total: every message becomes an event or a dead letter.
 
-A poll's messages are decoded in one call as lines of JSON. When one line is bad, or a message holds a line break of
-its own, the messages are decoded one by one and only the bad ones become dead letters.
+A poll's messages are decoded in one call as lines of JSON, if their text proves that this reads each by itself: see
+`Reader._together`. Otherwise they are decoded one by one, and only the bad ones become dead letters.
 """
 
 import math
@@ -99,11 +99,19 @@ class Reader:
         )
 
     def _together(self, values: Sequence[bytes | None]) -> list[Any] | None:
+        """Decode all messages at once, or return None: what becomes of a message may not depend on its neighbours.
+
+        Every line break stands between two messages and has } before it and { behind it. JSON allows that nowhere but
+        between two whole values, a string least of all. So each message holds one value or more, and when there are as
+        many values as messages, each holds exactly one.
+        """
         limit = self._settings.max_message_bytes
-        if None in values or not all(values) or max(map(len, values), default=0) > limit:  # type: ignore[arg-type]
+        if None in values or max(map(len, values), default=0) > limit:  # type: ignore[arg-type]
             return None
         lines = b"\n".join(values)  # type: ignore[arg-type]
-        if lines.count(b"\n") != len(values) - 1:
+        if lines[:1] != b"{" or lines[-1:] != b"}":
+            return None
+        if not lines.count(b"}\n{") == lines.count(b"\n") == len(values) - 1:
             return None
         try:
             decoded = self._one.decode_lines(lines)

@@ -6,7 +6,7 @@ import math
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from models.config import QUANTILE_LEVELS
@@ -176,6 +176,77 @@ def test_every_byte_string_is_an_event_or_a_dead_letter(values: list[bytes | Non
 def test_fragments_never_join_across_messages(values: list[bytes]) -> None:
     events, _ = read(*values)
     assert [10 + i for i, value in enumerate(values) if value == GOOD] == events.offset.tolist()
+
+
+def outcomes(events: Events, letters: tuple[DeadLetter, ...]) -> dict[int, object]:
+    """What became of each offset: the event's own numbers, or the letter's reason and bytes."""
+    read = {
+        int(at): (name, int(time), float(value), bool(seen))
+        for at, name, time, value, seen in zip(
+            events.offset, events.series, events.event_time, events.value, events.observed, strict=True
+        )
+    }
+    return read | {letter.offset: (letter.reason, letter.key, letter.value) for letter in letters}
+
+
+PIECES = (
+    GOOD,
+    GOOD[:20],
+    GOOD[20:],
+    b" ",
+    b"\n",
+    b"\r\n",
+    b"\t",
+    b",",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b'"',
+    b"\\",
+    b"null",
+    b"1",
+    b"\0",
+)
+
+
+@given(
+    st.lists(
+        st.none() | st.binary(max_size=20) | st.lists(st.sampled_from(PIECES), max_size=5).map(b"".join), max_size=8
+    )
+)
+@example([GOOD + b" " + GOOD, b" "])
+@example([GOOD + b"\r" + GOOD, b"\r"])
+@example([b" ", GOOD, GOOD + GOOD])
+@example([GOOD[:20], GOOD[20:] + b" " + GOOD])
+@example([GOOD + GOOD[:20], GOOD[20:]])
+def test_what_becomes_of_a_message_does_not_depend_on_its_neighbours(values: list[bytes | None]) -> None:
+    together = outcomes(*read(*values))
+    alone: dict[int, object] = {}
+    for place, value in enumerate(values):
+        messages = Messages(3, np.array([10 + place]), [b"k"], [value], 11 + place)
+        alone |= outcomes(*READER.read(messages, NOW))
+    assert together == alone
+
+
+@given(st.data())
+def test_any_cut_of_a_stream_of_events_reads_as_its_pieces_do(data: st.DataObject) -> None:
+    whole = b" ".join([GOOD, message(series_id="b", value=None), GOOD, message(series_id="\n"), GOOD])
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=6)))
+    pieces = [whole[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
+    events, letters = read(*pieces)
+    expected = [10 + at for at, piece in enumerate(pieces) if readable(piece)]
+    assert events.offset.tolist() == expected
+    assert sorted([*expected, *(letter.offset for letter in letters)]) == list(range(10, 10 + len(pieces)))
+    assert all(letter.value == pieces[letter.offset - 10] for letter in letters)
+
+
+def readable(piece: bytes) -> bool:
+    """Judge one message without our decoder: one JSON object with a name."""
+    try:
+        return isinstance(json.loads(piece), dict)
+    except ValueError:
+        return False
 
 
 def test_a_pretty_printed_event_is_an_event() -> None:
