@@ -136,7 +136,9 @@ def read_frame(
     ordered = value[order]
     observed = np.isfinite(ordered)
     past = read_matrix(frame, covariates.past)[order]  # (rows, P)
-    events = Events(0, (), times[order], np.where(observed, ordered, 0.0), observed, order.astype(np.int64), past)
+    nowhere = np.zeros(len(order), np.int64)
+    place = order.astype(np.int64)
+    events = Events(nowhere, (), times[order], np.where(observed, ordered, 0.0), observed, place, past)
     row, step = row[order], frequency.step_of(times[order])
     folded = fold(duplicates, row, step, events)
     some = np.bincount(folded.row, weights=folded.observed, minlength=len(names)) > 0

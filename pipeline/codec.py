@@ -84,7 +84,7 @@ class Reader:
         self._check_times(times, now, reasons)
         good = np.flatnonzero([reason is None for reason in reasons])
         events = Events(
-            partition=messages.partition,
+            partition=np.full(len(good), messages.partition, np.int64),
             series=names if len(good) == count else [names[i] for i in good],
             event_time=times[good],
             value=values[good],
@@ -148,7 +148,7 @@ class Reader:
 
     def _check_times(self, times: Ints, now: int, reasons: list[str | None]) -> None:
         field = self._settings.timestamp
-        latest = now + int(self._settings.max_future_skew * 1_000_000)
+        latest = now + int(self._settings.future_skew(self._frequency.seconds) * 1_000_000)
         for i in np.flatnonzero(~self._frequency.holds(times) | (times > latest)):
             if reasons[i] is None:
                 reasons[i] = (

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import structlog
 
+from pipeline.columns import take
 from pipeline.records import DeadLetter, Events, Messages
 
 log = structlog.get_logger()
@@ -45,11 +46,22 @@ class Newcomers:
         self._bucket = Bucket(most * MINUTE, 0)
 
     def admit(
-        self, runs: Sequence[Messages], decoded: Sequence[Events], held: Mapping[int, Collection[str]], now: int
+        self,
+        runs: Sequence[Messages],
+        decoded: Sequence[Events],
+        held: Mapping[int, Collection[str]],
+        shared: Collection[str],
+        now: int,
     ) -> tuple[list[Events], list[DeadLetter]]:
-        """Split the events of each run into those to go on with and dead letters; `held` are the names by partition."""
+        """Split the events of each run into those to go on with and dead letters.
+
+        `held` are the names that are known by partition, and `shared` those that are known in all of them.
+        """
         unknown = dict.fromkeys(
-            name for events in decoded for name in events.series if name not in held[events.partition]
+            name
+            for run, events in zip(runs, decoded, strict=True)
+            for name in events.series
+            if name not in held[run.partition] and name not in shared
         )
         if not unknown:
             return list(decoded), []
@@ -64,7 +76,7 @@ class Newcomers:
         kept, letters = [], []
         for run, events in zip(runs, decoded, strict=True):
             bad = np.array([name in refused for name in events.series], np.bool_)
-            kept.append(events.take(~bad))
+            kept.append(take(events, ~bad))
             letters += [self._letter(run, int(place)) for place in np.searchsorted(run.offsets, events.offset[bad])]
         return kept, letters
 

@@ -1,4 +1,4 @@
-"""Events of one partition -> rows for the observations table, and the windows that are due for a forecast.
+"""Events -> rows for the observations table, and the windows that are due for a forecast.
 
 A series' events, in arrival order, fall into waves: each event that is newer than everything before it starts one.
 
@@ -7,6 +7,9 @@ A series' events, in arrival order, fall into waves: each event that is newer th
 
 Under "last" and "first" a step is complete as soon as it is seen, so the window of a wave's step is cut after the
 wave. Under "mean", "sum" and "max" more events may follow, so it is cut just before the next wave begins.
+
+An event that is ahead of the processing time does not starve those that are not. It is stored, and its step enters the
+ring when time has come so far, or when the series' next events are ahead, too: then its clock is fast, and no other.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,13 +18,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.columns import concat, take
 from pipeline.grid import Frequency
-from pipeline.records import Events, Floats, Ints, Mask, Observations, RecentHistory
+from pipeline.records import NOTHING, Events, Floats, Ints, Mask, Observations, RecentHistory
 from pipeline.ring import NEVER, Merged, RingStore
 from pipeline.settings import Policy, SeriesSettings
 
 SEEN_IS_COMPLETE: frozenset[Policy] = frozenset({"last", "first"})
-Recent = Callable[[Sequence[str], int], RecentHistory]
+FOREVER = np.iinfo(np.int64).max // 2
+Recent = Callable[[Sequence[str], int, int | None], RecentHistory]
+"""Reads each series' newest observations: names, how many, and up to which time (microseconds; None for all)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +35,11 @@ class Due:
     """Series that are due for a forecast, with their windows as they were at that moment.
 
     `target` (N, T) float32 is 0 where `observed` (N, T) is False, and the covariates `past` likewise; `origin` is a
-    step; `offset` is that of the event that made the forecast due.
+    step; `partition` and `offset` are of the event that made the forecast due. `partial` marks windows with holes that
+    messages may fill which are not read yet.
     """
 
-    partition: int
+    partition: Ints  # (N,)
     series: Sequence[str]
     series_id: Ints  # (N,)
     origin: Ints  # (N,)
@@ -41,6 +48,7 @@ class Due:
     observed: Mask  # (N, T)
     past: NDArray[np.float32]  # (N, T, P), 0 where not observed
     past_observed: Mask  # (N, T, P)
+    partial: Mask  # (N,)
 
     def __len__(self) -> int:
         """Count the windows."""
@@ -67,7 +75,11 @@ class Grid:
 
 def load(ring: RingStore, names: Sequence[str], history: RecentHistory, grid: Grid) -> None:
     """Add series with what SQL holds of them; nothing of that is due again."""
-    rows = ring.add(names, history.series_id)
+    fill(ring, ring.add(names, history.series_id), history, grid)
+
+
+def fill(ring: RingStore, rows: Ints, history: RecentHistory, grid: Grid) -> None:
+    """Put what SQL holds of series into their empty rows."""
     counts = np.diff(history.bounds)
     steps = grid.frequency.step_of(history.observed_at)
     seen = ~np.isnan(history.covariates)
@@ -75,16 +87,23 @@ def load(ring: RingStore, names: Sequence[str], history: RecentHistory, grid: Gr
     ring.put(np.repeat(rows, counts), steps, history.value, history.observed, history.events, past=past)
     if grid.series.duplicates in SEEN_IS_COMPLETE:
         ring.scored[rows] = ring.newest[rows]
+    for place in np.flatnonzero(history.beyond != NOTHING).tolist():
+        row = int(rows[place])
+        newest = int(grid.frequency.step_of(history.beyond[place : place + 1])[0])
+        ring.beyond[row] = (int(ring.newest[row]) + 1, newest)
 
 
-def observe(events: Events, ring: RingStore, grid: Grid, recent: Recent) -> tuple[Observations, Due]:
+def observe(
+    events: Events, ring: RingStore, grid: Grid, recent: Recent, latest: int = FOREVER
+) -> tuple[Observations, Due]:
     """Put events into the ring and return what to store and what is due.
 
-    Series that the ring does not know are loaded first, through `recent(names, depth)`.
+    Series that the ring does not know are loaded first, through `recent`. Steps after `latest` are ahead of time.
     """
-    rows = _rows(events.series, ring, grid, recent)
     steps = grid.frequency.step_of(events.event_time)
-    newest = ring.newest[rows]
+    rows = _rows(events.series, ring, grid, recent, latest)
+    on_time = _follow_clocks(rows, steps, ring, grid, recent, latest)
+    known = _known(rows, ring)
     stored = fold(ring.policy, rows, steps, events)
     observations = Observations(
         series_id=ring.series_id[stored.row],
@@ -92,17 +111,62 @@ def observe(events: Events, ring: RingStore, grid: Grid, recent: Recent) -> tupl
         value=stored.value,
         observed=stored.observed,
         events=stored.events,
-        partition=np.full(len(stored.row), events.partition, np.int64),
+        partition=events.partition[stored.last],
         offset=events.offset[stored.last],
-        fresh=stored.step > newest[stored.last],
+        fresh=stored.step > known[stored.last],
         covariates=np.where(stored.past[1], stored.past[0], np.nan),
         covariate_events=stored.past[2],
     )
-    return observations, _advance(events, rows, steps, ring, grid)
+    if on_time.all():
+        return observations, _advance(events, rows, steps, ring, grid)
+    for row, step in zip(rows[~on_time].tolist(), steps[~on_time].tolist(), strict=True):
+        low, high = ring.beyond.get(row, (step, step))
+        ring.beyond[row] = (min(low, step), max(high, step))
+    return observations, _advance(take(events, on_time), rows[on_time], steps[on_time], ring, grid)
+
+
+def _known(rows: Ints, ring: RingStore) -> Ints:
+    """Return the newest step that SQL holds of each row, as far as the ring knows."""
+    newest: Ints = ring.newest[rows]
+    if ring.beyond:
+        newest = np.maximum(newest, [ring.beyond.get(row, (NEVER, NEVER))[1] for row in rows.tolist()])
+    return newest
+
+
+def _follow_clocks(rows: Ints, steps: Ints, ring: RingStore, grid: Grid, recent: Recent, latest: int) -> Mask:
+    """Mark (N,) the events that enter the ring now; before that, read rows again that are not where they should be.
+
+    A series whose events were all ahead in this turn and in its last one has a fast clock: its ring follows it.
+    """
+    ahead: Mask = steps > latest
+    if not (ring.beyond or ahead.any() or (ring.newest[rows] > latest).any()):
+        return ~ahead
+    fast, honest = set(rows[ahead].tolist()), set(rows[~ahead].tolist())
+    followed = (fast - honest) & ring.fast
+    ring.fast = (ring.fast - honest) | (fast - honest)
+    on_time: Mask = ~ahead | np.isin(rows, list(followed))
+    reached = {row: int(steps[on_time & (rows == row)].max()) for row in ring.beyond.keys() & (honest | followed)}
+    due = {row for row, step in reached.items() if step >= ring.beyond[row][0]}
+    _read_again([*followed & due], ring, grid, recent, FOREVER)
+    _read_again(sorted(honest & due | {row for row in honest if ring.newest[row] > latest}), ring, grid, recent, latest)
+    return on_time
+
+
+def _read_again(rows: Sequence[int], ring: RingStore, grid: Grid, recent: Recent, latest: int) -> None:
+    if rows:
+        ring.empty(np.array(rows, np.int64))
+        names = [ring.names[row] for row in rows]
+        fill(ring, np.array(rows, np.int64), recent(names, grid.capacity, _until(grid, latest)), grid)
+
+
+def _until(grid: Grid, latest: int) -> int | None:
+    return None if latest >= FOREVER else int(grid.frequency.time_of(np.array([latest]))[0])
 
 
 def waves(rows: Ints, steps: Ints, newest: Ints) -> Ints:
     """Number each event's wave within its series: 0 up to the first step newer than `newest` (per event)."""
+    if not len(rows):
+        return np.empty(0, np.int64)
     order = np.argsort(rows, kind="stable")
     row, step = rows[order], steps[order]
     first = np.r_[True, row[1:] != row[:-1]]
@@ -172,11 +236,11 @@ def _folded(policy: Policy, cells: tuple[Floats, Mask], starts: Ints, ends: Ints
     return np.where(observed, merged, 0.0), observed, count
 
 
-def _rows(names: Sequence[str], ring: RingStore, grid: Grid, recent: Recent) -> Ints:
+def _rows(names: Sequence[str], ring: RingStore, grid: Grid, recent: Recent, latest: int) -> Ints:
     found = ring.rows
     unknown = list(dict.fromkeys(name for name in names if name not in found))
     if unknown:
-        load(ring, unknown, recent(unknown, grid.capacity), grid)
+        load(ring, unknown, recent(unknown, grid.capacity, _until(grid, latest)), grid)
     return np.fromiter((found[name] for name in names), np.int64, len(names))
 
 
@@ -204,44 +268,28 @@ def _advance(events: Events, rows: Ints, steps: Ints, ring: RingStore, grid: Gri
         if complete:
             at_newest = advancing[steps[advancing] == ring.newest[rows[advancing]]]
             due.append(_cut(events, rows, at_newest, ring, grid))
-    return _joined(due, events.partition, grid)
+    return concat(due) if due else _cut(events, rows, np.empty(0, np.int64), ring, grid)
 
 
 def _cut(events: Events, rows: Ints, triggers: Ints, ring: RingStore, grid: Grid) -> Due:
     """Cut the window of each row that the trigger events make due, the first trigger of a row counting."""
     row, first = np.unique(rows[triggers], return_index=True)
-    offset = events.offset[triggers[first]]
+    trigger = triggers[first]
     origin = ring.newest[row]
     due = (origin > ring.scored[row]) & (origin > NEVER)
-    row, offset, origin = row[due], offset[due], origin[due]
+    row, trigger, origin = row[due], trigger[due], origin[due]
     ring.scored[row] = origin
     target, seen = ring.windows(row, origin, grid.series.context)
     past, past_seen = ring.past_windows(row, origin, grid.series.context)
     return Due(
-        partition=events.partition,
+        partition=events.partition[trigger],
         series=[ring.names[i] for i in row],
         series_id=ring.series_id[row],
         origin=origin,
-        offset=offset,
+        offset=events.offset[trigger],
         target=target,
         observed=seen,
         past=past,
         past_observed=past_seen,
-    )
-
-
-def _joined(parts: list[Due], partition: int, grid: Grid) -> Due:
-    if len(parts) == 1:
-        return parts[0]
-    width, none = grid.series.context, (0, grid.series.context, grid.covariates)
-    return Due(
-        partition=partition,
-        series=[name for part in parts for name in part.series],
-        series_id=np.concatenate([np.empty(0, np.int64), *(part.series_id for part in parts)]),
-        origin=np.concatenate([np.empty(0, np.int64), *(part.origin for part in parts)]),
-        offset=np.concatenate([np.empty(0, np.int64), *(part.offset for part in parts)]),
-        target=np.concatenate([np.empty((0, width), np.float32), *(part.target for part in parts)]),
-        observed=np.concatenate([np.empty((0, width), np.bool_), *(part.observed for part in parts)]),
-        past=np.concatenate([np.empty(none, np.float32), *(part.past for part in parts)]),
-        past_observed=np.concatenate([np.empty(none, np.bool_), *(part.past_observed for part in parts)]),
+        partial=np.zeros(len(row), np.bool_),
     )

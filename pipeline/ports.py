@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from pipeline.calibration import Calibration
-from pipeline.records import Claim, DeadLetter, Forecasts, Messages, RecentHistory, Turn
+from pipeline.records import Claim, DeadLetter, Forecasts, Messages, RecentHistory, Standing, Turn
 
 
 class Store(Protocol):
@@ -17,11 +17,27 @@ class Store(Protocol):
         """Take the partition: raise its epoch by one, note the owner, and return where to go on (0 if new)."""
         ...
 
-    def recent(self, names: Sequence[str], depth: int) -> RecentHistory:
+    def recent(self, names: Sequence[str], depth: int, until: int | None = None) -> RecentHistory:
         """Return each series' newest `depth` observations, in the order of `names`; unknown names get an id.
 
-        A covariate is NaN where it is missing, and everywhere before it was first stored.
+        With `until` (microseconds) none is newer. A covariate is NaN where it is missing, and everywhere before it was
+        first stored.
         """
+        ...
+
+    def place(self, names: Sequence[str], partition: int) -> set[str]:
+        """Note that these series have readings in this partition, and return those that have some in others, too.
+
+        Unknown names get an id.
+        """
+        ...
+
+    def standing(self) -> Standing:
+        """Return how far each partition is stored, and whether series were spread or repaired meanwhile."""
+        ...
+
+    def spread_after(self, number: int) -> set[str]:
+        """Return the series that were found in several partitions after `Standing.spreads` was `number`."""
         ...
 
     def known(self, names: Sequence[str]) -> set[str]:
@@ -31,9 +47,10 @@ class Store(Protocol):
     def commit(self, turn: Turn) -> Forecasts:
         """Store a turn in one transaction and return the forecasts that are now rows.
 
-        Raises Fenced, with nothing stored, unless every advance's (epoch, start) is still the partition's state.
-        A forecast whose key is already stored is left as it was and is not returned. Of the shadow's forecasts those
-        are stored, apart, whose series and origin are among the forecasts returned.
+        Raises Fenced, with nothing stored, unless every advance's (epoch, start) is still the partition's state, and
+        when a series of `turn.own` was spread, or any repaired, since `turn.standing`. A forecast whose key is already
+        stored is left as it was and is not returned. Of the shadow's forecasts those are stored, apart, whose series
+        and origin are among the forecasts returned.
         """
         ...
 

@@ -5,19 +5,21 @@ nothing, so a NaN never travels. Covariates are the exception: P columns side by
 are merged or become windows.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.config import QUANTILE_LEVELS
+from pipeline.columns import take
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Quality = Literal["ok", "fallback", "degraded"]
+NOTHING = np.iinfo(np.int64).min
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +40,9 @@ class Messages:
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """Decoded events of one partition, in offset order, not yet on the grid."""
+    """Decoded events, not yet on the grid: of one partition in offset order, or of several, interleaved."""
 
-    partition: int
+    partition: Ints  # (N,)
     series: Sequence[str]
     event_time: Ints  # (N,) microseconds
     value: Floats  # (N,) in the series' units
@@ -51,18 +53,6 @@ class Events:
     def __len__(self) -> int:
         """Count the events."""
         return len(self.offset)
-
-    def take(self, rows: Mask) -> "Events":
-        """Select events by a mask."""
-        return Events(
-            partition=self.partition,
-            series=[self.series[i] for i in np.flatnonzero(rows).tolist()],
-            event_time=self.event_time[rows],
-            value=self.value[rows],
-            observed=self.observed[rows],
-            offset=self.offset[rows],
-            covariates=self.covariates[rows],
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,20 +122,7 @@ class Forecasts:
 
     def take(self, rows: NDArray[np.int64] | Mask) -> "Forecasts":
         """Select forecasts by index or mask, in the order given."""
-        index = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
-        return Forecasts(
-            series=[self.series[i] for i in index],
-            series_id=self.series_id[index],
-            origin=self.origin[index],
-            target_times=self.target_times[index],
-            quantiles=self.quantiles[index],
-            model_version=self.model_version[index],
-            calibration=self.calibration[index],
-            quality=[self.quality[i] for i in index],
-            issued_at=self.issued_at[index],
-            partition=self.partition[index],
-            offset=self.offset[index],
-        )
+        return take(self, rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +145,25 @@ class Advance:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """What every worker of an input topic must know before a turn.
+
+    `stored` is the next offset of each partition. `spreads` grows when a series is found in several partitions, and
+    `repairs` when somebody changes readings by hand.
+    """
+
+    stored: Mapping[int, int]
+    spreads: int = 0
+    repairs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """Everything that one turn stores in one SQL transaction and publishes in one Kafka transaction.
 
-    `shadow` holds the forecasts of the shadow, if there is one: they are stored and never published.
+    `shadow` holds the forecasts of the shadow, if there is one: they are stored and never published. `standing` is what
+    the turn knew when it began, and `own` are the series whose windows it took to be of one partition alone: it may not
+    be stored if that has changed since.
     """
 
     advances: tuple[Advance, ...]
@@ -179,6 +171,8 @@ class Turn:
     forecasts: Forecasts
     dead_letters: tuple[DeadLetter, ...]
     shadow: Forecasts | None = None
+    standing: Standing | None = None
+    own: Ints = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,13 +193,18 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class RecentHistory(History):
-    """A History that a ring can go on from: it also knows the events behind each covariate."""
+    """A History that a ring can go on from: it also knows the events behind each covariate.
+
+    `beyond` is the newest time that SQL holds of a series after the history's end, where it was read up to a time;
+    NOTHING for none.
+    """
 
     covariate_events: Ints  # (N, P)
+    beyond: Ints  # (S,)
 
 
-def no_observations() -> Observations:
-    """Make an empty Observations."""
+def no_observations(covariates: int = 0) -> Observations:
+    """Make an empty Observations with P covariates."""
     none = np.empty(0, np.int64)
     empty = np.empty(0, np.bool_)
     return Observations(
@@ -217,8 +216,8 @@ def no_observations() -> Observations:
         partition=none,
         offset=none,
         fresh=empty,
-        covariates=np.empty((0, 0)),
-        covariate_events=np.empty((0, 0), np.int64),
+        covariates=np.empty((0, covariates)),
+        covariate_events=np.empty((0, covariates), np.int64),
     )
 
 

@@ -90,20 +90,27 @@ class RingStore:
     """Rows are series in the order they were added; each step has a value and `covariates` more numbers.
 
     `newest` (S,) is each row's newest step and `scored` (S,) the newest step that was forecast from; both NEVER for a
-    new series.
+    new series. `beyond` gives the first and last step of what SQL holds of a row ahead of its ring, and `fast` are the
+    rows whose last events were all ahead of time (pipeline.observe).
     """
 
     def __init__(self, capacity: int, policy: Policy, covariates: int = 0) -> None:
         self.capacity = capacity
         self.policy = policy
         self.covariates = covariates
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget every series."""
         self.rows: dict[str, int] = {}
         self.names: list[str] = []
         self.series_id = np.empty(0, np.int64)
         self.newest = np.empty(0, np.int64)
         self.scored = np.empty(0, np.int64)
-        self._target = Slots(capacity, policy)
-        self._past = [Slots(capacity, policy, (covariates,))] if covariates else []
+        self.beyond: dict[int, tuple[int, int]] = {}
+        self.fast: set[int] = set()
+        self._target = Slots(self.capacity, self.policy)
+        self._past = [Slots(self.capacity, self.policy, (self.covariates,))] if self.covariates else []
 
     def __len__(self) -> int:
         """Count the series."""
@@ -126,6 +133,13 @@ class RingStore:
         self.newest[rows] = NEVER
         self.scored[rows] = NEVER
         return rows
+
+    def empty(self, rows: Ints) -> None:
+        """Forget what rows hold, not their series; the next step that is put clears the slots."""
+        self.newest[rows] = NEVER
+        self.scored[rows] = NEVER
+        for row in rows.tolist():
+            self.beyond.pop(row, None)
 
     def put(
         self, rows: Ints, steps: Ints, value: Floats, observed: Mask, events: Ints, *, past: Merged | None = None

@@ -12,6 +12,7 @@ from models.batch import Batch
 from models.config import ModelConfig
 from pipeline.calibration import NO_CALIBRATION, correct, read_factors
 from pipeline.codec import nine_digits
+from pipeline.columns import concat
 from pipeline.errors import ConfigError, Corrupt
 from pipeline.loading import load_model, number_series
 from pipeline.observe import Due, Grid
@@ -83,7 +84,7 @@ class Scorer:
         parts = [self._score(due, now) for due in dues if len(due)]
         if not parts:
             return no_forecasts(horizon)
-        joined = join(parts)
+        joined = concat(parts)
         return joined.take(np.lexsort((joined.offset, joined.partition)))
 
     def _swap(self, champion: int | None, *, first: bool) -> None:
@@ -153,7 +154,7 @@ def assemble(due: Due, grid: Grid, quantiles: Floats, *, version: Ints, calibrat
         calibration=calibration,
         quality=_grade(due, version, grid.series.min_observed),
         issued_at=np.full(len(due), now, np.int64),
-        partition=np.full(len(due), due.partition, np.int64),
+        partition=due.partition,
         offset=due.offset,
     )
 
@@ -169,25 +170,8 @@ def run(model: Callable[[Batch], torch.Tensor], windows: Batch) -> Floats:
 
 
 def _grade(due: Due, version: Ints, least: float) -> list[Quality]:
-    enough = due.observed.mean(axis=1) >= least
+    enough = (due.observed.mean(axis=1) >= least) & ~due.partial
     return [
         "fallback" if used == NAIVE_VERSION else "ok" if full else "degraded"
         for used, full in zip(version.tolist(), enough.tolist(), strict=True)
     ]
-
-
-def join(parts: Sequence[Forecasts]) -> Forecasts:
-    """Join forecasts of one horizon, in the order given; there must be some."""
-    return Forecasts(
-        series=[name for part in parts for name in part.series],
-        series_id=np.concatenate([part.series_id for part in parts]),
-        origin=np.concatenate([part.origin for part in parts]),
-        target_times=np.concatenate([part.target_times for part in parts]),
-        quantiles=np.concatenate([part.quantiles for part in parts]),
-        model_version=np.concatenate([part.model_version for part in parts]),
-        calibration=np.concatenate([part.calibration for part in parts]),
-        quality=[quality for part in parts for quality in part.quality],
-        issued_at=np.concatenate([part.issued_at for part in parts]),
-        partition=np.concatenate([part.partition for part in parts]),
-        offset=np.concatenate([part.offset for part in parts]),
-    )

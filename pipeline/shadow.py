@@ -12,12 +12,13 @@ import structlog
 from models.artifact import Loaded
 from models.config import ModelConfig
 from pipeline.calibration import NO_CALIBRATION
+from pipeline.columns import concat
 from pipeline.errors import ConfigError, Corrupt
 from pipeline.loading import load_model, number_series
 from pipeline.observe import Due, Grid
 from pipeline.ports import Shadow
 from pipeline.records import Forecasts, Mask
-from pipeline.scorer import WIDEST, assemble, join, run
+from pipeline.scorer import WIDEST, assemble, run
 from pipeline.windows import batch
 
 log = structlog.get_logger()
@@ -90,7 +91,7 @@ class ShadowScorer:
             log.error("shadow failed", version=self.version, reason=f"{type(error).__name__}: {error}")
             self._loaded = None
             return None
-        return join(parts) if parts else None
+        return concat(parts) if parts else None
 
     def _score(self, due: Due, loaded: Loaded, now: int) -> Forecasts:
         rows = np.fromiter((self._rows.get(name, 0) for name in due.series), np.int64, len(due))

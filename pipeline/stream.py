@@ -128,6 +128,7 @@ class Worker:
         self._unclaimed.update(self.owned)
         self.parts.source.hold(sorted(self._unclaimed))
         self.owned.clear()
+        self.parts.spread.forget()
         self.parts.vitals.set_back(error)
         pause = 0 if isinstance(error, Fenced) and not self._failures else min(30.0, 0.5 * 2 ** min(self._failures, 6))
         pause = error.pause if isinstance(error, Tripped) else pause

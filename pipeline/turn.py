@@ -10,12 +10,13 @@ after 3 leaves [K, S), which the next claim publishes from SQL, the same bytes. 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from pipeline.breaker import Breaker, mark_bad
 from pipeline.codec import Reader
+from pipeline.columns import concat
 from pipeline.errors import Corrupt
 from pipeline.newcomers import Newcomers
 from pipeline.observe import Due, Grid, observe
@@ -26,8 +27,11 @@ from pipeline.records import (
     DeadLetter,
     Events,
     Forecasts,
+    Ints,
+    Mask,
     Messages,
     Observations,
+    Standing,
     Turn,
     no_observations,
 )
@@ -35,11 +39,13 @@ from pipeline.ring import RingStore
 from pipeline.scorer import Scorer
 from pipeline.settings import InputSettings
 from pipeline.shadow import ShadowScorer
+from pipeline.spread import Spread
 from pipeline.telemetry import Phases
 from pipeline.vitals import Vitals
 
 MOST_MESSAGES = 1000  # in one Kafka transaction
 MOST_STEPS = 200_000  # in one Kafka transaction: some 30 MB of messages
+AHEAD = 1  # steps after the present one that an event may lie in before its clock counts as fast
 
 
 def nothing_happens(point: str) -> None:
@@ -64,6 +70,11 @@ class Parts:
     vitals: Vitals = field(default_factory=Vitals)
     breaker: Breaker = field(default_factory=lambda: Breaker(InputSettings()))
     newcomers: Newcomers | None = None
+    spread: Spread = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make what these parts imply."""
+        object.__setattr__(self, "spread", Spread(self.grid, self.store))
 
 
 @dataclass(slots=True)
@@ -98,19 +109,21 @@ def take_turn(polled: Sequence[Messages], owned: Mapping[int, Owned], parts: Par
         parts.breaker.check(bad, letters)
         events, letters = _admit(runs, events, letters, owned, parts, now)
     with parts.phases.measure("observe"):  # 2 observe and score
-        observations, dues = _observe(events, owned, parts)
+        standing = parts.spread.follow(events, {at: one.ring for at, one in owned.items()})
+        observations, dues, own = _observe(events, owned, parts, now)
+        dues = _doubt(dues, standing, runs, parts)
     with parts.phases.measure("score"):
         forecasts = parts.scorer.score(dues, now)
         shadow = parts.shadow.score(dues, now) if parts.shadow else None
     parts.passed("before_sql")
     with parts.phases.measure("store"):  # 3 store in one SQL transaction
-        turn = Turn(_advances(runs, owned), observations, forecasts, letters, shadow)
+        turn = Turn(_advances(runs, owned), observations, forecasts, letters, shadow, standing, own)
         stored = parts.store.commit(turn)
     parts.passed("after_sql")
     parts.breaker.remember(bad)
     for advance in turn.advances:
         owned[advance.partition].claim = Claim(advance.partition, advance.epoch, advance.next_offset)
-    parts.vitals.store(runs, events, turn, stored)
+    parts.vitals.store(runs, events, turn, stored, present=_present(parts.grid, now))
     with parts.phases.measure("publish"):  # 4 publish in Kafka transactions
         publish(stored, letters, {advance.partition: advance.next_offset for advance in turn.advances}, owned, parts)
     parts.passed("after_publish")
@@ -202,56 +215,68 @@ def _admit(
     """Refuse new series beyond the limit, and leave out runs without an event. After the breaker: they can be read."""
     if parts.newcomers:
         held = {run.partition: owned[run.partition].ring.rows for run in runs}
-        events, refused = parts.newcomers.admit(runs, events, held, now)
+        events, refused = parts.newcomers.admit(runs, events, held, parts.spread.names, now)
         letters += tuple(refused)
     return [run for run in events if len(run)], letters
 
 
-def _observe(events: Sequence[Events], owned: Mapping[int, Owned], parts: Parts) -> tuple[Observations, list[Due]]:
-    rows, dues = [], []
-    for run in _one_per_partition(events):
-        observations, due = observe(run, owned[run.partition].ring, parts.grid, parts.store.recent)
+def _observe(
+    events: Sequence[Events], owned: Mapping[int, Owned], parts: Parts, now: int
+) -> tuple[Observations, list[Due], Ints]:
+    """Observe each partition's own series on its ring, and the spread ones on theirs; return the own ones' ids, too.
+
+    A series is observed once, so a turn has one row a series and step, whatever partitions its messages came in.
+    """
+    latest = _latest(parts.grid, now)
+    recent = parts.store.recent
+    own, shared = parts.spread.split(_one_per_partition(events))
+    rows, dues = [no_observations(parts.grid.covariates)], []
+    for run in own:
+        ring = owned[int(run.partition[0])].ring
+        observations, due = observe(run, ring, parts.grid, recent, latest)
         rows.append(observations)
         dues.append(due)
-    return _joined(rows), dues
+    ids = np.concatenate([part.series_id for part in rows])
+    if shared is not None:
+        observations, due = observe(shared, parts.spread.ring, parts.grid, recent, latest)
+        fresh = observations.fresh & parts.spread.alone  # other workers may have stored it since it was read
+        rows.append(replace(observations, fresh=fresh))
+        holes: Mask = np.asarray(~due.observed.all(axis=1))
+        dues.append(replace(due, partial=holes))
+    return concat(rows), dues, ids
+
+
+def _latest(grid: Grid, now: int) -> int:
+    """Return the last step in which an event of the present may lie."""
+    return int(grid.frequency.step_of(np.array([now]))[0]) + AHEAD
+
+
+def _present(grid: Grid, now: int) -> int:
+    return int(grid.frequency.time_of(np.array([_latest(grid, now) + 1]))[0])
+
+
+def _doubt(dues: list[Due], standing: Standing, runs: Sequence[Messages], parts: Parts) -> list[Due]:
+    """Leave `partial` only where a hole may still be filled: another partition is not read to its end."""
+    if not any(due.partial.any() for due in dues):
+        return dues
+    reached = dict(standing.stored) | {run.partition: run.next_offset for run in runs}
+    ends = parts.source.look(sorted(reached))
+    late = [at for at, end in ends.items() if end > reached[at]]
+    return [replace(due, partial=due.partial & _among_others(due.partition, late)) for due in dues]
+
+
+def _among_others(partitions: Ints, late: Sequence[int]) -> Mask:
+    """Tell, of each partition, whether another one is late."""
+    mask: Mask = np.full(len(partitions), bool(late)) if len(late) != 1 else partitions != late[0]
+    return mask
 
 
 def _one_per_partition(events: Sequence[Events]) -> list[Events]:
     """Join the runs of a partition: an unreadable batch between them has split them."""
     groups: dict[int, list[Events]] = {}
     for run in events:
-        groups.setdefault(run.partition, []).append(run)
-    return [
-        group[0]
-        if len(group) == 1
-        else Events(
-            partition=partition,
-            series=[name for run in group for name in run.series],
-            event_time=np.concatenate([run.event_time for run in group]),
-            value=np.concatenate([run.value for run in group]),
-            observed=np.concatenate([run.observed for run in group]),
-            offset=np.concatenate([run.offset for run in group]),
-            covariates=np.concatenate([run.covariates for run in group]),
-        )
-        for partition, group in groups.items()
-    ]
-
-
-def _joined(rows: Sequence[Observations]) -> Observations:
-    if not rows:
-        return no_observations()
-    return Observations(
-        series_id=np.concatenate([part.series_id for part in rows]),
-        observed_at=np.concatenate([part.observed_at for part in rows]),
-        value=np.concatenate([part.value for part in rows]),
-        observed=np.concatenate([part.observed for part in rows]),
-        events=np.concatenate([part.events for part in rows]),
-        partition=np.concatenate([part.partition for part in rows]),
-        offset=np.concatenate([part.offset for part in rows]),
-        fresh=np.concatenate([part.fresh for part in rows]),
-        covariates=np.concatenate([part.covariates for part in rows]),
-        covariate_events=np.concatenate([part.covariate_events for part in rows]),
-    )
+        groups.setdefault(int(run.partition[0]), []).append(run)
+    return [concat(group) for group in groups.values()]
 
 
 def _advances(runs: Sequence[Messages], owned: Mapping[int, Owned]) -> tuple[Advance, ...]:

@@ -96,16 +96,20 @@ class Vitals:
         self.claims += 1
         self.pulse.beat()
 
-    def store(self, runs: Iterable[Messages], events: Sequence[Events], turn: Turn, stored: Forecasts) -> None:
-        """Count a turn that is in SQL now."""
+    def store(
+        self, runs: Iterable[Messages], events: Sequence[Events], turn: Turn, stored: Forecasts, *, present: int
+    ) -> None:
+        """Count a turn that is in SQL now; events later than `present` come from a clock that is fast."""
         self.messages += sum(len(run.offsets) for run in runs)
         self.observations += len(turn.observations)
         self.forecasts.update(stored.quality)
         for reason, count in Counter(letter.reason for letter in turn.dead_letters).items():
             self.dead_letters[classify(reason)] += count
         for run in events:
-            own = self._at(run.partition)
-            own.newest_event = max(own.newest_event or 0, int(run.event_time.max()))
+            own = self._at(int(run.partition[0]))
+            on_time = run.event_time[run.event_time <= present]
+            if len(on_time):
+                own.newest_event = max(own.newest_event or 0, int(on_time.max()))
         for advance in turn.advances:
             self._at(advance.partition).next_offset = advance.next_offset
         self.pulse.beat()

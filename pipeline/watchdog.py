@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from pipeline.calibration import Calibration
 from pipeline.ports import Calibrations, Champion, Shadow, Store
-from pipeline.records import Claim, DeadLetter, Forecasts, RecentHistory, Turn
+from pipeline.records import Claim, DeadLetter, Forecasts, RecentHistory, Standing, Turn
 
 log = logging.getLogger(__name__)
 
@@ -68,10 +68,25 @@ class WatchedStore:
         with self._watchdog.guard("claiming a partition in SQL"):
             return self._store.claim(partition, owner)
 
-    def recent(self, names: Sequence[str], depth: int) -> RecentHistory:
+    def recent(self, names: Sequence[str], depth: int, until: int | None = None) -> RecentHistory:
         """See pipeline.ports.Store."""
         with self._watchdog.guard("reading history from SQL"):
-            return self._store.recent(names, depth)
+            return self._store.recent(names, depth, until)
+
+    def place(self, names: Sequence[str], partition: int) -> set[str]:
+        """See pipeline.ports.Store."""
+        with self._watchdog.guard("placing series in SQL"):
+            return self._store.place(names, partition)
+
+    def standing(self) -> Standing:
+        """See pipeline.ports.Store."""
+        with self._watchdog.guard("reading the standing from SQL"):
+            return self._store.standing()
+
+    def spread_after(self, number: int) -> set[str]:
+        """See pipeline.ports.Store."""
+        with self._watchdog.guard("looking for spread series in SQL"):
+            return self._store.spread_after(number)
 
     def known(self, names: Sequence[str]) -> set[str]:
         """See pipeline.ports.Store."""

@@ -92,6 +92,11 @@ class WorkerCollector(Collector):
         yield gauge("partition_ring_bytes", "Memory of the windows.", each(size), PARTITION)
         yield gauge("partition_ring_series", "Series in the windows.", each(series), PARTITION)
         yield gauge(
+            "spread_series",
+            "Series whose messages come in several partitions; their windows are read from SQL.",
+            [((), len(parts.spread.names))],
+        )
+        yield gauge(
             "grid_step_seconds", "Seconds from one step of the grid to the next.", [((), parts.grid.frequency.seconds)]
         )
 

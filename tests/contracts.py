@@ -21,11 +21,13 @@ from pipeline.database import Database, SqlStore
 from pipeline.errors import ConfigError, Corrupt, Fenced
 from pipeline.ports import Store
 from pipeline.records import (
+    NOTHING,
     Advance,
     Claim,
     DeadLetter,
     Forecasts,
     Observations,
+    Standing,
     Turn,
     no_forecasts,
     no_observations,
@@ -581,6 +583,63 @@ class StoreContract:
         assert [(row["from_offset"], row["to_offset"], row["reason"]) for row in jumps] == [
             (0, 900, "retention passed us")
         ]
+
+    def test_a_series_is_placed_where_it_is_first_met_and_spread_once_it_is_met_elsewhere(
+        self, store: SqlStore, database: Database
+    ) -> None:
+        assert store.place(["a", "b"], 0) == set()
+        assert store.place(["a"], 0) == set()
+        before = store.standing()
+        assert store.place(["b", "c"], 1) == {"b"}
+        after = store.standing()
+        assert (before.spreads, after.spreads) == (0, 1)
+        assert store.spread_after(before.spreads) == {"b"}
+        assert store.spread_after(after.spreads) == set()
+        assert store.place(["b", "a"], 0) == {"b"}, "also for the worker that met it first"
+        assert store.place(["a", "c"], 2) == {"a", "c"}
+        assert store.spread_after(after.spreads) == {"a", "c"}
+        other = database.store("another", "last", lambda: NOW)
+        assert other.place(["c", "d"], 5) == {"c"}, "what was spread stays so"
+        assert store.recent(["a", "b", "c", "d"], 1).series_id.tolist() == [1, 2, 3, 4]
+
+    def test_a_standing_tells_how_far_each_partition_is_stored(self, store: SqlStore, database: Database) -> None:
+        assert store.standing() == Standing({})
+        store.commit(turn_of(store.claim(0, "x"), 7))
+        store.claim(3, "y")
+        database.store("another", "last", lambda: NOW).claim(1, "z")
+        assert store.standing() == Standing({0: 7, 3: 0})
+
+    def test_a_turn_is_fenced_if_one_of_its_own_series_was_spread_meanwhile(self, store: SqlStore) -> None:
+        store.place(["a", "b"], 0)
+        own = store.recent(["a", "b"], 1).series_id
+        claim = store.claim(0, "x")
+        turn = replace(turn_of(claim, 4), standing=store.standing(), own=own[:1])
+        store.place(["b"], 1)
+        store.commit(turn)  # b is none of its own
+        later = replace(turn_of(Claim(0, claim.epoch, 4), 5), standing=turn.standing, own=own)
+        with pytest.raises(Fenced, match="another partition"):
+            store.commit(later)
+        assert store.standing().stored == {0: 4}
+        store.commit(replace(later, standing=store.standing()))
+
+    def test_workers_that_meet_the_same_series_in_different_partitions_agree_that_it_is_spread(
+        self, store: SqlStore
+    ) -> None:
+        names = [f"s{n}" for n in range(50)]
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda at: store.place(names, at), range(4)))
+        assert store.spread_after(0) == set(names)
+        assert all(store.place(names, at) == set(names) for at in range(4))
+
+    def test_recent_up_to_a_time_says_what_lies_beyond(self, store: SqlStore) -> None:
+        a, b = store.recent(["a", "b"], 1).series_id.tolist()
+        cells = [(a, START + HOUR * step, float(step), 1, step, True) for step in range(6)]
+        store.commit(turn_of(store.claim(0, "x"), 9, observations=observations([*cells, (b, START, 1.0, 1, 8, True)])))
+        found = store.recent(["b", "a"], 3, START + 3 * HOUR)
+        assert found.value.tolist() == [1.0, 1.0, 2.0, 3.0]
+        assert found.beyond.tolist() == [NOTHING, START + 5 * HOUR]
+        assert store.recent(["a"], 3, START + 5 * HOUR).beyond.tolist() == [NOTHING]
+        assert store.recent(["a"], 3).beyond.tolist() == [NOTHING]
 
     def test_a_dead_letter_twice_is_one_row_and_can_be_requeued_once(self, store: SqlStore, database: Database) -> None:
         claim = store.claim(0, "me")

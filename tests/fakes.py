@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.calibration import Calibration
 from pipeline.errors import Fenced
-from pipeline.records import Claim, DeadLetter, Forecasts, Messages, RecentHistory, Turn
+from pipeline.records import NOTHING, Claim, DeadLetter, Forecasts, Messages, RecentHistory, Standing, Turn
 from pipeline.ring import Merged, merge
 from pipeline.settings import Policy
 
@@ -41,18 +41,23 @@ class MemoryStore:
     shadow: dict[tuple[int, int, int], bytes] = field(default_factory=dict)  # (series, origin, version) -> numbers
     letters: list[DeadLetter] = field(default_factory=list)
     jumps: list[tuple[int, int, int, str]] = field(default_factory=list)
+    homes: dict[str, int] = field(default_factory=dict)  # the partition in which a series was first met
+    spread: dict[str, int] = field(default_factory=dict)  # in the order in which they were found in several
+    repairs: int = 0
 
     def claim(self, partition: int, owner: str) -> Claim:
         epoch, offset = self.state.get(partition, (0, 0))
         self.state[partition] = (epoch + 1, offset)
         return Claim(partition, epoch + 1, offset)
 
-    def recent(self, names: Sequence[str], depth: int) -> RecentHistory:
+    def recent(self, names: Sequence[str], depth: int, until: int | None = None) -> RecentHistory:
         ids = [self.ids.setdefault(name, len(self.ids) + 1) for name in names]
-        runs = []
+        runs, beyond = [], []
         for series in ids:
             own = sorted((at, *row) for (one, at), row in self.observations.items() if one == series)
-            runs.append(own[-depth:])
+            known = [row for row in own if until is None or row[0] <= until]
+            runs.append(known[-depth:])
+            beyond.append(own[-1][0] if len(known) < len(own) else NOTHING)
         rows = [row for run in runs for row in run]
         keys = [(series, row[0]) for series, run in zip(ids, runs, strict=True) for row in run]
         past = [self.past.get((*key, name), (0.0, False, 0)) for key in keys for name in self.covariates]
@@ -66,7 +71,21 @@ class MemoryStore:
             events=np.array([row[3] for row in rows], np.int64),
             covariates=np.array([value if seen else np.nan for value, seen, _ in past]).reshape(shape),
             covariate_events=np.array([events for _, _, events in past], np.int64).reshape(shape),
+            beyond=np.array(beyond, np.int64),
         )
+
+    def place(self, names: Sequence[str], partition: int) -> set[str]:
+        for name in names:
+            self.ids.setdefault(name, len(self.ids) + 1)
+            if self.homes.setdefault(name, partition) != partition:
+                self.spread.setdefault(name, len(self.spread) + 1)
+        return self.spread.keys() & set(names)
+
+    def standing(self) -> Standing:
+        return Standing({at: offset for at, (_, offset) in self.state.items()}, len(self.spread), self.repairs)
+
+    def spread_after(self, number: int) -> set[str]:
+        return {name for name, own in self.spread.items() if own > number}
 
     def known(self, names: Sequence[str]) -> set[str]:
         return set(names) & self.ids.keys()
@@ -75,7 +94,13 @@ class MemoryStore:
         for advance in turn.advances:
             if self.state.get(advance.partition) != (advance.epoch, advance.start):
                 raise Fenced(f"partition {advance.partition} has moved on")
+        if turn.standing is not None:
+            moved = {self.ids[name] for name in self.spread_after(turn.standing.spreads)}
+            if moved & set(turn.own.tolist()) or turn.standing.repairs != self.repairs:
+                raise Fenced("a series has moved on")
         rows = turn.observations
+        keys = list(zip(rows.series_id.tolist(), rows.observed_at.tolist(), strict=True))
+        assert len(set(keys)) == len(keys), "a turn has at most one row a series and step"
         for i in range(len(rows)):
             key = (int(rows.series_id[i]), int(rows.observed_at[i]))
             assert not (rows.fresh[i] and key in self.observations), "a row said to be fresh is there already"
@@ -272,11 +297,11 @@ class MemoryCalibrations:
 
 def joined(parts: Sequence[Forecasts]) -> Forecasts:
     """Join forecasts of one horizon; in offset order if there are any."""
+    from pipeline.columns import concat
     from pipeline.records import no_forecasts
-    from pipeline.scorer import join
 
     full = [part for part in parts if len(part)]
     if not full:
         return no_forecasts(parts[0].horizon if parts else 1)
-    everything = join(full)
+    everything = concat(full)
     return everything.take(np.argsort(everything.offset, kind="stable"))

@@ -50,7 +50,7 @@ def examine(invocation: Invocation) -> list[Finding]:
         return [Finding("settings", False, "not valid", str(error)), *findings]
     file = invocation.config or "./tidecast.toml if there, environment, defaults"
     findings.insert(0, Finding("settings", True, str(file)))
-    for chain in ((check_database, check_model), (check_broker, check_topics), (check_device,)):
+    for chain in ((check_database, check_keys, check_model), (check_broker, check_topics), (check_device,)):
         for check in chain:
             try:
                 findings.append(check(settings))
@@ -68,6 +68,21 @@ def check_database(settings: "Settings") -> Finding:
     url = settings.database.url.get_secret_value()
     open_database(url, timeout=min(SECONDS, settings.database.timeout)).close()
     return Finding("database", True, f"{masked(url)}, schema {current(url)}")
+
+
+def check_keys(settings: "Settings") -> Finding:
+    """Count the series that come in several partitions: right, but slower, and a sign that keys are missing."""
+    from pipeline.database import open_database
+
+    database = open_database(settings.database.url.get_secret_value(), timeout=min(SECONDS, settings.database.timeout))
+    try:
+        spread, count = database.reader.count_spread()
+    finally:
+        database.close()
+    if not spread:
+        return Finding("keys", True, f"each of {count:,} series comes in one partition")
+    advice = "slower, not wrong: give every message its series as key, and use one partitioner"
+    return Finding("keys", True, f"{spread:,} of {count:,} series come in several partitions", advice)
 
 
 def check_model(settings: "Settings") -> Finding:

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, select
 
 from pipeline.database.rows import CovariateRows, Rows
 from pipeline.database.tables import covariate_names, inserting
-from pipeline.records import History, Ints, Mask, Observations, RecentHistory
+from pipeline.records import NOTHING, History, Ints, Mask, Observations, RecentHistory
 from pipeline.settings import Policy
 
 
@@ -68,6 +68,7 @@ def with_covariates(connection: Connection, rows: Rows, history: History, names:
         events=history.events,
         covariates=values,
         covariate_events=events,
+        beyond=np.full(len(history.series_id), NOTHING, np.int64),
     )
 
 

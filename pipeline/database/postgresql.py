@@ -60,7 +60,7 @@ _NEWEST = (
     "SELECT array_agg(x.observed_at) AS times, array_agg(COALESCE(x.value, 0)) AS vals,"
     " array_agg((x.value IS NOT NULL)::int) AS present, array_agg(x.events) AS events FROM ("
     "SELECT o.observed_at, o.value, o.events FROM observations o WHERE o.series_id = w.series_id"
-    " AND o.observed_at >= %s ORDER BY o.observed_at DESC LIMIT %s) x) a"
+    " AND o.observed_at >= %s AND o.observed_at <= %s ORDER BY o.observed_at DESC LIMIT %s) x) a"
     " WHERE a.times IS NOT NULL"
 )
 _COVARIATES = (
@@ -160,16 +160,19 @@ class PostgresRows:
             present[[place - 1 for (place,) in cursor]] = True
         return present
 
-    def newest(self, connection: Connection, series_ids: Ints, depth: int, since: int | None) -> History:
+    def newest(
+        self, connection: Connection, series_ids: Ints, depth: int, since: int | None, until: int | None = None
+    ) -> History:
         """Return each series' newest observations: four arrays per series, decoded without a loop over rows."""
         after = to_datetime(since) if since is not None else "-infinity"
+        before = to_datetime(until) if until is not None else "infinity"
         parts: list[list[NDArray[Any]]] = [[np.empty(0, np.int64), np.empty(0), np.empty(0, np.int32)]]
         parts[0].append(parts[0][2])
         counts = np.zeros(len(series_ids), np.int64)
         with driver(connection).cursor(binary=True) as cursor:
             for start in range(0, len(series_ids), _SERIES_PER_QUERY):
                 ids = series_ids[start : start + _SERIES_PER_QUERY].tolist()
-                cursor.execute(_NEWEST, (ids, after, depth))
+                cursor.execute(_NEWEST, (ids, after, before, depth))
                 for n, times, values, present, events in sorted(cursor):
                     observed_at = copy.instants(times)[::-1]
                     if not np.all(np.diff(observed_at) > 0):

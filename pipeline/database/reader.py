@@ -170,6 +170,12 @@ class Reader:
         """Count series, observations, the events in them, forecasts, forecast_rows (one per step) and dead_letters."""
         return {name: int(count) for name, count in self._fetch(text(_COUNTS), {})[0].items()}
 
+    def count_spread(self) -> tuple[int, int]:
+        """Count the series that come in several partitions, and all series."""
+        query = "SELECT COUNT(spread) AS spread, COUNT(*) AS series FROM series"
+        found = self._fetch(text(query), {})[0]
+        return int(found["spread"]), int(found["series"])
+
     def accuracy(self) -> list[Row]:
         """Return the view forecast_accuracy, newest day first."""
         return self.query("SELECT * FROM forecast_accuracy ORDER BY day DESC, model_version, horizon_from")

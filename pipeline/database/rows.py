@@ -1,11 +1,12 @@
 """What the two databases do in bulk, each in its own way, inside a transaction that the caller opened."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from sqlalchemy import Connection, Engine
 
+from pipeline.columns import take
 from pipeline.database.tables import QUANTILES
 from pipeline.records import Floats, Forecasts, History, Ints, Mask, Observations
 from pipeline.settings import Policy
@@ -35,7 +36,7 @@ class CovariateRows:
 
     def take(self, chosen: Ints | Mask) -> "CovariateRows":
         """Select rows by index or mask, in the order given."""
-        return CovariateRows(*(getattr(self, field.name)[chosen] for field in fields(self)))
+        return take(self, chosen)
 
 
 class Rows(Protocol):
@@ -71,8 +72,10 @@ class Rows(Protocol):
         """Say which forecasts (series_id, origin, model_version) are rows already."""
         ...
 
-    def newest(self, connection: Connection, series_ids: Ints, depth: int, since: int | None) -> History:
-        """Return each series' newest `depth` observations at or after `since`, in the order of the ids.
+    def newest(
+        self, connection: Connection, series_ids: Ints, depth: int, since: int | None, until: int | None = None
+    ) -> History:
+        """Return each series' newest `depth` observations from `since` to `until`, in the order of the ids.
 
         The history is without covariates.
         """
@@ -122,11 +125,6 @@ def merge_covariate_clause(policy: Policy) -> str:
         "ON CONFLICT (series_id, observed_at, name_id) DO UPDATE SET"
         f" value = {_MERGED[policy].format('covariates')}, events = covariates.events + excluded.events"
     )
-
-
-def take(observations: Observations, chosen: Ints | Mask) -> Observations:
-    """Select rows by index or mask, in the order given."""
-    return Observations(*(getattr(observations, field.name)[chosen] for field in fields(observations)))
 
 
 def in_key_order(forecasts: Forecasts) -> Forecasts:

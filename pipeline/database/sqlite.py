@@ -22,6 +22,7 @@ from pipeline.database.rows import (
 from pipeline.records import Forecasts, History, Ints, Mask, Observations
 from pipeline.settings import Policy
 
+_AFTER_EVERY_TIME = "~"
 _FLUSH = 200_000  # rows held as Python tuples before they become columns
 
 _INSERT_OBSERVATION = f"INSERT INTO observations ({OBSERVATION_COLUMNS}) VALUES ({', '.join('?' * 8)})"
@@ -31,7 +32,7 @@ _INSERT_SHADOW = f"INSERT INTO shadow_forecasts ({SHADOW_COLUMNS}) VALUES ({', '
 _STORED = "SELECT 1 FROM forecasts WHERE step = 1 AND series_id = ? AND origin = ? AND model_version = ?"
 _NEWEST = (
     "SELECT observed_at, value, events FROM observations"
-    " WHERE series_id = ? AND observed_at >= ? ORDER BY observed_at DESC LIMIT ?"
+    " WHERE series_id = ? AND observed_at >= ? AND observed_at <= ? ORDER BY observed_at DESC LIMIT ?"
 )
 _COVARIATES = (
     "SELECT series_id, observed_at, name_id, value, events FROM covariates"
@@ -80,15 +81,18 @@ class SqliteRows:
         )
         return np.array([cursor.execute(_STORED, key).fetchone() is not None for key in keys], np.bool_)
 
-    def newest(self, connection: Connection, series_ids: Ints, depth: int, since: int | None) -> History:
+    def newest(
+        self, connection: Connection, series_ids: Ints, depth: int, since: int | None, until: int | None = None
+    ) -> History:
         """Return each series' newest observations; one indexed query per series, which costs 10 us."""
         cursor = driver(connection).cursor()
         after = "" if since is None else to_text(since)
+        before = _AFTER_EVERY_TIME if until is None else to_text(until)
         counts: list[int] = []
         held: list[tuple[str, float | None, int]] = []
         parts = [_columns([])]
         for series_id in series_ids.tolist():
-            found = cursor.execute(_NEWEST, (series_id, after, depth)).fetchall()
+            found = cursor.execute(_NEWEST, (series_id, after, before, depth)).fetchall()
             counts.append(len(found))
             held.extend(reversed(found))
             if len(held) > _FLUSH:

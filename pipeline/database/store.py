@@ -6,17 +6,32 @@ from dataclasses import replace
 import numpy as np
 from sqlalchemy import Connection, Engine, select, update
 
+from pipeline.columns import take
+from pipeline.database import places
 from pipeline.database.covariates import enter_names, rows_of_covariates, with_covariates
 from pipeline.database.engine import reading, writing
 from pipeline.database.outbox import read_dead_letters, read_forecasts
-from pipeline.database.rows import FORECASTS_AT_ONCE, Rows, first_of_each, in_key_order, rows_of, take
+from pipeline.database.rows import FORECASTS_AT_ONCE, Rows, first_of_each, in_key_order, rows_of
 from pipeline.database.shadow_tables import shadow_forecasts
 from pipeline.database.tables import QUANTILES, dead_letters, ingest_jumps, ingest_state, inserting, series, topics
 from pipeline.errors import Corrupt, Fenced, Unavailable
-from pipeline.records import Advance, Claim, DeadLetter, Forecasts, Ints, Mask, Observations, RecentHistory, Turn
+from pipeline.records import (
+    NOTHING,
+    Advance,
+    Claim,
+    DeadLetter,
+    Forecasts,
+    Ints,
+    Mask,
+    Observations,
+    RecentHistory,
+    Standing,
+    Turn,
+)
 from pipeline.settings import Policy
 
 _NAMES_PER_QUERY = 5000  # below every limit on bound values
+FAR = np.iinfo(np.int64).max
 
 
 class SqlStore:
@@ -38,6 +53,7 @@ class SqlStore:
         """Take the partition: raise its epoch by one, note the owner, and return where to go on (0 if new)."""
         now = self._clock()
         with writing(self._engine) as connection:
+            enter_topic(connection, self._topic)
             new = inserting(connection, ingest_state).values(
                 topic=self._topic,
                 partition=partition,
@@ -54,7 +70,7 @@ class SqlStore:
             epoch, next_offset = connection.execute(taken).one()
         return Claim(partition, epoch, next_offset)
 
-    def recent(self, names: Sequence[str], depth: int) -> RecentHistory:
+    def recent(self, names: Sequence[str], depth: int, until: int | None = None) -> RecentHistory:
         """Return each series' newest `depth` observations, in the order of `names`; unknown names get an id.
 
         Raises Corrupt for a name that is not text in SQL (NUL, lone surrogate): the decoder dead-letters those.
@@ -72,7 +88,39 @@ class SqlStore:
         with reading(self._engine) as connection:
             wanted = np.array([ids[name] for name in names], np.int64)
             history = self._rows.newest(connection, wanted, depth, None)
-            return with_covariates(connection, self._rows, history, self._covariates)
+            newest = np.full(len(wanted), NOTHING, np.int64)
+            some = np.diff(history.bounds) > 0
+            newest[some] = history.observed_at[history.bounds[1:][some] - 1]
+            late = newest > (until if until is not None else FAR)
+            if late.any():  # a clock was fast; rare, so that the usual query need not know of it
+                history = self._rows.newest(connection, wanted, depth, None, until)
+            found = with_covariates(connection, self._rows, history, self._covariates)
+            return replace(found, beyond=np.where(late, newest, NOTHING))
+
+    def place(self, names: Sequence[str], partition: int) -> set[str]:
+        """Note that these series have readings in this partition, and return those that have some in others, too."""
+        refuse_unstorable(names)
+        with reading(self._engine) as connection:
+            topic = find_topic(connection, self._topic)
+            found = places.find(connection, names)
+        spread = {name for name, place in found.items() if place.spread is not None}
+        homes = {name for name, place in found.items() if place.home == (topic, partition)}
+        rest = [name for name in names if name not in spread and name not in homes]
+        if not rest:
+            return spread
+        with writing(self._engine) as connection:
+            topic = enter_topic(connection, self._topic)
+            return spread | places.settle(connection, sorted(rest), (topic, partition), self._clock())
+
+    def standing(self) -> Standing:
+        """Return how far each partition is stored, and whether series were spread or repaired meanwhile."""
+        with reading(self._engine) as connection:
+            return places.read_standing(connection, self._topic)
+
+    def spread_after(self, number: int) -> set[str]:
+        """Return the series that were found in several partitions after `Standing.spreads` was `number`."""
+        with reading(self._engine) as connection:
+            return places.spread_after(connection, number)
 
     def known(self, names: Sequence[str]) -> set[str]:
         """Return those of `names` that have an id already."""
@@ -95,6 +143,8 @@ class SqlStore:
             for advance in sorted(turn.advances, key=lambda advance: advance.partition):
                 self._advance(connection, advance, now)
             topic, names = self._topic_key(connection), self._name_keys(connection)
+            if turn.standing is not None:
+                places.refuse_moved(connection, topic, turn.standing, turn.own)
             # 2. Everything that the turn produced, in the same transaction as its offsets.
             self._store_observations(connection, turn.observations, topic, names, now)
             stored = self._store_forecasts(connection, forecasts, topic)
@@ -214,9 +264,7 @@ class SqlStore:
 
     def _topic_key(self, connection: Connection) -> int:
         if self._topic_id is None:
-            connection.execute(inserting(connection, topics).values(topic=self._topic).on_conflict_do_nothing())
-            found = connection.execute(select(topics.c.topic_id).where(topics.c.topic == self._topic))
-            return int(found.scalar_one())  # remembered by `commit` once this transaction has been committed
+            return enter_topic(connection, self._topic)  # remembered by `commit` once this transaction is committed
         return self._topic_id
 
     def _name_keys(self, connection: Connection) -> Ints:
@@ -252,6 +300,18 @@ def refuse_unstorable(names: Sequence[str]) -> None:
     for name in names:
         if "\0" in name or any("\ud800" <= letter <= "\udfff" for letter in name):
             raise Corrupt(f"series name {name!r} has a NUL or a lone surrogate: the decoder should have refused it")
+
+
+def find_topic(connection: Connection, topic: str) -> int | None:
+    """Return the id of an input topic, None for an unknown one."""
+    found: int | None = connection.execute(select(topics.c.topic_id).where(topics.c.topic == topic)).scalar()
+    return found
+
+
+def enter_topic(connection: Connection, topic: str) -> int:
+    """Return the id of an input topic, which gets one if it has none."""
+    connection.execute(inserting(connection, topics).values(topic=topic).on_conflict_do_nothing())
+    return int(connection.execute(select(topics.c.topic_id).where(topics.c.topic == topic)).scalar_one())
 
 
 def _series_ids(connection: Connection, names: Sequence[str]) -> dict[str, int]:

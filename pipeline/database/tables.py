@@ -39,6 +39,8 @@ BASELINE = 0
 
 JSON_TYPE = JSON().with_variant(JSONB(), "postgresql")
 
+SPREAD = text("spread IS NOT NULL")
+
 metadata = MetaData()
 
 series = Table(
@@ -51,7 +53,7 @@ series = Table(
     Column("source_topic", Integer),  # where its readings come from; NULL until its first one under schema 0009
     Column("source_partition", Integer),
     Column("spread", BigInteger),  # NULL: of one partition; else a number that grows as series are found in several
-    Index("series_spread", "spread"),
+    Index("series_spread", "spread", sqlite_where=SPREAD, postgresql_where=SPREAD),
 )
 
 pipelines = Table(
@@ -65,8 +67,6 @@ pipelines = Table(
     Column("frequency", Text, nullable=False),
     Column("output_incarnation", Text),  # Kafka's id of the topic; NULL: not known yet
     Column("dead_letter_incarnation", Text),
-    Column("spreads", BigInteger, nullable=False, server_default="0"),  # the newest series.spread
-    Column("repairs", BigInteger, nullable=False, server_default="0"),  # counts changes of readings by hand
     Column("created_at", Instant, nullable=False),
 )
 
@@ -75,6 +75,8 @@ topics = Table(
     metadata,
     Column("topic_id", Integer, primary_key=True),
     Column("topic", Text, nullable=False, unique=True),
+    Column("spreads", BigInteger, nullable=False, server_default="0"),  # the newest series.spread
+    Column("repairs", BigInteger, nullable=False, server_default="0"),  # counts changes of readings by hand
 )
 
 observations = Table(

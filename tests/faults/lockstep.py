@@ -14,7 +14,7 @@ from pipeline.codec import Reader
 from pipeline.errors import Fenced, Unavailable
 from pipeline.grid import Frequency
 from pipeline.observe import Grid
-from pipeline.records import Claim, DeadLetter, Forecasts, Messages, RecentHistory, Turn
+from pipeline.records import Claim, DeadLetter, Forecasts, Messages, RecentHistory, Standing, Turn
 from pipeline.scorer import Scorer
 from pipeline.settings import InputSettings, SeriesSettings, Settings
 from pipeline.stream import Worker
@@ -169,9 +169,18 @@ class SteppedStore:
         self.world.request("raise")
         return Claim(partition, 1, self.world.state.workers[REAL].claim)
 
-    def recent(self, names: Sequence[str], depth: int) -> RecentHistory:
-        whole = MemoryStore().recent(names, depth)
+    def recent(self, names: Sequence[str], depth: int, until: int | None = None) -> RecentHistory:
+        whole = MemoryStore().recent(names, depth, until)
         return replace(whole, series_id=np.ones(len(names), np.int64))
+
+    def place(self, names: Sequence[str], partition: int) -> set[str]:
+        return set()
+
+    def standing(self) -> Standing:
+        return Standing({})
+
+    def spread_after(self, number: int) -> set[str]:
+        return set()
 
     def commit(self, turn: Turn) -> Forecasts:
         (advance,) = turn.advances

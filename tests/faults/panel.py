@@ -24,7 +24,7 @@ class Message:
     """A message to produce, with its partition."""
 
     partition: int
-    key: bytes
+    key: bytes | None
     value: bytes | None
 
 

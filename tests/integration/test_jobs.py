@@ -171,7 +171,7 @@ def test_a_champion_trained_on_covariates_in_sql_is_served_with_those_of_the_rin
     answers = []
     for reading in (80.0, -80.0):
         store = database.store("observations", "last", now, ("ahead",))
-        event = Events(0, ["meter-1"], np.array([START + 160 * HOUR]), np.array([90.0]), np.array([True]),
+        event = Events(np.array([0]), ["meter-1"], np.array([START + 160 * HOUR]), np.array([90.0]), np.array([True]),
                        np.array([999]), np.array([[reading]]))  # fmt: skip
         _, due = observe_events(event, grid.ring(), grid, store.recent)
         forecasts = scorer.score([due], now())

@@ -150,5 +150,5 @@ def test_doctor_finds_nothing_bad_on_a_healthy_deployment(deployment: tuple[Sett
     after = {finding["check"]: finding for finding in json.loads(run("doctor", "--json"))}
     assert after["topics"]["found"] == "observations (1), forecasts (1), observations.dead-letters (1)"
     assert list(after) == [
-        "settings", "codecs", "batch hook", "database", "model", "broker", "topics", "device",
+        "settings", "codecs", "batch hook", "database", "keys", "model", "broker", "topics", "device",
     ]  # fmt: skip

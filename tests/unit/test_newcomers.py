@@ -22,21 +22,21 @@ def run_of(*names: str, partition: int = 0, start: int = 5) -> tuple[Messages, E
     offsets = np.arange(start, start + 2 * count, 2)  # with gaps, as compaction and transactions leave them
     raw = [name.encode() for name in names]
     decoded = Events(
-        partition, list(names), np.zeros(count, np.int64), np.arange(float(count)), np.ones(count, np.bool_), offsets,
-        np.empty((count, 0)),
+        np.full(count, partition), list(names), np.zeros(count, np.int64), np.arange(float(count)),
+        np.ones(count, np.bool_), offsets, np.empty((count, 0)),
     )  # fmt: skip
     return Messages(partition, offsets, raw, raw, start + 2 * count), decoded
 
 
 def admit(newcomers: Newcomers, *runs: tuple[Messages, Events], held: tuple[str, ...] = (), now: int = NOW) -> object:
     messages, decoded = zip(*runs, strict=True)
-    kept, letters = newcomers.admit(messages, decoded, {run.partition: held for run in messages}, now)
+    kept, letters = newcomers.admit(messages, decoded, {run.partition: held for run in messages}, (), now)
     return [(list(run.series), run.offset.tolist()) for run in kept], [(x.partition, x.offset) for x in letters]
 
 
 def test_new_series_beyond_the_limit_become_dead_letters_in_the_order_they_came() -> None:
     kept, letters = Newcomers(2, lambda _: set()).admit(
-        *zip(run_of("a", "b", "c", "a", "c"), strict=True), {0: ()}, NOW
+        *zip(run_of("a", "b", "c", "a", "c"), strict=True), {0: ()}, (), NOW
     )
     assert kept[0].series == ["a", "b", "a"]
     assert kept[0].value.tolist() == [0.0, 1.0, 3.0]
@@ -70,7 +70,7 @@ def test_the_bucket_fills_again_with_processing_time_and_holds_one_minute() -> N
 
     def admitted(count: int, now: int) -> int:
         runs = [run_of(*(next(names) for _ in range(count)))]
-        kept, _ = newcomers.admit(*zip(*runs, strict=True), {0: ()}, now)
+        kept, _ = newcomers.admit(*zip(*runs, strict=True), {0: ()}, (), now)
         return len(kept[0])
 
     assert admitted(3, NOW) == 2

@@ -31,7 +31,7 @@ HOURS = Frequency("h")
 def as_events(stream: Stream, frequency: Frequency, first_offset: int = 0) -> Events:
     steps = np.array([step for _, step, *_ in stream], np.int64)
     return Events(
-        partition=0,
+        partition=np.zeros(len(stream), np.int64),
         series=[series for series, *_ in stream],
         event_time=frequency.time_of(steps) + 7_000_000 * (frequency.text == "h"),
         value=np.array([value or 0.0 for _, _, value, *_ in stream]),
@@ -155,7 +155,9 @@ def test_a_window_built_event_by_event_equals_the_one_cut_from_sql(
     rows = np.arange(len(names))
     target, observed = ring.windows(rows, ring.newest[rows], 8)
     past = ring.past_windows(rows, ring.newest[rows], 8)
-    due = Due(0, names, ring.series_id[rows], ring.newest[rows], rows, target, observed, *past)
+    none = np.zeros(len(names), np.int64)
+    whole = none == 1
+    due = Due(none, names, ring.series_id[rows], ring.newest[rows], rows, target, observed, *past, whole)
     embedding = rows + 1
     served = batch(due, embedding, HOURS, 3)
     history = memory.recent(names, 10_000)

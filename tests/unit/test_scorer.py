@@ -58,7 +58,8 @@ def due(names: str = "abz", seen: float = 1.0, covariates: int = 0) -> Due:
     target = np.where(observed, np.arange(24, dtype=np.float32), np.float32(0))
     steps = np.arange(count) + 1_000
     offsets = np.arange(count)[::-1] + 50
-    return Due(1, list(names), np.arange(count), steps, offsets, target, observed, past, past > 0.0)
+    partition, partial = np.ones(count, np.int64), np.zeros(count, np.bool_)
+    return Due(partition, list(names), np.arange(count), steps, offsets, target, observed, past, past > 0.0, partial)
 
 
 def scorer_of(registry: Registry, calibrations: MemoryCalibrations) -> Scorer:

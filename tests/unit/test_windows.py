@@ -51,7 +51,8 @@ def test_a_window_of_the_service_has_the_covariates_of_the_one_cut_from_history_
         target[row, step], seen[row, step] = value[index], True
         there[row, step] = np.abs(past[index]) < 1e30
         beside[row, step] = np.where(there[row, step], past[index], 0.0)
-    due = Due(0, ["a", "b"], rows, np.array([8, 2]), rows, target, seen, beside, there)
+    whole = np.zeros(2, np.bool_)
+    due = Due(rows, ["a", "b"], rows, np.array([8, 2]), rows, target, seen, beside, there, whole)
     served = batch(due, rows, Frequency("1h"), 2)
     for name in ("target", "observed", "series", "calendar", "past", "past_observed"):
         mine, theirs = getattr(served, name), getattr(trained, name)

@@ -1,7 +1,7 @@
 """What a database is bound to, series of several partitions, letters as they came, what no topic took, and repairs."""
 
 from alembic import op
-from sqlalchemy import JSON, BigInteger, Column, Double, Index, Integer, Text
+from sqlalchemy import JSON, BigInteger, Column, Double, Index, Integer, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from pipeline.database.instants import Instant
@@ -26,15 +26,16 @@ def upgrade() -> None:
         Column("frequency", Text, nullable=False),
         Column("output_incarnation", Text),
         Column("dead_letter_incarnation", Text),
-        Column("spreads", BigInteger, nullable=False, server_default="0"),
-        Column("repairs", BigInteger, nullable=False, server_default="0"),
         Column("created_at", Instant, nullable=False),
     )
+    op.add_column("topics", Column("spreads", BigInteger, nullable=False, server_default="0"))
+    op.add_column("topics", Column("repairs", BigInteger, nullable=False, server_default="0"))
     op.add_column("ingest_state", Column("incarnation", Text))
     op.add_column("series", Column("source_topic", Integer))
     op.add_column("series", Column("source_partition", Integer))
     op.add_column("series", Column("spread", BigInteger))
-    op.create_index("series_spread", "series", ["spread"])
+    spread = text("spread IS NOT NULL")
+    op.create_index("series_spread", "series", ["spread"], sqlite_where=spread, postgresql_where=spread)
     op.add_column("dead_letters", Column("headers", JSON_TYPE))
     op.add_column("dead_letters", Column("written_at", Instant))
     op.add_column("dead_letters", Column("requeue_batch", BigInteger))
