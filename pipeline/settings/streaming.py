@@ -6,7 +6,10 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, model_validator
 
-from pipeline.settings.values import Limit, Policy, Seconds, Section, Share
+from pipeline.settings.values import Limit, Policy, Seconds, Section, Share, Skew, Steps
+
+LEAST_SKEW = 60.0
+"""Seconds by which honest clocks may differ, however fine the grid."""
 
 
 class KafkaSettings(Section):
@@ -87,13 +90,18 @@ class InputSettings(Section):
     timestamp: str = "timestamp"
     value: str = "value"
     covariates: tuple[str, ...] = Field((), max_length=32)
-    max_future_skew: Seconds = 86_400.0
+    max_future_skew: Skew = Steps(2)
     max_message_bytes: int = Field(900_000, ge=1)
     max_name_bytes: int = Field(256, ge=1)
     most_bad: Share = 0.5
     bad_window: int = Field(1_000, ge=1, le=1_000_000)
     bad_pause: Seconds = 60.0
     max_new_series: Limit = 100_000  # a minute and worker
+
+    def future_skew(self, step_seconds: float) -> float:
+        """Return how many seconds ahead of now an event may lie; steps of the grid are a minute at least."""
+        skew = self.max_future_skew
+        return max(LEAST_SKEW, skew * step_seconds) if isinstance(skew, Steps) else float(skew)
 
     @model_validator(mode="after")
     def check_fields(self) -> "InputSettings":

@@ -1,9 +1,11 @@
 """What several tables of tidecast.toml share: their base, durations, and timetables."""
 
-from typing import Annotated, Literal
+import math
+import re
+from typing import Annotated, Any, Literal
 
 import pandas as pd
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 Policy = Literal["last", "first", "mean", "sum", "max"]
 
@@ -41,6 +43,40 @@ def parse_share(text: object) -> object:
 Share = Annotated[Annotated[float, Field(gt=0, lt=1)] | None, BeforeValidator(parse_share)]
 """A limit between 0 and 1, or None for no limit."""
 Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(gt=0, allow_inf_nan=False)]
+
+
+class Steps(int):
+    """A number of steps of the grid."""
+
+    def __str__(self) -> str:
+        return f"{int(self)} {'step' if self == 1 else 'steps'}"
+
+
+def parse_skew(text: object) -> float | Steps:
+    """Turn '2 steps' into steps of the grid, and a duration into seconds."""
+    if isinstance(text, Steps):
+        return text
+    found = re.fullmatch(r"\s*(\d{1,9})\s+steps?\s*", text) if isinstance(text, str) else None
+    if found is None:
+        return parse_seconds(text)
+    if not int(found[1]):
+        raise ValueError("0 steps would refuse every event of the present; write '1 step' or more")
+    return Steps(found[1])
+
+
+def _check_skew(skew: object) -> object:
+    if not (isinstance(skew, Steps) or (isinstance(skew, float) and 0 < skew < math.inf)):
+        raise ValueError("must be a positive duration such as '1h', or a number of steps such as '2 steps'")
+    return skew
+
+
+Skew = Annotated[
+    Any,
+    BeforeValidator(_check_skew),
+    BeforeValidator(parse_skew),
+    PlainSerializer(lambda skew: str(skew) if isinstance(skew, Steps) else skew),
+]
+"""How far a clock may be ahead: seconds, or `Steps`."""
 
 
 def parse_limit(text: object) -> object:

@@ -1,0 +1,113 @@
+"""One clock that is fast silences nobody: not the series it sends for, and no other."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.codec import Reader
+from pipeline.grid import Frequency
+from pipeline.records import Messages
+from pipeline.settings import InputSettings, Policy, SeriesSettings
+from tests.fakes import Clock, MemoryStore, MemoryTopics
+from tests.unit.test_spread import medians, settle, stored
+from tests.unit.workers import HOUR, START, event, worker
+
+POLICIES: tuple[Policy, ...] = ("last", "first", "mean", "sum", "max")
+SERIES = SeriesSettings(context=8, horizon=2, season=2, on="every_step")
+
+
+def at_step(one: Clock, step: int) -> None:
+    """Set the clock to the middle of a step."""
+    one.now = (START + step * HOUR + HOUR // 2) * 1_000_000
+
+
+@pytest.mark.parametrize("ahead", [2, 5, 40])
+def test_honest_events_are_forecast_from_after_one_event_from_a_clock_that_is_fast(ahead: int) -> None:
+    store, topics = MemoryStore(), MemoryTopics(inputs={0: []})
+    one = worker(store, topics, series=SERIES)
+    clock = one.parts.clock
+    assert isinstance(clock, Clock)
+    one.parts.reader._settings = InputSettings(max_future_skew="60h")
+    for step in range(12):
+        at_step(clock, step)
+        topics.inputs[0].append(event("a", step, float(step % 2)))
+        if step == 6:
+            topics.inputs[0].append(event("a", step + ahead, 99.0))
+        settle([one], topics, steps=2)
+    origins = sorted(origin // 1_000_000 for _, origin in medians(store))
+    honest = {START + step * HOUR for step in range(12)}
+    missing = honest - set(origins)
+    assert missing <= {START + (6 + ahead) * HOUR}, "at most the step that has a reading already"
+    assert max(origins) <= START + 11 * HOUR, "nothing is forecast from the fast clock's step"
+    assert ("a", (START + (6 + ahead) * HOUR) * 1_000_000) in stored(store), "and its reading is kept"
+    newest = one.parts.vitals.partitions[0].newest_event
+    assert newest is not None and newest <= (START + 13 * HOUR) * 1_000_000, "the stale alert is not blinded"
+
+
+def test_a_series_whose_own_clock_is_fast_is_forecast_and_an_honest_one_takes_over() -> None:
+    store, topics = MemoryStore(), MemoryTopics(inputs={0: []})
+    one = worker(store, topics, series=SERIES)
+    clock = one.parts.clock
+    assert isinstance(clock, Clock)
+    one.parts.reader._settings = InputSettings(max_future_skew="60h")
+    for step in range(8):
+        at_step(clock, step)
+        topics.inputs[0].append(event("a", step + 30, float(step)))
+        settle([one], topics, steps=2)
+    fast = {origin // 1_000_000 for _, origin in medians(store)}
+    assert fast == {START + step * HOUR for step in range(31, 38)}, "all but the first, which nothing confirmed"
+    for step in range(8, 12):
+        at_step(clock, step)
+        topics.inputs[0].append(event("a", step, 5.0))
+        settle([one], topics, steps=2)
+    origins = {origin // 1_000_000 for _, origin in medians(store)} - fast
+    assert origins == {START + step * HOUR for step in range(8, 12)}
+    assert medians(store)["a", (START + 11 * HOUR) * 1_000_000] == [5.0, 5.0]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@given(
+    jumps=st.lists(st.tuples(st.sampled_from("ab"), st.integers(-3, 12)), min_size=1, max_size=30),
+    sizes=st.lists(st.integers(1, 5), min_size=1, max_size=6),
+)
+def test_whatever_the_clocks_say_a_ring_holds_what_sql_holds_up_to_its_newest_step(
+    policy: Policy, jumps: list[tuple[str, int]], sizes: list[int]
+) -> None:
+    store, topics = MemoryStore(policy=policy), MemoryTopics(inputs={0: []})
+    one = worker(store, topics, series=SeriesSettings(context=8, horizon=2, season=2, duplicates=policy))
+    clock = one.parts.clock
+    assert isinstance(clock, Clock)
+    one.parts.reader._settings = InputSettings(max_future_skew="60h")
+    waiting = iter(jumps)
+    for now, size in enumerate(itertools.islice(itertools.cycle(sizes), 30)):
+        at_step(clock, 20 + now)
+        some = list(itertools.islice(waiting, size))
+        topics.inputs[0] += [event(name, 20 + now + jump, float(jump)) for name, jump in some]
+        settle([one], topics, steps=3)
+        ring = one.owned[0].ring
+        for name, row in ring.rows.items():
+            newest = int(ring.newest[row])
+            window, seen = ring.windows(np.array([row]), np.array([newest]), 8)
+            until = int(one.parts.grid.frequency.time_of(np.array([newest]))[0])
+            truth = {
+                time // 1_000_000 // HOUR: cell
+                for (own, time), cell in stored(store).items()
+                if own == name and time <= until
+            }
+            expected = [truth.get(step, (0.0, False, 0)) for step in range(newest - 7, newest + 1)]
+            assert seen[0].tolist() == [cell[1] for cell in expected]
+            assert window[0].tolist() == [np.float32(cell[0]) if cell[1] else 0.0 for cell in expected]
+
+
+def test_events_may_lie_two_steps_ahead_unless_told_otherwise() -> None:
+    now = (START + 10 * HOUR) * 1_000_000
+    for frequency, skew, allowed in (("1min", None, 120), ("1h", None, 7200), ("1s", None, 60), ("1h", "30s", 30)):
+        settings = InputSettings() if skew is None else InputSettings(max_future_skew=skew)
+        reader = Reader(settings, Frequency(frequency))
+        for ahead, fine in ((allowed, True), (allowed + 1, False)):
+            value = f'{{"series_id": "a", "timestamp": {START + 10 * HOUR + ahead}, "value": 1}}'.encode()
+            events, letters = reader.read(Messages(0, np.array([3]), [b"a"], [value], 4), now)
+            assert (len(events), len(letters)) == ((1, 0) if fine else (0, 1)), (frequency, ahead)
