@@ -16,7 +16,7 @@ import structlog
 from models.cpu import tune_cpu
 from pipeline import database as databases
 from pipeline.address import check_free, number_address
-from pipeline.breaker import Breaker
+from pipeline.breaker import Breakers
 from pipeline.claim import Accept
 from pipeline.codec import Reader, check_horizon
 from pipeline.database import Database
@@ -115,7 +115,7 @@ def built_worker(
             timer=timer,
             phases=Phases(),
             passed=passed,
-            breaker=Breaker(settings.input),
+            breakers=Breakers(settings.input),
             shadow=ShadowScorer(WatchedShadow(database.registry, answering), grid, shape),
             newcomers=Newcomers(new, watched.known) if new else None,
         )

@@ -3,9 +3,10 @@
     messages   ok ok bad ok ok | bad bad bad bad bad bad ...
                  stored turns  | this turn: more than most_bad of some `window` messages in a row, so nothing is stored
 
-Messages are weighed in the order in which they came. What came before this worker's start counts as good, so a quiet
-topic does not trip it by its first messages. Once tripped, it forgets what came before, and a turn is stored again
-when its own share is within the limit.
+Each partition has its own, so that one producer's change stops no other's partitions. Messages are weighed in the order
+in which they came. What came before this worker's start counts as good, so a quiet topic does not trip it by its first
+messages. Once tripped, it forgets what came before, and a turn is stored again when its own share is within the limit.
+Tombstones count as good, and so do messages that an operator requeued: they were weighed when they first came.
 """
 
 from collections import Counter
@@ -14,7 +15,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipeline.errors import Tripped
 from pipeline.records import DeadLetter, Mask, Messages
 from pipeline.settings import InputSettings
 
@@ -22,12 +22,23 @@ SHOWN = 200
 """Characters of an example."""
 
 
+@dataclass(frozen=True, slots=True)
+class Trip:
+    """A partition whose messages of this turn must not be stored; try again after `pause` seconds."""
+
+    partition: int
+    reason: str
+    pause: float
+    example: Mapping[str, object]
+
+
 def mark_bad(runs: Sequence[Messages], letters: Sequence[DeadLetter]) -> Mask:
-    """Mark (N,) which of the messages of a turn became dead letters, in the order in which they came."""
-    bad: dict[int, list[int]] = {}
-    for letter in letters:
-        bad.setdefault(letter.partition, []).append(letter.offset)
-    marks = [np.isin(run.offsets, bad.get(run.partition, [])) for run in runs]
+    """Mark (N,) which of a partition's messages became dead letters, in the order in which they came."""
+    bad = [letter.offset for letter in letters]
+    marks = [
+        np.isin(run.offsets, [offset for offset in bad if offset not in run.requeued] if run.requeued else bad)
+        for run in runs
+    ]
     return np.concatenate([np.empty(0, np.bool_), *marks])
 
 
@@ -40,32 +51,66 @@ def most_in_a_row(before: Mask, bad: Mask, window: int) -> int:
 
 @dataclass(slots=True)
 class Breaker:
-    """One worker's breaker. `tripped` says why it takes no turns now, None while it does."""
+    """One partition's breaker. `tripped` says why it is not read now, None while it is."""
 
     settings: InputSettings
     tripped: str | None = None
     _stored: Mask = field(default_factory=lambda: np.empty(0, np.bool_))
 
-    def check(self, bad: Mask, letters: Sequence[DeadLetter]) -> None:
-        """Raise Tripped if a turn with these marks must not be stored."""
+    def check(self, bad: Mask, letters: Sequence[DeadLetter], partition: int = 0) -> Trip | None:
+        """Return why messages with these marks must not be stored; None if they may."""
         limit = self.settings.most_bad
-        if limit is None or not len(bad):
-            return
+        if limit is None or not bad.any():
+            return None
         window = min(len(bad), self.settings.bad_window) if self.tripped else self.settings.bad_window
         most = most_in_a_row(self._before(), bad, window)
-        if most > limit * window:
-            reason, example = commonest(letters)
-            self.tripped = f"{most} of {window} messages cannot be read, most of them because of {reason}"
-            raise Tripped(self.tripped, pause=self.settings.bad_pause, example=example)
+        if most <= limit * window:
+            return None
+        reason, example = commonest(letters)
+        self.tripped = f"{most} of {window} messages cannot be read, most of them because of {reason}"
+        return Trip(partition, self.tripped, self.settings.bad_pause, example)
 
     def remember(self, bad: Mask) -> None:
-        """A turn with these marks is stored."""
+        """Messages with these marks are stored."""
         if len(bad):
             self._stored = np.concatenate([self._before(), bad])[-self.settings.bad_window :]
             self.tripped = None
 
     def _before(self) -> Mask:
         return np.empty(0, np.bool_) if self.tripped else self._stored
+
+
+class Breakers:
+    """The breakers of a worker's partitions."""
+
+    def __init__(self, settings: InputSettings) -> None:
+        self._settings = settings
+        self._of: dict[int, Breaker] = {}
+        self._marks: dict[int, Mask] = {}
+
+    def check(self, runs: Sequence[Messages], letters: Sequence[DeadLetter]) -> dict[int, Trip]:
+        """Return the partitions of which nothing may be stored in this turn, each with why."""
+        trips = {}
+        self._marks = {}
+        for partition in dict.fromkeys(run.partition for run in runs):
+            own = [letter for letter in letters if letter.partition == partition]
+            marks = mark_bad([run for run in runs if run.partition == partition], own)
+            trip = self._of.setdefault(partition, Breaker(self._settings)).check(marks, own, partition)
+            if trip is None:
+                self._marks[partition] = marks
+            else:
+                trips[partition] = trip
+        return trips
+
+    def remember(self) -> None:
+        """What passed the last check is stored."""
+        for partition, marks in self._marks.items():
+            self._of[partition].remember(marks)
+
+    def tripped(self, partitions: Sequence[int]) -> dict[int, str]:
+        """Return which of these partitions are not read now, and why."""
+        found = {at: self._of[at].tripped for at in partitions if at in self._of}
+        return {at: why for at, why in found.items() if why is not None}
 
 
 def commonest(letters: Sequence[DeadLetter]) -> tuple[str, Mapping[str, object]]:

@@ -1,4 +1,4 @@
-"""Bytes <-> records for every topic. Decoding is total: every message becomes an event or a dead letter.
+"""Bytes <-> records for every topic. Decoding is total: every message becomes an event or a dead letter, or is skipped.
 
 A poll's messages are decoded in one call as lines of JSON, if their text proves that this reads each by itself: see
 `Reader._together`. Otherwise they are decoded one by one, and only the bad ones become dead letters.
@@ -27,6 +27,7 @@ FITS = 1_000_000  # bytes of a message; brokers take 1,048,588 unless told other
 NUMBER = 17  # bytes of a quantile in JSON at most, with its comma
 LARGEST = 1e18  # of a value: its square is still a float32
 OUTSIDE = np.iinfo(np.int64).min
+SKIPPED = ""  # in place of a reason: neither an event nor a dead letter
 
 
 class Reader:
@@ -67,6 +68,9 @@ class Reader:
         observed = np.zeros(count, np.bool_)
         limit = self._settings.max_name_bytes
         for i, event in enumerate(decoded):
+            if event is None:
+                reasons[i] = SKIPPED
+                continue
             if isinstance(event, str):
                 reasons[i] = event
                 continue
@@ -95,7 +99,7 @@ class Reader:
         return events, tuple(
             DeadLetter(messages.partition, int(messages.offsets[i]), reason, messages.keys[i], messages.values[i])
             for i, reason in enumerate(reasons)
-            if reason is not None
+            if reason
         )
 
     def _together(self, values: Sequence[bytes | None]) -> list[Any] | None:
@@ -120,6 +124,8 @@ class Reader:
         return decoded if len(decoded) == len(values) else None
 
     def _alone(self, value: bytes | None) -> Any:
+        if value is None and self._settings.tombstones == "skip":
+            return None
         if not value:
             return "the message has no value" if value is None else "the message is empty"
         if len(value) > self._settings.max_message_bytes:
@@ -139,7 +145,9 @@ class Reader:
         if self._covariates_of is None:
             return np.empty((len(decoded), 0))
         missing = (None,) * len(names) if len(names) > 1 else None
-        cells = [missing if isinstance(event, str) else self._covariates_of(event) for event in decoded]
+        cells = [
+            missing if event is None or isinstance(event, str) else self._covariates_of(event) for event in decoded
+        ]
         numbers = np.array(cells, np.float64).reshape(len(decoded), len(names)) + 0.0  # SQLite keeps no -0.0
         for i, column in np.argwhere(np.abs(numbers) > LARGEST).tolist():
             if reasons[i] is None:

@@ -4,15 +4,12 @@ TidecastError
 ├── ConfigError    the operator: settings, topics or schema do not fit; exit 2, never retried
 ├── Unavailable    nobody: a broker or database is away; back off and claim again; exit 1 from a command
 │   └── TooSlow    who asked: a query of the read API was stopped at its time limit; ask for less
-├── Tripped        the operator, or who writes the topic: most messages cannot be read; nothing of them was stored
 ├── Fenced         nobody: another worker owns the partition now; forget it and go on
 ├── Replaced       nobody, or the operator: another process runs under this worker's name; exit 1
 └── Corrupt        the developers: an invariant broke; exit 1
 
 Every message is one line that says what to do.
 """
-
-from collections.abc import Mapping
 
 
 class TidecastError(Exception):
@@ -33,15 +30,6 @@ class Unavailable(TidecastError):
 
 class TooSlow(Unavailable):
     """A query took longer than it may, and was stopped."""
-
-
-class Tripped(TidecastError):
-    """Too many messages of a turn cannot be read. Try again after `pause` seconds; `example` is one of them."""
-
-    def __init__(self, reason: str, *, pause: float, example: Mapping[str, object]) -> None:
-        super().__init__(reason)
-        self.pause = pause
-        self.example = example
 
 
 class Fenced(TidecastError):

@@ -27,7 +27,8 @@ class Messages:
     """A run of raw messages of one partition, in offset order.
 
     `next_offset` is what to commit once they are stored and published. `unreadable` is set when the broker's batch
-    could not be read: then there is one message, which holds the batch's bytes.
+    could not be read: then there is one message, which holds the batch's bytes. `requeued` are the offsets of dead
+    letters that were sent again.
     """
 
     partition: int
@@ -36,6 +37,12 @@ class Messages:
     values: Sequence[bytes | None]
     next_offset: int
     unreadable: str | None = None
+    requeued: frozenset[int] = frozenset()
+
+    @property
+    def tombstones(self) -> int:
+        """Count the messages without a value, with which Kafka says that a key is deleted."""
+        return 0 if self.unreadable else sum(value is None for value in self.values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ from contextlib import suppress
 
 import structlog
 
+from pipeline.breaker import Trip
 from pipeline.claim import Accept, claim
-from pipeline.errors import Fenced, Tripped, Unavailable
+from pipeline.errors import Fenced, Unavailable
 from pipeline.turn import Owned, Parts, take_turn
 from pipeline.vitals import DATABASE
 
@@ -42,6 +43,7 @@ class Worker:
         self._wait_until = 0
         self._failures = 0
         self._look_at = 0
+        self._held: dict[int, int] = {}  # partitions that tripped the breaker, and until when on the timer
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Take steps until `stopping()`; an error that a person must act on ends it."""
@@ -55,14 +57,11 @@ class Worker:
         except (Unavailable, Fenced) as error:
             if self.owned or self.parts.timer() >= self._wait_until:  # a poll that fails in a pause changes nothing
                 self._start_over(error)
-        except Tripped as error:
-            log.error("too many messages cannot be read", reason=str(error), example=error.example)
-            self._start_over(error)
 
     @property
-    def tripped(self) -> str | None:
-        """Why this worker takes no turns until fewer messages are bad; None while it does, or has no partitions."""
-        return self.parts.breaker.tripped if self.owned or self._unclaimed else None
+    def tripped(self) -> dict[int, str]:
+        """The partitions that this worker does not read until fewer of their messages are bad, and why."""
+        return self.parts.breakers.tripped(sorted({*self.owned, *self._unclaimed}))
 
     def _step(self) -> None:
         parts, vitals = self.parts, self.parts.vitals
@@ -80,13 +79,19 @@ class Worker:
             parts.shadow.refresh(now)
         vitals.pulse.heard(DATABASE)
         if self._unclaimed and parts.source.joined():
-            self._claim()
+            self._claim(now)
+        if self._held:
+            self._look(now)
         if not self._unclaimed and vitals.behind_since is None:
             vitals.setback = None
         if any(run.partition in self.owned for run in polled):
             self._most = max(self._most // 2, FEWEST_MESSAGES)  # until this turn has ended well
             with parts.phases.measure("turn"):
                 taken = take_turn(polled, self.owned, parts)
+            for trip in taken.trips:
+                self._hold(trip)
+            if not taken.next_offsets:
+                return
             self._most = min(self._most * 4, self._limit)
             self._failures = 0
             self.turns += 1
@@ -101,11 +106,25 @@ class Worker:
                 seconds=round((parts.timer() - now) / SECOND, 3),
             )
 
-    def _claim(self) -> None:
-        self.parts.publisher.prepare()
-        for partition in sorted(self._unclaimed):
+    def _claim(self, now: int) -> None:
+        self._held = {at: until for at, until in self._held.items() if until > now}
+        waiting = sorted(self._unclaimed - self._held.keys())
+        if waiting:
+            self.parts.publisher.prepare()
+        for partition in waiting:
             self.owned[partition] = claim(partition, self._owner, self.parts, self._accept)
             self._unclaimed.discard(partition)
+
+    def _hold(self, trip: Trip) -> None:
+        """Leave one partition alone for a while; it is claimed again after it, from what is stored."""
+        log.error(
+            "too many messages cannot be read", partition=trip.partition, reason=trip.reason, example=trip.example
+        )
+        self.parts.source.hold([trip.partition])
+        del self.owned[trip.partition]
+        self._unclaimed.add(trip.partition)
+        self._held[trip.partition] = self.parts.timer() + int(trip.pause * SECOND)
+        self.parts.vitals.trip(trip.partition)
 
     def _look(self, now: int) -> None:
         """Ask, while partitions are held and nothing is fetched, how far their ends have moved meanwhile."""
@@ -117,13 +136,14 @@ class Worker:
     def _follow_assignment(self) -> None:
         for partition, ours in self.parts.source.changes():
             self.owned.pop(partition, None)
+            self._held.pop(partition, None)
             self.parts.vitals.assign(partition, ours=ours)
             if ours:
                 self._unclaimed.add(partition)
             else:
                 self._unclaimed.discard(partition)
 
-    def _start_over(self, error: Exception) -> None:
+    def _start_over(self, error: Fenced | Unavailable) -> None:
         """Drop every claim, and claim again after a pause that doubles up to half a minute."""
         self._unclaimed.update(self.owned)
         self.parts.source.hold(sorted(self._unclaimed))
@@ -131,7 +151,6 @@ class Worker:
         self.parts.spread.forget()
         self.parts.vitals.set_back(error)
         pause = 0 if isinstance(error, Fenced) and not self._failures else min(30.0, 0.5 * 2 ** min(self._failures, 6))
-        pause = error.pause if isinstance(error, Tripped) else pause
         self._failures += 1
         self._wait_until = self.parts.timer() + int(pause * SECOND)
         log.warning("claiming again", reason=str(error), seconds=pause, partitions=sorted(self._unclaimed))

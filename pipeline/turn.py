@@ -1,6 +1,7 @@
 """One turn of the commit protocol. The guarantee is the order of its lines.
 
-    1 read and decode         messages of partitions that are claimed; a bad one is a dead letter, too many are refused
+    1 read and decode         messages of partitions that are claimed; a bad one is a dead letter, too many of a
+                              partition are refused, and the others go on
     2 observe and score       on the ring, which is dropped if the turn does not end well; a shadow scores too
     3 store                   one SQL transaction; fenced unless (epoch, start) still holds; a shadow's apart
     4 publish                 Kafka transactions of what was just stored, with the group's next offsets
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from pipeline.breaker import Breaker, mark_bad
+from pipeline.breaker import Breakers, Trip
 from pipeline.codec import Reader
 from pipeline.columns import concat
 from pipeline.errors import Corrupt
@@ -68,7 +69,7 @@ class Parts:
     passed: Callable[[str], None] = nothing_happens
     shadow: ShadowScorer | None = None
     vitals: Vitals = field(default_factory=Vitals)
-    breaker: Breaker = field(default_factory=lambda: Breaker(InputSettings()))
+    breakers: Breakers = field(default_factory=lambda: Breakers(InputSettings()))
     newcomers: Newcomers | None = None
     spread: Spread = field(init=False)
 
@@ -88,13 +89,14 @@ class Owned:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a turn did, for the log and the tests."""
+    """What a turn did; of the partitions in `trips` it did nothing, and they are to be left alone for a while."""
 
     messages: int
     observations: int
     forecasts: int
     dead_letters: int
     next_offsets: Mapping[int, int]
+    trips: tuple[Trip, ...] = ()
 
 
 def take_turn(polled: Sequence[Messages], owned: Mapping[int, Owned], parts: Parts) -> Taken:
@@ -105,8 +107,10 @@ def take_turn(polled: Sequence[Messages], owned: Mapping[int, Owned], parts: Par
         runs = [run for run in polled if run.partition in owned]
         _refuse_stale(runs, owned)
         events, letters = _decode(runs, parts, now)
-        bad = mark_bad(runs, letters)
-        parts.breaker.check(bad, letters)
+        trips = parts.breakers.check(runs, letters)
+        runs, events, letters = _without(trips, runs, events, letters)
+        if not runs:
+            return Taken(0, 0, 0, 0, {}, tuple(trips.values()))
         events, letters = _admit(runs, events, letters, owned, parts, now)
     with parts.phases.measure("observe"):  # 2 observe and score
         standing = parts.spread.follow(events, {at: one.ring for at, one in owned.items()})
@@ -120,7 +124,7 @@ def take_turn(polled: Sequence[Messages], owned: Mapping[int, Owned], parts: Par
         turn = Turn(_advances(runs, owned), observations, forecasts, letters, shadow, standing, own)
         stored = parts.store.commit(turn)
     parts.passed("after_sql")
-    parts.breaker.remember(bad)
+    parts.breakers.remember()
     for advance in turn.advances:
         owned[advance.partition].claim = Claim(advance.partition, advance.epoch, advance.next_offset)
     parts.vitals.store(runs, events, turn, stored, present=_present(parts.grid, now))
@@ -133,6 +137,7 @@ def take_turn(polled: Sequence[Messages], owned: Mapping[int, Owned], parts: Par
         forecasts=len(stored),
         dead_letters=len(letters),
         next_offsets={advance.partition: advance.next_offset for advance in turn.advances},
+        trips=tuple(trips.values()),
     )
 
 
@@ -202,6 +207,17 @@ def _refuse_stale(runs: Sequence[Messages], owned: Mapping[int, Owned]) -> None:
 def _decode(runs: Sequence[Messages], parts: Parts, now: int) -> tuple[list[Events], tuple[DeadLetter, ...]]:
     decoded = [parts.reader.read(run, now) for run in runs]
     return [events for events, _ in decoded], tuple(bad for _, letters in decoded for bad in letters)
+
+
+def _without(
+    trips: Mapping[int, Trip], runs: list[Messages], events: list[Events], letters: tuple[DeadLetter, ...]
+) -> tuple[list[Messages], list[Events], tuple[DeadLetter, ...]]:
+    """Leave out the partitions that tripped; the others go on."""
+    if not trips:
+        return runs, events, letters
+    kept = [place for place, run in enumerate(runs) if run.partition not in trips]
+    rest = tuple(letter for letter in letters if letter.partition not in trips)
+    return [runs[place] for place in kept], [events[place] for place in kept], rest
 
 
 def _admit(

@@ -16,7 +16,7 @@ from pipeline.ring import RingStore
 
 FENCED, BROKER, DATABASE, BREAKER = "fenced", "broker", "database", "breaker"
 SETBACKS = (FENCED, BROKER, DATABASE, BREAKER)
-"""Why every claim was dropped: another worker owns a partition, the broker, the database, or the circuit breaker."""
+"""Why claims were dropped: another worker owns a partition, the broker, the database, or the circuit breaker."""
 
 
 @dataclass(slots=True)
@@ -55,6 +55,7 @@ class Vitals:
     setback: str | None = None
     setbacks: Counter[str] = field(default_factory=Counter)
     messages: int = 0
+    tombstones: int = 0
     observations: int = 0
     forecasts: Counter[str] = field(default_factory=Counter)  # by quality
     dead_letters: Counter[str] = field(default_factory=Counter)  # by class of reason
@@ -100,14 +101,16 @@ class Vitals:
         self, runs: Iterable[Messages], events: Sequence[Events], turn: Turn, stored: Forecasts, *, present: int
     ) -> None:
         """Count a turn that is in SQL now; events later than `present` come from a clock that is fast."""
-        self.messages += sum(len(run.offsets) for run in runs)
+        for run in runs:
+            self.messages += len(run.offsets)
+            self.tombstones += run.tombstones
         self.observations += len(turn.observations)
         self.forecasts.update(stored.quality)
         for reason, count in Counter(letter.reason for letter in turn.dead_letters).items():
             self.dead_letters[classify(reason)] += count
-        for run in events:
-            own = self._at(int(run.partition[0]))
-            on_time = run.event_time[run.event_time <= present]
+        for part in events:
+            own = self._at(int(part.partition[0]))
+            on_time = part.event_time[part.event_time <= present]
             if len(on_time):
                 own.newest_event = max(own.newest_event or 0, int(on_time.max()))
         for advance in turn.advances:
@@ -125,12 +128,17 @@ class Vitals:
         self.republications += 1
         self.republished += messages
 
-    def set_back(self, error: Exception) -> None:
+    def set_back(self, error: Fenced | Unavailable) -> None:
         """Note that every claim was dropped, and why."""
         self.setback = str(error)
         self.setbacks[_name_setback(error)] += 1
         for own in self.partitions.values():
             own.ring = None
+
+    def trip(self, partition: int) -> None:
+        """Note that a partition was dropped because too many of its messages cannot be read."""
+        self.setbacks[BREAKER] += 1
+        self._at(partition).ring = None
 
     def uncommitted(self) -> float:
         """Seconds for which there was something to commit, or to claim, and nothing was committed."""
@@ -154,9 +162,7 @@ class Vitals:
         return own
 
 
-def _name_setback(error: Exception) -> str:
+def _name_setback(error: Fenced | Unavailable) -> str:
     if isinstance(error, Fenced):
         return FENCED
-    if isinstance(error, Unavailable):
-        return BROKER if ": Kafka at " in str(error) else DATABASE
-    return BREAKER
+    return BROKER if ": Kafka at " in str(error) else DATABASE

@@ -26,7 +26,9 @@ def checks_of(worker: Worker, *, lately: float, patience: float) -> Checks:
     vitals = worker.parts.vitals
 
     def find_unready() -> list[str]:
-        tripped = [] if worker.tripped is None else [f"the circuit breaker has paused it: {worker.tripped}"]
+        tripped = [
+            f"the circuit breaker has paused partition {at}: {why}" for at, why in sorted(worker.tripped.items())
+        ]
         return tripped + vitals.find_unready(lately)
 
     return Checks(lambda: vitals.pulse.find_stop(patience), find_unready)
@@ -50,7 +52,8 @@ class WorkerCollector(Collector):
         whole = {TURN: durations.pop(TURN)} if TURN in durations else {}
         yield histogram("turn_duration_seconds", "How long the turns took, from a poll's messages on.", whole)
         yield histogram("turn_phase_duration_seconds", "How long each phase took.", durations, "phase")
-        yield counter("messages", "Input messages that were stored or became dead letters.", [((), vitals.messages)])
+        yield counter("messages", "Input messages that were read to their end.", [((), vitals.messages)])
+        yield counter("tombstones", "Input messages without a value, which are skipped.", [((), vitals.tombstones)])
         yield counter("observations", "Observations that were stored.", [((), vitals.observations)])
         made = [((quality,), float(vitals.forecasts[quality])) for quality in QUALITIES]
         yield counter("forecasts", "Forecasts that were stored, by quality.", made, ("quality",))
@@ -115,7 +118,7 @@ class WorkerCollector(Collector):
         yield counter("claims", "Claims of partitions.", [((), vitals.claims)])
         yield counter(
             "claims_dropped",
-            "Times that every claim was dropped, by why: fenced, broker, database, breaker.",
+            "Times that claims were dropped, by why: fenced, broker, database, breaker.",
             [((why,), float(vitals.setbacks[why])) for why in SETBACKS],
             ("reason",),
         )
@@ -126,8 +129,8 @@ class WorkerCollector(Collector):
         yield counter("skipped_offsets", "Offsets that retention took before they were read.", [((), vitals.skipped)])
         yield gauge(
             "circuit_breaker_tripped",
-            "1 while the circuit breaker has paused the worker.",
-            [((), self._worker.tripped is not None)],
+            "1 while the circuit breaker has paused a partition of the worker.",
+            [((), bool(self._worker.tripped))],
         )
 
     def _models(self) -> Iterator[Metric]:

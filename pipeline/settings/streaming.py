@@ -93,6 +93,7 @@ class InputSettings(Section):
     max_future_skew: Skew = Steps(2)
     max_message_bytes: int = Field(900_000, ge=1)
     max_name_bytes: int = Field(256, ge=1)
+    tombstones: Literal["skip", "refuse"] = "skip"
     most_bad: Share = 0.5
     bad_window: int = Field(1_000, ge=1, le=1_000_000)
     bad_pause: Seconds = 60.0

@@ -48,6 +48,7 @@ class Panel:
         return (
             "series.frequency=1h",
             "series.on=every_step",
+            "input.tombstones=refuse",  # so that these, too, can be counted on the way
             *(f"series.{key}={value}" for key, value in shape.items()),
         )
 

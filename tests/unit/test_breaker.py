@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from pipeline.breaker import Breaker, commonest, mark_bad, most_in_a_row
+from pipeline.breaker import Breaker, Breakers, commonest, mark_bad, most_in_a_row
 from pipeline.codec import Reader
 from pipeline.configuration import load
-from pipeline.errors import ConfigError, Tripped
+from pipeline.errors import ConfigError
 from pipeline.grid import Frequency
 from pipeline.records import DeadLetter, Messages
 from pipeline.settings import InputSettings
@@ -49,11 +49,10 @@ def test_below_the_limit_it_never_trips_and_above_it_always(turns: list[list[boo
         now = came + turn
         most = max((sum(now[end - window : end]) for end in range(len(came) + 1, len(now) + 1)), default=0)
         if most > limit * window:
-            with pytest.raises(Tripped):
-                breaker.check(marks, [LETTER])
+            assert breaker.check(marks, [LETTER]) is not None
             assert breaker.tripped is not None
             return
-        breaker.check(marks, [LETTER])
+        assert breaker.check(marks, [LETTER]) is None
         breaker.remember(marks)
         assert breaker.tripped is None
         came = now
@@ -63,47 +62,62 @@ def test_below_the_limit_it_never_trips_and_above_it_always(turns: list[list[boo
 def test_it_refuses_only_turns_that_have_bad_messages(turns: list[list[bool]], window: int, limit: float) -> None:
     breaker = Breaker(of(limit, window))
     for turn in turns:
-        try:
-            breaker.check(np.array(turn, bool), [LETTER] * sum(turn))
-        except Tripped:
-            assert any(turn)
-        else:
+        if breaker.check(np.array(turn, bool), [LETTER] * sum(turn)) is None:
             breaker.remember(np.array(turn, bool))
+        else:
+            assert any(turn)
 
 
 def test_the_first_messages_of_a_quiet_topic_do_not_trip_it() -> None:
     breaker = Breaker(of())
     for _ in range(5):
-        breaker.check(flags((1, True)), [LETTER])
+        assert breaker.check(flags((1, True)), [LETTER]) is None
         breaker.remember(flags((1, True)))
-    with pytest.raises(Tripped, match="6 of 10 messages cannot be read, most of them because of value"):
-        breaker.check(flags((1, True)), [LETTER])
+    trip = breaker.check(flags((1, True)), [LETTER])
+    assert trip is not None
+    assert trip.reason == "6 of 10 messages cannot be read, most of them because of value"
 
 
 def test_a_tripped_breaker_lets_no_more_through_bit_by_bit() -> None:
     breaker = Breaker(of(window=1000))
-    with pytest.raises(Tripped):
-        breaker.check(flags((2000, True)), [LETTER])
-    with pytest.raises(Tripped, match="100 of 100"):
-        breaker.check(flags((100, True)), [LETTER])  # it tries again with fewer: a tenth of the window
-    breaker.check(flags((60, False), (40, True)), [LETTER])
+    assert breaker.check(flags((2000, True)), [LETTER]) is not None
+    trip = breaker.check(flags((100, True)), [LETTER])  # it tries again with fewer: a tenth of the window
+    assert trip is not None and trip.reason.startswith("100 of 100")
+    assert breaker.check(flags((60, False), (40, True)), [LETTER]) is None
     breaker.remember(flags((60, False), (40, True)))
     assert breaker.tripped is None
 
 
 def test_a_bad_stretch_inside_a_large_turn_trips_it() -> None:
-    with pytest.raises(Tripped):
-        Breaker(of()).check(flags((500, False), (6, True), (500, False)), [LETTER])
+    assert Breaker(of()).check(flags((500, False), (6, True), (500, False)), [LETTER]) is not None
 
 
 def test_off_lets_everything_through() -> None:
-    Breaker(of(None)).check(flags((5000, True)), [LETTER])
+    assert Breaker(of(None)).check(flags((5000, True)), [LETTER]) is None
 
 
 def test_marks_follow_the_messages_as_they_came() -> None:
-    runs = [Messages(1, np.array([4, 6]), [None] * 2, [b""] * 2, 7), Messages(0, np.array([6]), [None], [b""], 7)]
+    runs = [Messages(1, np.array([4, 6]), [None] * 2, [b""] * 2, 7), Messages(1, np.array([8]), [None], [b""], 9)]
     assert mark_bad(runs, [DeadLetter(1, 6, "", None, b"")]).tolist() == [False, True, False]
     assert mark_bad([], []).tolist() == []
+
+
+def test_messages_that_were_requeued_are_not_weighed_again() -> None:
+    run = Messages(1, np.array([4, 6]), [None] * 2, [b""] * 2, 7, requeued=frozenset([6]))
+    letters = [DeadLetter(1, 4, "", None, b""), DeadLetter(1, 6, "", None, b"")]
+    assert mark_bad([run], letters).tolist() == [True, False]
+
+
+def test_each_partition_is_weighed_by_itself() -> None:
+    breakers = Breakers(of(window=4))
+    runs = [Messages(at, np.arange(4), [None] * 4, [b""] * 4, 4) for at in (0, 1)]
+    trips = breakers.check(runs, [DeadLetter(1, offset, "x: y", None, b"") for offset in range(4)])
+    assert list(trips) == [1]
+    breakers.remember()
+    assert breakers.tripped([0, 1]) == {1: "4 of 4 messages cannot be read, most of them because of x"}
+    assert breakers.check([runs[1]], []) == {}
+    breakers.remember()
+    assert breakers.tripped([0, 1]) == {}
 
 
 def test_the_commonest_reason_is_named_with_its_first_letter() -> None:
@@ -135,7 +149,7 @@ def changed(steps: int) -> MemoryTopics:
 
 
 def with_input(one: Worker, settings: InputSettings) -> Worker:
-    object.__setattr__(one.parts, "breaker", Breaker(settings))
+    object.__setattr__(one.parts, "breakers", Breakers(settings))
     object.__setattr__(one.parts, "reader", Reader(settings, Frequency("1h")))
     return one
 
@@ -150,7 +164,7 @@ def test_a_change_of_schema_stores_nothing_loses_nothing_and_a_repaired_reader_d
         for _ in range(12):
             one.step()
             clock.advance(30)
-    assert one.tripped is not None
+    assert list(one.tripped) == [0]
     assert one.owned == {}
     assert source.positions == {}, "its partitions are held"
     assert (store.state[0][1], topics.offsets[0]) == (50, 50), "nothing of the bad turn is stored or published"
@@ -163,7 +177,7 @@ def test_a_change_of_schema_stores_nothing_loses_nothing_and_a_repaired_reader_d
     repaired = InputSettings(value="kwh", most_bad=0.5, bad_window=50)  # a deployment with the new field
     again = with_input(worker(store, topics, most=50), repaired)
     run_dry(again)
-    assert again.tripped is None
+    assert again.tripped == {}
     assert (len(store.observations), store.letters) == (200, [])
     assert sum(events for _, _, events in store.observations.values()) == 200
     assert max(Counter(topics.output).values()) == 1
@@ -174,10 +188,10 @@ def test_it_goes_on_by_itself_when_the_messages_can_be_read_and_lets_them_pass_w
     one = with_input(worker(store, topics, most=50), of(window=50))
     for _ in range(4):
         one.step()
-    assert one.tripped is not None
+    assert one.tripped
     object.__setattr__(one.parts, "reader", Reader(InputSettings(value="kwh"), Frequency("1h")))
     run_dry(one)
-    assert (one.tripped, len(store.observations)) == (None, 200)
+    assert (one.tripped, len(store.observations)) == ({}, 200)
 
     store, topics = MemoryStore(), changed(200)
     run_dry(with_input(worker(store, topics, most=50), of(None)))
@@ -185,15 +199,47 @@ def test_it_goes_on_by_itself_when_the_messages_can_be_read_and_lets_them_pass_w
     assert len(topics.letters) == 150
 
 
+def test_partitions_without_bad_messages_go_on_beside_one_that_has_tripped() -> None:
+    store, topics = MemoryStore(), changed(200)
+    topics.inputs[1] = panel(["b"], 200)
+    one = with_input(worker(store, topics, most=50), of(window=50))
+    for _ in range(8):
+        one.step()
+    assert list(one.tripped) == [0]
+    assert {at: offset for at, (_, offset) in store.state.items()} == {0: 50, 1: 200}
+    assert topics.offsets == {0: 50, 1: 200}
+    assert store.letters == []
+    object.__setattr__(one.parts, "reader", Reader(InputSettings(value="kwh"), Frequency("1h")))
+    topics.inputs[1] = topics.inputs[1][:200]
+    run_dry(one)
+    assert (one.tripped, len(store.observations)) == ({}, 400)
+
+
+def test_tombstones_are_skipped_and_counted_and_trip_nothing() -> None:
+    store = MemoryStore()
+    messages: list[tuple[bytes | None, bytes | None]] = [*panel(["a"], 20), *[(b"a", None)] * 600, (None, None)]
+    topics = MemoryTopics(inputs={0: [*messages, *panel(["b"], 20)]})
+    one = with_input(worker(store, topics, most=200), of(window=100))
+    run_dry(one)
+    assert (len(store.observations), store.letters, topics.letters) == (40, [], [])
+    assert one.parts.vitals.tombstones == 601
+
+
+def test_tombstones_can_be_refused() -> None:
+    store, topics = MemoryStore(), MemoryTopics(inputs={0: [*panel(["a"], 5), (b"a", None)]})
+    run_dry(with_input(worker(store, topics), InputSettings(tombstones="refuse")))
+    assert [letter.reason for letter in store.letters] == ["the message has no value"]
+
+
 def test_a_worker_whose_partitions_are_another_ones_now_is_not_paused() -> None:
     one = with_input(worker(MemoryStore(), changed(200), most=50), of(window=50))
     for _ in range(4):
         one.step()
-    assert one.tripped is not None
+    assert one.tripped
     assert isinstance(one.parts.source, MemorySource)
     one.parts.source.waiting = [(0, False)]
     one.step()
-    assert one.tripped is None
+    assert one.tripped == {}
 
 
 def test_bad_messages_below_the_limit_are_dead_letters_as_ever() -> None:

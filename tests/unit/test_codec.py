@@ -18,8 +18,8 @@ from pipeline.records import DeadLetter, Events, Forecasts, Messages
 from pipeline.settings import InputSettings
 
 NOW = 1_800_000_000_000_000
-READER = Reader(InputSettings(), Frequency("h"))
-COVARIATES = Reader(InputSettings(covariates=("temperature", "wind")), Frequency("h"))
+READER = Reader(InputSettings(tombstones="refuse"), Frequency("h"))
+COVARIATES = Reader(InputSettings(tombstones="refuse", covariates=("temperature", "wind")), Frequency("h"))
 GOOD = b'{"series_id": "a", "timestamp": 1700000000, "value": 1.5}'
 
 

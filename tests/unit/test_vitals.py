@@ -7,12 +7,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.codec import Reader
-from pipeline.errors import Fenced, TidecastError, Unavailable
+from pipeline.errors import Fenced, Unavailable
 from pipeline.exposition import Exposition, find_memory_limit, histogram
 from pipeline.grid import Frequency
 from pipeline.pulse import LATELY, Pulse
 from pipeline.reasons import CLASSES, OTHER, classify
-from pipeline.records import Claim, Forecasts, Messages, Turn
+from pipeline.records import Claim, DeadLetter, Forecasts, Messages, Turn
 from pipeline.ring import RingStore
 from pipeline.settings import InputSettings, SeriesSettings
 from pipeline.stream import Worker
@@ -67,8 +67,8 @@ def test_a_worker_counts_what_the_database_and_the_topic_hold() -> None:
     assert found["observations_total",] == len(held.observations) == 27
     made = {quality: found["forecasts_total", quality] for quality in ("ok", "degraded", "fallback")}
     assert made == {"ok": 0.0, "degraded": 0.0, "fallback": float(len(topic.output))}
-    assert found["dead_letters_total", "event"] == found["dead_letters_total", "null"] == 1.0
-    assert sum(found["dead_letters_total", name] for name in (*CLASSES, OTHER)) == len(topic.letters) == 2
+    assert found["dead_letters_total", "event"] == found["tombstones_total",] == 1.0
+    assert sum(found["dead_letters_total", name] for name in (*CLASSES, OTHER)) == len(topic.letters) == 1
     assert found["turn_duration_seconds_count",] == one.turns > 2
     for phase in ("decode", "observe", "score", "store", "publish"):
         assert found["turn_phase_duration_seconds_count", phase] == one.turns
@@ -113,8 +113,15 @@ def test_a_worker_is_ready_once_everything_assigned_is_claimed_and_says_why_not(
     source(one).settled = True
     run_dry(one)
     assert checks.find_unready() == []
-    one.parts.breaker.tripped = "99 of 100 messages were bad"
-    assert checks.find_unready() == ["the circuit breaker has paused it: 99 of 100 messages were bad"]
+    trips = one.parts.breakers.check(
+        [Messages(0, np.arange(600), [None] * 600, [b"{"] * 600, 600)],
+        [DeadLetter(0, offset, "not an event: no", None, b"{") for offset in range(600)],
+    )
+    assert list(trips) == [0]
+    assert checks.find_unready() == [
+        "the circuit breaker has paused partition 0: 601 of 1000 messages cannot be read, "
+        "most of them because of not an event"
+    ]
     assert samples(one)["circuit_breaker_tripped",] == 1.0
 
 
@@ -168,10 +175,9 @@ def test_a_worker_whose_database_is_away_is_unready_until_it_has_committed_again
         (Fenced("partition 0 has moved on"), "fenced"),
         (Unavailable("database sqlite:///x: database is locked"), "database"),
         (Unavailable("publishing: Kafka at 127.0.0.1:9092 does not answer as it should (KafkaTimeoutError)"), "broker"),
-        (TidecastError("99 of 100 messages cannot be read"), "breaker"),
     ],
 )
-def test_dropped_claims_are_counted_by_why(error: Exception, reason: str) -> None:
+def test_dropped_claims_are_counted_by_why(error: Fenced | Unavailable, reason: str) -> None:
     vitals = Vitals()
     vitals.set_back(error)
     assert dict(vitals.setbacks) == {reason: 1}
@@ -226,7 +232,7 @@ def test_a_topic_that_does_not_begin_at_0_has_skipped_nothing() -> None:
     ],
 )
 def test_every_reason_of_the_reader_has_a_class(value: bytes | None, name: str) -> None:
-    reader = Reader(InputSettings(covariates=("wind",)), Frequency("1h"))
+    reader = Reader(InputSettings(tombstones="refuse", covariates=("wind",)), Frequency("1h"))
     _, letters = reader.read(Messages(0, np.array([0]), [None], [value], 1), now=START * 1_000_000)
     assert [classify(letter.reason) for letter in letters] == [name]
 
