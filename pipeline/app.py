@@ -19,9 +19,10 @@ from pipeline.address import check_free, number_address
 from pipeline.breaker import Breakers
 from pipeline.claim import Accept
 from pipeline.codec import Reader, check_horizon
-from pipeline.database import Database
+from pipeline.database import Binding, Database
 from pipeline.errors import Unavailable
 from pipeline.grid import Frequency
+from pipeline.incarnations import remade
 from pipeline.kafka import topics
 from pipeline.kafka.publisher import KafkaPublisher
 from pipeline.kafka.source import KafkaSource
@@ -59,8 +60,21 @@ def timer() -> int:
 
 
 def open_database(settings: Settings) -> Database:
-    """Open the database of the settings; see pipeline.database.open_database."""
-    return databases.open_database(settings.database.url.get_secret_value(), timeout=settings.database.timeout)
+    """Open the database of the settings; ConfigError if its rows are on another grid."""
+    database = databases.open_database(settings.database.url.get_secret_value(), timeout=settings.database.timeout)
+    try:
+        database.pipelines.check_frequency(Frequency(settings.series.frequency).canonical)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def binding_of(settings: Settings) -> Binding:
+    """Say which deployment these settings are of."""
+    kafka = settings.kafka
+    grid = Frequency(settings.series.frequency).canonical
+    return Binding(kafka.group, kafka.input_topic, kafka.output_topic, kafka.dead_letter_topic, grid)
 
 
 @contextmanager
@@ -80,6 +94,7 @@ def built_worker(
         shape = model_config(settings, frequency, 0)
         database = open_database(settings)
         stack.callback(database.close)
+        database.pipelines.bind(binding_of(settings), now(), new_group=Accept.OFFSETS_LOST in accept)
         database.registry.describe_baseline(shape.to_dict(), season=shape.season, step_seconds=frequency.seconds)
         answering = Watchdog(settings.database.timeout * DATABASE_CALLS)
         scorer = Scorer(
@@ -89,10 +104,12 @@ def built_worker(
             shape,
         )
         scorer.refresh(timer())
-        counts = topics.check_topics(settings.kafka)
+        anew = Accept.NEW_TOPIC in accept
+        counts = topics.check_topics(settings.kafka, () if anew else database.pipelines.known_topics())
         watchdog = Watchdog(settings.kafka.call_timeout * KAFKA_CALLS)
         source = KafkaSource(settings.kafka, watchdog)
         stack.callback(source.close)
+        outputs = identify_outputs(settings, database, source, now(), accept=anew)
         publisher = KafkaPublisher(
             settings.kafka,
             watchdog,
@@ -118,8 +135,29 @@ def built_worker(
             breakers=Breakers(settings.input),
             shadow=ShadowScorer(WatchedShadow(database.registry, answering), grid, shape),
             newcomers=Newcomers(new, watched.known) if new else None,
+            input_topic=settings.kafka.input_topic,
+            topics=outputs,
         )
         yield Worker(parts, f"{settings.kafka.instance}:{os.getpid()}", settings.kafka.max_messages, accept)
+
+
+def identify_outputs(
+    settings: Settings, database: Database, source: KafkaSource, now: int, *, accept: bool
+) -> dict[str, str]:
+    """Return Kafka's ids of the topics that are written to; ConfigError for one that is not the one known to SQL."""
+    kafka = settings.kafka
+    source.ask()
+    found = source.incarnations()
+    output, letters = found.get(kafka.output_topic, ""), found.get(kafka.dead_letter_topic, "")
+    known = database.pipelines.identify(output, letters, now, accept=accept)
+    ids = {
+        kafka.output_topic: known["output_incarnation"],
+        kafka.dead_letter_topic: known["dead_letter_incarnation"],
+    }
+    for topic, own in ids.items():
+        if own and found.get(topic, own) != own:
+            raise remade(topic, own, is_input=False)
+    return ids
 
 
 @contextmanager
@@ -169,10 +207,12 @@ def run_all(settings: Settings, options: Sequence[str], *, workers: int = 1, acc
         url = settings.database.url.get_secret_value()
         if url.startswith("sqlite"):
             databases.upgrade(url)
-        open_database(settings).close()
+        database = open_database(settings)
+        known = () if "--accept-new-topic" in accepted else database.pipelines.known_topics()
+        database.close()
         paged = settings.serve.listen is not None and page_installed()
         places = place_telemetry(settings.metrics.listen, 1 + workers + paged)
-        topics.check_topics(settings.kafka)
+        topics.check_topics(settings.kafka, known)
         command = [sys.executable, "-P", "-m", "pipeline.cli", *options]  # -P: not from the working folder
         roles = [Role("scheduler", [*command, *places[0], "schedule"])]
         for number in range(workers):

@@ -1,6 +1,7 @@
 """Claiming a partition: after it, K = S and this worker alone moves both.
 
-1 SQL          raise the epoch and read S: whoever owned the partition before is fenced from storing
+1 SQL          raise the epoch and read S: whoever owned the partition before is fenced from storing; refuse a topic
+               that was made anew
 2 Kafka        read K, waiting for a dead owner's pending transaction
 3 compare      K < S: publish [K, S) from SQL; K > S: the database is older than the topic, refuse
 4 consume      from S, or from the oldest offset left when retention has passed S, which is recorded
@@ -11,6 +12,7 @@ import enum
 import structlog
 
 from pipeline.errors import ConfigError
+from pipeline.incarnations import remade
 from pipeline.records import Claim
 from pipeline.turn import Owned, Parts, publish
 
@@ -23,6 +25,7 @@ class Accept(enum.Flag):
     NOTHING = 0
     DATABASE_REWIND = enum.auto()
     OFFSETS_LOST = enum.auto()
+    NEW_TOPIC = enum.auto()
 
 
 def claim(partition: int, owner: str, parts: Parts, accept: Accept = Accept.NOTHING) -> Owned:
@@ -31,9 +34,13 @@ def claim(partition: int, owner: str, parts: Parts, accept: Accept = Accept.NOTH
     Raises ConfigError when the group's offset and the database contradict each other and `accept` does not cover it.
     """
     owned = Owned(parts.store.claim(partition, owner), parts.grid.ring())  # 1 SQL
+    _identify(owned, owner, parts, accept)
     parts.passed("in_claim_after_sql")
     published = parts.source.published(partition)  # 2 Kafka
     stored = owned.claim.next_offset
+    if published and not stored and Accept.NEW_TOPIC in accept:
+        _publish_offset(owned, parts)
+        published = stored
     parts.passed("in_claim_before_publish")
     if published is None:  # 3 compare
         _begin(owned, accept, parts)
@@ -55,6 +62,27 @@ def claim(partition: int, owner: str, parts: Parts, accept: Accept = Accept.NOTH
     return owned
 
 
+def _identify(owned: Owned, owner: str, parts: Parts, accept: Accept) -> None:
+    """Compare Kafka's id of the topic with the one whose offsets are stored; a new topic needs to be accepted."""
+    topics, partition = parts.incarnations, owned.claim.partition
+    found = topics.identify()
+    known = parts.store.identify(partition, found) if found else ""
+    if known != found:
+        if Accept.NEW_TOPIC not in accept:
+            raise remade(topics.input_topic, known, is_input=True)
+        reason = "the topic was deleted and made anew; what was not read of it by then is gone"
+        kept = parts.store.retire(known, reason)
+        log.warning("topic made anew", topic=topics.input_topic, former=kept, partition=partition)
+        owned.claim = parts.store.claim(partition, owner)
+        parts.store.identify(partition, found)
+    topics.known[topics.input_topic] = found
+
+
+def _publish_offset(owned: Owned, parts: Parts) -> None:
+    at = owned.claim.partition
+    parts.publisher.publish(*parts.store.unpublished(at, 0, 0), {at: owned.claim.next_offset})
+
+
 def _begin(owned: Owned, accept: Accept, parts: Parts) -> None:
     """Give the group its first offset, so that a missing one later means that it was lost."""
     held = owned.claim
@@ -64,7 +92,7 @@ def _begin(owned: Owned, accept: Accept, parts: Parts) -> None:
             f"{held.next_offset}: was kafka.group renamed, or did the offset expire? Start once with "
             "--accept-offsets-lost to take everything stored as published"
         )
-    parts.publisher.publish(*parts.store.unpublished(held.partition, 0, 0), {held.partition: held.next_offset})
+    _publish_offset(owned, parts)
 
 
 def _refuse_rewind(partition: int, published: int, stored: int, accept: Accept) -> None:
@@ -81,8 +109,9 @@ def _check_bounds(held: Claim, parts: Parts) -> Claim:
     beginning, end = parts.source.bounds(held.partition)
     if held.next_offset > end:
         raise ConfigError(
-            f"partition {held.partition} ends at {end}, but the database holds it up to {held.next_offset}: was the "
-            "topic made anew? Offsets then mean other events: use another kafka.input_topic, or another database"
+            f"partition {held.partition} ends at {end}, but the database holds it up to {held.next_offset}: Kafka has "
+            "lost messages, by an unclean leader election or a restored disk. New messages would have offsets that are "
+            "stored already: restore the topic, or read from another kafka.input_topic after tidecast db rebind"
         )
     if held.next_offset >= beginning:
         return held

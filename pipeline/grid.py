@@ -39,6 +39,7 @@ class Frequency:
         if offset is None or offset.n < 1:
             raise ConfigError(f"series.frequency {text!r} must move forward")
         self.text = text
+        self._offset = offset
         self._table: Ints | None = None
         if isinstance(offset, pd.offsets.Tick | pd.offsets.Day):
             self._length = (
@@ -53,6 +54,11 @@ class Frequency:
 
     def __repr__(self) -> str:
         return f"Frequency({self.text!r})"
+
+    @property
+    def canonical(self) -> str:
+        """The same text for the same grid, however it was written: 60min and 1h are both 3600s."""
+        return f"{self._length // SECOND}s" if self._table is None else str(self._offset.freqstr)
 
     @property
     def seconds(self) -> float:

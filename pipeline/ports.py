@@ -3,7 +3,7 @@
 Every method may raise Unavailable. After that nothing may be assumed: the caller drops its claims and claims again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from pipeline.calibration import Calibration
@@ -51,6 +51,17 @@ class Store(Protocol):
         when a series of `turn.own` was spread, or any repaired, since `turn.standing`. A forecast whose key is already
         stored is left as it was and is not returned. Of the shadow's forecasts those are stored, apart, whose series
         and origin are among the forecasts returned.
+        """
+        ...
+
+    def identify(self, partition: int, incarnation: str) -> str:
+        """Return Kafka's id of the topic that a claimed partition's offsets are of; noted as this one if none was."""
+        ...
+
+    def retire(self, incarnation: str, reason: str) -> str:
+        """Give what is stored of a former topic of this name another one, and return it; every claim of it is fenced.
+
+        What is stored of the new topic then begins at 0. A second call for the same incarnation changes nothing.
         """
         ...
 
@@ -137,6 +148,17 @@ class Source(Protocol):
 
     def heard_at(self) -> float | None:
         """Return the monotonic second at which the group's coordinator last answered; None for never."""
+        ...
+
+    def ask(self) -> None:
+        """Ask the broker which of the deployment's topics are there, without waiting for the answer."""
+        ...
+
+    def incarnations(self) -> Mapping[str, str]:
+        """Wait for the answer to `ask`: the topics that exist, and Kafka's id of each; "" where it gives none.
+
+        The answer is of a moment after `ask`. A topic that is deleted and made anew has another id.
+        """
         ...
 
     def start(self, partition: int, offset: int) -> None:

@@ -18,6 +18,7 @@ from pipeline.vitals import DATABASE
 
 log = structlog.get_logger()
 SECOND = 1_000_000
+ASK_EVERY = 10 * SECOND  # whether the topics are still the same ones, while nothing comes
 LOOK_EVERY = 5 * SECOND  # at the ends of partitions that are held
 FEWEST_MESSAGES = 100
 MOST_ROWS = 1_000_000  # of forecasts in one turn, if every message makes one due: some 1.5 GB at its height
@@ -43,6 +44,7 @@ class Worker:
         self._wait_until = 0
         self._failures = 0
         self._look_at = 0
+        self._ask_at = 0
         self._held: dict[int, int] = {}  # partitions that tripped the breaker, and until when on the timer
 
     def run(self, stopping: Callable[[], bool]) -> None:
@@ -84,6 +86,10 @@ class Worker:
             self._look(now)
         if not self._unclaimed and vitals.behind_since is None:
             vitals.setback = None
+        if now >= self._ask_at and not polled:
+            parts.incarnations.ask()
+            parts.incarnations.check()
+            self._ask_at = now + ASK_EVERY
         if any(run.partition in self.owned for run in polled):
             self._most = max(self._most // 2, FEWEST_MESSAGES)  # until this turn has ended well
             with parts.phases.measure("turn"):

@@ -2,6 +2,7 @@
 
     1 read and decode         messages of partitions that are claimed; a bad one is a dead letter, too many of a
                               partition are refused, and the others go on
+                              (Kafka's ids of the topics are asked for from here on, and compared before 3)
     2 observe and score       on the ring, which is dropped if the turn does not end well; a shadow scores too
     3 store                   one SQL transaction; fenced unless (epoch, start) still holds; a shadow's apart
     4 publish                 Kafka transactions of what was just stored, with the group's next offsets
@@ -19,6 +20,7 @@ from pipeline.breaker import Breakers, Trip
 from pipeline.codec import Reader
 from pipeline.columns import concat
 from pipeline.errors import Corrupt
+from pipeline.incarnations import Incarnations
 from pipeline.newcomers import Newcomers
 from pipeline.observe import Due, Grid, observe
 from pipeline.ports import Publisher, Source, Store
@@ -71,11 +73,15 @@ class Parts:
     vitals: Vitals = field(default_factory=Vitals)
     breakers: Breakers = field(default_factory=lambda: Breakers(InputSettings()))
     newcomers: Newcomers | None = None
+    input_topic: str = ""
+    topics: Mapping[str, str] = field(default_factory=dict)  # Kafka's ids of the output topics that SQL knows
     spread: Spread = field(init=False)
+    incarnations: Incarnations = field(init=False)
 
     def __post_init__(self) -> None:
         """Make what these parts imply."""
         object.__setattr__(self, "spread", Spread(self.grid, self.store))
+        object.__setattr__(self, "incarnations", Incarnations(self.source, self.input_topic, self.topics))
 
 
 @dataclass(slots=True)
@@ -102,6 +108,7 @@ class Taken:
 def take_turn(polled: Sequence[Messages], owned: Mapping[int, Owned], parts: Parts) -> Taken:
     """Take one turn over what was polled. After any exception the claims in `owned` must be dropped."""
     now = parts.clock()
+    parts.incarnations.ask()
     parts.passed("after_poll")
     with parts.phases.measure("decode"):  # 1 read and decode
         runs = [run for run in polled if run.partition in owned]
@@ -119,6 +126,7 @@ def take_turn(polled: Sequence[Messages], owned: Mapping[int, Owned], parts: Par
     with parts.phases.measure("score"):
         forecasts = parts.scorer.score(dues, now)
         shadow = parts.shadow.score(dues, now) if parts.shadow else None
+    parts.incarnations.check()
     parts.passed("before_sql")
     with parts.phases.measure("store"):  # 3 store in one SQL transaction
         turn = Turn(_advances(runs, owned), observations, forecasts, letters, shadow, standing, own)

@@ -98,6 +98,16 @@ class WatchedStore:
         with self._watchdog.guard("storing a turn in SQL"):
             return self._store.commit(turn)
 
+    def identify(self, partition: int, incarnation: str) -> str:
+        """See pipeline.ports.Store."""
+        with self._watchdog.guard("identifying the topic in SQL"):
+            return self._store.identify(partition, incarnation)
+
+    def retire(self, incarnation: str, reason: str) -> str:
+        """See pipeline.ports.Store."""
+        with self._watchdog.guard("retiring a topic in SQL"):
+            return self._store.retire(incarnation, reason)
+
     def unpublished(self, partition: int, start: int, stop: int) -> tuple[Forecasts, tuple[DeadLetter, ...]]:
         """See pipeline.ports.Store."""
         with self._watchdog.guard("reading the outbox from SQL"):

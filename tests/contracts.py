@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event, text
 
-from pipeline.database import Database, SqlStore
+from pipeline.database import Binding, Database, SqlStore
 from pipeline.errors import ConfigError, Corrupt, Fenced
 from pipeline.ports import Store
 from pipeline.records import (
@@ -640,6 +640,70 @@ class StoreContract:
         assert found.beyond.tolist() == [NOTHING, START + 5 * HOUR]
         assert store.recent(["a"], 3, START + 5 * HOUR).beyond.tolist() == [NOTHING]
         assert store.recent(["a"], 3).beyond.tolist() == [NOTHING]
+
+    def test_the_topics_id_is_noted_once_and_a_former_topic_is_kept_under_another_name(
+        self, store: SqlStore, database: Database
+    ) -> None:
+        claim = store.claim(0, "x")
+        assert store.identify(0, "first") == store.identify(0, "second") == "first"
+        own = int(store.recent(["a"], 1).series_id[0])
+        letter = DeadLetter(0, 3, "bad", b"k", b"v")
+        cells = [(own, START, 1.0, 1, 2, True)]
+        made = forecasts({"a": own}, START, 2)
+        store.commit(turn_of(claim, 4, observations=observations(cells), forecasts=made, dead_letters=(letter,)))
+        store.claim(1, "x")  # a partition that was never identified belongs to the same topic
+        kept = store.retire("first", "made anew")
+        assert kept.endswith("@first")
+        with pytest.raises(Fenced):
+            store.commit(turn_of(Claim(0, claim.epoch, 4), 5))
+        again = store.claim(0, "x")
+        assert (again.next_offset, store.identify(0, "second")) == (0, "second")
+        assert store.retire("first", "made anew") == kept, "a second worker finds it done"
+        assert store.standing().stored == {0: 0}
+        assert [len(part) for part in store.unpublished(0, 0, 100)] == [0, 0]
+        store.commit(turn_of(again, 4, dead_letters=(DeadLetter(0, 3, "other", None, b"new"),)))
+        rows = database.reader.query("SELECT topic, reason FROM dead_letters ORDER BY reason")
+        assert [(row["topic"] == kept, row["reason"]) for row in rows] == [(True, "bad"), (False, "other")]
+        jumps = database.reader.query("SELECT partition, from_offset, reason FROM ingest_jumps ORDER BY partition")
+        assert [(row["partition"], row["from_offset"]) for row in jumps] == [(0, 4), (1, 0)]
+        lineage = database.reader.query("SELECT t.topic FROM forecasts f JOIN topics t ON t.topic_id = f.source_topic")
+        assert {row["topic"] for row in lineage} == {kept}
+
+    def test_a_database_belongs_to_the_deployment_that_came_first(self, database: Database) -> None:
+        first = Binding("group", "in", "out", "dead", "3600s")
+        database.pipelines.bind(first, NOW)
+        database.pipelines.bind(first, NOW)
+        with pytest.raises(ConfigError, match=r"kafka\.input_topic is other here and in there"):
+            database.pipelines.bind(replace(first, input_topic="other"), NOW)
+        with pytest.raises(ConfigError, match=r"grid 3600s, and series\.frequency is 900s"):
+            database.pipelines.bind(replace(first, frequency="900s", consumer_group="x"), NOW)
+        with pytest.raises(ConfigError, match="grid 3600s"):
+            database.pipelines.check_frequency("900s")
+        renamed = replace(first, consumer_group="renamed")
+        with pytest.raises(ConfigError, match="tidecast db rebind"):
+            database.pipelines.bind(renamed, NOW)
+        database.pipelines.bind(renamed, NOW, new_group=True)
+        moved = replace(renamed, output_topic="out-2", frequency="900s")
+        assert database.pipelines.rebind(moved, NOW) == ["kafka.output_topic", "series.frequency"]
+        assert database.pipelines.rebind(moved, NOW) == []
+        store = database.store("in", "last", lambda: NOW)
+        own = int(store.recent(["a"], 1).series_id[0])
+        store.commit(turn_of(store.claim(0, "x"), 2, observations=observations([(own, START, 1.0, 1, 1, True)])))
+        with pytest.raises(ConfigError, match="grid 900s"):
+            database.pipelines.rebind(replace(moved, frequency="3600s"), NOW)
+
+    def test_topics_that_were_written_to_are_known_by_their_ids(self, database: Database) -> None:
+        database.pipelines.bind(Binding("group", "in", "out", "dead", "3600s"), NOW)
+        assert database.pipelines.known_topics() == set()
+        assert database.pipelines.identify("a", "", NOW, accept=False) == {
+            "output_incarnation": "a",
+            "dead_letter_incarnation": "",
+        }
+        assert database.pipelines.known_topics() == {"out"}
+        assert database.pipelines.identify("b", "c", NOW, accept=False)["output_incarnation"] == "a"
+        assert database.pipelines.identify("b", "c", NOW, accept=True)["output_incarnation"] == "b"
+        [jump] = database.reader.query("SELECT topic, reason FROM ingest_jumps")
+        assert jump["topic"] == "out" and "out@a" in jump["reason"]
 
     def test_a_dead_letter_twice_is_one_row_and_can_be_requeued_once(self, store: SqlStore, database: Database) -> None:
         claim = store.claim(0, "me")

@@ -44,6 +44,10 @@ class MemoryStore:
     homes: dict[str, int] = field(default_factory=dict)  # the partition in which a series was first met
     spread: dict[str, int] = field(default_factory=dict)  # in the order in which they were found in several
     repairs: int = 0
+    incarnations: dict[int, str] = field(default_factory=dict)  # of the topic that a partition's offsets are of
+    retired: dict[str, tuple[list[Forecasts], list[DeadLetter], dict[int, tuple[int, int]]]] = field(
+        default_factory=dict
+    )
 
     def claim(self, partition: int, owner: str) -> Claim:
         epoch, offset = self.state.get(partition, (0, 0))
@@ -141,6 +145,18 @@ class MemoryStore:
         value, seen, events = merge(self.policy, arrays(old), arrays(new))
         return float(value[0]), bool(seen[0]), int(events[0])
 
+    def identify(self, partition: int, incarnation: str) -> str:
+        return self.incarnations.setdefault(partition, incarnation)
+
+    def retire(self, incarnation: str, reason: str) -> str:
+        if incarnation in self.incarnations.values():
+            self.retired[incarnation] = (self.forecasts, self.letters, dict(self.state))
+            self.jumps += [(at, offset, 0, reason) for at, (_, offset) in self.state.items()]
+            self.forecasts, self.letters = [], []
+            self.state.clear()
+            self.incarnations.clear()
+        return f"input@{incarnation}"
+
     def unpublished(self, partition: int, start: int, stop: int) -> tuple[Forecasts, tuple[DeadLetter, ...]]:
         found = [
             part.take((part.partition == partition) & (part.offset >= start) & (part.offset < stop))
@@ -170,6 +186,7 @@ class MemoryTopics:
     letters: list[DeadLetter] = field(default_factory=list)
     offsets: dict[int, int] = field(default_factory=dict)
     generation: int = 1
+    ids: dict[str, str] = field(default_factory=lambda: {"input": "first", "output": "one", "letters": "two"})
 
 
 class MemorySource:
@@ -179,6 +196,7 @@ class MemorySource:
         self.topics = topics
         self.most = most
         self.settled = True
+        self.asked = False
         self.positions: dict[int, int] = {}
         self.waiting: list[tuple[int, bool]] = [(partition, True) for partition in topics.inputs]
 
@@ -215,6 +233,14 @@ class MemorySource:
     def heard_at(self) -> float:
         return time.monotonic()
 
+    def ask(self) -> None:
+        self.asked = True
+
+    def incarnations(self) -> dict[str, str]:
+        assert self.asked, "nobody asked"
+        self.asked = False
+        return dict(self.topics.ids)
+
     def start(self, partition: int, offset: int) -> None:
         self.positions[partition] = offset
 
@@ -238,7 +264,8 @@ class MemoryPublisher:
         if self.generation != self.topics.generation:
             raise Fenced("the generation is over")
         for at, offset in next_offsets.items():
-            assert offset >= self.topics.offsets.get(at, 0), "the group's offset must not move back"
+            forth = offset >= self.topics.offsets.get(at, 0)
+            assert forth or offset == 0, "the group's offset must not move back, but to the start of a new topic"
         self.topics.output += [
             (at, offset, name, calibration, forecasts.quantiles[i].tobytes())
             for i, (at, offset, name, calibration) in enumerate(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def db() -> None:
-    """Upgrade the database schema, show its revision, let a role read, copy a database."""
+    """Upgrade the database schema, show its revision, let a role read, copy a database, bind it to a deployment."""
 
 
 @db.command()
@@ -42,6 +42,21 @@ def current(settings: "Settings", as_json: bool) -> None:
         show_json({"current": found, "needed": needed})
     else:
         click.echo(f"{found}" if found == needed else f"{found}; this release needs {needed}: run tidecast db upgrade")
+
+
+@db.command()
+@with_settings
+def rebind(settings: "Settings") -> None:
+    """Let the database belong to the deployment of these settings: after its group or a topic was renamed.
+
+    Stop all workers before. The grid cannot change once there are observations.
+    """
+    from pipeline.app import binding_of
+    from pipeline.commands.opened import now, opened
+
+    with opened(settings) as database:
+        changed = database.pipelines.rebind(binding_of(settings), now())
+    click.echo(f"changed {', '.join(changed)}" if changed else "the database belongs to this deployment already")
 
 
 @db.command("grant-read")

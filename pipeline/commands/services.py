@@ -22,37 +22,48 @@ LOST = click.option(
 )
 
 
+NEW = click.option(
+    "--accept-new-topic",
+    is_flag=True,
+    help="Go on although a topic was deleted and made anew; what is stored of the former one is kept, renamed.",
+)
+
+
+def accepted_of(**flags: bool) -> list[str]:
+    """Spell the flags that are set as options."""
+    return [f"--{name.replace('_', '-')}" for name, given in flags.items() if given]
+
+
 @click.command()
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Stream worker processes.")
 @REWIND
 @LOST
+@NEW
 @click.pass_obj
-def run(invocation: Invocation, workers: int, accept_database_rewind: bool, accept_offsets_lost: bool) -> None:
+def run(invocation: Invocation, /, workers: int, **accept: bool) -> None:
     """Run everything on this machine: stream workers, the scheduler, and the page if the extra serve is installed.
 
     Each is a process that is started again if it ends.
     """
     from pipeline.app import run_all
 
-    accepted = ["--accept-database-rewind"] * accept_database_rewind + ["--accept-offsets-lost"] * accept_offsets_lost
-    run_all(invocation.settings, invocation.arguments(), workers=workers, accepted=accepted)
+    run_all(invocation.settings, invocation.arguments(), workers=workers, accepted=accepted_of(**accept))
 
 
 @click.command()
 @REWIND
 @LOST
+@NEW
 @with_settings
-def stream(settings: "Settings", accept_database_rewind: bool, accept_offsets_lost: bool) -> None:
+def stream(settings: "Settings", /, **accept: bool) -> None:
     """Run one stream worker until SIGTERM or Ctrl-C: topic in, SQL rows and forecast messages out."""
     from pipeline.app import run_worker
     from pipeline.claim import Accept
 
-    accept = Accept.NOTHING
-    if accept_database_rewind:
-        accept |= Accept.DATABASE_REWIND
-    if accept_offsets_lost:
-        accept |= Accept.OFFSETS_LOST
-    run_worker(settings, accept=accept)
+    accepted = Accept.NOTHING
+    for name, given in accept.items():
+        accepted |= Accept[name.removeprefix("accept_").upper()] if given else Accept.NOTHING
+    run_worker(settings, accept=accepted)
 
 
 @click.command()

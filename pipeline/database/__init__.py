@@ -16,6 +16,7 @@ from pipeline.database.job_facts import JobFactsReader
 from pipeline.database.ledger import Ledger
 from pipeline.database.live_errors import LiveErrors
 from pipeline.database.migrate import check, current, require_file, upgrade
+from pipeline.database.pipelines import Binding, Pipelines
 from pipeline.database.reader import Reader
 from pipeline.database.registry import Registry
 from pipeline.database.retention import Retention
@@ -40,6 +41,7 @@ class Database:
     retention: Retention
     job_facts: JobFactsReader
     shadows: Shadows
+    pipelines: Pipelines
 
     def store(self, topic: str, policy: Policy, clock: Callable[[], int], covariates: Sequence[str] = ()) -> SqlStore:
         """Make the worker's view of an input topic and of these covariates; `clock` returns microseconds UTC."""
@@ -75,10 +77,12 @@ def open_database(url: str, *, timeout: float) -> Database:
         Retention(engine),
         JobFactsReader(engine),
         Shadows(engine),
+        Pipelines(engine),
     )
 
 
 __all__ = [
+    "Binding",
     "Calibrations",
     "Database",
     "Evaluations",
@@ -86,6 +90,7 @@ __all__ = [
     "JobStates",
     "Ledger",
     "LiveErrors",
+    "Pipelines",
     "Reader",
     "Registry",
     "Retention",

@@ -11,6 +11,7 @@ from pipeline.database import places
 from pipeline.database.covariates import enter_names, rows_of_covariates, with_covariates
 from pipeline.database.engine import reading, writing
 from pipeline.database.outbox import read_dead_letters, read_forecasts
+from pipeline.database.retired import retire_topic
 from pipeline.database.rows import FORECASTS_AT_ONCE, Rows, first_of_each, in_key_order, rows_of
 from pipeline.database.shadow_tables import shadow_forecasts
 from pipeline.database.tables import QUANTILES, dead_letters, ingest_jumps, ingest_state, inserting, series, topics
@@ -154,6 +155,25 @@ class SqlStore:
         # 3. Committed. An error in the commit itself is Unavailable: only a new claim can tell what happened.
         self._topic_id, self._name_ids = topic, names
         return stored
+
+    def identify(self, partition: int, incarnation: str) -> str:
+        """Return Kafka's id of the topic that a claimed partition's offsets are of; noted as this one if none was."""
+        state = ingest_state.c
+        own = (state.topic == self._topic) & (state.partition == partition)
+        with writing(self._engine) as connection:
+            unknown = update(ingest_state).where(own, state.incarnation.is_(None))
+            connection.execute(unknown.values(incarnation=incarnation))
+            known = connection.execute(select(state.incarnation).where(own)).scalar()
+        if known is None:
+            raise Fenced(f"partition {partition} of {self._topic} was retired while it was claimed")
+        return str(known)
+
+    def retire(self, incarnation: str, reason: str) -> str:
+        """Give what is stored of a former topic of this name another one, and return it; its claims are fenced."""
+        with writing(self._engine) as connection:
+            retired = retire_topic(connection, self._topic, incarnation, reason, self._clock())
+        self._topic_id = None
+        return retired
 
     def unpublished(self, partition: int, start: int, stop: int) -> tuple[Forecasts, tuple[DeadLetter, ...]]:
         """Return what the turns over offsets [start, stop) stored, in offset order."""

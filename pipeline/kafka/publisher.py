@@ -14,6 +14,14 @@ from pipeline.settings import KafkaSettings
 from pipeline.watchdog import Watchdog
 
 
+def name_transactions(group: str, instance: str) -> str:
+    """Name a worker's transactions; no other pair of group and instance gives the same name, or they fenced each other.
+
+    The name begins with the group, so that one prefix in an access list covers all workers of a deployment.
+    """
+    return f"{group}-{instance}-{len(group)}"
+
+
 class KafkaPublisher:
     """`pipeline.ports.Publisher` on kafka-python.
 
@@ -79,7 +87,7 @@ class KafkaPublisher:
             producer = KafkaProducer(
                 **arguments(settings),
                 client_id=f"tidecast-{settings.instance}",
-                transactional_id=f"{settings.group}-{settings.instance}",
+                transactional_id=name_transactions(settings.group, settings.instance),
                 transaction_timeout_ms=int(settings.call_timeout * 1000),
                 max_block_ms=int(settings.call_timeout * 1000),
                 compression_type=compression,

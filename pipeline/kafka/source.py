@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.errors import UnknownTopicOrPartitionError, for_code
+from kafka.protocol.metadata import MetadataRequest
 from kafka.structs import MemberState
 
 from pipeline.errors import Fenced, Unavailable
@@ -76,6 +78,7 @@ class KafkaSource:
         if reason:
             log.warning("reading record by record, which is slower: %s", reason)
         self._listener = Listener(self._consumer)
+        self._asked: Any = None
         self._returned: dict[int, int] = {}  # the offset after the last message that poll returned
         self._consumer.subscribe([self._topic], listener=self._listener)
 
@@ -135,6 +138,29 @@ class KafkaSource:
         """See pipeline.ports.Source."""
         received = float(self._consumer._coordinator.heartbeat.last_receive)
         return None if received == -float("inf") else received
+
+    def ask(self) -> None:
+        """See pipeline.ports.Source."""
+        settings = self._settings
+        names = (settings.input_topic, settings.output_topic, settings.dead_letter_topic)
+        request = MetadataRequest(
+            topics=[MetadataRequest.MetadataRequestTopic(name=name) for name in names],
+            allow_auto_topic_creation=False,
+            include_cluster_authorized_operations=False,
+            include_topic_authorized_operations=False,
+        )
+        manager = self._consumer._manager
+        self._asked = manager.call_soon(manager.send, request)
+
+    def incarnations(self) -> dict[str, str]:
+        """See pipeline.ports.Source."""
+        asked, self._asked = self._asked, None
+        assert asked is not None, "nobody asked"
+        manager = self._consumer._manager
+        with self._watchdog.guard("asking for the topics"), explained("asking for the topics", self._settings):
+            answer = manager.run(manager.wait_for, asked, self._timeout())
+        there = [topic for topic in answer.topics if for_code(topic.error_code) is not UnknownTopicOrPartitionError]
+        return {topic.name: str(topic.topic_id) if topic.topic_id else "" for topic in there}
 
     def start(self, partition: int, offset: int) -> None:
         """See pipeline.ports.Source."""

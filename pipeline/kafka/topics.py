@@ -1,6 +1,6 @@
 """Topics: check or create them, send to them plainly, read them to their end."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
@@ -14,11 +14,12 @@ from pipeline.settings import KafkaSettings
 Message = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
 
 
-def check_topics(settings: KafkaSettings) -> dict[str, int]:
+def check_topics(settings: KafkaSettings, known: Collection[str] = ()) -> dict[str, int]:
     """Return the partition count of the input, output and dead-letter topics.
 
-    A missing one is created when kafka.create_topics is on, otherwise it is a ConfigError. The output topics are made
-    with as many partitions as the input topic, and without a time limit, because replayed records are old.
+    A missing one is created when kafka.create_topics is on, otherwise it is a ConfigError, and so is one that is
+    `known` to the database: it was deleted. The output topics are made with as many partitions as the input topic, and
+    without a time limit, because replayed records are old.
     """
     names = (settings.input_topic, settings.output_topic, settings.dead_letter_topic)
     if len(set(names)) < len(names):
@@ -28,6 +29,7 @@ def check_topics(settings: KafkaSettings) -> dict[str, int]:
         admin = KafkaAdminClient(**arguments(settings))
         try:
             counts = _partitions(admin)
+            _refuse_deleted(sorted((set(names) & set(known)) - counts.keys()))
             if settings.input_topic not in counts:
                 _create(admin, settings, settings.input_topic, settings.partitions)
             count = counts.get(settings.input_topic, settings.partitions)
@@ -37,6 +39,14 @@ def check_topics(settings: KafkaSettings) -> dict[str, int]:
             return {name: counts.get(name, count) for name in names}
         finally:
             admin.close()
+
+
+def _refuse_deleted(names: list[str]) -> None:
+    if names:
+        raise ConfigError(
+            f"topic {names[0]} does not exist any more, but the database holds what was on it: restore it, or start "
+            "once with --accept-new-topic to have it made anew, empty"
+        )
 
 
 def _partitions(admin: KafkaAdminClient) -> dict[str, int]:

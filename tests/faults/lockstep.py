@@ -151,6 +151,12 @@ class SteppedSource:
     def heard_at(self) -> float | None:
         return None
 
+    def ask(self) -> None:
+        pass
+
+    def incarnations(self) -> dict[str, str]:
+        return {}
+
     def start(self, partition: int, offset: int) -> None:
         own = self.world.state.workers[REAL]
         assert (own.line, own.claim) == ("poll", offset)

@@ -12,6 +12,7 @@ import pytest
 from pipeline import turn
 from pipeline.claim import Accept
 from pipeline.errors import ConfigError, Corrupt, Fenced, Unavailable
+from pipeline.kafka.publisher import name_transactions
 from pipeline.records import Claim, Forecasts, Messages, Turn
 from pipeline.settings import SeriesSettings
 from pipeline.stream import Worker
@@ -290,7 +291,7 @@ def test_a_topic_that_is_shorter_than_what_was_stored_is_refused() -> None:
     store, topics = nothing_stored(), filled()
     run_dry(worker(store, topics))
     topics.inputs[0] = topics.inputs[0][:10]
-    with pytest.raises(ConfigError, match="was the topic made anew"):
+    with pytest.raises(ConfigError, match="Kafka has lost messages"):
         worker(store, topics).step()
 
 
@@ -402,3 +403,61 @@ def test_runs_that_an_unreadable_batch_has_split_are_observed_as_one(monkeypatch
     assert (taken.messages, taken.observations, taken.dead_letters) == (9, 8, 1)
     temperatures = [value for (_, _, name), (value, _, _) in sorted(store.past.items()) if name == "temperature"]
     assert temperatures == [0.0, 0.5, 1.0, 1.5, 2.5, 3.0, 3.5, 4.0]
+
+
+def test_a_topic_that_was_made_anew_is_refused_before_anything_of_it_is_stored() -> None:
+    store, topics = nothing_stored(), filled()
+    one = worker(store, topics, series=EVERY, most=17)
+    for _ in range(3):
+        one.step()
+    before = dict(store.state)
+    topics.ids["input"] = "second"
+    with pytest.raises(ConfigError, match="--accept-new-topic"):
+        one.step()
+    assert store.state == before
+    again = worker(store, topics, series=EVERY, most=17)
+    with pytest.raises(ConfigError, match="deleted and made anew"):
+        again.step()
+    topics.inputs = {0: panel(["a", "b"], 40), 1: panel(["c", "d"], 40)}
+    accepting = worker(store, topics, series=EVERY, most=17)
+    accepting._accept = Accept.NEW_TOPIC
+    run_dry(accepting)
+    assert list(store.retired) == ["first"]
+    assert {at: offset for at, (_, offset) in store.state.items()} == {0: 80, 1: 80} == topics.offsets
+    assert len(store.observations) == 160
+    assert len(store.jumps) == 2
+
+
+@pytest.mark.parametrize("gone", ["input", "output"])
+def test_a_topic_that_is_gone_is_waited_for_and_an_output_topic_made_anew_is_refused(gone: str) -> None:
+    store, topics = nothing_stored(), filled()
+    one = worker(store, topics, series=EVERY, most=17)
+    one.step()
+    one.step()
+    kept = topics.ids.pop(gone)
+    one.step()
+    assert "does not exist any more" in str(one.parts.vitals.setback)
+    topics.ids[gone] = kept
+    run_dry(one)
+    check_exactly_once(store, topics)
+    topics.inputs[0].append(event("a", 40, 40.0))
+    topics.ids["output"] = "another"
+    with pytest.raises(ConfigError, match="topic output was deleted and made anew"):
+        one.step()
+    assert store.state[0][1] == 81, "nothing was stored that could not be published"
+
+
+def test_a_quiet_topic_is_looked_at_too() -> None:
+    store, topics = nothing_stored(), filled()
+    one = worker(store, topics, series=EVERY)
+    run_dry(one)
+    topics.ids["input"] = "second"
+    with pytest.raises(ConfigError, match="made anew"):
+        one.step()
+
+
+def test_no_two_workers_have_one_name_for_their_transactions() -> None:
+    names = {(group, instance): name_transactions(group, instance) for group in ("a", "a-b", "a-1") for instance in
+             ("b-c", "c", "1", "1-1", "b", "b-1")}  # fmt: skip
+    assert len(set(names.values())) == len(names)
+    assert all(name.startswith(f"{group}-") for (group, _), name in names.items())

@@ -64,6 +64,8 @@ def worker(
         passed=passed,
         shadow=ShadowScorer(shadow, grid, model_config(whole, frequency, 0)) if shadow else None,
         newcomers=Newcomers(new_series, store.known) if new_series else None,
+        input_topic="input",
+        topics={"output": "one", "letters": "two"},
     )
     return Worker(parts, owner, 20_000)
 

@@ -1,6 +1,6 @@
 """From the bytes of a request to the bytes of its response: the table of what this broker speaks.
 
-The versions advertised are below topic ids and above the oldest that Apache Kafka 4 accepts.
+Of fetching, the versions advertised are below topic ids; all are above the oldest that Apache Kafka 4 accepts.
 """
 
 import inspect
@@ -45,7 +45,7 @@ def _table(*rows: tuple[Any, str, int, int, Handler]) -> dict[int, Api]:
 
 APIS = _table(
     (cluster, "ApiVersions", 0, 3, api_versions),
-    (cluster, "Metadata", 1, 9, topics_api.metadata),
+    (cluster, "Metadata", 1, 12, topics_api.metadata),
     (cluster, "FindCoordinator", 0, 3, topics_api.find_coordinator),
     (producer, "Produce", 3, 9, records_api.produce),
     (consumer, "Fetch", 4, 12, records_api.fetch),

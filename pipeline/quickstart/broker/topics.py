@@ -1,6 +1,7 @@
 """The catalogue of topics with their configuration."""
 
 import re
+from uuid import uuid4
 
 from pipeline.quickstart.broker.codes import Code
 from pipeline.quickstart.broker.log import PartitionLog
@@ -26,6 +27,7 @@ class Topic:
 
     def __init__(self, name: str, partitions: int, config: dict[str, str]) -> None:
         self.name = name
+        self.id = uuid4()
         self.config = config
         self.partitions = [PartitionLog() for _ in range(partitions)]
 

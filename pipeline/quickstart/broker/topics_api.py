@@ -1,6 +1,7 @@
 """Metadata, FindCoordinator, and topics with their configuration."""
 
 from typing import Any
+from uuid import UUID
 
 from pipeline.quickstart.broker.codes import Code
 from pipeline.quickstart.broker.node import Caller, Node
@@ -15,13 +16,20 @@ BROKER_CONFIG = {"auto.create.topics.enable": "false", "num.partitions": "1", "t
 
 def metadata(node: Node, request: Any, _: Caller) -> Answer:
     """Describe the one broker and the topics asked for (None: all); asking never creates a topic."""
-    names = sorted(node.topics) if request.topics is None else [topic.name for topic in request.topics]
+    names = sorted(node.topics) if request.topics is None else [_named(node, topic) for topic in request.topics]
     return {
         "brokers": [{"node_id": NODE_ID, "host": node.host, "port": node.port, "rack": None}],
         "cluster_id": "tidecast-development",
         "controller_id": NODE_ID,
         "topics": [_described(name, node.topics.get(name)) for name in names],
     }
+
+
+def _named(node: Node, asked: Any) -> str:
+    """Return the name of a topic that is asked for by it, or from version 12 on by its id."""
+    if asked.name is not None:
+        return str(asked.name)
+    return next((name for name, topic in node.topics.items() if topic.id == asked.topic_id), "")
 
 
 def _described(name: str, topic: Topic | None) -> Answer:
@@ -31,6 +39,7 @@ def _described(name: str, topic: Topic | None) -> Answer:
     return {
         "error_code": Code.NONE if topic else Code.UNKNOWN_TOPIC_OR_PARTITION,
         "name": name,
+        "topic_id": topic.id if topic else UUID(int=0),
         "is_internal": False,
         "partitions": [{"partition_index": index, **here} for index in range(count)],
     }
