@@ -173,7 +173,8 @@ def waves(rows: Ints, steps: Ints, newest: Ints) -> Ints:
     group = np.cumsum(first) - 1
     low = int(step.min(initial=0))
     height = int(step.max(initial=0)) - low + 2
-    before = np.maximum(newest[order], low - 1) - low + 1  # a floor for every series, 0 .. height
+    before = np.maximum(newest[order], low - 1) - low + 1
+    before = np.minimum(before, height - 1)  # a floor for every series; a higher one would reach into the next series
     lifted = group * height + (step - low + 1)
     running = np.maximum.accumulate(np.maximum(lifted, group * height + before))
     previous = np.where(first, group * height + before, np.r_[0, running[:-1]])

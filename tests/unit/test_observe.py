@@ -129,6 +129,16 @@ def test_every_complete_step_is_due_exactly_once_however_turns_are_cut(
 
 
 @pytest.mark.parametrize("policy", POLICIES)
+def test_a_late_event_of_one_series_hides_no_forecast_of_the_next(policy: Policy) -> None:
+    """Series b, in the row before a, is far ahead of everything in the second turn."""
+    stream: Stream = [("b", 40, 1.0), ("a", 0, 1.0), ("a", 1, 1.0), ("a", 2, 1.0), ("b", 0, 1.0)]
+    series = SeriesSettings(context=8, horizon=1, duplicates=policy, on="every_step")
+    _, _, dues = feed(stream, [1, 4], series)
+    complete = {("b", 40), ("a", 0), ("a", 1), ("a", 2)} if policy in ("last", "first") else {("a", 0), ("a", 1)}
+    assert set(by_key(dues)) == complete
+
+
+@pytest.mark.parametrize("policy", POLICIES)
 @given(stream=strategies.streams, cuts=strategies.cuts)
 def test_latest_forecasts_the_newest_complete_step_of_each_series_and_turn(
     policy: Policy, stream: Stream, cuts: list[int]
