@@ -10,7 +10,7 @@ MOST_PORT = 65_535
 
 def parse_address(text: object) -> object:
     """Check 'host:port', and read 'off' as no address, which TOML cannot say."""
-    if text in (None, "off", ""):
+    if text is None or (isinstance(text, str) and text.lower() == "off"):
         return None
     host, _, port = str(text).rpartition(":")
     if not host.strip("[]") or not (port.isdecimal() and int(port) <= MOST_PORT):

@@ -1,16 +1,16 @@
-"""Settings: tidecast.toml, then TIDECAST_SECTION__KEY, then --set section.key=value; frozen, unknown keys fail."""
+"""Settings: every table of tidecast.toml, frozen; unknown keys fail. sources.py reads them."""
 
 from typing import Any
 
 from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from pipeline.settings.challengers import vary
+from pipeline.settings.durations import parse_seconds
 from pipeline.settings.forecasting import ModelSettings, SearchKey, TrainingSettings
 from pipeline.settings.operating import JobSettings, MetricsSettings, RetentionSettings
 from pipeline.settings.serving import ServeSettings
 from pipeline.settings.streaming import DatabaseSettings, InputSettings, KafkaSettings, SeriesSettings
-from pipeline.settings.values import DAY, Policy, parse_seconds
+from pipeline.settings.values import DAY, Policy, Section
 
 __all__ = [
     "DAY",
@@ -34,12 +34,8 @@ __all__ = [
 PREFIX = "TIDECAST_"
 
 
-class Settings(BaseSettings):
+class Settings(Section):
     """All sections; see README "Settings"."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", env_ignore_empty=True, extra="forbid", frozen=True
-    )
 
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
@@ -66,15 +62,3 @@ class Settings(BaseSettings):
             for name, changes in self.challengers.items()
             for model, training in [vary(self.model, self.training, name, changes)]
         }
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Order the sources: the command line wins, then the environment, then the file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)

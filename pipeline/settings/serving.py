@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from pipeline.address import parse_address, split_address
-from pipeline.settings.values import Seconds, Section
+from pipeline.settings.values import Password, Seconds, Section
 
 TOKEN_CHARACTERS = 16
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -17,7 +17,7 @@ class ServeSettings(Section):
     """Where the page and its API are served, who may read them, and how much they may ask of the database."""
 
     listen: Annotated[str | None, BeforeValidator(parse_address)] = "127.0.0.1:8321"
-    token: SecretStr | None = None
+    token: Password | None = None
     trusted_header: str | None = None
     hosts: tuple[str, ...] = ()
     queries: int = Field(4, ge=1, le=12)

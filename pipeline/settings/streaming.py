@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, model_validator
 
-from pipeline.settings.values import Limit, Policy, Seconds, Section, Share, Skew, Steps
+from pipeline.settings.values import Limit, Password, Policy, Seconds, Section, Share, Skew, Steps
 
 LEAST_SKEW = 60.0
 """Seconds by which honest clocks may differ, however fine the grid."""
@@ -28,10 +28,10 @@ class KafkaSettings(Section):
     ssl_cafile: Path | None = None
     ssl_certfile: Path | None = None
     ssl_keyfile: Path | None = None
-    ssl_key_password: SecretStr | None = None
+    ssl_key_password: Password | None = None
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
     sasl_username: str | None = None
-    sasl_password: SecretStr | None = None
+    sasl_password: Password | None = None
     poll: Seconds = 0.5
     max_messages: int = Field(20_000, ge=1, le=1_000_000)
     session_timeout: Seconds = 30.0

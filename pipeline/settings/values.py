@@ -1,48 +1,53 @@
-"""What several tables of tidecast.toml share: their base, durations, and timetables."""
+"""What several tables of tidecast.toml share: their base, durations, timetables, and limits that can be off."""
 
 import math
 import re
 from typing import Annotated, Any, Literal
 
-import pandas as pd
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
+
+from pipeline.settings.durations import parse_seconds
+from pipeline.settings.texts import VERBATIM, read
 
 Policy = Literal["last", "first", "mean", "sum", "max"]
+DAY = 86_400.0
 
 
-def parse_seconds(text: object) -> float:
-    """Turn '10 min', '2h' or a number of seconds into seconds."""
-    if isinstance(text, int | float) and not isinstance(text, bool):
-        return float(text)
-    try:
-        return float(pd.Timedelta(str(text)).total_seconds())
-    except ValueError as error:
-        raise ValueError(f"{text!r} is not a duration; write '90s', '10 min', '2h' or '1 day'") from error
-
-
-def parse_cron(text: object) -> object:
-    """Read 'off' as no timetable, which TOML cannot say."""
-    return None if text in ("off", "") else text
-
-
-TIMING = BeforeValidator(parse_cron)
-Timing = Annotated[str | None, TIMING]
-"""When a job runs: a cron expression, `every 6h`, or None. Keys of this type are the jobs."""
+def parse_off(text: object) -> object:
+    """Read 'off' as None, which TOML cannot say."""
+    return None if isinstance(text, str) and text.strip().lower() == "off" else text
 
 
 def parse_keeping(text: object) -> float | None:
     """Turn '400 days' into seconds, and 'off' into None, which keeps for ever."""
-    return None if text in (None, "off", "") else parse_seconds(text)
+    kept = parse_off(text)
+    return None if kept is None else parse_seconds(kept)
 
 
-def parse_share(text: object) -> object:
-    """Read 'off' as no limit, which TOML cannot say."""
-    return None if text in ("off", "") else text
-
-
-Share = Annotated[Annotated[float, Field(gt=0, lt=1)] | None, BeforeValidator(parse_share)]
+TIMING = BeforeValidator(parse_off)
+Timing = Annotated[str | None, TIMING]
+"""When a job runs: a cron expression, `every 6h`, or None. Keys of this type are the jobs."""
+Share = Annotated[Annotated[float, Field(gt=0, lt=1)] | None, BeforeValidator(parse_off)]
 """A limit between 0 and 1, or None for no limit."""
+Limit = Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(parse_off)]
+"""At most so many; None for any number."""
 Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(gt=0, allow_inf_nan=False)]
+KEEPING = BeforeValidator(parse_keeping)
+Keeping = Annotated[Annotated[float, Field(ge=DAY, allow_inf_nan=False)] | None, KEEPING]
+"""How long something is kept, in seconds; None for ever."""
+LookedBack = Annotated[float, Field(ge=370 * DAY, allow_inf_nan=False)]
+"""The scheduler looks back so far for a run that it missed."""
+Password = Annotated[SecretStr, VERBATIM]
+"""A secret of which every character counts."""
 
 
 class Steps(int):
@@ -79,22 +84,14 @@ Skew = Annotated[
 """How far a clock may be ahead: seconds, or `Steps`."""
 
 
-def parse_limit(text: object) -> object:
-    """Read 'off' as no limit."""
-    return None if text in ("off", "") else text
-
-
-Limit = Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(parse_limit)]
-"""At most so many; None for any number."""
-DAY = 86_400.0
-KEEPING = BeforeValidator(parse_keeping)
-Keeping = Annotated[Annotated[float, Field(ge=DAY, allow_inf_nan=False)] | None, KEEPING]
-"""How long something is kept, in seconds; None for ever."""
-LookedBack = Annotated[float, Field(ge=370 * DAY, allow_inf_nan=False)]
-"""The scheduler looks back so far for a run that it missed."""
-
-
 class Section(BaseModel):
     """A table of tidecast.toml."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def read_written(cls, value: Any, about: ValidationInfo) -> object:
+        """Read each value by the type of its key, whatever source it came from."""
+        assert about.field_name is not None
+        return read(cls.model_fields[about.field_name].annotation, value)

@@ -23,7 +23,6 @@ HOMES = {
     "uvicorn": ("pipeline/web/",),
     "matplotlib": ("pipeline/quickstart/chart.py",),
     "click": ("pipeline/cli.py", "pipeline/commands/", "jobs/commands.py"),
-    "pydantic_settings": ("pipeline/settings/__init__.py", "pipeline/configuration.py"),
 }
 SERVICES = ("codec", "grid", "ring", "observe", "windows", "scorer", "turn", "claim", "stream")
 ADAPTERS = ("pipeline.kafka", "pipeline.database", "pipeline.app", "pipeline.cli", "pipeline.commands", "jobs")
