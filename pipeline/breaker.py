@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipeline.records import DeadLetter, Mask, Messages
+from pipeline.records import DeadLetter, Kind, Mask, Messages
 from pipeline.settings import InputSettings
 
 SHOWN = 200
@@ -66,8 +66,8 @@ class Breaker:
         most = most_in_a_row(self._before(), bad, window)
         if most <= limit * window:
             return None
-        reason, example = commonest(letters)
-        self.tripped = f"{most} of {window} messages cannot be read, most of them because of {reason}"
+        kind, example = commonest(letters)
+        self.tripped = f"{most} of {window} messages cannot be read, most of them because of {kind}"
         return Trip(partition, self.tripped, self.settings.bad_pause, example)
 
     def remember(self, bad: Mask) -> None:
@@ -113,11 +113,10 @@ class Breakers:
         return {at: why for at, why in found.items() if why is not None}
 
 
-def commonest(letters: Sequence[DeadLetter]) -> tuple[str, Mapping[str, object]]:
-    """Return what most reasons begin with, which is a field or a fault, and the first letter with it."""
-    kinds = Counter(letter.reason.partition(":")[0] for letter in letters)
-    kind = kinds.most_common(1)[0][0]
-    first = next(letter for letter in letters if letter.reason.partition(":")[0] == kind)
+def commonest(letters: Sequence[DeadLetter]) -> tuple[Kind, Mapping[str, object]]:
+    """Return what is wrong with most letters, and the first of them."""
+    kind = Counter(letter.kind for letter in letters).most_common(1)[0][0]
+    first = next(letter for letter in letters if letter.kind is kind)
     shown = None if first.value is None else first.value[:SHOWN].decode(errors="replace")
     return kind, {
         "partition": first.partition,

@@ -17,8 +17,11 @@ import numpy as np
 from models.config import QUANTILE_LEVELS
 from pipeline.errors import ConfigError
 from pipeline.grid import Frequency
-from pipeline.records import DeadLetter, Events, Floats, Forecasts, Ints, Messages
+from pipeline.records import DeadLetter, Events, Floats, Forecasts, Ints, Kind, Messages
 from pipeline.settings import InputSettings
+from pipeline.shown import quoted, shown
+from pipeline.unreadable import Fault, Fields, explain
+from pipeline.untimely import explain_time, show_time
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -27,7 +30,7 @@ FITS = 1_000_000  # bytes of a message; brokers take 1,048,588 unless told other
 NUMBER = 17  # bytes of a quantile in JSON at most, with its comma
 LARGEST = 1e18  # of a value: its square is still a float32
 OUTSIDE = np.iinfo(np.int64).min
-SKIPPED = ""  # in place of a reason: neither an event nor a dead letter
+SKIPPED = Fault(Kind.NULL, "")  # in place of a fault: neither an event nor a dead letter
 
 
 class Reader:
@@ -51,42 +54,40 @@ class Reader:
         )
         self._covariates_of = attrgetter(*covariates) if covariates else None
         self._one = msgspec.json.Decoder(event)
+        self._fields = Fields(settings.series_id, settings.timestamp, settings.value, settings.covariates)
 
     def read(self, messages: Messages, now: int) -> tuple[Events, tuple[DeadLetter, ...]]:
         """Decode messages; `now` (microseconds) bounds how far in the future an event may lie. Never raises."""
         if messages.unreadable:
-            decoded: list[Any] | None = [messages.unreadable]
+            decoded: list[Any] | None = [Fault(Kind.BATCH, messages.unreadable)]
         else:
             decoded = self._together(messages.values)
         if decoded is None:
             decoded = [self._alone(value) for value in messages.values]
         count = len(decoded)
-        reasons: list[str | None] = [None] * count
+        faults: list[Fault | None] = [None] * count
         names: list[str] = [""] * count
         times = np.full(count, OUTSIDE, np.int64)
         values = np.zeros(count)
         observed = np.zeros(count, np.bool_)
         limit = self._settings.max_name_bytes
         for i, event in enumerate(decoded):
-            if event is None:
-                reasons[i] = SKIPPED
-                continue
-            if isinstance(event, str):
-                reasons[i] = event
+            if isinstance(event, Fault):
+                faults[i] = event
                 continue
             name, value = event.series, event.value
             if not 0 < len(name) <= limit or (not name.isascii() and not _fits(name, limit)) or "\0" in name:
-                reasons[i] = f"{self._settings.series_id}: a name has 1 to {limit} bytes and no NUL"
+                faults[i] = self._misnamed(name)
                 continue
             names[i] = name
             times[i] = instant(event.time)
             if value is not None:
                 if not -LARGEST <= value <= LARGEST:
-                    reasons[i] = f"{self._settings.value}: {value!r} is not a finite number within +-1e18"
+                    faults[i] = _outside(self._settings.value, value)
                 values[i], observed[i] = value, True
-        covariates = self._covariates(decoded, reasons)
-        self._check_times(times, now, reasons)
-        good = np.flatnonzero([reason is None for reason in reasons])
+        covariates = self._covariates(decoded, faults)
+        self._check_times(decoded, times, now, faults)
+        good = np.flatnonzero([fault is None for fault in faults])
         events = Events(
             partition=np.full(len(good), messages.partition, np.int64),
             series=names if len(good) == count else [names[i] for i in good],
@@ -97,9 +98,16 @@ class Reader:
             covariates=covariates[good],
         )
         return events, tuple(
-            DeadLetter(messages.partition, int(messages.offsets[i]), reason, messages.keys[i], messages.values[i])
-            for i, reason in enumerate(reasons)
-            if reason
+            DeadLetter(
+                messages.partition,
+                int(messages.offsets[i]),
+                fault.reason,
+                messages.keys[i],
+                messages.values[i],
+                kind=fault.kind,
+            )
+            for i, fault in enumerate(faults)
+            if fault is not None and fault is not SKIPPED
         )
 
     def _together(self, values: Sequence[bytes | None]) -> list[Any] | None:
@@ -125,44 +133,50 @@ class Reader:
 
     def _alone(self, value: bytes | None) -> Any:
         if value is None and self._settings.tombstones == "skip":
-            return None
+            return SKIPPED
         if not value:
-            return "the message has no value" if value is None else "the message is empty"
-        if len(value) > self._settings.max_message_bytes:
-            return f"the message has {len(value)} bytes, more than input.max_message_bytes"
+            none = value is None
+            return Fault(Kind.NULL, "the message has no value") if none else Fault(Kind.EMPTY, "the message is empty")
+        most = self._settings.max_message_bytes
+        if len(value) > most:
+            return Fault(Kind.SIZE, f"the message has {len(value)} bytes, more than input.max_message_bytes ({most})")
         try:
             return self._one.decode(value)
-        except UnicodeDecodeError as error:
-            return f"not UTF-8: {error.reason}"
-        except RecursionError:
-            return "not an event: nested too deeply"
-        except msgspec.MsgspecError as error:
-            return f"not an event: {error}"
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            return explain(value, self._fields, str(error))
 
-    def _covariates(self, decoded: Sequence[Any], reasons: list[str | None]) -> Floats:
+    def _misnamed(self, name: str) -> Fault:
+        limit = self._settings.max_name_bytes
+        size = len(name.encode(errors="surrogatepass"))
+        found = f"has {size} bytes" if size > limit else "holds a NUL" if "\0" in name else "holds half a character"
+        about = f"{shown(self._settings.series_id)}: {quoted(name) if name else 'it'} {found if name else 'is empty'}"
+        return Fault(Kind.NAME, f"{about}; a name has 1 to {limit} bytes and no NUL (input.max_name_bytes)")
+
+    def _covariates(self, decoded: Sequence[Any], faults: list[Fault | None]) -> Floats:
         """Collect the covariates (N, P) of decoded events, NaN where missing."""
         names = self._settings.covariates
         if self._covariates_of is None:
             return np.empty((len(decoded), 0))
         missing = (None,) * len(names) if len(names) > 1 else None
-        cells = [
-            missing if event is None or isinstance(event, str) else self._covariates_of(event) for event in decoded
-        ]
+        cells = [missing if isinstance(event, Fault) else self._covariates_of(event) for event in decoded]
         numbers = np.array(cells, np.float64).reshape(len(decoded), len(names)) + 0.0  # SQLite keeps no -0.0
         for i, column in np.argwhere(np.abs(numbers) > LARGEST).tolist():
-            if reasons[i] is None:
-                reasons[i] = f"{names[column]}: {float(numbers[i, column])!r} is not a finite number within +-1e18"
+            if faults[i] is None:
+                faults[i] = _outside(names[column], float(numbers[i, column]))
         return numbers
 
-    def _check_times(self, times: Ints, now: int, reasons: list[str | None]) -> None:
-        field = self._settings.timestamp
+    def _check_times(self, decoded: Sequence[Any], times: Ints, now: int, faults: list[Fault | None]) -> None:
+        field = shown(self._settings.timestamp)
         latest = now + int(self._settings.future_skew(self._frequency.seconds) * 1_000_000)
-        for i in np.flatnonzero(~self._frequency.holds(times) | (times > latest)):
-            if reasons[i] is None:
-                reasons[i] = (
-                    f"{field}: farther in the future than input.max_future_skew"
+        for i in np.flatnonzero(~self._frequency.holds(times) | (times > latest)).tolist():
+            if faults[i] is None:
+                time = decoded[i].time
+                faults[i] = (
+                    Fault(
+                        Kind.FUTURE, f"{field}: {show_time(time)} is farther in the future than input.max_future_skew"
+                    )
                     if times[i] > latest
-                    else f"{field}: not a time with an offset, or epoch seconds or milliseconds, from 1900 to 2190"
+                    else Fault(Kind.TIME, f"{field}: {explain_time(time)}")
                 )
 
 
@@ -193,6 +207,10 @@ def _fits(name: str, limit: int) -> bool:
         return len(name.encode()) <= limit
     except UnicodeEncodeError:
         return False
+
+
+def _outside(field: str, number: float) -> Fault:
+    return Fault(Kind.NUMBER, f"{shown(field)}: {shown(repr(number))} is not a finite number within +-1e18")
 
 
 def nine_digits(values: Floats) -> Floats:

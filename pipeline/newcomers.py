@@ -12,7 +12,7 @@ import numpy as np
 import structlog
 
 from pipeline.columns import take
-from pipeline.records import DeadLetter, Events, Messages
+from pipeline.records import DeadLetter, Events, Kind, Messages
 
 log = structlog.get_logger()
 MINUTE = 60_000_000  # microseconds
@@ -84,4 +84,5 @@ class Newcomers:
         reason = (
             f"a new series beyond {self._most} in a minute: raise input.max_new_series if it is right, and requeue this"
         )
-        return DeadLetter(run.partition, int(run.offsets[place]), reason, run.keys[place], run.values[place])
+        offset = int(run.offsets[place])
+        return DeadLetter(run.partition, offset, reason, run.keys[place], run.values[place], kind=Kind.NEW_SERIES)

@@ -7,6 +7,7 @@ are merged or become windows.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Literal
 
 import numpy as np
@@ -62,15 +63,37 @@ class Events:
         return len(self.offset)
 
 
+class Kind(StrEnum):
+    """What is wrong with a message, in a few classes: what a metric may have as a label, whatever messages hold."""
+
+    BATCH = "batch"  # the broker's batch cannot be read
+    EMPTY = "empty"  # a value of no bytes
+    NULL = "null"  # no value
+    ENCODING = "encoding"  # not plain text in UTF-8: compressed, Avro, UTF-16
+    EVENT = "event"  # not a JSON object
+    FIELD = "field"  # a field is missing, or of another type
+    SIZE = "size"
+    NAME = "name"
+    NUMBER = "number"  # not finite, or not within +-1e18
+    NEW_SERIES = "new series"
+    FUTURE = "future"
+    TIME = "time"
+    OTHER = "other"
+
+
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """An input message that could not become an observation, with the reason and its raw bytes."""
+    """An input message that could not become an observation, with the reason and its raw bytes.
+
+    `kind` is set where the letter arises; SQL does not keep it.
+    """
 
     partition: int
     offset: int
     reason: str
     key: bytes | None
     value: bytes | None
+    kind: Kind = field(default=Kind.OTHER, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from pipeline.errors import Fenced, Unavailable
 from pipeline.pulse import Pulse
-from pipeline.reasons import classify
 from pipeline.records import Claim, Events, Forecasts, Messages, Turn
 from pipeline.ring import RingStore
 
@@ -106,8 +105,7 @@ class Vitals:
             self.tombstones += run.tombstones
         self.observations += len(turn.observations)
         self.forecasts.update(stored.quality)
-        for reason, count in Counter(letter.reason for letter in turn.dead_letters).items():
-            self.dead_letters[classify(reason)] += count
+        self.dead_letters.update(letter.kind for letter in turn.dead_letters)
         for part in events:
             own = self._at(int(part.partition[0]))
             on_time = part.event_time[part.event_time <= present]

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator
 
 from pipeline.exposition import Collector, Metric, counter, gauge, histogram, in_seconds
 from pipeline.probes import Checks
-from pipeline.reasons import CLASSES, OTHER
-from pipeline.records import Quality
+from pipeline.records import Kind, Quality
 from pipeline.stream import Worker
 from pipeline.vitals import SETBACKS, PartitionVitals
 
@@ -57,7 +56,7 @@ class WorkerCollector(Collector):
         yield counter("observations", "Observations that were stored.", [((), vitals.observations)])
         made = [((quality,), float(vitals.forecasts[quality])) for quality in QUALITIES]
         yield counter("forecasts", "Forecasts that were stored, by quality.", made, ("quality",))
-        letters = [((reason,), float(vitals.dead_letters[reason])) for reason in (*CLASSES, OTHER)]
+        letters = [((kind,), float(vitals.dead_letters[kind])) for kind in Kind]
         yield counter("dead_letters", "Messages that became dead letters, by class of reason.", letters, ("reason",))
 
     def _partitions(self) -> Iterator[Metric]:

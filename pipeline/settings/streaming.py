@@ -114,6 +114,9 @@ class InputSettings(Section):
             raise ValueError("covariates must name different fields, and none of series_id, timestamp and value")
         if not all(name and name.isprintable() for name in self.covariates):
             raise ValueError("covariates must be names of fields: text that is not empty and can be printed")
+        for name in (*own, *self.covariates):
+            if not name.isprintable() or set(name) & {'"', "\\"}:
+                raise ValueError(f"{name!r} cannot be a field: write a name without quotes, backslashes and line ends")
         return self
 
 

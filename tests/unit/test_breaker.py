@@ -13,14 +13,14 @@ from pipeline.codec import Reader
 from pipeline.configuration import load
 from pipeline.errors import ConfigError
 from pipeline.grid import Frequency
-from pipeline.records import DeadLetter, Messages
+from pipeline.records import DeadLetter, Kind, Messages
 from pipeline.settings import InputSettings
 from pipeline.stream import Worker
 from tests.fakes import Clock, MemorySource, MemoryStore, MemoryTopics
 from tests.unit.workers import panel, run_dry, worker
 
 FLAGS = st.lists(st.booleans(), max_size=60)
-LETTER = DeadLetter(0, 7, "value: 'x' is not a number", None, b'{"v": 1}')
+LETTER = DeadLetter(0, 7, "value: 'x' is not a number", None, b'{"v": 1}', kind=Kind.FIELD)
 
 
 def of(most_bad: float | None = 0.5, window: int = 10, pause: float = 60.0) -> InputSettings:
@@ -75,7 +75,7 @@ def test_the_first_messages_of_a_quiet_topic_do_not_trip_it() -> None:
         breaker.remember(flags((1, True)))
     trip = breaker.check(flags((1, True)), [LETTER])
     assert trip is not None
-    assert trip.reason == "6 of 10 messages cannot be read, most of them because of value"
+    assert trip.reason == "6 of 10 messages cannot be read, most of them because of field"
 
 
 def test_a_tripped_breaker_lets_no_more_through_bit_by_bit() -> None:
@@ -114,7 +114,7 @@ def test_each_partition_is_weighed_by_itself() -> None:
     trips = breakers.check(runs, [DeadLetter(1, offset, "x: y", None, b"") for offset in range(4)])
     assert list(trips) == [1]
     breakers.remember()
-    assert breakers.tripped([0, 1]) == {1: "4 of 4 messages cannot be read, most of them because of x"}
+    assert breakers.tripped([0, 1]) == {1: "4 of 4 messages cannot be read, most of them because of other"}
     assert breakers.check([runs[1]], []) == {}
     breakers.remember()
     assert breakers.tripped([0, 1]) == {}
@@ -122,12 +122,12 @@ def test_each_partition_is_weighed_by_itself() -> None:
 
 def test_the_commonest_reason_is_named_with_its_first_letter() -> None:
     letters = [
-        DeadLetter(0, 1, "not UTF-8: x", None, b"\xff"),
-        DeadLetter(0, 2, "value: 'a' is no number", None, b"\xff" * 300),
-        DeadLetter(0, 3, "value: 'b' is no number", None, None),
+        DeadLetter(0, 1, "not UTF-8: x", None, b"\xff", kind=Kind.ENCODING),
+        DeadLetter(0, 2, "not an event: 'a' is no number", None, b"\xff" * 300, kind=Kind.FIELD),
+        DeadLetter(0, 3, "not UTF-8, it seems: 'b'", None, None, kind=Kind.FIELD),
     ]
     kind, example = commonest(letters)
-    assert (kind, example["offset"], example["reason"]) == ("value", 2, "value: 'a' is no number")
+    assert (kind, example["offset"], example["reason"]) == ("field", 2, "not an event: 'a' is no number")
     assert len(str(example["value"])) == 200
 
 

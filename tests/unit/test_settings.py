@@ -133,6 +133,8 @@ def test_a_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
         ([""], "not empty"),
         (["a\0"], "can be printed"),
         ([f"x{n}" for n in range(33)], "at most 32"),
+        (['a"b'], "without quotes, backslashes and line ends"),
+        (["a\\b"], "without quotes, backslashes and line ends"),
     ],
 )
 def test_covariates_that_could_not_be_told_apart_or_stored_are_refused(names: list[str], complaint: str) -> None:

@@ -11,8 +11,7 @@ from pipeline.errors import Fenced, Unavailable
 from pipeline.exposition import Exposition, find_memory_limit, histogram
 from pipeline.grid import Frequency
 from pipeline.pulse import LATELY, Pulse
-from pipeline.reasons import CLASSES, OTHER, classify
-from pipeline.records import Claim, DeadLetter, Forecasts, Messages, Turn
+from pipeline.records import Claim, DeadLetter, Forecasts, Kind, Messages, Turn
 from pipeline.ring import RingStore
 from pipeline.settings import InputSettings, SeriesSettings
 from pipeline.stream import Worker
@@ -68,7 +67,7 @@ def test_a_worker_counts_what_the_database_and_the_topic_hold() -> None:
     made = {quality: found["forecasts_total", quality] for quality in ("ok", "degraded", "fallback")}
     assert made == {"ok": 0.0, "degraded": 0.0, "fallback": float(len(topic.output))}
     assert found["dead_letters_total", "event"] == found["tombstones_total",] == 1.0
-    assert sum(found["dead_letters_total", name] for name in (*CLASSES, OTHER)) == len(topic.letters) == 1
+    assert sum(found["dead_letters_total", name] for name in Kind) == len(topic.letters) == 1
     assert found["turn_duration_seconds_count",] == one.turns > 2
     for phase in ("decode", "observe", "score", "store", "publish"):
         assert found["turn_phase_duration_seconds_count", phase] == one.turns
@@ -115,12 +114,11 @@ def test_a_worker_is_ready_once_everything_assigned_is_claimed_and_says_why_not(
     assert checks.find_unready() == []
     trips = one.parts.breakers.check(
         [Messages(0, np.arange(600), [None] * 600, [b"{"] * 600, 600)],
-        [DeadLetter(0, offset, "not an event: no", None, b"{") for offset in range(600)],
+        [DeadLetter(0, offset, "not an event: no", None, b"{", kind=Kind.EVENT) for offset in range(600)],
     )
     assert list(trips) == [0]
     assert checks.find_unready() == [
-        "the circuit breaker has paused partition 0: 601 of 1000 messages cannot be read, "
-        "most of them because of not an event"
+        "the circuit breaker has paused partition 0: 601 of 1000 messages cannot be read, most of them because of event"
     ]
     assert samples(one)["circuit_breaker_tripped",] == 1.0
 
@@ -223,6 +221,11 @@ def test_a_topic_that_does_not_begin_at_0_has_skipped_nothing() -> None:
         (b'{"series_id": "\xff", "timestamp": 0, "value": 1}', "encoding"),
         (b"[" * 200_000, "event"),
         (b"x" * 900_001, "size"),
+        (b'{"series_id": "a", "timestamp": "0", "value": 1}', "time"),
+        (b'{"series_id": "a", "timestamp": 0}', "field"),
+        (b'{"series_id": "a", "timestamp": 0, "value": "1"}', "field"),
+        (b'{"series_id": "a", "timestamp": 0, "value": NaN}', "number"),
+        (b"\x00\x00\x00\x00\x01\x02a", "encoding"),
         (event("", 1, 1.0)[1], "name"),
         (event("a", 1, 1e300)[1], "number"),
         (event("a", 1, 1.0, wind=1e19)[1], "number"),
@@ -234,13 +237,14 @@ def test_a_topic_that_does_not_begin_at_0_has_skipped_nothing() -> None:
 def test_every_reason_of_the_reader_has_a_class(value: bytes | None, name: str) -> None:
     reader = Reader(InputSettings(tombstones="refuse", covariates=("wind",)), Frequency("1h"))
     _, letters = reader.read(Messages(0, np.array([0]), [None], [value], 1), now=START * 1_000_000)
-    assert [classify(letter.reason) for letter in letters] == [name]
+    assert [letter.kind for letter in letters] == [name]
 
 
-def test_an_unreadable_batch_has_a_class_and_what_is_unknown_is_other() -> None:
-    assert classify("the record batch failed its CRC check") == "batch"
-    assert classify("a new series beyond 100 in a minute: raise input.max_new_series") == "new series"
-    assert classify("something new") == OTHER
+def test_an_unreadable_batch_has_a_class_and_a_letter_from_sql_has_none() -> None:
+    reader = Reader(InputSettings(), Frequency("1h"))
+    _, letters = reader.read(Messages(0, np.array([0]), [None], [b"raw"], 1, "the record batch failed its CRC"), now=0)
+    assert [letter.kind for letter in letters] == ["batch"]
+    assert DeadLetter(0, 1, "as SQL has it", None, b"x").kind == "other"
 
 
 def test_silence_is_told_after_a_while_and_a_stop_after_a_longer_one() -> None:
