@@ -4,6 +4,7 @@ TidecastError
 ├── ConfigError    the operator: settings, topics or schema do not fit; exit 2, never retried
 ├── Unavailable    nobody: a broker or database is away; back off and claim again; exit 1 from a command
 │   └── TooSlow    who asked: a query of the read API was stopped at its time limit; ask for less
+├── Unloadable     the operator: a registered model is broken; roll back. The worker goes on without it
 ├── Fenced         nobody: another worker owns the partition now; forget it and go on
 ├── Replaced       nobody, or the operator: another process runs under this worker's name; exit 1
 └── Corrupt        the developers: an invariant broke; exit 1
@@ -30,6 +31,10 @@ class Unavailable(TidecastError):
 
 class TooSlow(Unavailable):
     """A query took longer than it may, and was stopped."""
+
+
+class Unloadable(TidecastError):
+    """A registered model is missing, was changed, or cannot be built, whatever the settings say."""
 
 
 class Fenced(TidecastError):

@@ -4,11 +4,23 @@ from typing import Protocol
 
 from models.artifact import ArtifactError, Loaded, unpack
 from models.config import ModelConfig
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, Corrupt, Unloadable
 from pipeline.observe import Grid
 from pipeline.windows import compare_covariates
 
 ADVICE = "run tidecast job run retrain, tidecast models rollback, or tidecast models promote 0"
+REPAIR = "run tidecast models rollback, or tidecast job run retrain"
+FAILURES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What building a model or its forward pass may raise."""
 SHAPE = ("context_length", "horizon", "season", "quantile_levels")
 
 
@@ -23,12 +35,17 @@ class Artifacts(Protocol):
 def load_model(
     artifacts: Artifacts, version: int, grid: Grid, shape: ModelConfig, *, alias: str = "champion", advice: str = ADVICE
 ) -> Loaded:
-    """Load a version; ConfigError, which names it by its `alias` and gives `advice`, if it does not fit."""
+    """Load a version. The errors name it by its `alias` and give `advice`.
+
+    Raises Unloadable if the model itself is broken, ConfigError if it does not fit the settings.
+    """
     try:
         loaded = unpack(artifacts.artifact(version))
-    except ArtifactError as error:
-        repair = "run tidecast models rollback" if advice == ADVICE else advice
-        raise ConfigError(f"{alias} version {version}: {error}; {repair}") from error
+    except (ArtifactError, ConfigError, Corrupt) as error:
+        said = str(error).partition(";")[0]  # a registry gives advice of its own
+        raise Unloadable(f"{alias} version {version}: {said}; {REPAIR if advice == ADVICE else advice}") from error
+    except FAILURES as error:
+        raise Unloadable(f"{alias} version {version}: {type(error).__name__}: {error}; {advice}") from error
     unfit = _find_unfit(loaded, grid, shape)
     if unfit:
         raise ConfigError(f"{alias} version {version} {unfit}; {advice}")

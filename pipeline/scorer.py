@@ -13,8 +13,8 @@ from models.config import ModelConfig
 from pipeline.calibration import NO_CALIBRATION, correct, read_factors
 from pipeline.codec import nine_digits
 from pipeline.columns import concat
-from pipeline.errors import ConfigError, Corrupt
-from pipeline.loading import load_model, number_series
+from pipeline.errors import ConfigError, Corrupt, Unloadable
+from pipeline.loading import ADVICE, FAILURES, load_model, number_series
 from pipeline.observe import Due, Grid
 from pipeline.ports import Calibrations, Champion
 from pipeline.records import Floats, Forecasts, Ints, Quality, no_forecasts
@@ -22,6 +22,8 @@ from pipeline.windows import batch
 
 log = structlog.get_logger()
 NAIVE_VERSION = 0
+NEVER = 2**62
+RETRY = 60_000_000  # microseconds after which a champion that was refused is tried again
 MOST_WINDOWS = 1024  # in one forward pass; more only costs memory
 SECOND = 1_000_000
 WIDEST = 1e30  # of a quantile: its error can still be squared
@@ -30,7 +32,9 @@ WIDEST = 1e30  # of a quantile: its error can still be squared
 class Scorer:
     """Holds the model in use and its calibration.
 
-    `shape` is what the settings ask of a model; a champion of another shape is refused.
+    `shape` is what the settings ask of a model; a champion of another shape is refused. `refused` is the champion that
+    is not in use because it was refused or has failed, 0 if there is none, and `failures` counts how often that was.
+    It is tried again every minute: an artifact can be restored, and memory be there again.
     """
 
     def __init__(
@@ -49,13 +53,17 @@ class Scorer:
         self._naive = SeasonalNaive(shape).eval()
         self._refresh = int(refresh_seconds * SECOND)
         self._looked: int | None = None
+        self._again: int | None = None
         self._seen: int | None = None
         self._loaded: Loaded | None = None
         self._rows: dict[str, int] = {}
         self._factors: Floats | None = None
         self._seen_calibration = NO_CALIBRATION
+        self._calibrate_again = -NEVER
         self.version = NAIVE_VERSION
         self.calibration = NO_CALIBRATION
+        self.refused = NAIVE_VERSION
+        self.failures = 0
 
     @property
     def trained_until(self) -> int | None:
@@ -68,14 +76,16 @@ class Scorer:
         """Swap to the champion and to its calibration if they changed; called between two turns, every few seconds.
 
         Raises ConfigError when the first champion that it sees does not fit the settings. A later one that does not
-        fit is logged and the model in use stays.
+        fit, and any one that is broken, is logged, and the model in use stays: seasonal naive after a start.
         """
         if self._looked is not None and now - self._looked < self._refresh:
             return
         champion = self._registry.champion()
-        if champion != self._seen:
+        if self.refused and self._again is None:
+            self._again = now + RETRY
+        if champion != self._seen or (self._again is not None and now >= self._again):
             self._swap(champion, first=self._looked is None)
-        self._recalibrate()
+        self._recalibrate(now)
         self._looked = now  # only now: after an Unavailable no turn is scored by a model without its calibration
 
     def score(self, dues: Sequence[Due], now: int) -> Forecasts:
@@ -88,30 +98,39 @@ class Scorer:
         return joined.take(np.lexsort((joined.offset, joined.partition)))
 
     def _swap(self, champion: int | None, *, first: bool) -> None:
-        before = self.version
+        before, refused, again = self.version, NAIVE_VERSION, None
         if champion is None or champion == NAIVE_VERSION:
             self._loaded, self._rows, self.version = None, {}, NAIVE_VERSION
         else:
             try:
                 self._use(champion)
-            except (ConfigError, Corrupt) as error:
-                if first:
+            except (ConfigError, Unloadable) as error:
+                if first and isinstance(error, ConfigError):
                     raise
+                refused = champion
+                again = None if isinstance(error, Unloadable) else NEVER  # the settings stay what they are
+                self.failures += 1
                 log.error("champion refused", version=champion, reason=str(error), serving=self.version)
-        self._seen = champion  # only now, as above
+        self._seen, self.refused, self._again = champion, refused, again  # only now, as above
         if self.version != before:
-            self._factors, self.calibration, self._seen_calibration = None, NO_CALIBRATION, NO_CALIBRATION
+            self._forget_calibration()
 
-    def _recalibrate(self) -> None:
+    def _recalibrate(self, now: int) -> None:
         """Take the newest calibration of the model in use; one that cannot be right leaves the last one."""
-        newest = self._calibrations.newest(self.version, after=self._seen_calibration)
-        if newest is None:
+        if now < self._calibrate_again:
             return
-        self._seen_calibration = newest.version
+        newest = None
         try:
+            newest = self._calibrations.newest(self.version, after=self._seen_calibration)
+            if newest is None:
+                return
+            self._seen_calibration = newest.version
             self._factors = read_factors(newest.factors, self._shape.horizon)
         except Corrupt as error:
-            log.error("calibration refused", calibration=newest.version, reason=str(error), using=self.calibration)
+            self.failures += 1
+            self._calibrate_again = now if newest else now + RETRY  # a row that cannot be read has no version to skip
+            version = newest.version if newest else None
+            log.error("calibration refused", calibration=version, reason=str(error), using=self.calibration)
             return
         self.calibration = newest.version
         log.info("calibration in use", calibration=newest.version, version=self.version)
@@ -121,12 +140,14 @@ class Scorer:
         self._rows = number_series(self._loaded)
         log.info("champion in use", version=version, series=len(self._rows))
 
+    def _forget_calibration(self) -> None:
+        self._factors, self.calibration, self._seen_calibration = None, NO_CALIBRATION, NO_CALIBRATION
+
     def _score(self, due: Due, now: int) -> Forecasts:
         rows = np.fromiter((self._rows.get(name, 0) for name in due.series), np.int64, len(due))
         windows = batch(due, rows, self._grid.frequency, self._shape.horizon)
+        quantiles = self._forward(windows)
         version = np.full(len(due), self.version, np.int64)
-        model = self._naive if self._loaded is None else self._loaded.model
-        quantiles = run(model, windows)
         if self._loaded is not None:
             broken = ~np.isfinite(quantiles).all(axis=(1, 2))
             if broken.any():
@@ -139,6 +160,20 @@ class Scorer:
             quantiles[own] = np.clip(correct(quantiles[own], self._factors), -WIDEST, WIDEST)
         calibration = np.where(own, self.calibration, NO_CALIBRATION)
         return assemble(due, self._grid, quantiles, version=version, calibration=calibration, now=now)
+
+    def _forward(self, windows: Batch) -> Floats:
+        """Run the model in use; a champion that fails is left out for a while, or no worker would get past a window."""
+        if self._loaded is not None:
+            try:
+                return run(self._loaded.model, windows)
+            except FAILURES as error:
+                self.failures += 1
+                reason = f"{type(error).__name__}: {error}; {ADVICE}"
+                log.error("champion failed", version=self.version, reason=reason, serving=NAIVE_VERSION)
+                self.refused = self.version
+                self._loaded, self._rows, self.version = None, {}, NAIVE_VERSION
+                self._forget_calibration()
+        return run(self._naive, windows)
 
 
 def assemble(due: Due, grid: Grid, quantiles: Floats, *, version: Ints, calibration: Ints, now: int) -> Forecasts:

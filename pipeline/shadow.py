@@ -13,8 +13,8 @@ from models.artifact import Loaded
 from models.config import ModelConfig
 from pipeline.calibration import NO_CALIBRATION
 from pipeline.columns import concat
-from pipeline.errors import ConfigError, Corrupt
-from pipeline.loading import load_model, number_series
+from pipeline.errors import ConfigError, Unloadable
+from pipeline.loading import FAILURES, load_model, number_series
 from pipeline.observe import Due, Grid
 from pipeline.ports import Shadow
 from pipeline.records import Forecasts, Mask
@@ -24,17 +24,6 @@ from pipeline.windows import batch
 log = structlog.get_logger()
 SECOND = 1_000_000
 ADVICE = "it is left out; run tidecast models drop-shadow"
-FAILURES = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-"""What a forward pass may raise."""
 
 
 class ShadowScorer:
@@ -72,7 +61,7 @@ class ShadowScorer:
     def _load(self, version: int) -> Loaded | None:
         try:
             loaded = load_model(self._registry, version, self._grid, self._shape, alias="shadow", advice=ADVICE)
-        except (ConfigError, Corrupt) as error:
+        except (ConfigError, Unloadable) as error:
             self.failures += 1
             log.error("shadow refused", version=version, reason=str(error))
             return None

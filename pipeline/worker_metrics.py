@@ -141,6 +141,12 @@ class WorkerCollector(Collector):
             [((), in_seconds(scorer.trained_until))],
         )
         yield gauge("model_calibration_version", "Calibration in use here; 0: none.", [((), scorer.calibration)])
+        yield gauge("champion_refused_version", "Champion that cannot be used here; 0: none.", [((), scorer.refused)])
+        yield counter(
+            "champion_failures",
+            "Times that a champion or its calibration was refused, or the champion failed.",
+            [((), scorer.failures)],
+        )
         yield gauge("shadow_version", "Shadow that scores here; 0: none.", [((), (shadow and shadow.version) or 0)])
         yield counter(
             "shadow_failures", "Times that a shadow was refused or failed.", [((), shadow.failures if shadow else 0)]

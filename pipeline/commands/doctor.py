@@ -86,15 +86,23 @@ def check_keys(settings: "Settings") -> Finding:
 
 
 def check_model(settings: "Settings") -> Finding:
-    """Name the champion; none yet is not bad, forecasts are then seasonal naive."""
+    """Load the champion as a worker would; none yet is not bad, forecasts are then seasonal naive."""
     from pipeline.database import open_database
+    from pipeline.grid import Frequency
+    from pipeline.loading import load_model
+    from pipeline.observe import Grid
+    from pipeline.windows import model_config
 
     database = open_database(settings.database.url.get_secret_value(), timeout=min(SECONDS, settings.database.timeout))
     try:
         version = database.registry.champion()
         if version is None:
             return Finding("model", True, "none yet: seasonal naive", "tidecast job run retrain")
-        database.registry.artifact(version)
+        if version == 0:
+            return Finding("model", True, "champion is version 0: seasonal naive", "tidecast job run retrain")
+        frequency = Frequency(settings.series.frequency)
+        grid = Grid(frequency, settings.series, len(settings.input.covariates))
+        load_model(database.registry, version, grid, model_config(settings, frequency, 0))
         return Finding("model", True, f"champion is version {version}")
     finally:
         database.close()

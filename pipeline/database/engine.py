@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,8 @@ def explained(engine: Engine) -> Iterator[None]:
         raise Unavailable(f"database {_shown(engine)}: all connections are busy") from error
     except driver_error as error:
         raise _explain(engine, error) from error
+    except JSONDecodeError as error:
+        raise Corrupt(f"database {_shown(engine)}: a column of JSON holds something else: {error}") from error
     except SQLAlchemyError as error:
         raise Corrupt(f"database {_shown(engine)}: {_line(engine, error)}") from error
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from structlog.testing import capture_logs
 
 from models.artifact import pack, unpack
 from models.config import ModelConfig
@@ -147,11 +148,145 @@ def test_a_later_champion_of_another_shape_leaves_the_one_in_use() -> None:
     assert set(one.score([due()], now=0).model_version.tolist()) == {1}
 
 
-def test_an_artifact_that_cannot_be_read_is_refused_in_words() -> None:
+BROKEN = {
+    "not an artifact": b"\x10not an artifact",
+    "truncated": lambda whole: whole[: len(whole) // 2],
+    "empty": b"",
+    "another hash": Corrupt("the artifact of model 1 does not match its sha256; roll back to another version"),
+    "no artifact": ConfigError("model 1 has no artifact; see tidecast models list"),
+    "no memory": MemoryError("no memory"),
+    "of a later release": lambda whole: whole.replace(b'\\"format\\":1', b'\\"format\\":7'),
+}
+
+
+def spoil(registry: Registry, how: str) -> None:
+    """Break the artifact of version 1."""
+    broken = BROKEN[how]
+
+    def raising(version: int) -> bytes:
+        assert isinstance(broken, Exception)
+        raise broken
+
+    if isinstance(broken, Exception):
+        registry.artifact = raising  # type: ignore[method-assign]
+    else:
+        registry.artifacts[1] = broken(registry.artifacts[1]) if callable(broken) else broken  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_broken_champion_at_the_start_leaves_seasonal_naive_loudly_until_a_good_one_comes(how: str) -> None:
     registry = Registry()
-    registry.artifacts[1], registry.alias = b"\x10not an artifact", 1
-    with pytest.raises(ConfigError, match="tidecast models rollback"):
-        scorer(registry).refresh(0)
+    registry.promote(1)
+    spoil(registry, how)
+    one = scorer(registry)
+    with capture_logs() as logs:
+        one.refresh(0)
+        one.refresh(5 * SECOND)
+    assert (one.version, one.refused, one.failures) == (0, 1, 1)
+    [event] = [each for each in logs if each["log_level"] == "error"]
+    assert (event["event"], event["version"], event["serving"]) == ("champion refused", 1, 0)
+    assert event["reason"].startswith("champion version 1: ")
+    assert "tidecast models rollback" in event["reason"]
+    assert "\n" not in event["reason"]
+    assert set(one.score([due()], now=0).quality) == {"fallback"}
+    registry.__dict__.pop("artifact", None)
+    registry.promote(2)
+    one.refresh(10 * SECOND)
+    assert (one.version, one.refused) == (2, 0)
+    assert set(one.score([due()], now=0).quality) == {"ok"}
+
+
+def test_a_broken_champion_is_tried_again_every_minute_and_taken_when_it_was_restored() -> None:
+    registry = Registry()
+    registry.promote(1)
+    whole, registry.artifacts[1] = registry.artifacts[1], b""
+    one = scorer(registry)
+    for second in range(0, 200, 5):
+        one.refresh(second * SECOND)
+    assert (one.refused, one.failures) == (1, 4)
+    registry.artifacts[1] = whole
+    for second in range(200, 270, 5):
+        one.refresh(second * SECOND)
+    assert (one.version, one.refused, one.failures) == (1, 0, 4)
+
+
+def test_a_broken_later_champion_leaves_the_one_in_use_and_says_so() -> None:
+    registry = Registry()
+    registry.promote(1)
+    one = scorer(registry)
+    one.refresh(0)
+    registry.promote(2)
+    registry.artifacts[2] = b""
+    one.refresh(5 * SECOND)
+    assert (one.version, one.refused, one.failures) == (1, 2, 1)
+    registry.alias = 1
+    one.refresh(10 * SECOND)
+    assert (one.version, one.refused) == (1, 0)
+
+
+class Failing(torch.nn.Module):
+    """A model whose forward pass raises until it is mended."""
+
+    def __init__(self, failure: Exception) -> None:
+        super().__init__()
+        self.failure = failure
+
+    def forward(self, batch: object) -> torch.Tensor:
+        raise self.failure
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        RuntimeError("shapes"),
+        ValueError("x"),
+        TypeError("x"),
+        IndexError("x"),
+        MemoryError("x"),
+        ZeroDivisionError("x"),
+        AssertionError("x"),
+        AttributeError("x"),
+    ],
+)
+def test_a_champion_whose_forward_pass_raises_does_not_end_the_worker(failure: Exception) -> None:
+    registry, calibrations = Registry(), MemoryCalibrations()
+    registry.promote(1)
+    calibrations.store(1, wider(2.0))
+    one = scorer_of(registry, calibrations)
+    one.refresh(0)
+    assert one._loaded is not None
+    one._loaded = one._loaded._replace(model=Failing(failure))  # type: ignore[arg-type]
+    with capture_logs() as logs:
+        made = one.score([due(), due("xy")], now=0)
+    assert (set(made.quality), set(made.model_version.tolist())) == ({"fallback"}, {0})
+    assert set(made.calibration.tolist()) == {0}, "the champion's correction is none of seasonal naive's"
+    assert len(made) == 5
+    [event] = [each for each in logs if each["log_level"] == "error"]
+    assert (event["event"], event["version"]) == ("champion failed", 1)
+    assert type(failure).__name__ in event["reason"]
+    one.refresh(5 * SECOND)
+    assert (one.version, one.refused, one.failures) == (0, 1, 1), "it is not loaded at every look"
+    one.refresh(70 * SECOND)
+    assert (one.version, one.refused) == (1, 0)
+    assert set(one.score([due()], now=0).calibration.tolist()) == {1}
+
+
+def test_calibrations_that_cannot_be_read_leave_the_model_as_it_is() -> None:
+    class Unreadable(MemoryCalibrations):
+        def newest(self, model_version: int, after: int = 0) -> Calibration | None:
+            raise Corrupt("a column of JSON holds something else")
+
+    registry, calibrations = Registry(), MemoryCalibrations()
+    registry.promote(1)
+    calibrations.store(1, wider(2.0))
+    one = scorer_of(registry, Unreadable())
+    for second in range(0, 100, 5):
+        one.refresh(second * SECOND)
+    assert (one.version, one.calibration, one.failures) == (1, 0, 2)
+    one._calibrations = calibrations
+    for second in range(100, 130, 5):
+        one.refresh(second * SECOND)
+    assert one.calibration == 1
 
 
 def test_a_champion_without_yearly_columns_reads_the_same_days_and_weeks_as_in_training() -> None:
