@@ -4,7 +4,7 @@
 
 Every run of C steps that ends in the ring is therefore one contiguous slice, and a window needs no index matrix.
 A slot that was skipped is not observed. The ring is disposable: SQL holds everything, so when a turn fails the ring
-is dropped and loaded again.
+is dropped and loaded again, and between two turns any series may be evicted: it is loaded again when it returns.
 """
 
 import math
@@ -20,6 +20,9 @@ from pipeline.records import Floats, Ints, Mask
 from pipeline.settings import Policy
 
 NEVER = np.iinfo(np.int64).min // 2  # a step before every step
+FEWEST = 16  # rows that a ring has room for
+FACTS = ("series_id", "newest", "scored", "touched")
+"""Columns of one number a row."""
 Merged = tuple[Floats, Mask, Ints]
 """Merged events: value, observed, and the number of events with a value; (N,) each, or (N, P) for covariates."""
 
@@ -75,29 +78,40 @@ class Slots:
         shape = (len(begin), length, *self._shape)
         return value.astype(np.float32, copy=False).reshape(shape), observed.reshape(shape)
 
-    def grow(self, room: int) -> None:
-        """Make room for so many rows."""
+    def resize(self, room: int) -> None:
+        """Make room for so many rows; what is beyond them goes."""
         self._value = _resized(self._value, room * 2 * self._capacity)
         self._observed = _resized(self._observed, room * 2 * self._capacity)
         if self._policy == "mean":
             self._events = _resized(self._events, room * 2 * self._capacity)
+
+    def move(self, source: Ints, target: Ints) -> None:
+        """Copy whole rows onto others."""
+        for array in self._arrays():
+            rows = array.reshape(-1, 2 * self._capacity * math.prod(self._shape))  # (R, 2C * P)
+            rows[target] = rows[source]
+
+    def _arrays(self) -> list[NDArray[Any]]:
+        return [self._value, self._observed, *([self._events] if self._policy == "mean" else [])]
 
     def _events_at(self, at: Ints) -> Ints:
         return self._events[at].astype(np.int64) if self._policy == "mean" else self._observed[at].astype(np.int64)
 
 
 class RingStore:
-    """Rows are series in the order they were added; each step has a value and `covariates` more numbers.
+    """Rows are series, without a gap; each step has a value and `covariates` more numbers.
 
     `newest` (S,) is each row's newest step and `scored` (S,) the newest step that was forecast from; both NEVER for a
-    new series. `beyond` gives the first and last step of what SQL holds of a row ahead of its ring, and `fast` are the
-    rows whose last events were all ahead of time (pipeline.observe).
+    new series. `touched` (S,) is the `turn` in which something was last put into a row; the owner counts `turn` up.
+    `beyond` gives the first and last step of what SQL holds of a row ahead of its ring, and `fast` are the rows whose
+    last events were all ahead of time (pipeline.observe).
     """
 
     def __init__(self, capacity: int, policy: Policy, covariates: int = 0) -> None:
         self.capacity = capacity
         self.policy = policy
         self.covariates = covariates
+        self.turn = 0
         self.forget()
 
     def forget(self) -> None:
@@ -107,6 +121,7 @@ class RingStore:
         self.series_id = np.empty(0, np.int64)
         self.newest = np.empty(0, np.int64)
         self.scored = np.empty(0, np.int64)
+        self.touched = np.empty(0, np.int64)
         self.beyond: dict[int, tuple[int, int]] = {}
         self.fast: set[int] = set()
         self._target = Slots(self.capacity, self.policy)
@@ -120,7 +135,7 @@ class RingStore:
     def nbytes(self) -> int:
         """Memory of the arrays."""
         slots = sum(slots.nbytes for slots in (self._target, *self._past))
-        return slots + self.series_id.nbytes + self.newest.nbytes + self.scored.nbytes
+        return slots + sum(int(getattr(self, name).nbytes) for name in FACTS)
 
     def add(self, names: Sequence[str], series_id: Ints) -> Ints:
         """Add series that are not here yet and return their rows."""
@@ -128,10 +143,11 @@ class RingStore:
         rows = np.arange(first, first + len(names), dtype=np.int64)
         self.names.extend(names)
         self.rows.update(zip(names, rows.tolist(), strict=True))
-        self._grow(len(self.names))
+        self._fit(len(self.names))
         self.series_id[rows] = series_id
         self.newest[rows] = NEVER
         self.scored[rows] = NEVER
+        self.touched[rows] = self.turn
         return rows
 
     def empty(self, rows: Ints) -> None:
@@ -140,6 +156,28 @@ class RingStore:
         self.scored[rows] = NEVER
         for row in rows.tolist():
             self.beyond.pop(row, None)
+
+    def evict(self, rows: Ints) -> None:
+        """Forget series, between two turns; the last rows move into the gaps, so every row may have another number."""
+        count = len(self.names) - len(rows)
+        for row in rows.tolist():
+            del self.rows[self.names[row]]
+        gaps = rows[rows < count]
+        last = np.setdiff1d(np.arange(count, len(self.names)), rows)
+        for name in FACTS:
+            getattr(self, name)[gaps] = getattr(self, name)[last]
+        for slots in (self._target, *self._past):
+            slots.move(last, gaps)
+        for gap, row in zip(gaps.tolist(), last.tolist(), strict=True):
+            self.names[gap] = self.names[row]
+            self.rows[self.names[gap]] = gap
+        place = dict(zip(last.tolist(), gaps.tolist(), strict=True))
+        gone = set(rows.tolist())
+        self.beyond = {place.get(row, row): steps for row, steps in self.beyond.items() if row not in gone}
+        self.fast = {place.get(row, row) for row in self.fast if row not in gone}
+        del self.names[count:]
+        if len(self.series_id) > 2 * max(count, FEWEST):
+            self._resize(max(count, FEWEST))
 
     def put(
         self, rows: Ints, steps: Ints, value: Floats, observed: Mask, events: Ints, *, past: Merged | None = None
@@ -154,6 +192,7 @@ class RingStore:
         if not len(rows):
             return np.empty(0, np.bool_)
         np.maximum.at(self.newest, rows, steps)
+        self.touched[rows] = self.turn
         self._clear(rows, before)
         kept = steps > self.newest[rows] - self.capacity
         at = self._at(rows[kept], steps[kept])
@@ -200,15 +239,16 @@ class RingStore:
         for slots in (self._target, *self._past):
             slots.clear(at)
 
-    def _grow(self, count: int) -> None:
+    def _fit(self, count: int) -> None:
         room = len(self.series_id)
-        if count <= room:
-            return
-        room = max(count, 16, room + room // 2)
-        for name in ("series_id", "newest", "scored"):
+        if count > room:
+            self._resize(max(count, FEWEST, room + room // 2))
+
+    def _resize(self, room: int) -> None:
+        for name in FACTS:
             setattr(self, name, _resized(getattr(self, name), room))
         for slots in (self._target, *self._past):
-            slots.grow(room)
+            slots.resize(room)
 
 
 def merge(policy: Policy, old: Merged, new: Merged) -> Merged:
@@ -234,6 +274,7 @@ def merge(policy: Policy, old: Merged, new: Merged) -> Merged:
 
 
 def _resized(array: NDArray[Any], length: int) -> NDArray[Any]:
-    larger = np.zeros((length, *array.shape[1:]), array.dtype)
-    larger[: len(array)] = array
-    return larger
+    other = np.zeros((length, *array.shape[1:]), array.dtype)
+    kept = min(len(array), length)
+    other[:kept] = array[:kept]
+    return other

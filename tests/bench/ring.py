@@ -1,11 +1,13 @@
 """The ring store: appends and windows per second, beside a deque per series and the copying of as many bytes."""
 
+import gc
 import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 
 from pipeline.records import Ints
@@ -20,6 +22,12 @@ PROTOCOL = (
     "newest {context} values of every series as one float32 matrix; both checked against each other; one thread, "
     "median of {rounds} rounds in turn"
 )
+
+MEMORY = (
+    "{series} series of {context} steps with names of {name} bytes, a thousand more a turn; resident memory that this "
+    "process grew by, over the series; median of {rounds} rounds"
+)
+NAME = 32
 
 
 def run(series: int, rounds: int) -> Path:
@@ -62,7 +70,34 @@ def run(series: int, rounds: int) -> Path:
                     ratios=each,
                 )
             )
+    grown = [_grown(series) for _ in range(rounds)]
+    report.write(
+        Figure(
+            bench="ring/memory",
+            impl="tidecast",
+            value=median([resident for resident, _ in grown]),
+            unit="bytes/series",
+            protocol=MEMORY.format(series=series, context=CONTEXT, name=NAME, rounds=rounds),
+            runs=[resident for resident, _ in grown],
+            limit=median([arrays for _, arrays in grown]),
+            limit_is="the ring's arrays alone",
+        )
+    )
     return report.path
+
+
+def _grown(series: int) -> tuple[float, float]:
+    """Add series a thousand at a time, as turns do; resident memory and bytes of the arrays, a series."""
+    process = psutil.Process()
+    gc.collect()
+    before = process.memory_info().rss
+    ring = RingStore(CONTEXT, "last")
+    for first in range(0, series, 1000):
+        numbers = np.arange(first, min(first + 1000, series))
+        rows = ring.add([f"{number:0{NAME}d}" for number in numbers.tolist()], numbers)
+        ones = np.ones(len(rows))
+        ring.put(rows, 0 * rows, ones, ones > 0.0, ones.astype(np.int64))
+    return (process.memory_info().rss - before) / series, ring.nbytes / series
 
 
 def _ring(rows: Ints, history: np.ndarray) -> RingStore:

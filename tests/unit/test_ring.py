@@ -115,6 +115,56 @@ def test_adding_series_keeps_what_is_there() -> None:
     assert ring.rows["s49"] == 49
 
 
+puts = st.tuples(st.integers(0, 9), st.integers(0, 30), st.none() | st.integers(-8, 8).map(float))
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@given(actions=st.lists(puts | st.sets(st.integers(0, 9), min_size=1), max_size=60), capacity=st.integers(1, 8))
+def test_what_is_not_evicted_is_what_it_was(policy: Policy, actions: list[object], capacity: int) -> None:
+    ring, alone = RingStore(capacity, policy, 1), {name: RingStore(capacity, policy, 1) for name in "0123456789"}
+    put_in: set[str] = set()
+    for turn, action in enumerate(actions):
+        ring.turn = turn
+        if isinstance(action, set):
+            gone = [str(number) for number in action if str(number) in ring.rows]
+            ring.evict(np.array([ring.rows[name] for name in gone], np.int64))
+            for name in gone:
+                alone[name] = RingStore(capacity, policy, 1)
+                put_in.discard(name)
+        else:
+            number, step, value = action  # type: ignore[misc]
+            for store in (ring, alone[str(number)]):
+                if str(number) not in store.rows:
+                    store.add([str(number)], np.array([number]))
+                seen = np.array([value is not None])
+                cells = np.array([value or 0.0]), seen, seen.astype(np.int64)
+                past = (2 * cells[0][None], seen[None], cells[2][None])
+                store.put(np.array([store.rows[str(number)]]), np.array([step]), *cells, past=past)
+            put_in.add(str(number))
+            assert ring.touched[ring.rows[str(number)]] == turn
+        assert set(ring.rows) == put_in and len(ring) == len(put_in) <= len(ring.series_id)
+        assert sorted(ring.rows.values()) == list(range(len(ring)))
+        for name, row in ring.rows.items():
+            assert (ring.names[row], ring.series_id[row]) == (name, int(name))
+            for one, other in ((ring, alone[name]),):
+                at, there = np.array([row]), np.array([other.rows[name]])
+                assert (one.newest[at], one.scored[at]) == (other.newest[there], other.scored[there])
+                for cut in ("windows", "past_windows"):
+                    found = getattr(one, cut)(at, one.newest[at], capacity)
+                    expected = getattr(other, cut)(there, other.newest[there], capacity)
+                    assert all((a == b).all() for a, b in zip(found, expected, strict=True))
+
+
+def test_memory_goes_back_when_most_series_were_evicted() -> None:
+    ring = RingStore(24, "mean", 2)
+    empty = ring.nbytes
+    ring.add([f"s{number}" for number in range(10_000)], np.arange(10_000))
+    full = ring.nbytes
+    ring.evict(np.arange(100, 10_000))
+    assert len(ring) == 100
+    assert ring.nbytes - empty < (full - empty) / 50
+
+
 @given(
     st.sampled_from(POLICIES),
     st.lists(st.none() | st.integers(-8, 8).map(float), min_size=1, max_size=6),
