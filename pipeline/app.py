@@ -21,6 +21,7 @@ from pipeline.claim import Accept
 from pipeline.codec import Reader, check_horizon
 from pipeline.database import Binding, Database
 from pipeline.errors import Unavailable
+from pipeline.eviction import Eviction
 from pipeline.grid import Frequency
 from pipeline.incarnations import remade
 from pipeline.kafka import topics
@@ -120,7 +121,8 @@ def built_worker(
         stack.callback(publisher.close)
         store = database.store(settings.kafka.input_topic, settings.series.duplicates, now, settings.input.covariates)
         watched = WatchedStore(store, answering)
-        new = settings.input.max_new_series
+        new, total = settings.input.max_new_series, settings.input.max_series
+        held = settings.input.series_in_memory
         parts = Parts(
             source=source,
             store=watched,
@@ -134,7 +136,8 @@ def built_worker(
             passed=passed,
             breakers=Breakers(settings.input),
             shadow=ShadowScorer(WatchedShadow(database.registry, answering), grid, shape),
-            newcomers=Newcomers(new, watched.known) if new else None,
+            newcomers=Newcomers(new, watched.known, total=total, count=watched.count_series) if new or total else None,
+            eviction=Eviction(held) if held else None,
             input_topic=settings.kafka.input_topic,
             topics=outputs,
         )

@@ -5,7 +5,7 @@ One that returns is loaded from SQL, as after a claim, so its forecasts are what
 series are never evicted: when they alone are more than the limit, the limit gives way until the next turn.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import structlog
@@ -26,8 +26,8 @@ class Eviction:
         self._turn = 0
         self.evicted = 0
 
-    def make_room(self, rings: Mapping[int, RingStore], events: Sequence[Events]) -> None:
-        """Evict what is too many when these events come; `rings` are all of the worker's, by partition.
+    def make_room(self, rings: Mapping[int, RingStore], events: Mapping[int, Events]) -> None:
+        """Evict what is too many when these events come into these rings; `rings` are all of the worker's.
 
         Called in each turn before anything is put into a ring: SQL holds what the rings hold then, and no more.
         """
@@ -35,11 +35,9 @@ class Eviction:
         for ring in rings.values():
             ring.turn = self._turn
         held = sum(len(ring) for ring in rings.values())
-        if held + sum(len(run) for run in events) <= self._most:
+        if held + sum(len(run) for run in events.values()) <= self._most:
             return  # the usual case: nothing is looked up
-        wanted: dict[int, set[str]] = {}
-        for run in events:
-            wanted.setdefault(run.partition, set()).update(run.series)
+        wanted = {at: set(run.series) for at, run in events.items()}
         excess = held - self._most
         needed: dict[int, Mask] = {}
         for partition, ring in rings.items():

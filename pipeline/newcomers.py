@@ -1,10 +1,12 @@
-"""How many series may be new: a bucket of tokens, so that a flood of names fills neither memory nor SQL.
+"""How many series may be new: a bucket of tokens and a total, so that a flood of names fills neither memory nor SQL.
 
-A series that neither the rings nor SQL know takes a token. Without one its messages of this turn become dead letters;
-series that are known are never asked. What a turn decides is stored by that turn's transaction, offset by offset, so a
-turn that is taken again after a crash may decide otherwise and still loses and doubles nothing.
+A series that neither the rings nor SQL know takes a token, and a place among all series that SQL may hold. Without
+either its messages of this turn become dead letters; series that are known are never asked. What a turn decides is
+stored by that turn's transaction, offset by offset, so a turn that is taken again after a crash may decide otherwise
+and still loses and doubles nothing.
 """
 
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
@@ -38,12 +40,27 @@ def spend(bucket: Bucket, wanted: int) -> tuple[Bucket, int]:
 
 
 class Newcomers:
-    """Admits at most `most` new series a minute; `known(names)` returns those that SQL has already."""
+    """Admits at most `most` new series a minute and `total` in all, None for any number of either.
 
-    def __init__(self, most: int, known: Callable[[Sequence[str]], Set[str]]) -> None:
+    `known(names)` returns those that SQL has already, `count()` how many it has; it is asked once a minute, so several
+    workers may together pass the total by what they admit in a minute.
+    """
+
+    def __init__(
+        self,
+        most: int | None,
+        known: Callable[[Sequence[str]], Set[str]],
+        *,
+        total: int | None = None,
+        count: Callable[[], int] = lambda: 0,
+    ) -> None:
         self._most = most
         self._known = known
-        self._bucket = Bucket(most * MINUTE, 0)
+        self._bucket = Bucket((most or 0) * MINUTE, 0)
+        self._total = total
+        self._count = count
+        self._counted: int | None = None
+        self._counted_at = 0
 
     def admit(
         self,
@@ -68,21 +85,35 @@ class Newcomers:
         names = list(unknown)
         known = self._known(names)
         new = [name for name in names if name not in known]
-        self._bucket, admitted = spend(refill(self._bucket, self._most, now), len(new))
+        room = self._room(now) if new else 0
+        admitted = min(len(new), room)
+        if self._most is not None:
+            self._bucket, admitted = spend(refill(self._bucket, self._most, now), admitted)
+        self._counted = (self._counted or 0) + admitted
         refused = set(new[admitted:])
         if not refused:
             return list(decoded), []
-        log.warning("new series refused", series=len(refused), admitted=admitted, setting="input.max_new_series")
+        full = admitted == room
+        setting = "input.max_series" if full else "input.max_new_series"
+        log.warning("new series refused", series=len(refused), admitted=admitted, setting=setting)
+        most = f"{self._total} in all" if full else f"{self._most} in a minute"
+        reason = f"a new series beyond {most}: raise {setting} if it is right, and requeue this"
         kept, letters = [], []
         for run, events in zip(runs, decoded, strict=True):
             bad = np.array([name in refused for name in events.series], np.bool_)
             kept.append(take(events, ~bad))
-            letters += [self._letter(run, int(place)) for place in np.searchsorted(run.offsets, events.offset[bad])]
+            places = np.searchsorted(run.offsets, events.offset[bad]).tolist()
+            letters += [self._letter(run, place, reason) for place in places]
         return kept, letters
 
-    def _letter(self, run: Messages, place: int) -> DeadLetter:
-        reason = (
-            f"a new series beyond {self._most} in a minute: raise input.max_new_series if it is right, and requeue this"
-        )
+    def _room(self, now: int) -> int:
+        """Return how many series SQL may get; what it holds is counted once a minute, and what was admitted since."""
+        if self._total is None:
+            return sys.maxsize
+        if self._counted is None or now - self._counted_at >= MINUTE:
+            self._counted, self._counted_at = self._count(), now
+        return max(0, self._total - self._counted)
+
+    def _letter(self, run: Messages, place: int, reason: str) -> DeadLetter:
         offset = int(run.offsets[place])
         return DeadLetter(run.partition, offset, reason, run.keys[place], run.values[place], kind=Kind.NEW_SERIES)

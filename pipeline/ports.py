@@ -44,6 +44,10 @@ class Store(Protocol):
         """Return those of `names` that have an id already."""
         ...
 
+    def count_series(self) -> int:
+        """Count the names that have an id."""
+        ...
+
     def commit(self, turn: Turn) -> Forecasts:
         """Store a turn in one transaction and return the forecasts that are now rows.
 

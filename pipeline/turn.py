@@ -20,6 +20,7 @@ from pipeline.breaker import Breakers, Trip
 from pipeline.codec import Reader
 from pipeline.columns import concat
 from pipeline.errors import Corrupt
+from pipeline.eviction import Eviction
 from pipeline.incarnations import Incarnations
 from pipeline.newcomers import Newcomers
 from pipeline.observe import Due, Grid, observe
@@ -48,6 +49,7 @@ from pipeline.vitals import Vitals
 
 MOST_MESSAGES = 1000  # in one Kafka transaction
 MOST_STEPS = 200_000  # in one Kafka transaction: some 30 MB of messages
+SHARED = -1  # in place of a partition: the ring of series that come in several
 AHEAD = 1  # steps after the present one that an event may lie in before its clock counts as fast
 
 
@@ -73,6 +75,7 @@ class Parts:
     vitals: Vitals = field(default_factory=Vitals)
     breakers: Breakers = field(default_factory=lambda: Breakers(InputSettings()))
     newcomers: Newcomers | None = None
+    eviction: Eviction | None = None
     input_topic: str = ""
     topics: Mapping[str, str] = field(default_factory=dict)  # Kafka's ids of the output topics that SQL knows
     spread: Spread = field(init=False)
@@ -120,8 +123,12 @@ def take_turn(polled: Sequence[Messages], owned: Mapping[int, Owned], parts: Par
             return Taken(0, 0, 0, 0, {}, tuple(trips.values()))
         events, letters = _admit(runs, events, letters, owned, parts, now)
     with parts.phases.measure("observe"):  # 2 observe and score
-        standing = parts.spread.follow(events, {at: one.ring for at, one in owned.items()})
-        observations, dues, own = _observe(events, owned, parts, now)
+        rings = {at: one.ring for at, one in owned.items()}
+        standing = parts.spread.follow(events, rings)
+        alone, shared = parts.spread.split(_one_per_partition(events))
+        if parts.eviction:
+            parts.eviction.make_room(rings | {SHARED: parts.spread.ring}, _by_ring(alone, shared))
+        observations, dues, own = _observe(alone, shared, owned, parts, now)
         dues = _doubt(dues, standing, runs, parts)
     with parts.phases.measure("score"):
         forecasts = parts.scorer.score(dues, now)
@@ -244,8 +251,14 @@ def _admit(
     return [run for run in events if len(run)], letters
 
 
+def _by_ring(alone: Sequence[Events], shared: Events | None) -> dict[int, Events]:
+    """Name the ring that each run of events goes into."""
+    runs = {int(run.partition[0]): run for run in alone}
+    return runs if shared is None else runs | {SHARED: shared}
+
+
 def _observe(
-    events: Sequence[Events], owned: Mapping[int, Owned], parts: Parts, now: int
+    alone: Sequence[Events], shared: Events | None, owned: Mapping[int, Owned], parts: Parts, now: int
 ) -> tuple[Observations, list[Due], Ints]:
     """Observe each partition's own series on its ring, and the spread ones on theirs; return the own ones' ids, too.
 
@@ -253,9 +266,8 @@ def _observe(
     """
     latest = _latest(parts.grid, now)
     recent = parts.store.recent
-    own, shared = parts.spread.split(_one_per_partition(events))
     rows, dues = [no_observations(parts.grid.covariates)], []
-    for run in own:
+    for run in alone:
         ring = owned[int(run.partition[0])].ring
         observations, due = observe(run, ring, parts.grid, recent, latest)
         rows.append(observations)

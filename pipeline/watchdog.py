@@ -93,6 +93,11 @@ class WatchedStore:
         with self._watchdog.guard("looking for series in SQL"):
             return self._store.known(names)
 
+    def count_series(self) -> int:
+        """See pipeline.ports.Store."""
+        with self._watchdog.guard("counting series in SQL"):
+            return self._store.count_series()
+
     def commit(self, turn: Turn) -> Forecasts:
         """See pipeline.ports.Store."""
         with self._watchdog.guard("storing a turn in SQL"):

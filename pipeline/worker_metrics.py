@@ -93,6 +93,12 @@ class WorkerCollector(Collector):
         )
         yield gauge("partition_ring_bytes", "Memory of the windows.", each(size), PARTITION)
         yield gauge("partition_ring_series", "Series in the windows.", each(series), PARTITION)
+        eviction = parts.eviction
+        yield counter(
+            "series_evicted",
+            "Series dropped from memory to make room; one that returns is read from SQL.",
+            [((), eviction.evicted if eviction else 0)],
+        )
         yield gauge(
             "spread_series",
             "Series whose messages come in several partitions; their windows are read from SQL.",

@@ -554,6 +554,7 @@ class StoreContract:
         assert store.known(names) == set()
         store.recent(names, 1)
         assert store.known(["c", *names]) == set(names)
+        assert store.count_series() == len(names)
 
     @pytest.mark.parametrize("name", ["a\0b", "\ud800"])
     def test_a_name_that_is_not_text_in_sql_is_refused(self, store: SqlStore, name: str) -> None:

@@ -94,6 +94,9 @@ class MemoryStore:
     def known(self, names: Sequence[str]) -> set[str]:
         return set(names) & self.ids.keys()
 
+    def count_series(self) -> int:
+        return len(self.ids)
+
     def commit(self, turn: Turn) -> Forecasts:
         for advance in turn.advances:
             if self.state.get(advance.partition) != (advance.epoch, advance.start):

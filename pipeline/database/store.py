@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
-from sqlalchemy import Connection, Engine, select, update
+from sqlalchemy import Connection, Engine, func, select, update
 
 from pipeline.columns import take
 from pipeline.database import places
@@ -128,6 +128,11 @@ class SqlStore:
         refuse_unstorable(names)
         with reading(self._engine) as connection:
             return set(_series_ids(connection, names))
+
+    def count_series(self) -> int:
+        """Count the names that have an id."""
+        with reading(self._engine) as connection:
+            return int(connection.execute(select(func.count()).select_from(series)).scalar_one())
 
     def commit(self, turn: Turn) -> Forecasts:
         """Store a turn in one transaction and return the forecasts that are now rows.

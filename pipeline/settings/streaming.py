@@ -98,6 +98,8 @@ class InputSettings(Section):
     bad_window: int = Field(1_000, ge=1, le=1_000_000)
     bad_pause: Seconds = 60.0
     max_new_series: Limit = 100_000  # a minute and worker
+    max_series: Limit = 2_000_000  # in SQL
+    series_in_memory: Limit = 1_000_000  # a worker
 
     def future_skew(self, step_seconds: float) -> float:
         """Return how many seconds ahead of now an event may lie; steps of the grid are a minute at least."""

@@ -80,6 +80,37 @@ def test_the_bucket_fills_again_with_processing_time_and_holds_one_minute() -> N
     assert admitted(3, NOW + 3600 * 1_000_000) == 2, "a quiet hour saves one minute's worth"
 
 
+def test_beyond_the_total_a_new_series_is_a_dead_letter_and_known_ones_go_on() -> None:
+    stored = {f"old-{number}" for number in range(4)}
+    asked: list[int] = []
+
+    def count() -> int:
+        asked.append(len(stored))
+        return len(stored)
+
+    newcomers = Newcomers(None, lambda names: stored & set(names), total=6, count=count)
+    runs, decoded = zip(run_of("a", "old-1", "b", "c", "a"), strict=True)
+    kept, letters = newcomers.admit(runs, decoded, {0: ()}, (), NOW)
+    assert kept[0].series == ["a", "old-1", "b", "a"]
+    assert [letter.offset for letter in letters] == [11]
+    assert "beyond 6 in all: raise input.max_series" in letters[0].reason
+    assert letters[0].kind == "new series"
+    stored.update("ab")
+    assert admit(newcomers, run_of("d", "old-2"), now=NOW + 1) == ([(["old-2"], [7])], [(0, 5)])
+    assert asked == [4], "it is counted once a minute"
+    stored.difference_update({"old-1", "old-2"})
+    assert admit(newcomers, run_of("d"), now=NOW + MINUTE) == ([(["d"], [5])], [])
+
+
+def test_the_total_spends_no_tokens_of_the_minute() -> None:
+    newcomers = Newcomers(2, lambda _: set(), total=1, count=lambda: 0)
+    assert admit(newcomers, run_of("a", "b", "c")) == ([(["a"], [5])], [(0, 7), (0, 9)])
+    unlimited = Newcomers(2, lambda _: set(), total=100, count=lambda: 0)
+    kept, letters = unlimited.admit(*zip(run_of("a", "b", "c"), strict=True), {0: ()}, (), NOW)
+    assert (kept[0].series, len(letters)) == (["a", "b"], 1)
+    assert "beyond 2 in a minute: raise input.max_new_series" in letters[0].reason
+
+
 @given(
     st.integers(1, 50),
     st.lists(st.tuples(st.integers(0, 2 * MINUTE), st.integers(0, 120)), min_size=1, max_size=40),

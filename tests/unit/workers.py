@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 
 from pipeline.codec import Reader
+from pipeline.eviction import Eviction
 from pipeline.grid import Frequency
 from pipeline.newcomers import Newcomers
 from pipeline.observe import Grid
@@ -39,6 +40,7 @@ def worker(
     calibrations: MemoryCalibrations | None = None,
     shadow: Shadow | None = None,
     new_series: int | None = None,
+    series_in_memory: int | None = None,
 ) -> Worker:
     """Build a worker that owns every partition of `topics` and reads the covariates that `store` keeps."""
     chosen = series or SeriesSettings(context=12, horizon=3, season=4)
@@ -64,6 +66,7 @@ def worker(
         passed=passed,
         shadow=ShadowScorer(shadow, grid, model_config(whole, frequency, 0)) if shadow else None,
         newcomers=Newcomers(new_series, store.known) if new_series else None,
+        eviction=Eviction(series_in_memory) if series_in_memory else None,
         input_topic="input",
         topics={"output": "one", "letters": "two"},
     )
