@@ -183,7 +183,7 @@ def schedule(settings: "Settings") -> None:
     start_logging(secrets)
     stop = stop_event()  # before anybody can see that it runs: without a handler a container's first process is deaf
     probes = Probes("scheduler", secrets)
-    with serving(settings.metrics.listen, probes), opened(settings) as database:
+    with serving(settings.metrics.listen, probes, settings.metrics.hosts), opened(settings) as database:
         scheduler = build_schedule(settings, database.ledger, now)
         probes.watch(checks_of(scheduler, settings.database.timeout), build_collector(settings, database))
         scheduler.serve(stop)

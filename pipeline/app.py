@@ -174,7 +174,7 @@ def visible_worker(
     """Build a stream worker that tells how it is at `metrics.listen`, also while it is being built."""
     probes = Probes("worker", list_secrets(settings))
     with (
-        serving(settings.metrics.listen, probes),
+        serving(settings.metrics.listen, probes, settings.metrics.hosts),
         built_worker(settings, accept=accept, now=now, passed=passed) as worker,
     ):
         lately = max(LATELY, settings.kafka.session_timeout, 2 * settings.kafka.poll)

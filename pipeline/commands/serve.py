@@ -27,7 +27,7 @@ def serve(settings: "Settings") -> None:
     metrics.listen it serves its metrics there, as workers do.
     """
     try:
-        from pipeline.web.server import build_app, run_server
+        from pipeline.web.server import build_app, limit_connections, run_server
         from pipeline.web.telemetry import PageCollector, checks_of
     except ModuleNotFoundError as error:
         raise ConfigError(f"tidecast serve needs {error.name}: pip install 'tidecast[serve]'") from error
@@ -46,12 +46,13 @@ def serve(settings: "Settings") -> None:
     timeout = min(own.query_timeout, settings.database.timeout)
     probes = Probes("page", secrets)
     with ExitStack() as stack:
-        stack.enter_context(serving(settings.metrics.listen, probes))
+        stack.enter_context(serving(settings.metrics.listen, probes, settings.metrics.hosts))
         pages = open_pages(url, connections=own.queries + 1, timeout=timeout)
         stack.callback(pages.close)
         read_ends = partial(end_offsets, settings.kafka, settings.kafka.input_topic, KAFKA_SECONDS)
         app, feed = build_app(settings, pages, clock=now, read_ends=read_ends)
-        probes.watch(checks_of(pages), PageCollector(app.traffic, feed))
+        connections = limit_connections(own)
+        probes.watch(checks_of(pages), PageCollector(app.traffic, feed, connections))
         listening = stack.enter_context(listen(own.listen, "serve.listen"))
         click.echo(f"the page is at {address_of(listening)}")
-        run_server(app, feed, listening)
+        run_server(app, feed, connections, listening)

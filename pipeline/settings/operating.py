@@ -85,3 +85,4 @@ class MetricsSettings(Section):
     """Where a long-running process tells how it is: metrics, health and readiness."""
 
     listen: Annotated[str | None, BeforeValidator(parse_address)] = None
+    hosts: tuple[str, ...] = ()

@@ -1,12 +1,12 @@
 """The table of tidecast.toml for the read API and its page."""
 
 import re
-from ipaddress import ip_address
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from pipeline.address import parse_address, split_address
+from pipeline.hosts import is_loopback
 from pipeline.settings.values import Password, Seconds, Section
 
 TOKEN_CHARACTERS = 16
@@ -23,6 +23,7 @@ class ServeSettings(Section):
     queries: int = Field(4, ge=1, le=12)
     query_timeout: Seconds = 10.0
     clients: int = Field(64, ge=1, le=10_000)
+    connections: int = Field(448, ge=16, le=10_000)
 
     @field_validator("token")
     @classmethod
@@ -55,11 +56,3 @@ class ServeSettings(Section):
     def loopback(self) -> bool:
         """Whether only this machine can reach the address."""
         return self.listen is not None and is_loopback(split_address(self.listen)[0])
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine's own, as a name or as an address."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"

@@ -13,8 +13,8 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pipeline.hosts import is_loopback, name_in
 from pipeline.settings import ServeSettings
-from pipeline.settings.serving import is_loopback
 from pipeline.web.answers import Problem
 from pipeline.web.problems import refuse
 from pipeline.web.traffic import Traffic
@@ -104,9 +104,8 @@ class Gate:
         return Problem(code="not_allowed", message="this server wants to know who asks", hint=hint), 401, asks
 
     def _knows_host(self, host: str) -> bool:
-        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
-        name = name.removeprefix("[").removesuffix("]").removesuffix(".")
-        return is_loopback(name) or name.lower() in {each.lower() for each in self._settings.hosts}
+        name = name_in(host)
+        return is_loopback(name) or name in {each.lower() for each in self._settings.hosts}
 
     def _brings_token(self, authorization: str) -> bool:
         scheme, _, given = authorization.partition(" ")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -17,7 +18,8 @@ from starlette.staticfiles import StaticFiles
 
 from pipeline.database.pages import Pages
 from pipeline.grid import Frequency
-from pipeline.settings import Settings
+from pipeline.settings import ServeSettings, Settings
+from pipeline.web.connections import BACKLOG, HEAD_BYTES, KEEP_SECONDS, Connection, Connections, allow_files
 from pipeline.web.context import Context, installed_version
 from pipeline.web.desk import Desk
 from pipeline.web.feed import Feed
@@ -88,12 +90,30 @@ class PageFiles(StaticFiles):
         return response
 
 
-class Server(uvicorn.Server):
-    """A server that ends its event streams first: they would hold it up until they end by themselves."""
+def limit_connections(settings: ServeSettings) -> Connections:
+    """Count connections against the settings, and against the files that this process may open.
 
-    def __init__(self, config: uvicorn.Config, feed: Feed) -> None:
+    One address may have half of them; a reverse proxy that every reader comes through, all.
+    """
+    most = allow_files(settings.connections + settings.clients)
+    return Connections(most, most if settings.trusted_header else most // 2)
+
+
+class Server(uvicorn.Server):
+    """A server whose connections have limits, and that ends its event streams first: they would hold it up."""
+
+    def __init__(self, config: uvicorn.Config, feed: Feed, connections: Connections) -> None:
         super().__init__(config)
+        self.server_state = self._connections = connections
         self._feed = feed
+
+    async def on_tick(self, counter: int) -> bool:
+        """Drop, every second, the connections whose time is up, and tell of it once a minute."""
+        if counter % 10 == 0:
+            self._connections.expire(asyncio.get_running_loop().time())
+        if counter % 600 == 0:
+            self._connections.tell()
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the streams, then everything else."""
@@ -101,21 +121,27 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def run_server(app: Gate, feed: Feed, listening: socket.socket) -> None:
+def run_server(app: Gate, feed: Feed, connections: Connections, listening: socket.socket) -> None:
     """Serve on a socket that listens already, until SIGTERM or SIGINT."""
+    logging.getLogger("uvicorn.error").setLevel(
+        logging.ERROR
+    )  # what a client does wrong is no event: it could write many
     config = uvicorn.Config(
         app,
+        http=Connection,
+        h11_max_incomplete_event_size=HEAD_BYTES,
+        backlog=BACKLOG,
         log_config=None,
         access_log=False,
         server_header=False,
         date_header=False,
         proxy_headers=False,
-        timeout_keep_alive=15,
+        timeout_keep_alive=KEEP_SECONDS,
         timeout_graceful_shutdown=END_SECONDS,
         ws="none",
         lifespan="on",
     )
-    server = Server(config, feed)
+    server = Server(config, feed, connections)
 
     def end(number: int, frame: object) -> None:
         server.should_exit = True

@@ -10,8 +10,8 @@ from pipeline.probes import Checks
 from pipeline.web.traffic import Traffic
 
 
-class Streams(Protocol):
-    """The open event streams, and how many were let go because they took nothing."""
+class Counted(Protocol):
+    """What is open (connections, event streams), and how many were dropped for a client that held them up."""
 
     dropped: int
 
@@ -23,9 +23,10 @@ class Streams(Protocol):
 class PageCollector(Collector):
     """Reads plain counters of the event loop's thread, of a gate and a feed; a scrape takes no lock of it."""
 
-    def __init__(self, traffic: Traffic, streams: Streams) -> None:
+    def __init__(self, traffic: Traffic, streams: Counted, connections: Counted) -> None:
         self._traffic = traffic
         self._streams = streams
+        self._connections = connections
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric. A route is one of the API's, or `other`: never what somebody asked for."""
@@ -37,6 +38,12 @@ class PageCollector(Collector):
             "Seconds that answers took, by route; event streams are not timed.",
             [((route,), taken) for route, taken in seconds.items()],
             ("route",),
+        )
+        yield gauge("page_connections", "Open connections.", [((), float(len(self._connections)))])
+        yield counter(
+            "page_connections_dropped",
+            "Connections that were dropped: no whole request in time, an answer not read, or too many.",
+            [((), self._connections.dropped)],
         )
         yield gauge("page_streams", "Open event streams.", [((), float(len(self._streams)))])
         yield counter(

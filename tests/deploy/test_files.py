@@ -19,7 +19,8 @@ import yaml
 
 from pipeline.configuration import DEFAULT_FILE, SECRETS, load
 from pipeline.probes import Probes
-from pipeline.settings import PREFIX, Settings
+from pipeline.settings import PREFIX, ServeSettings, Settings
+from pipeline.web.connections import BACKLOG, OTHER_FILES
 from tests.deploy.command_line import parse
 from tests.faults.fleet import ROOT
 from tests.integration.conftest import require
@@ -335,6 +336,15 @@ def test_systemd_accepts_a_unit_and_finds_it_hardened(unit: Path, tmp_path: Path
         done = subprocess.run([analyze, "--man=no", *call], capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{call}: {done.stdout[-600:]}{done.stderr}"
         assert call[0] != "verify" or done.stderr == ""
+
+
+def test_the_page_may_open_as_many_files_as_its_limits_of_connections_need() -> None:
+    own = ServeSettings()
+    needed = own.connections + own.clients + BACKLOG + OTHER_FILES
+    unit = (DEPLOY / "systemd" / "tidecast-serve.service").read_text(encoding="utf-8")
+    assert needed <= 1024, "it starts with the default of most systems, as Kubernetes gives it"
+    assert needed <= int(re.findall(r"^LimitNOFILE=(\d+)$", unit, re.MULTILINE)[0])
+    assert needed <= OURS["page"]["ulimits"]["nofile"]
 
 
 def test_a_command_line_that_does_not_exist_is_found() -> None:

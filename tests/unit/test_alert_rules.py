@@ -56,7 +56,7 @@ def written() -> str:
     return (
         Exposition(JobCollector(lambda now: FACTS, PERIODS, lambda: NOW, lambda: 0.0)).write()
         + worker_text.body.decode()
-        + Exposition(PageCollector(traffic(), NoStreams())).write()
+        + Exposition(PageCollector(traffic(), NoStreams(), NoStreams())).write()
     )
 
 

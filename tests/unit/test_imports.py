@@ -21,6 +21,7 @@ HOMES = {
     "starlette": ("pipeline/web/",),
     "anyio": ("pipeline/web/",),
     "uvicorn": ("pipeline/web/",),
+    "h11": ("pipeline/web/",),
     "matplotlib": ("pipeline/quickstart/chart.py",),
     "click": ("pipeline/cli.py", "pipeline/commands/", "jobs/commands.py"),
 }

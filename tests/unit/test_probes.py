@@ -113,6 +113,88 @@ def test_clients_that_never_finish_their_request_keep_nobody_from_being_answered
                 each.close()
 
 
+def ask(port: int, *lines: str) -> bytes:
+    """Send a request as it is written, and return its whole answer."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+        client.sendall("\r\n".join([*lines, "", ""]).encode())
+        answer = b""
+        while part := client.recv(65_536):
+            answer += part
+        return answer
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz"])
+@pytest.mark.parametrize(
+    ("listen", "known", "strange"),
+    [
+        (
+            "127.0.0.1:0",
+            ["127.0.0.1", "127.0.0.1:9464", "LocalHost:1", "[::1]:9464", "Known.example", "known.example.:80"],
+            ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1", "worker-0", ""],
+        ),
+        (
+            "0.0.0.0:0",
+            ["10.1.2.3:9464", "[fd00::1]:9464", "localhost", "worker-0:9464", "worker-0.tidecast-worker.prod.svc:9464",
+             "x.svc.cluster.local", "tide.internal", "printer.local", "known.example:9464", socket.gethostname()],
+            ["evil.example", "svc.evil.example", "10.1.2.3.evil.example", "x.svc.evil", "evil.com:80", "", ":9464"],
+        ),
+    ],
+)  # fmt: skip
+def test_only_a_host_that_no_stranger_can_own_is_answered(
+    listen: str, known: list[str], strange: list[str], path: str
+) -> None:
+    with serving(listen, watched([], []), ["known.example"]) as address:
+        assert address is not None
+        port = int(address.rpartition(":")[2])
+        for host in known:
+            assert b" 200 " in ask(port, f"GET {path} HTTP/1.1", f"Host: {host}").partition(b"\r\n")[0], host
+        for host in strange:
+            answer = ask(port, f"GET {path} HTTP/1.1", f"Host: {host}")
+            assert b" 421 " in answer.partition(b"\r\n")[0], host
+            assert b"metrics.hosts" in answer and b"tidecast_answer" not in answer
+        assert b" 421 " in ask(port, f"GET {path} HTTP/1.1", "Host: 127.0.0.1", "Host: evil.example")
+        assert b" 421 " in ask(port, f"GET {path} HTTP/1.1")
+        assert b" 200 " in ask(port, f"GET {path} HTTP/1.0"), "a check of a load balancer, never a browser"
+
+
+def test_a_head_that_comes_in_drops_or_never_ends_is_dropped() -> None:
+    with serving("127.0.0.1:0", watched([], [])) as address:
+        assert address is not None
+        port = int(address.rpartition(":")[2])
+        with pytest.raises(OSError), socket.create_connection(("127.0.0.1", port), timeout=30) as slow:
+            slow.sendall(b"GET /metrics HTTP/1.1\r\nX: ")
+            began = time.monotonic()
+            while time.monotonic() - began < 60:
+                slow.sendall(b"x")
+                time.sleep(0.2)
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as large:
+            large.sendall(b"GET /metrics HTTP/1.1\r\n")
+            with pytest.raises(OSError):
+                for _ in range(100):
+                    large.sendall(b"X: " + b"x" * 4000 + b"\r\n")
+                    time.sleep(0.01)
+        assert holds_within(lambda: answering() == 0, 60.0)
+
+
+def test_a_scrape_that_is_being_answered_is_not_dropped_for_clients_that_ask_nothing() -> None:
+    release = threading.Event()
+    probes = Probes("worker")
+    probes.watch(Checks(list, lambda: [] if release.wait(60) else ["never"]), Answering())
+    with serving("127.0.0.1:0", probes) as address:
+        assert address is not None
+        port = int(address.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as scrape:
+            scrape.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            others = [socket.create_connection(("127.0.0.1", port)) for _ in range(4 * MOST_CLIENTS)]
+            for each in others:
+                each.settimeout(30)
+            assert others[0].recv(1) == b"", "the oldest of those was dropped"
+            release.set()
+            assert scrape.recv(65_536).startswith(b"HTTP/1.0 200 ")
+            for each in others:
+                each.close()
+
+
 def test_it_answers_while_the_main_thread_computes() -> None:
     with serving("127.0.0.1:0", watched([], [])) as address:
         answers: list[int] = []
