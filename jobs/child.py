@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from jobs.outcome import Outcome, Stage, read_line
 from jobs.tail import CHUNK, Tail
 from pipeline.settings import Settings
+from pipeline.visible import visible_lines
 
 GRACE = 10.0
 """Seconds between the request to end and the kill."""
@@ -131,7 +132,7 @@ class Child:
     def _overhear(self, pipe: IO[str]) -> None:
         while chunk := pipe.readline(CHUNK):
             self._said.add(chunk)
-            sys.stderr.write(chunk)
+            sys.stderr.write(visible_lines(chunk))
 
     def _signal(self, number: signal.Signals) -> None:
         try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.commands.display import moment, show_json, show_rows, stages
+from pipeline.commands.display import moment, say, say_exactly, say_lines, show_json, show_rows, stages
 from pipeline.commands.invocation import with_settings
 from pipeline.commands.opened import now, opened
 
@@ -68,7 +68,7 @@ def run_job(settings: "Settings", name: str, *, as_json: bool) -> None:
     if outcome.ending != "ok":
         raise click.ClickException(f"{name} failed: {outcome.reason}")
     if not as_json:
-        click.echo(outcome.reason)
+        say(outcome.reason)
 
 
 @job.command("list")
@@ -112,7 +112,7 @@ def pause(settings: "Settings", name: str, reason: str | None) -> None:
         earlier = database.ledger.pauses().get(name)
     if not done and earlier is not None:
         raise click.ClickException(f"{name} is paused already, by {earlier.paused_by}: {earlier.reason or 'no reason'}")
-    click.echo(f"{name} is paused")
+    say(f"{name} is paused")
 
 
 @job.command()
@@ -123,7 +123,7 @@ def resume(settings: "Settings", name: str) -> None:
     with opened(settings) as database:
         if not database.ledger.resume(name, now()):
             raise click.ClickException(f"{name} is not paused")
-    click.echo(f"{name} runs on its timetable again")
+    say(f"{name} runs on its timetable again")
 
 
 @job.command()
@@ -162,7 +162,7 @@ def show_log(settings: "Settings", number: int) -> None:
         text = database.ledger.log(number)
     if text is None:
         raise click.ClickException(f"run {number} has no log: it wrote nothing, is not over, or ran in a terminal")
-    click.echo(text, nl=not text.endswith("\n"))
+    say_lines(text)
 
 
 @click.command()
@@ -196,7 +196,7 @@ def metrics(settings: "Settings") -> None:
     from pipeline.exposition import Exposition
 
     with opened(settings) as database:
-        click.echo(Exposition(build_collector(settings, database)).write(), nl=False)
+        say_exactly(Exposition(build_collector(settings, database)).write())
 
 
 def build_collector(settings: "Settings", database: "Database") -> "JobCollector":

@@ -10,6 +10,7 @@ import click
 
 from pipeline.commands.invocation import Invocation
 from pipeline.errors import TidecastError
+from pipeline.visible import visible
 
 INTERRUPTED = 130
 
@@ -100,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _say(message: str, exit_code: int) -> int:
-    click.echo(f"tidecast: {' '.join(message.split())}", err=True)
+    click.echo(f"tidecast: {visible(' '.join(message.split()))}", err=True)
     return exit_code
 
 

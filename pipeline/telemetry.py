@@ -14,6 +14,7 @@ import structlog
 from structlog.typing import Processor
 
 from pipeline.secrets import Masking, mask
+from pipeline.visible import Escaping, visible_lines
 
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Upper bounds, in seconds, of the classes in which durations are counted; the last class has none."""
@@ -58,7 +59,8 @@ def start_logging(secrets: Sequence[str] = (), *, verbose: bool = False) -> None
 
     `secrets` are masked in every event, in what libraries log, and in the traceback of an error that nobody caught.
     """
-    renderer = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    terminal = sys.stderr.isatty()
+    last: list[Processor] = console() if terminal else [structlog.processors.JSONRenderer()]
     events: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -66,7 +68,7 @@ def start_logging(secrets: Sequence[str] = (), *, verbose: bool = False) -> None
     ]
     masking = Masking(secrets)
     structlog.configure(
-        processors=[*events, masking, renderer],
+        processors=[*events, masking, *last],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
@@ -74,19 +76,23 @@ def start_logging(secrets: Sequence[str] = (), *, verbose: bool = False) -> None
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *events],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, masking, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, masking, *last],
         )
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("kafka").setLevel(logging.DEBUG if verbose else logging.CRITICAL)
-    if secrets:
-        sys.excepthook = _mask_traceback(secrets)
+    sys.excepthook = _mask_traceback(secrets)
+
+
+def console() -> list[Processor]:
+    """Return the last processors of a log on a terminal, where texts from outside must not act."""
+    return [Escaping(), structlog.dev.ConsoleRenderer()]
 
 
 def _mask_traceback(
     secrets: Sequence[str],
 ) -> Callable[[type[BaseException], BaseException, TracebackType | None], None]:
     def write(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        sys.stderr.write(mask("".join(traceback.format_exception(kind, error, trace)), secrets))
+        sys.stderr.write(visible_lines(mask("".join(traceback.format_exception(kind, error, trace)), secrets)))
 
     return write

@@ -1,7 +1,6 @@
 """tidecast backtest: judge a forecaster on a file, without Kafka or a database."""
 
 import contextlib
-import json
 import math
 import warnings
 from pathlib import Path
@@ -9,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.commands.display import show_json, show_table, stages
+from pipeline.commands.display import say, say_heading, show_json, show_table, stages, write_json
 from pipeline.commands.invocation import with_settings
+from pipeline.visible import csv_cell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -142,13 +142,13 @@ def show(result: "Backtest", facts: dict[str, Any], fans: "list[Fan]") -> None:
     words = f"{facts['series']:,} series, {facts['rows']:,} rows, {facts['merged']:,} merged into a step that had one"
     _section("Data", f"{facts['file']}: {words}")
     for note in facts["notes"]:
-        click.echo(f"  {note}")
+        say(f"  {note}")
     fit, first = facts["fit"], facts["scores"][0]
     _section("Fit", f"{fit['steps']:,} steps in {fit['seconds']:.0f} s, best at {fit['best_step']:,}: {fit['stopped']}")
     if facts["search"]:
         _section("Search", facts["search"]["words"].removeprefix("search: "))
         for number, words in enumerate(facts["search"]["rungs"], start=1):
-            click.echo(f"  rung {number}: {words}")
+            say(f"  rung {number}: {words}")
     where = f"{facts['origins']} origins {facts['stride']} steps apart, horizon {facts['horizon']}"
     size = (
         f"{facts['scored']:,} of {facts['series']:,} series, {first['windows']:,} windows, {first['targets']:,} targets"
@@ -163,7 +163,7 @@ def show(result: "Backtest", facts: dict[str, Any], fans: "list[Fan]") -> None:
     top = float(np.nanmax([0.0, *np.concatenate(list(errors.lines.values()))]))
     _section("By step", f"{errors.up} at step 1 to {facts['horizon']}, bars from 0 to {top:.3g}")
     for name, line in errors.lines.items():
-        click.echo(f"  {name:<14}  {chart.bars(line, top)}")
+        say(f"  {name:<14}  {chart.bars(line, top)}")
     _section("Reliability", "share of what came inside each central interval")
     held = reliability_lines(result)
     header = [f"{100 * place:.0f} %" for place in held.places]
@@ -172,9 +172,9 @@ def show(result: "Backtest", facts: dict[str, Any], fans: "list[Fan]") -> None:
     if fans:
         _section("Chart", f"series {fans[0].series}, last origin")
         for text in chart.text(fans[0]):
-            click.echo(f"  {text}".rstrip())
+            say(f"  {text}".rstrip())
     for name in facts.get("files", ()):
-        click.echo(f"wrote {name}")
+        say(f"wrote {name}")
 
 
 def write_files(result: "Backtest", facts: dict[str, Any], fans: "list[Fan]", output: Path) -> list[str]:
@@ -184,8 +184,8 @@ def write_files(result: "Backtest", facts: dict[str, Any], fans: "list[Fan]", ou
 
     try:
         output.mkdir(parents=True, exist_ok=True)
-        (output / "scores.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        result.forecasts.to_csv(output / "forecasts.csv", index=False, float_format="%.9g")
+        (output / "scores.json").write_text(write_json(facts, indent=2) + "\n", encoding="utf-8")
+        spreadsheet(result.forecasts).to_csv(output / "forecasts.csv", index=False, float_format="%.9g")
     except OSError as error:
         raise ConfigError(f"{output} cannot be written: {error.strerror}") from error
     chart.save(fans, output / "fan.png")
@@ -194,6 +194,12 @@ def write_files(result: "Backtest", facts: dict[str, Any], fans: "list[Fan]", ou
     result.forecaster.save(output / "model.safetensors")
     names = ("scores.json", "forecasts.csv", "fan.png", "error_by_step.png", "reliability.png", "model.safetensors")
     return [str(output / name) for name in names]
+
+
+def spreadsheet(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Make the texts of a table, and the names of its columns, harmless in a spreadsheet."""
+    texts = table.select_dtypes(exclude=["number", "datetime", "datetimetz"]).columns
+    return table.assign(**{name: table[name].map(csv_cell) for name in texts}).rename(columns=csv_cell)
 
 
 def error_lines(result: "Backtest") -> "Lines":
@@ -271,4 +277,4 @@ def _percent(share: float | None) -> str:
 
 
 def _section(title: str, text: str) -> None:
-    click.echo("\n" + click.style(f"{title:<11}", bold=True) + f" {text}")
+    say_heading(title, text, 11)

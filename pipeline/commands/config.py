@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.commands.display import show_json
+from pipeline.commands.display import say, show_json
 from pipeline.commands.invocation import with_settings
 
 if TYPE_CHECKING:
@@ -28,10 +28,10 @@ def show(settings: "Settings", as_json: bool) -> None:
         show_json(values)
         return
     for section, keys in values.items():
-        click.echo(f"[{section}]")
+        say(f"[{section}]")
         for key, value in keys.items():
-            click.echo(f"{key} = {toml(value)}" if value is not None else f"# {key} is not set")
-        click.echo()
+            say(f"{key} = {toml(value)}" if value is not None else f"# {key} is not set")
+        say()
 
 
 @config.command()
@@ -52,7 +52,7 @@ def check(settings: "Settings") -> None:
             check_timing(timing)
     database = masked(settings.database.url.get_secret_value())
     kafka = settings.kafka
-    click.echo(f"settings are valid: {kafka.input_topic} on {kafka.bootstrap_servers} -> {database}")
+    say(f"settings are valid: {kafka.input_topic} on {kafka.bootstrap_servers} -> {database}")
 
 
 def toml(value: object) -> str:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.commands.display import show_json
+from pipeline.commands.display import say, show_json
 from pipeline.commands.invocation import with_settings
 from pipeline.errors import ConfigError
 
@@ -26,7 +26,7 @@ def upgrade(settings: "Settings") -> None:
 
     url = settings.database.url.get_secret_value()
     bring_up(url)
-    click.echo(f"the schema is at {current(url)}")
+    say(f"the schema is at {current(url)}")
 
 
 @db.command()
@@ -41,7 +41,7 @@ def current(settings: "Settings", as_json: bool) -> None:
     if as_json:
         show_json({"current": found, "needed": needed})
     else:
-        click.echo(f"{found}" if found == needed else f"{found}; this release needs {needed}: run tidecast db upgrade")
+        say(f"{found}" if found == needed else f"{found}; this release needs {needed}: run tidecast db upgrade")
 
 
 @db.command()
@@ -67,7 +67,7 @@ def grant_read(settings: "Settings", role: str) -> None:
     from pipeline.database.grants import grant_read as grant
 
     grant(settings.database.url.get_secret_value(), role)
-    click.echo(f"{role} may read every table and view, those of later releases too, and write nothing")
+    say(f"{role} may read every table and view, those of later releases too, and write nothing")
 
 
 @db.command()
@@ -94,4 +94,4 @@ def copy(settings: "Settings", source: str) -> None:
             on_table=lambda table, rows, total: on_stage(Stage(table, rows, total)),
         )
     rows = {name: count for name, count in done.rows.items() if count}
-    click.echo(f"copied {sum(rows.values()):,} rows of {len(rows)} tables, and compared them")
+    say(f"copied {sum(rows.values()):,} rows of {len(rows)} tables, and compared them")

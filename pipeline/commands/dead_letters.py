@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.commands.display import show_json, show_rows, show_table
+from pipeline.commands.display import say, show_json, show_rows, show_table
 from pipeline.commands.invocation import with_settings
 from pipeline.commands.opened import now, opened
 
@@ -129,8 +129,8 @@ def requeue(settings: "Settings", message: tuple[Place, ...], everything: bool) 
                 reader.mark_requeued(place.topic, place.partition, place.offset, now())
             for place, letter in letters:
                 if _size(letter) > FITS:
-                    click.echo(f"{place} was left: its {_size(letter):,} bytes are more than a topic takes", err=True)
-    click.echo(f"sent {sent:,} {'message' if sent == 1 else 'messages'} to {kafka.input_topic} again")
+                    say(f"{place} was left: its {_size(letter):,} bytes are more than a topic takes", err=True)
+    say(f"sent {sent:,} {'message' if sent == 1 else 'messages'} to {kafka.input_topic} again")
 
 
 def _size(letter: "DeadLetter") -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from pipeline.commands.display import progress, show_json, stages
+from pipeline.commands.display import progress, say, say_heading, show_json, stages
 from pipeline.commands.invocation import Invocation
 from pipeline.commands.opened import now
 
@@ -72,7 +72,10 @@ def isolate() -> None:
     """Keep the environment's settings away from the demo, its logs to warnings, and let SIGTERM end it as Ctrl-C."""
     import structlog
 
+    from pipeline.telemetry import console
+
     structlog.configure(
+        processors=[structlog.processors.add_log_level, *console()],
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
@@ -93,7 +96,7 @@ def wait(running: "Running") -> None:
             running.worker.check()
             time.sleep(0.5)
     except KeyboardInterrupt:
-        click.echo(err=True)
+        say(err=True)
 
 
 def make_screen(as_json: bool) -> "Screen":
@@ -101,11 +104,10 @@ def make_screen(as_json: bool) -> "Screen":
     from pipeline.quickstart.demo import Screen
 
     def section(title: str, text: str) -> None:
-        click.echo(err=as_json)
-        click.echo(click.style(f"{title:<9}", bold=True) + f" {text}".rstrip(), err=as_json)
+        say_heading(title, text, 9, err=as_json)
 
     def line(text: str) -> None:
-        click.echo(f"  {text}".rstrip(), err=as_json)
+        say(f"  {text}".rstrip(), err=as_json)
 
     return Screen(section, line, progress)
 

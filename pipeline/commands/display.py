@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.visible import visible, visible_cell, visible_lines
+
 if TYPE_CHECKING:
     from jobs.outcome import Stage
 
@@ -18,9 +20,38 @@ PLAIN_LINE_EVERY = 5.0  # seconds between two progress lines of a long step in a
 Row = Mapping[str, Any]
 
 
+def say(text: str = "", *, err: bool = False) -> None:
+    """Write one line for a person; whatever in it came from outside cannot act on a terminal."""
+    click.echo(visible(text), err=err)
+
+
+def say_lines(text: str) -> None:
+    """Write a text of several lines for a person, and end the last one."""
+    click.echo(visible_lines(text), nl=not text.endswith("\n"))
+
+
+def say_exactly(text: str) -> None:
+    """Write a text for a program as it is, but on a terminal for a person."""
+    if sys.stdout.isatty():
+        say_lines(text)
+    else:
+        click.echo(text, nl=False)
+
+
+def say_heading(title: str, text: str, width: int, *, err: bool = False) -> None:
+    """Write the first line of a part, after an empty one: a bold title of so many columns, and a text."""
+    click.echo(err=err)
+    click.echo(f"{click.style(title.ljust(width), bold=True)} {visible(text)}".rstrip(), err=err)
+
+
+def write_json(value: object, indent: int | None = None) -> str:
+    """Encode JSON in ASCII without a character that acts on a terminal; it reads as exactly what was given."""
+    return json.dumps(value, indent=indent, default=str).replace("\x7f", "\\u007f")
+
+
 def show_json(value: object) -> None:
     """Write one JSON document to stdout."""
-    click.echo(json.dumps(value, indent=2, default=str))
+    click.echo(write_json(value, indent=2))
 
 
 def show_rows(rows: Sequence[Row], *, as_json: bool, empty: str) -> None:
@@ -30,7 +61,7 @@ def show_rows(rows: Sequence[Row], *, as_json: bool, empty: str) -> None:
     elif rows:
         show_table(list(rows[0]), [list(row.values()) for row in rows])
     else:
-        click.echo(empty)
+        say(empty)
 
 
 def show_table(header: Sequence[str], rows: Iterable[Sequence[object]], indent: str = "") -> None:
@@ -45,10 +76,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     """Lay out a header and rows in columns."""
     values = [list(row) for row in rows]
     texts = [[cell(value) for value in row] for row in values]
+    header = [visible_cell(name) for name in header]
     lines = []
     widths = [max(len(name), *(len(row[i]) for row in texts), 0) for i, name in enumerate(header)]
     right = [any(isinstance(row[i], int | float) for row in values) for i in range(len(header))]
-    for row in [list(header), *texts]:
+    for row in [header, *texts]:
         fields = [
             text.rjust(width) if flush else text.ljust(width)
             for text, width, flush in zip(row, widths, right, strict=True)
@@ -68,8 +100,8 @@ def cell(value: object) -> str:
     if isinstance(value, datetime):
         return value.isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")
     if isinstance(value, dict | list):
-        return json.dumps(value, default=str)
-    return str(value)
+        return visible_cell(write_json(value))
+    return visible_cell(str(value))
 
 
 def moment(microseconds: int | None) -> datetime | None:
@@ -111,9 +143,9 @@ def _bar(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("  {task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=total)
+        task = bar.add_task(visible(label), total=total)
         yield lambda count: bar.advance(task, count)
 
 
@@ -125,7 +157,7 @@ def _lines(label: str, total: int | None) -> Callable[[int], None]:
         done += count
         if done == total or time.monotonic() - shown >= PLAIN_LINE_EVERY:
             shown = time.monotonic()
-            click.echo(f"  {label}: {done:,}" + (f" of {total:,}" if total else ""), err=True)
+            say(f"  {label}: {done:,}" + (f" of {total:,}" if total else ""), err=True)
 
     return advance
 
@@ -139,12 +171,18 @@ def stages() -> "Iterator[Callable[[Stage], None]]":
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.fields[words]}"), TimeElapsedColumn())
+    columns = (
+        TextColumn("  {task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[words]}", markup=False),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("retrain", total=None, words="")
 
         def show(stage: "Stage") -> None:
-            bar.update(task, description=stage.name, completed=stage.done, total=stage.total or None, words=stage.words)
+            words = visible(stage.words)
+            bar.update(task, description=stage.name, completed=stage.done, total=stage.total or None, words=words)
 
         yield show
 
@@ -157,6 +195,6 @@ def _stage_lines() -> "Callable[[Stage], None]":
         if stage.name != name or time.monotonic() - shown >= PLAIN_LINE_EVERY:
             shown, name = time.monotonic(), stage.name
             steps = f" {stage.done:,} of {stage.total:,}" if stage.total else ""
-            click.echo(f"  {stage.name}{steps}" + (f": {stage.words}" if stage.words else ""), err=True)
+            say(f"  {stage.name}{steps}" + (f": {stage.words}" if stage.words else ""), err=True)
 
     return show

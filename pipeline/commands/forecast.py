@@ -2,15 +2,15 @@
 
 import csv
 import io
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.commands.display import read_moment, show_rows
+from pipeline.commands.display import read_moment, say, show_rows, write_json
 from pipeline.commands.invocation import with_settings
 from pipeline.commands.opened import opened
+from pipeline.visible import csv_cell
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings
@@ -70,13 +70,13 @@ def export(
         count = 0
         for count, row in enumerate(database.reader.forecasts(series, **bounds), start=1):
             if form == "json":
-                file.write(json.dumps(row) + "\n")
+                file.write(write_json(row) + "\n")
                 continue
             if count == 1:
                 file.write(_csv(list(row)))
             file.write(_csv(list(row.values())))
     if output:
-        click.echo(f"wrote {count:,} forecast steps to {output}")
+        say(f"wrote {count:,} forecast steps to {output}")
 
 
 @forecast.command()
@@ -96,10 +96,10 @@ def plot(settings: "Settings", series: str, output: Path | None, at: str | None)
         raise ConfigError(f"series {series} has no forecast; see tidecast forecast latest")
     if output:
         chart.save([fan], output)
-        click.echo(f"wrote {output}")
+        say(f"wrote {output}")
     else:
         for line in chart.text(fan):
-            click.echo(line)
+            say(line)
 
 
 def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
@@ -110,5 +110,5 @@ def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
 
 def _csv(fields: list[Any]) -> str:
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(fields)
+    csv.writer(line, lineterminator="\n").writerow([csv_cell(field) for field in fields])
     return line.getvalue()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.commands.display import moment, show_json, show_rows, show_table
+from pipeline.commands.display import moment, say, show_json, show_rows, show_table
 from pipeline.commands.invocation import with_settings
 from pipeline.commands.opened import now, opened
 from pipeline.errors import ConfigError
@@ -57,7 +57,7 @@ def show(settings: "Settings", version: int, as_json: bool) -> None:
     parts = {name: facts.pop(name) for name in ("config", "metrics", "calibration")}
     show_table(["model", ""], list(facts.items()))
     for name, values in parts.items():
-        click.echo()
+        say()
         show_table([name, ""], _flat(values))
 
 
@@ -83,14 +83,14 @@ def compare(settings: "Settings", version: int, other: int, as_json: bool) -> No
     show_table(
         [header, *(str(column[header]) for column in columns)], [[n, *(c.get(n) for c in columns)] for n in names]
     )
-    click.echo()
+    say()
     if not same:
-        click.echo(f"{version} and {other} were never backtested together: their windows may differ")
+        say(f"{version} and {other} were never backtested together: their windows may differ")
     elif gain is None:
-        click.echo("on the same windows, without a loss (WQL) to compare")
+        say("on the same windows, without a loss (WQL) to compare")
     else:
         worse = "below" if gain >= 0.0 else "above"
-        click.echo(f"on the same windows: the loss (WQL) of {version} is {abs(gain):.1%} {worse} that of {other}")
+        say(f"on the same windows: the loss (WQL) of {version} is {abs(gain):.1%} {worse} that of {other}")
 
 
 @models.command()
@@ -103,11 +103,11 @@ def promote(settings: "Settings", version: int, reason: str) -> None:
     with opened(settings) as database:
         champion = database.registry.champion()
         if champion == version:
-            click.echo(f"model {version} is the champion already")
+            say(f"model {version} is the champion already")
             return
         if not database.registry.promote(version, expected=champion, reason=reason, now=now()):
             raise click.ClickException("the champion changed meanwhile; look at tidecast models list and repeat")
-    click.echo(f"model {version} is the champion now" + (f"; it was {champion}" if champion else ""))
+    say(f"model {version} is the champion now" + (f"; it was {champion}" if champion else ""))
 
 
 @models.command()
@@ -117,7 +117,7 @@ def rollback(settings: "Settings") -> None:
     start_logging(list_secrets(settings))
     with opened(settings) as database:
         version = database.registry.rollback(now())
-    click.echo(f"model {version} is the champion again")
+    say(f"model {version} is the champion again")
 
 
 @models.command("drop-shadow")
@@ -128,11 +128,11 @@ def drop_shadow(settings: "Settings", reason: str) -> None:
     with opened(settings) as database:
         version = database.registry.shadow()
         if version is None:
-            click.echo("there is no shadow")
+            say("there is no shadow")
             return
         if not database.registry.drop_shadow(version, reason=reason, now=now()):
             raise click.ClickException("the shadow changed meanwhile; look at tidecast models list and repeat")
-    click.echo(f"model {version} is no shadow any more")
+    say(f"model {version} is no shadow any more")
 
 
 def pair_up(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:

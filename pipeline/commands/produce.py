@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.commands.display import progress, read_moment
+from pipeline.commands.display import progress, read_moment, say
 from pipeline.commands.invocation import with_settings
 
 if TYPE_CHECKING:
@@ -55,4 +55,4 @@ def produce(
 
         count = send(settings.kafka, settings.kafka.input_topic, watched())
     series = table["series_id"].nunique()
-    click.echo(f"sent {count:,} observations of {series:,} series to {settings.kafka.input_topic}")
+    say(f"sent {count:,} observations of {series:,} series to {settings.kafka.input_topic}")

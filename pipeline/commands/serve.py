@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.address import address_of, listen
+from pipeline.commands.display import say
 from pipeline.commands.invocation import with_settings
 from pipeline.commands.opened import now
 from pipeline.errors import ConfigError
@@ -54,5 +55,5 @@ def serve(settings: "Settings") -> None:
         connections = limit_connections(own)
         probes.watch(checks_of(pages), PageCollector(app.traffic, feed, connections))
         listening = stack.enter_context(listen(own.listen, "serve.listen"))
-        click.echo(f"the page is at {address_of(listening)}")
+        say(f"the page is at {address_of(listening)}")
         run_server(app, feed, connections, listening)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pipeline.commands.display import say
 from pipeline.commands.invocation import Invocation, with_settings
 
 if TYPE_CHECKING:
@@ -77,6 +78,6 @@ def broker(port: int) -> None:
     from pipeline.quickstart.broker import serve
 
     try:
-        serve(port, lambda ready: click.echo(f"development broker on {ready.bootstrap_servers}; Ctrl-C ends it"))
+        serve(port, lambda ready: say(f"development broker on {ready.bootstrap_servers}; Ctrl-C ends it"))
     except OSError as error:
         raise Unavailable(f"port {port} cannot be used ({error.strerror}); choose another with --port") from error

@@ -14,6 +14,7 @@ import numpy as np
 from models.config import QUANTILE_LEVELS
 from pipeline.errors import ConfigError
 from pipeline.records import Floats, Ints
+from pipeline.visible import visible
 
 SECOND = 1_000_000
 BANDS = ((0.025, 0.975, "95 %"), (0.1, 0.9, "80 %"))
@@ -80,7 +81,7 @@ def save(fans: Sequence[Fan], file: Path) -> None:
         axis.plot(past, fan.history, color="#444444", linewidth=1.0, label="observed")
         axis.plot(future, fan.actual, color="#d1495b", linewidth=1.0, marker=".", markersize=3, label="actual")
         axis.axvline(past[-1], color="#999999", linewidth=0.6, linestyle=":")
-        axis.set_title(fan.series, loc="left", fontsize=9)
+        axis.set_title(visible(fan.series), loc="left", fontsize=9, parse_math=False)
         ticks: Any = axis.xaxis
         ticks.set_major_formatter(dates.ConciseDateFormatter(ticks.get_major_locator()))  # type: ignore[no-untyped-call]
         axis.spines[["top", "right"]].set_visible(False)
