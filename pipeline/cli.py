@@ -10,6 +10,7 @@ import click
 
 from pipeline.commands.invocation import Invocation
 from pipeline.errors import TidecastError
+from pipeline.lifeline import hold
 from pipeline.visible import visible
 
 INTERRUPTED = 130
@@ -80,6 +81,7 @@ def root(context: click.Context, config: Path | None, sets: tuple[str, ...]) -> 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command; every expected error is one line on stderr."""
+    hold()
     code: Any = 0
     try:
         code = root.main(arguments, prog_name="tidecast", standalone_mode=False)

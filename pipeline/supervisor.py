@@ -1,4 +1,4 @@
-"""Child processes that are kept running: started again when they end, ended together."""
+"""Child processes that are kept running: started again when they end, ended together, also when this one is killed."""
 
 import subprocess
 import time
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import structlog
 
 from pipeline.errors import ConfigError
+from pipeline.lifeline import Lifeline
 
 log = structlog.get_logger()
 GRACE = 20.0  # seconds that a child has to end after SIGTERM
@@ -28,6 +29,7 @@ class Supervisor:
 
     def __init__(self, roles: Sequence[Role]) -> None:
         self._roles = roles
+        self._lifeline = Lifeline()
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._failures = dict.fromkeys((role.name for role in roles), 0)
         self._started_at = dict.fromkeys((role.name for role in roles), 0.0)
@@ -45,6 +47,7 @@ class Supervisor:
                 time.sleep(0.2)
         finally:
             self.stop()
+            self._lifeline.close()
 
     def stop(self) -> None:
         """Ask every child to end, and kill those that do not."""
@@ -64,7 +67,7 @@ class Supervisor:
         process = self._running.get(role.name)
         if process is None:
             if time.monotonic() >= self._start_at[role.name]:
-                self._running[role.name] = subprocess.Popen(role.command)
+                self._running[role.name] = subprocess.Popen(role.command, **self._lifeline.options())
                 self._started_at[role.name] = time.monotonic()
                 log.info("started", role=role.name, pid=self._running[role.name].pid)
             return

@@ -1,7 +1,6 @@
 """The demo's directory: its settings, its files, and the services that run in it."""
 
 import fcntl
-import os
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import ConfigError, Unavailable
+from pipeline.lifeline import Lifeline
 
 MARKER = ".tidecast-demo"
 SETTINGS, DATABASE, LOG, CHART = "tidecast.toml", "tidecast.db", "worker.log", "forecasts.png"
@@ -84,11 +84,14 @@ def write_settings(directory: Path, bootstrap_servers: str) -> Path:
 
 
 class Service:
-    """A command as a child process with its own session, so that Ctrl-C reaches only the demo."""
+    """A command as a child process with its own session, so that Ctrl-C reaches only the demo; it ends with that."""
 
     def __init__(self, directory: Path, arguments: Sequence[str], command: str = "stream", log_name: str = LOG) -> None:
         self._name = "worker" if command == "stream" else command
         self._log = directory / log_name
+        self._lifeline = Lifeline()
+        given = self._lifeline.options()
+        given["env"]["PYTHONUNBUFFERED"] = "1"
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "pipeline.cli", *arguments, command],
@@ -96,7 +99,7 @@ class Service:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                **given,
             )
 
     @property
@@ -126,3 +129,4 @@ class Service:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._lifeline.close()
