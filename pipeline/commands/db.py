@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def db() -> None:
-    """Upgrade the database schema, show its revision, let a role read, copy a database, bind it to a deployment."""
+    """Upgrade the schema, show its revision, let a role read or work, copy a database, bind it to a deployment."""
 
 
 @db.command()
@@ -68,6 +68,20 @@ def grant_read(settings: "Settings", role: str) -> None:
 
     grant(settings.database.url.get_secret_value(), role)
     say(f"{role} may read every table and view, those of later releases too, and write nothing")
+
+
+@db.command("grant-work")
+@click.argument("role")
+@with_settings
+def grant_work(settings: "Settings", role: str) -> None:
+    """Let the PostgreSQL role ROLE, which must exist, run workers, schedulers and commands; repeat it after an upgrade.
+
+    It reads everything and changes rows; it changes no table, and no row of what is a record.
+    """
+    from pipeline.database.grants import grant_work as grant
+
+    grant(settings.database.url.get_secret_value(), role)
+    say(f"{role} may read everything and change rows, and change no table")
 
 
 @db.command()
