@@ -14,12 +14,12 @@ from pipeline.settings import KafkaSettings
 CODECS = {"lz4": "lz4", "zstandard": "zstd", "snappy": "snappy"}
 WRONG_SETTINGS = (
     errors.KafkaConfigurationError,
-    errors.AuthorizationError,
     errors.SaslAuthenticationFailedError,
     errors.UnsupportedSaslMechanismError,
     errors.InvalidTopicError,
     errors.MessageSizeTooLargeError,
 )
+ACLS = "deploy/kafka/acls.sh lists the rights that each command needs"
 NOT_OURS = (
     errors.CommitFailedError,
     errors.IllegalGenerationError,
@@ -62,6 +62,8 @@ def explained(doing: str, settings: KafkaSettings) -> Iterator[None]:
         ) from error
     except NOT_OURS as error:
         raise Fenced(f"{doing}: this worker's generation is over ({_said(error)})") from error
+    except errors.AuthorizationError as error:
+        raise ConfigError(f"{doing}: {_lacking(error, settings)}; {ACLS}") from error
     except WRONG_SETTINGS as error:
         raise ConfigError(f"{doing}: {_said(error)}; check [kafka]") from error
     except (errors.KafkaError, OSError) as error:
@@ -83,6 +85,16 @@ def require_codecs() -> None:
         raise ConfigError(
             f"messages compressed with {', '.join(missing)} could not be read; run pip install 'tidecast[compression]'"
         )
+
+
+def _lacking(error: errors.AuthorizationError, settings: KafkaSettings) -> str:
+    """Say which right the user of these settings lacks."""
+    user = f"the user {settings.sasl_username}" if settings.sasl_username else "this client's user"
+    if isinstance(error, errors.GroupAuthorizationFailedError):
+        return f"{user} lacks the right Read on the group {settings.group}"
+    if isinstance(error, errors.TransactionalIdAuthorizationFailedError):
+        return f"{user} lacks the right Write on transactional ids that begin with {settings.group}-"
+    return f"{user} lacks a right ({_said(error)})"
 
 
 def _said(error: BaseException) -> str:

@@ -7,7 +7,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import TopicAlreadyExistsError
 
 from pipeline.errors import ConfigError
-from pipeline.kafka.connection import arguments, explained
+from pipeline.kafka.connection import ACLS, arguments, explained
 from pipeline.kafka.encryption import check_security
 from pipeline.settings import KafkaSettings
 
@@ -55,7 +55,10 @@ def _partitions(admin: KafkaAdminClient) -> dict[str, int]:
 
 def _create(admin: KafkaAdminClient, settings: KafkaSettings, name: str, partitions: int) -> None:
     if not settings.create_topics:
-        raise ConfigError(f"topic {name} does not exist; create it, or set kafka.create_topics = true")
+        hidden = (
+            "" if settings.security_protocol == "PLAINTEXT" else f"; if it does exist, this user may not see it: {ACLS}"
+        )
+        raise ConfigError(f"topic {name} does not exist; create it, or set kafka.create_topics = true{hidden}")
     topic = {
         "num_partitions": partitions,
         "replication_factor": settings.replication,
