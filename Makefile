@@ -8,12 +8,13 @@
 VENV := .venv
 BIN := $(VENV)/bin
 AUDIT := .venv-audit
+LOCK := .venv-lock
 JOBS ?= 4
 MODERN := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.11; do \
 	command -v $$each >/dev/null 2>&1 && $$each $(MODERN) && echo $$each && break; done)
 
-.PHONY: help run test faults check bench audit kafka clean
+.PHONY: help run test faults check bench audit lock sbom kafka clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -39,11 +40,21 @@ bench: $(VENV)/.installed-test ## measure, as JSON lines
 audit: $(AUDIT)/.installed ## look every pin up among known vulnerabilities; what cannot be looked up fails
 	$(AUDIT)/bin/pip-audit --strict --disable-pip --no-deps -r constraints.txt
 
+lock: $(LOCK)/.installed ## pin what the image installs, with hashes, from constraints.txt
+	echo 'setuptools>=77' | $(LOCK)/bin/uv pip compile pyproject.toml - --extra all -c constraints.txt --universal \
+		--python-version 3.11 --generate-hashes --no-annotate --no-header --quiet -o $(LOCK)/all.lock
+	awk '/^[a-z]/ { file = /^(torch|triton|nvidia-|cuda-)/ ? "deploy/torch.lock" : "deploy/requirements.lock" } \
+		{ print > file }' $(LOCK)/all.lock
+
+sbom: $(LOCK)/.installed ## list what the image installs as sbom.cdx.json (CycloneDX)
+	cat deploy/requirements.lock deploy/torch.lock | $(LOCK)/bin/cyclonedx-py requirements - --pyproject pyproject.toml \
+		--mc-type application --output-reproducible --output-format JSON -o sbom.cdx.json
+
 kafka: ## start Apache Kafka on 127.0.0.1:9092 (needs Java 17 and Maven, or KAFKA_HOME)
 	deploy/kafka/kafka.sh $(ARGS)
 
 clean: ## remove .venv, caches and the demo's directory
-	rm -rf $(VENV) $(AUDIT) tidecast-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(AUDIT) $(LOCK) sbom.cdx.json tidecast-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "tidecast needs Python 3.11 or newer and found none." \
@@ -60,6 +71,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[all]' --group test
+	@touch $@
+
+$(LOCK)/.installed: | $(BIN)/python
+	$(BIN)/python -m venv $(LOCK)
+	$(LOCK)/bin/python -m pip install --quiet $(PIP_ARGS) 'uv==0.13.9' 'cyclonedx-bom==7.5.0'
 	@touch $@
 
 $(AUDIT)/.installed: | $(BIN)/python

@@ -61,7 +61,6 @@ def test_the_base_image_is_pinned_and_the_image_runs_as_nobody_in_particular() -
     assert int(user.partition(":")[0]) >= 10_000
     assert [word for word, _ in final if word == "RUN"], "the user is made before it is used"
     assert all(word != "RUN" for word, _ in final[final.index(("USER", user)) :])
-    assert "-c constraints.txt" in TEXT
     assert dict(INSTRUCTIONS)["STOPSIGNAL"] == "SIGTERM" and '["tidecast"]' in dict(INSTRUCTIONS)["ENTRYPOINT"]
 
 
