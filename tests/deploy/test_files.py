@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from pipeline.configuration import DEFAULT_FILE, SECRETS, load
+from pipeline.hosts import KnownHosts
 from pipeline.probes import Probes
 from pipeline.settings import PREFIX, ServeSettings, Settings
 from pipeline.web.connections import BACKLOG, OTHER_FILES
@@ -146,6 +147,7 @@ def test_workers_have_names_of_their_own_and_prometheus_scrapes_every_process_th
         if each["command"] in (["stream"], ["schedule"], ["serve"])
     }
     assert {target for group in job["static_configs"] for target in group["targets"]} == ports
+    assert all(KnownHosts("0.0.0.0:9464").knows(target) for target in ports), "telemetry answers under these names"
     assert all((DEPLOY / "prometheus" / name).is_file() for name in scraped["rule_files"])
     assert job.get("metrics_path", "/metrics") in PROBES
 
