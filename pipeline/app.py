@@ -108,7 +108,7 @@ def built_worker(
         anew = Accept.NEW_TOPIC in accept
         counts = topics.check_topics(settings.kafka, () if anew else database.pipelines.known_topics())
         watchdog = Watchdog(settings.kafka.call_timeout * KAFKA_CALLS)
-        source = KafkaSource(settings.kafka, watchdog)
+        source = KafkaSource(settings.kafka, watchdog, max_batch_bytes=settings.input.max_batch_bytes)
         stack.callback(source.close)
         outputs = identify_outputs(settings, database, source, now(), accept=anew)
         publisher = KafkaPublisher(

@@ -17,6 +17,7 @@ import numpy as np
 from models.config import QUANTILE_LEVELS
 from pipeline.errors import ConfigError
 from pipeline.grid import Frequency
+from pipeline.letters import make_letter
 from pipeline.records import DeadLetter, Events, Floats, Forecasts, Ints, Kind, Messages
 from pipeline.settings import InputSettings
 from pipeline.shown import quoted, shown
@@ -98,14 +99,7 @@ class Reader:
             covariates=covariates[good],
         )
         return events, tuple(
-            DeadLetter(
-                messages.partition,
-                int(messages.offsets[i]),
-                fault.reason,
-                messages.keys[i],
-                messages.values[i],
-                kind=fault.kind,
-            )
+            make_letter(messages, i, fault.reason, fault.kind)
             for i, fault in enumerate(faults)
             if fault is not None and fault is not SKIPPED
         )

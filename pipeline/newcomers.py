@@ -14,6 +14,7 @@ import numpy as np
 import structlog
 
 from pipeline.columns import take
+from pipeline.letters import make_letter
 from pipeline.records import DeadLetter, Events, Kind, Messages
 
 log = structlog.get_logger()
@@ -103,7 +104,7 @@ class Newcomers:
             bad = np.array([name in refused for name in events.series], np.bool_)
             kept.append(take(events, ~bad))
             places = np.searchsorted(run.offsets, events.offset[bad]).tolist()
-            letters += [self._letter(run, place, reason) for place in places]
+            letters += [make_letter(run, place, reason, Kind.NEW_SERIES) for place in places]
         return kept, letters
 
     def _room(self, now: int) -> int:
@@ -113,7 +114,3 @@ class Newcomers:
         if self._counted is None or now - self._counted_at >= MINUTE:
             self._counted, self._counted_at = self._count(), now
         return max(0, self._total - self._counted)
-
-    def _letter(self, run: Messages, place: int, reason: str) -> DeadLetter:
-        offset = int(run.offsets[place])
-        return DeadLetter(run.partition, offset, reason, run.keys[place], run.values[place], kind=Kind.NEW_SERIES)

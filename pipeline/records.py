@@ -5,7 +5,7 @@ nothing, so a NaN never travels. Covariates are the exception: P columns side by
 are merged or become windows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
@@ -24,12 +24,25 @@ NOTHING = np.iinfo(np.int64).min
 
 
 @dataclass(frozen=True, slots=True)
+class Envelope:
+    """What a message has beside its key and value: when its record was written (microseconds), and its headers."""
+
+    written_at: int | None = None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+
+
+def no_envelope(_: int) -> Envelope:
+    """Know neither the time nor the headers of a message."""
+    return Envelope()
+
+
+@dataclass(frozen=True, slots=True)
 class Messages:
     """A run of raw messages of one partition, in offset order.
 
     `next_offset` is what to commit once they are stored and published. `unreadable` is set when the broker's batch
-    could not be read: then there is one message, which holds the batch's bytes. `requeued` are the offsets of dead
-    letters that were sent again.
+    could not be read: then there is one message, which holds the batch's bytes. `requeued` are the offsets of those
+    that `tidecast dead-letters requeue` sent. `envelope(i)` is read when it is asked for, which few messages need.
     """
 
     partition: int
@@ -39,6 +52,7 @@ class Messages:
     next_offset: int
     unreadable: str | None = None
     requeued: frozenset[int] = frozenset()
+    envelope: Callable[[int], Envelope] = no_envelope
 
     @property
     def tombstones(self) -> int:
@@ -85,7 +99,8 @@ class Kind(StrEnum):
 class DeadLetter:
     """An input message that could not become an observation, with the reason and its raw bytes.
 
-    `kind` is set where the letter arises; SQL does not keep it.
+    `kind` is set where the letter arises; SQL does not keep it. `written_at` is the record's time in microseconds; it
+    and the headers are empty where they are not known.
     """
 
     partition: int
@@ -93,6 +108,8 @@ class DeadLetter:
     reason: str
     key: bytes | None
     value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+    written_at: int | None = None
     kind: Kind = field(default=Kind.OTHER, compare=False)
 
 

@@ -2,9 +2,11 @@
 
 import logging
 import time
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -15,9 +17,10 @@ from kafka.protocol.metadata import MetadataRequest
 from kafka.structs import MemberState
 
 from pipeline.errors import Fenced, Unavailable
-from pipeline.kafka.batches import Columns, Unread, install
+from pipeline.kafka.batches import BATCH_BYTES, Bounds, Columns, Unread, install
 from pipeline.kafka.connection import arguments, explained, require_codecs
-from pipeline.records import Messages
+from pipeline.kafka.envelopes import has_requeued, written_at
+from pipeline.records import Envelope, Messages
 from pipeline.settings import KafkaSettings
 from pipeline.watchdog import Watchdog
 
@@ -52,7 +55,7 @@ class KafkaSource:
     Every call that can wait is under the watchdog, because some of the library's never return.
     """
 
-    def __init__(self, settings: KafkaSettings, watchdog: Watchdog) -> None:
+    def __init__(self, settings: KafkaSettings, watchdog: Watchdog, *, max_batch_bytes: int = BATCH_BYTES) -> None:
         require_codecs()
         self._settings = settings
         self._watchdog = watchdog
@@ -73,10 +76,12 @@ class KafkaSource:
                 allow_auto_create_topics=False,
                 metrics_enabled=False,
             )
-        reason = install(self._consumer) if settings.batch_hook else "kafka.batch_hook is off"
-        self.batched = reason is None
+        self._bounds = Bounds(max_batch_bytes)
+        self._batched, reason = install(self._consumer, self._bounds, hook=settings.batch_hook)
         if reason:
             log.warning("reading record by record, which is slower: %s", reason)
+        if not self._batched:
+            log.error("a batch that cannot be read will stop its partition: install kafka-python of constraints.txt")
         self._listener = Listener(self._consumer)
         self._asked: Any = None
         self._returned: dict[int, int] = {}  # the offset after the last message that poll returned
@@ -84,11 +89,14 @@ class KafkaSource:
 
     def poll(self, most: int) -> list[Messages]:
         """See pipeline.ports.Source."""
+        self._bounds.begin_poll()
         with self._watchdog.guard("poll"), self._paced(), explained("polling", self._settings):
             polled = self._consumer.poll(timeout_ms=int(self._settings.poll * 1000), max_records=most)
         runs = []
         for partition, records in polled.items():
-            runs.extend(_runs(partition.partition, records) if self.batched else [_stock(partition.partition, records)])
+            runs.extend(
+                _runs(partition.partition, records) if self._batched else [_stock(partition.partition, records)]
+            )
         self._returned.update((run.partition, run.next_offset) for run in runs)
         return runs
 
@@ -240,12 +248,20 @@ def _runs(partition: int, batches: Sequence[Columns | Unread]) -> list[Messages]
 
 def _joined(partition: int, batches: Sequence[Columns]) -> Messages:
     offsets = np.array([offset for batch in batches for offset in batch.offsets], np.int64)
+    ends = list(accumulate(map(len, batches)))
+
+    def envelope(i: int) -> Envelope:
+        batch = bisect_right(ends, i)
+        return batches[batch].envelope(i - (ends[batch - 1] if batch else 0))
+
     return Messages(
         partition,
         offsets,
         [key for batch in batches for key in batch.keys],
         [value for batch in batches for value in batch.values],
         int(offsets[-1]) + 1,
+        requeued=frozenset().union(*(batch.requeued for batch in batches)),
+        envelope=envelope,
     )
 
 
@@ -256,4 +272,6 @@ def _stock(partition: int, records: Sequence[Any]) -> Messages:
         [record.key for record in records],
         [record.value for record in records],
         records[-1].offset + 1,
+        requeued=frozenset(record.offset for record in records if has_requeued(record.headers)),
+        envelope=lambda i: Envelope(written_at(records[i].timestamp), tuple(records[i].headers)),
     )

@@ -92,6 +92,7 @@ class InputSettings(Section):
     covariates: tuple[str, ...] = Field((), max_length=32)
     max_future_skew: Skew = Steps(2)
     max_message_bytes: int = Field(900_000, ge=1)
+    max_batch_bytes: int = Field(1 << 26, ge=1 << 20, le=1 << 30)
     max_name_bytes: int = Field(256, ge=1)
     tombstones: Literal["skip", "refuse"] = "skip"
     most_bad: Share = 0.5
