@@ -376,7 +376,12 @@ class StoreContract:
         names = ["b", "a", "c"]
         ids = dict(zip(names, store.recent(names, 1).series_id.tolist(), strict=True))
         new = forecasts(ids, START, 10, quality=["ok", "fallback", "degraded"])
-        letters = (DeadLetter(0, 11, "not JSON", b"\x00k", b"\xff{"), DeadLetter(0, 19, "empty", None, None))
+        letters = (
+            DeadLetter(
+                0, 11, "not JSON", b"\x00k", b"\xff{", headers=(("a", b"\x00\xff"), ("a", None)), written_at=NOW
+            ),
+            DeadLetter(0, 19, "empty", None, None, written_at=0),
+        )
         stored = store.commit(turn_of(claim, 20, forecasts=new, dead_letters=letters))
         assert same(stored, new)
         again, letters_again = store.unpublished(0, 0, 20)
@@ -708,7 +713,7 @@ class StoreContract:
 
     def test_a_dead_letter_twice_is_one_row_and_can_be_requeued_once(self, store: SqlStore, database: Database) -> None:
         claim = store.claim(0, "me")
-        letter = DeadLetter(0, 0, "nul \0 and \ud800", b"\xff", None)
+        letter = DeadLetter(0, 0, "nul \0 and \ud800", b"\xff", None, headers=(("nul \0, \ud800", b"\0"),))
         store.commit(turn_of(claim, 1, dead_letters=(letter,)))
         claim = store.rewind(Claim(0, claim.epoch, 1), 0, "again")
         store.commit(turn_of(claim, 1, dead_letters=(letter,)))

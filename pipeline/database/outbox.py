@@ -5,6 +5,7 @@ from typing import Any, cast
 import numpy as np
 from sqlalchemy import Connection, select
 
+from pipeline.database.letters import COLUMNS, letter_of
 from pipeline.database.tables import QUANTILES, dead_letters, forecasts, series, topics
 from pipeline.errors import Corrupt
 from pipeline.records import DeadLetter, Forecasts, Quality, no_forecasts
@@ -88,9 +89,9 @@ def read_dead_letters(
     """Return the dead letters of offsets [start, stop) of a partition, by offset."""
     letter = dead_letters.c
     query = (
-        select(letter.source_partition, letter.source_offset, letter.reason, letter.key, letter.value)
+        select(*COLUMNS)
         .where(letter.topic == topic, letter.source_partition == partition)
         .where(letter.source_offset >= start, letter.source_offset < stop)
         .order_by(letter.source_offset)
     )
-    return tuple(DeadLetter(*row) for row in connection.execute(query))
+    return tuple(letter_of(row) for row in connection.execute(query))

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine, TextClause, bindparam, select, text, 
 from pipeline.database.covariates import with_covariates
 from pipeline.database.engine import inspecting, reading, writing
 from pipeline.database.instants import Instant
+from pipeline.database.letters import COLUMNS, letter_of
 from pipeline.database.rows import rows_of
 from pipeline.database.tables import QUANTILES, dead_letters, series
 from pipeline.errors import ConfigError, Corrupt, Unavailable
@@ -145,14 +146,14 @@ class Reader:
     def dead_letter(self, topic: str, partition: int, offset: int) -> DeadLetter:
         """Return one dead letter with its raw bytes; ConfigError if there is none."""
         letter = dead_letters.c
-        query = select(letter.source_partition, letter.source_offset, letter.reason, letter.key, letter.value).where(
+        query = select(*COLUMNS).where(
             letter.topic == topic, letter.source_partition == partition, letter.source_offset == offset
         )
         with reading(self._engine) as connection:
             row = connection.execute(query).one_or_none()
         if row is None:
             raise ConfigError(f"there is no dead letter {topic}/{partition}/{offset}; see tidecast dead-letters list")
-        return DeadLetter(*row)
+        return letter_of(row)
 
     def mark_requeued(self, topic: str, partition: int, offset: int, now: int) -> bool:
         """Note that a dead letter was sent again; False when it had been before, or is not there."""

@@ -10,6 +10,7 @@ from pipeline.columns import take
 from pipeline.database import places
 from pipeline.database.covariates import enter_names, rows_of_covariates, with_covariates
 from pipeline.database.engine import reading, writing
+from pipeline.database.letters import row_of
 from pipeline.database.outbox import read_dead_letters, read_forecasts
 from pipeline.database.retired import retire_topic
 from pipeline.database.rows import FORECASTS_AT_ONCE, Rows, first_of_each, in_key_order, rows_of
@@ -273,18 +274,7 @@ class SqlStore:
     def _store_dead_letters(self, connection: Connection, letters: Sequence[DeadLetter], now: int) -> None:
         if not letters:
             return
-        rows = [
-            {
-                "topic": self._topic,
-                "source_partition": letter.partition,
-                "source_offset": letter.offset,
-                "reason": letter.reason.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode(),
-                "key": letter.key,
-                "value": letter.value,
-                "recorded_at": now,
-            }
-            for letter in letters
-        ]
+        rows = [row_of(letter, self._topic, now) for letter in letters]
         connection.execute(inserting(connection, dead_letters).on_conflict_do_nothing(), rows)
 
     def _topic_key(self, connection: Connection) -> int:
