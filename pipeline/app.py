@@ -25,6 +25,7 @@ from pipeline.eviction import Eviction
 from pipeline.grid import Frequency
 from pipeline.incarnations import remade
 from pipeline.kafka import topics
+from pipeline.kafka.limits import read_limits
 from pipeline.kafka.publisher import KafkaPublisher
 from pipeline.kafka.source import KafkaSource
 from pipeline.newcomers import Newcomers
@@ -107,16 +108,20 @@ def built_worker(
         scorer.refresh(timer())
         anew = Accept.NEW_TOPIC in accept
         counts = topics.check_topics(settings.kafka, () if anew else database.pipelines.known_topics())
+        outputs = (settings.kafka.output_topic, settings.kafka.dead_letter_topic)
+        limits = read_limits(settings.kafka, outputs)
+        check_horizon(settings.series.horizon, limits[settings.kafka.output_topic].fits)
         watchdog = Watchdog(settings.kafka.call_timeout * KAFKA_CALLS)
         source = KafkaSource(settings.kafka, watchdog, max_batch_bytes=settings.input.max_batch_bytes)
         stack.callback(source.close)
-        outputs = identify_outputs(settings, database, source, now(), accept=anew)
+        written = identify_outputs(settings, database, source, now(), accept=anew)
         publisher = KafkaPublisher(
             settings.kafka,
             watchdog,
             group_metadata=source.group_metadata,
             frequency=frequency.text,
-            partitions=(counts[settings.kafka.output_topic], counts[settings.kafka.dead_letter_topic]),
+            partitions=(counts[outputs[0]], counts[outputs[1]]),
+            limits=(limits[outputs[0]], limits[outputs[1]]),
         )
         stack.callback(publisher.close)
         store = database.store(settings.kafka.input_topic, settings.series.duplicates, now, settings.input.covariates)
@@ -139,7 +144,7 @@ def built_worker(
             newcomers=Newcomers(new, watched.known, total=total, count=watched.count_series) if new or total else None,
             eviction=Eviction(held) if held else None,
             input_topic=settings.kafka.input_topic,
-            topics=outputs,
+            topics=written,
         )
         yield Worker(parts, f"{settings.kafka.instance}:{os.getpid()}", settings.kafka.max_messages, accept)
 

@@ -28,6 +28,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 MILLISECONDS_FROM = 100_000_000_000  # epoch numbers from here on are milliseconds, below they are seconds
 FITS = 1_000_000  # bytes of a message; brokers take 1,048,588 unless told otherwise
+STUB_REASON = 1_000  # bytes of a reason in the stub of a letter
 NUMBER = 17  # bytes of a quantile in JSON at most, with its comma
 LARGEST = 1e18  # of a value: its square is still a float32
 OUTSIDE = np.iinfo(np.int64).min
@@ -247,27 +248,44 @@ def write_forecasts(forecasts: Forecasts, topic: str, frequency: str) -> list[tu
     return messages
 
 
-def check_horizon(horizon: int) -> None:
-    """Refuse, as a ConfigError, a horizon whose message could be larger than a broker takes."""
-    most = (FITS - 2_000) // (len(QUANTILE_LEVELS) * NUMBER)
+def forecast_id(forecasts: Forecasts, i: int) -> str:
+    """Return what names the i-th forecast, everywhere and for ever."""
+    origin = iso(forecasts.origin[i : i + 1], "s")[0]
+    return f"{forecasts.series[i]}@{origin}#{int(forecasts.model_version[i])}"
+
+
+def check_horizon(horizon: int, fits: int = FITS) -> None:
+    """Refuse, as a ConfigError, a horizon whose message could be larger than the `fits` bytes that a topic takes."""
+    most = max(0, (fits - 2_000) // (len(QUANTILE_LEVELS) * NUMBER))
     if horizon > most:
-        raise ConfigError(f"series.horizon {horizon} does not fit into one message; at most {most} steps do")
+        advice = "" if fits >= FITS else "; or give the output topic a larger max.message.bytes"
+        raise ConfigError(f"series.horizon {horizon} does not fit into one message; at most {most} steps do{advice}")
 
 
-def write_dead_letter(letter: DeadLetter, topic: str) -> tuple[int, bytes | None, bytes | None, list[Any]]:
+def write_dead_letter(
+    letter: DeadLetter, topic: str, fits: int = FITS, *, keyed: bool = False
+) -> tuple[int, bytes | None, bytes | None, list[Any]]:
     """Encode a dead letter: the raw key and value, with the reason and the source as headers.
 
-    A compressed batch can bring a message that no topic takes uncompressed. Its value is then left to SQL, and the
-    header `left-in-sql` gives its size in bytes.
+    A compressed batch can bring a message that is larger than the `fits` bytes that the topic takes. Its value is then
+    left to SQL, and the header `left-in-sql` gives its size in bytes; likewise when its topic has refused it, which
+    `left-because` says. With `keyed`, one without a key gets its source as key. Neither key nor value: the value is
+    empty, and the header `null-value` says so, since no client sends nothing at all.
     """
-    headers = [
-        ("reason", letter.reason.encode(errors="replace")),
-        ("source", f"{topic}/{letter.partition}/{letter.offset}".encode()),
-    ]
-    key, value = letter.key or b"", letter.value or b""
-    if len(key) + len(value) + sum(len(text) for _, text in headers) > FITS:
-        return letter.partition, None, b"", [*headers, ("left-in-sql", str(len(key) + len(value)).encode())]
-    return letter.partition, letter.key, letter.value, headers
+    source = f"{topic}/{letter.partition}/{letter.offset}".encode()
+    reason = letter.reason.encode(errors="replace")
+    key, value = source if keyed and letter.key is None else letter.key, letter.value
+    headers = [("reason", reason), ("source", source)]
+    size = len(letter.key or b"") + len(value or b"")
+    left = [("reason", reason[:STUB_REASON]), ("source", source), ("left-in-sql", str(size).encode())]
+    if letter.left_because is not None:
+        why = letter.left_because.encode(errors="replace")[:STUB_REASON]
+        return letter.partition, source, b"", [*left, ("left-because", why)]
+    if len(key or b"") + len(value or b"") + sum(len(text) for _, text in headers) > fits:
+        return letter.partition, source if keyed else None, b"", left
+    if key is None and value is None:
+        return letter.partition, None, b"", [*headers, ("null-value", b"true")]
+    return letter.partition, key, value, headers
 
 
 def iso(times: Ints, unit: Literal["s", "us"]) -> list[str]:

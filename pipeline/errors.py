@@ -5,12 +5,19 @@ TidecastError
 ├── Unavailable    nobody: a broker or database is away; back off and claim again; exit 1 from a command
 │   └── TooSlow    who asked: a query of the read API was stopped at its time limit; ask for less
 ├── Unloadable     the operator: a registered model is broken; roll back. The worker goes on without it
+├── Refused        nobody: a topic does not take some messages; note them, leave them out, publish the rest
 ├── Fenced         nobody: another worker owns the partition now; forget it and go on
 ├── Replaced       nobody, or the operator: another process runs under this worker's name; exit 1
 └── Corrupt        the developers: an invariant broke; exit 1
 
 Every message is one line that says what to do.
 """
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.records import Left
 
 
 class TidecastError(Exception):
@@ -35,6 +42,15 @@ class TooSlow(Unavailable):
 
 class Unloadable(TidecastError):
     """A registered model is missing, was changed, or cannot be built, whatever the settings say."""
+
+
+class Refused(TidecastError):
+    """Some messages of a publication will never be taken; nothing was published. `left` are they, at least one."""
+
+    def __init__(self, left: "Sequence[Left]") -> None:
+        first = left[0]
+        super().__init__(f"{len(left)} messages were refused, first {first.message} by {first.topic}: {first.reason}")
+        self.left = left
 
 
 class Fenced(TidecastError):

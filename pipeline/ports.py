@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from pipeline.calibration import Calibration
-from pipeline.records import Claim, DeadLetter, Forecasts, Messages, RecentHistory, Standing, Turn
+from pipeline.records import Claim, DeadLetter, Forecasts, Left, Messages, RecentHistory, Standing, Turn
 
 
 class Store(Protocol):
@@ -71,6 +71,10 @@ class Store(Protocol):
 
     def unpublished(self, partition: int, start: int, stop: int) -> tuple[Forecasts, tuple[DeadLetter, ...]]:
         """Return what the turns over offsets [start, stop) stored, in offset order."""
+        ...
+
+    def leave(self, left: Sequence[Left]) -> None:
+        """Note messages that their topic refuses; one that is noted already gets the newest reason."""
         ...
 
     def rewind(self, claim: Claim, next_offset: int, reason: str) -> Claim:
@@ -184,6 +188,8 @@ class Publisher(Protocol):
     def publish(self, forecasts: Forecasts, dead_letters: Sequence[DeadLetter], next_offsets: dict[int, int]) -> None:
         """Send the messages and the group's next offsets in one transaction.
 
-        Raises Fenced when a newer member of the group owns the partitions, after which nothing was published.
+        Raises Fenced when a newer member of the group owns the partitions, and Refused when a topic, or the client
+        library, will never take some of the messages; after either nothing was published. A letter with a
+        `left_because` is sent as a stub.
         """
         ...

@@ -21,6 +21,8 @@ Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Quality = Literal["ok", "fallback", "degraded"]
 NOTHING = np.iinfo(np.int64).min
+DEAD_LETTER = "dead letter"
+"""What a `Left` calls a dead letter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,8 @@ class DeadLetter:
     """An input message that could not become an observation, with the reason and its raw bytes.
 
     `kind` is set where the letter arises; SQL does not keep it. `written_at` is the record's time in microseconds; it
-    and the headers are empty where they are not known.
+    and the headers are empty where they are not known. `left_because` is why its topic refused it, after which only a
+    stub of it is published.
     """
 
     partition: int
@@ -110,7 +113,25 @@ class DeadLetter:
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...] = ()
     written_at: int | None = None
+    left_because: str | None = None
     kind: Kind = field(default=Kind.OTHER, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A message that its topic or the client library refused, so that it is in SQL only.
+
+    `message` is "dead letter" or the forecast_id, `index` its place among the dead letters or forecasts that were to
+    be published. `stub`: what was refused was already the stub of a letter.
+    """
+
+    partition: int
+    offset: int
+    message: str
+    topic: str
+    index: int
+    reason: str = ""
+    stub: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ from pipeline.records import (
     Turn,
     no_observations,
 )
+from pipeline.refused import publish_or_leave
 from pipeline.ring import RingStore
 from pipeline.scorer import Scorer
 from pipeline.settings import InputSettings
@@ -169,9 +170,9 @@ def publish(
     letters = [letter for letter in letters if letter.offset >= owned[letter.partition].floor]
     next_offsets = {at: offset for at, offset in next_offsets.items() if offset > owned[at].floor}
     most = max(1, min(MOST_MESSAGES, MOST_STEPS // forecasts.horizon))
-    for some_forecasts, some_letters, reached in pieces(forecasts, letters, next_offsets, most):
+    for piece in pieces(forecasts, letters, next_offsets, most):
         parts.passed("in_publish")
-        parts.publisher.publish(some_forecasts, some_letters, reached)
+        publish_or_leave(piece, parts.publisher, parts.store, parts.vitals)
 
 
 def pieces(

@@ -10,12 +10,15 @@ from dataclasses import dataclass, field
 
 from pipeline.errors import Fenced, Unavailable
 from pipeline.pulse import Pulse
-from pipeline.records import Claim, Events, Forecasts, Messages, Turn
+from pipeline.records import DEAD_LETTER, Claim, Events, Forecasts, Left, Messages, Turn
 from pipeline.ring import RingStore
 
 FENCED, BROKER, DATABASE, BREAKER = "fenced", "broker", "database", "breaker"
 SETBACKS = (FENCED, BROKER, DATABASE, BREAKER)
 """Why claims were dropped: another worker owns a partition, the broker, the database, or the circuit breaker."""
+FORECAST, LETTER = "forecast", "dead_letter"
+KINDS = (FORECAST, LETTER)
+"""Of messages that no topic took."""
 
 
 @dataclass(slots=True)
@@ -58,6 +61,7 @@ class Vitals:
     observations: int = 0
     forecasts: Counter[str] = field(default_factory=Counter)  # by quality
     dead_letters: Counter[str] = field(default_factory=Counter)  # by class of reason
+    left: Counter[str] = field(default_factory=Counter)  # messages that no topic took, by kind
     claims: int = 0
     republications: int = 0
     republished: int = 0
@@ -114,6 +118,11 @@ class Vitals:
         for advance in turn.advances:
             self._at(advance.partition).next_offset = advance.next_offset
         self.pulse.beat()
+
+    def leave(self, left: Sequence[Left]) -> None:
+        """Count messages that were refused; the stub of a letter was counted with its letter."""
+        whole = [each for each in left if not each.stub]
+        self.left.update(LETTER if each.message == DEAD_LETTER else FORECAST for each in whole)
 
     def commit(self, now: int) -> None:
         """Note that a turn has ended well at processing time `now`: stored and published."""

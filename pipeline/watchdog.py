@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from pipeline.calibration import Calibration
 from pipeline.ports import Calibrations, Champion, Shadow, Store
-from pipeline.records import Claim, DeadLetter, Forecasts, RecentHistory, Standing, Turn
+from pipeline.records import Claim, DeadLetter, Forecasts, Left, RecentHistory, Standing, Turn
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +117,11 @@ class WatchedStore:
         """See pipeline.ports.Store."""
         with self._watchdog.guard("reading the outbox from SQL"):
             return self._store.unpublished(partition, start, stop)
+
+    def leave(self, left: Sequence[Left]) -> None:
+        """See pipeline.ports.Store."""
+        with self._watchdog.guard("noting in SQL what a topic refused"):
+            self._store.leave(left)
 
     def rewind(self, claim: Claim, next_offset: int, reason: str) -> Claim:
         """See pipeline.ports.Store."""

@@ -10,7 +10,7 @@ from pipeline.exposition import Collector, Metric, counter, gauge, histogram, in
 from pipeline.probes import Checks
 from pipeline.records import Kind, Quality
 from pipeline.stream import Worker
-from pipeline.vitals import SETBACKS, PartitionVitals
+from pipeline.vitals import KINDS, SETBACKS, PartitionVitals
 
 PARTITION = ("partition",)
 QUALITIES: tuple[Quality, ...] = ("ok", "degraded", "fallback")
@@ -58,6 +58,9 @@ class WorkerCollector(Collector):
         yield counter("forecasts", "Forecasts that were stored, by quality.", made, ("quality",))
         letters = [((kind,), float(vitals.dead_letters[kind])) for kind in Kind]
         yield counter("dead_letters", "Messages that became dead letters, by class of reason.", letters, ("reason",))
+
+        left = [((kind,), float(vitals.left[kind])) for kind in KINDS]
+        yield counter("left_in_sql", "Messages that their topic refused: they are in SQL only.", left, ("kind",))
 
     def _partitions(self) -> Iterator[Metric]:
         parts = self._worker.parts

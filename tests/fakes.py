@@ -1,14 +1,26 @@
 """Working stand-ins for the outside, in memory; they keep the contracts of pipeline.ports."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from pipeline.calibration import Calibration
-from pipeline.errors import Fenced
-from pipeline.records import NOTHING, Claim, DeadLetter, Forecasts, Messages, RecentHistory, Standing, Turn
+from pipeline.codec import forecast_id
+from pipeline.errors import Fenced, Refused
+from pipeline.records import (
+    DEAD_LETTER,
+    NOTHING,
+    Claim,
+    DeadLetter,
+    Forecasts,
+    Left,
+    Messages,
+    RecentHistory,
+    Standing,
+    Turn,
+)
 from pipeline.ring import Merged, merge
 from pipeline.settings import Policy
 
@@ -48,6 +60,7 @@ class MemoryStore:
     retired: dict[str, tuple[list[Forecasts], list[DeadLetter], dict[int, tuple[int, int]]]] = field(
         default_factory=dict
     )
+    left: dict[tuple[int, int, str], str] = field(default_factory=dict)
 
     def claim(self, partition: int, owner: str) -> Claim:
         epoch, offset = self.state.get(partition, (0, 0))
@@ -168,6 +181,9 @@ class MemoryStore:
         letters = [x for x in self.letters if x.partition == partition and start <= x.offset < stop]
         return joined(found), tuple(sorted(letters, key=lambda letter: letter.offset))
 
+    def leave(self, left: Sequence[Left]) -> None:
+        self.left |= {(each.partition, each.offset, each.message): each.reason for each in left}
+
     def rewind(self, claim: Claim, next_offset: int, reason: str) -> Claim:
         if self.state.get(claim.partition) != (claim.epoch, claim.next_offset):
             raise Fenced(f"partition {claim.partition} has moved on")
@@ -190,6 +206,7 @@ class MemoryTopics:
     offsets: dict[int, int] = field(default_factory=dict)
     generation: int = 1
     ids: dict[str, str] = field(default_factory=lambda: {"input": "first", "output": "one", "letters": "two"})
+    refuses: Callable[[str, DeadLetter | None], bool] = lambda message, letter: False  # forecast's series, or a letter
 
 
 class MemorySource:
@@ -266,6 +283,20 @@ class MemoryPublisher:
     def publish(self, forecasts: Forecasts, dead_letters: Sequence[DeadLetter], next_offsets: dict[int, int]) -> None:
         if self.generation != self.topics.generation:
             raise Fenced("the generation is over")
+        refused = [
+            Left(int(forecasts.partition[i]), int(forecasts.offset[i]), forecast_id(forecasts, i), "out", i, "refused")
+            for i, name in enumerate(forecasts.series)
+            if self.topics.refuses(name, None)
+        ]
+        refused += [
+            Left(
+                letter.partition, letter.offset, DEAD_LETTER, "dead", i, "refused", stub=letter.left_because is not None
+            )
+            for i, letter in enumerate(dead_letters)
+            if self.topics.refuses(DEAD_LETTER, letter)
+        ]
+        if refused:
+            raise Refused(refused)
         for at, offset in next_offsets.items():
             forth = offset >= self.topics.offsets.get(at, 0)
             assert forth or offset == 0, "the group's offset must not move back, but to the start of a new topic"

@@ -66,6 +66,7 @@ def list_letters(settings: "Settings", limit: int, waiting: bool, as_json: bool)
                 "recorded_at": row["recorded_at"],
                 "requeued_at": row["requeued_at"],
                 "reason": row["reason"],
+                "left_in_sql": _short(row["left_in_sql"]),
                 "value": _short(row["value"]),
             }
             for row in rows

@@ -13,6 +13,7 @@ from pipeline.errors import ConfigError, TidecastError
 if TYPE_CHECKING:
     from pipeline.settings import Settings
 
+DAY = 86_400_000_000  # microseconds
 SECONDS = 5.0  # how long a broker or database may take to answer
 
 
@@ -50,7 +51,8 @@ def examine(invocation: Invocation) -> list[Finding]:
         return [Finding("settings", False, "not valid", str(error)), *findings]
     file = invocation.config or "./tidecast.toml if there, environment, defaults"
     findings.insert(0, Finding("settings", True, str(file)))
-    for chain in ((check_database, check_keys, check_model), (check_broker, check_topics), (check_device,)):
+    databases = (check_database, check_keys, check_model, check_left_in_sql)
+    for chain in (databases, (check_broker, check_topics), (check_device,)):
         for check in chain:
             try:
                 findings.append(check(settings))
@@ -106,6 +108,22 @@ def check_model(settings: "Settings") -> Finding:
         return Finding("model", True, f"champion is version {version}")
     finally:
         database.close()
+
+
+def check_left_in_sql(settings: "Settings") -> Finding:
+    """Tell of messages that their topic has refused within a day: they are in SQL only."""
+    from pipeline.commands.opened import now
+    from pipeline.database import open_database
+
+    database = open_database(settings.database.url.get_secret_value(), timeout=min(SECONDS, settings.database.timeout))
+    try:
+        found = database.reader.left_in_sql(now() - DAY)
+    finally:
+        database.close()
+    if not found:
+        return Finding("left in SQL", True, "nothing within a day")
+    said = ", ".join(f"{count:,} refused by {topic}" for topic, count in sorted(found.items()))
+    return Finding("left in SQL", False, f"{said} within a day", "see TidecastLeftInSql in deploy/runbook.md")
 
 
 def check_broker(settings: "Settings") -> Finding:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.database.tables import dead_letters
-from pipeline.records import DeadLetter
+from pipeline.records import DeadLetter, Left
 
 _own = dead_letters.c
 COLUMNS = (
@@ -35,6 +35,19 @@ def row_of(letter: DeadLetter, topic: str, now: int) -> dict[str, Any]:
             for name, content in letter.headers
         ],
         "written_at": letter.written_at,
+    }
+
+
+def left_row(left: Left, topic: str, now: int) -> dict[str, Any]:
+    """Return the row of left_in_sql for a message that was made of one of an input topic."""
+    return {
+        "source_topic": topic,
+        "source_partition": left.partition,
+        "source_offset": left.offset,
+        "message": _storable(left.message),
+        "topic": left.topic,
+        "reason": _storable(left.reason),
+        "noted_at": now,
     }
 
 

@@ -11,16 +11,16 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Engine, TextClause, bindparam, select, text, update
+from sqlalchemy import Connection, Engine, TextClause, bindparam, func, select, text, update
 
 from pipeline.database.covariates import with_covariates
 from pipeline.database.engine import inspecting, reading, writing
 from pipeline.database.instants import Instant
 from pipeline.database.letters import COLUMNS, letter_of
 from pipeline.database.rows import rows_of
-from pipeline.database.tables import QUANTILES, dead_letters, series
+from pipeline.database.tables import QUANTILES, dead_letters, left_in_sql, series
 from pipeline.errors import ConfigError, Corrupt, Unavailable
-from pipeline.records import DeadLetter, History, Ints
+from pipeline.records import DEAD_LETTER, DeadLetter, History, Ints
 
 Row = dict[str, Any]
 
@@ -134,14 +134,26 @@ class Reader:
         yield from self._stream(_FORECASTS, name, since, until)
 
     def dead_letters(self, limit: int = 100, *, waiting: bool = False) -> list[Row]:
-        """Return the newest dead letters, bytes shown as text; with `waiting` only those not requeued yet."""
+        """Return the newest dead letters, bytes shown as text; with `waiting` only those not requeued yet.
+
+        `left_in_sql` is why its topic refused one, otherwise None.
+        """
         only = " WHERE requeued_at IS NULL" if waiting else ""
         query = text(
-            "SELECT topic, source_partition, source_offset, reason, key, value, recorded_at, requeued_at"
-            f" FROM dead_letters{only}"
+            "SELECT topic, source_partition, source_offset, reason, key, value, recorded_at, requeued_at,"
+            " (SELECT l.reason FROM left_in_sql l WHERE l.source_topic = d.topic AND l.message = :message"
+            " AND l.source_partition = d.source_partition AND l.source_offset = d.source_offset) AS left_in_sql"
+            f" FROM dead_letters d{only}"
             " ORDER BY recorded_at DESC, topic DESC, source_partition DESC, source_offset DESC LIMIT :limit"
         )
-        return self._fetch(query, {"limit": limit})
+        return self._fetch(query, {"limit": limit, "message": DEAD_LETTER})
+
+    def left_in_sql(self, since: int) -> dict[str, int]:
+        """Count the messages that their topics refused since a time, by topic."""
+        noted = left_in_sql.c
+        query = select(noted.topic, func.count()).where(noted.noted_at >= since).group_by(noted.topic)
+        with reading(self._engine) as connection:
+            return {topic: int(count) for topic, count in connection.execute(query)}
 
     def dead_letter(self, topic: str, partition: int, offset: int) -> DeadLetter:
         """Return one dead letter with its raw bytes; ConfigError if there is none."""

@@ -10,12 +10,21 @@ from pipeline.columns import take
 from pipeline.database import places
 from pipeline.database.covariates import enter_names, rows_of_covariates, with_covariates
 from pipeline.database.engine import reading, writing
-from pipeline.database.letters import row_of
+from pipeline.database.letters import left_row, row_of
 from pipeline.database.outbox import read_dead_letters, read_forecasts
 from pipeline.database.retired import retire_topic
 from pipeline.database.rows import FORECASTS_AT_ONCE, Rows, first_of_each, in_key_order, rows_of
 from pipeline.database.shadow_tables import shadow_forecasts
-from pipeline.database.tables import QUANTILES, dead_letters, ingest_jumps, ingest_state, inserting, series, topics
+from pipeline.database.tables import (
+    QUANTILES,
+    dead_letters,
+    ingest_jumps,
+    ingest_state,
+    inserting,
+    left_in_sql,
+    series,
+    topics,
+)
 from pipeline.errors import Corrupt, Fenced, Unavailable
 from pipeline.records import (
     NOTHING,
@@ -24,6 +33,7 @@ from pipeline.records import (
     DeadLetter,
     Forecasts,
     Ints,
+    Left,
     Mask,
     Observations,
     RecentHistory,
@@ -186,6 +196,16 @@ class SqlStore:
         with reading(self._engine) as connection:
             forecasts = read_forecasts(connection, self._topic, partition, start, stop)
             return forecasts, read_dead_letters(connection, self._topic, partition, start, stop)
+
+    def leave(self, left: Sequence[Left]) -> None:
+        """Note messages that their topic refuses; one that is noted already gets the newest reason."""
+        rows = [left_row(each, self._topic, self._clock()) for each in left]
+        with writing(self._engine) as connection:
+            new = inserting(connection, left_in_sql)
+            keys = ["source_topic", "source_partition", "source_offset", "message"]
+            connection.execute(
+                new.on_conflict_do_update(index_elements=keys, set_={"reason": new.excluded.reason}), rows
+            )
 
     def rewind(self, claim: Claim, next_offset: int, reason: str) -> Claim:
         """Move the partition's next offset without storing events, and keep a record of the jump and its reason.

@@ -7,11 +7,16 @@ from kafka import KafkaProducer, TopicPartition
 from kafka.structs import OffsetAndMetadata
 
 from pipeline import codec
-from pipeline.errors import TidecastError
+from pipeline.errors import Refused, TidecastError
 from pipeline.kafka.connection import arguments, explained
-from pipeline.records import DeadLetter, Forecasts
+from pipeline.kafka.limits import MOST_REQUEST, Limits, read_limits
+from pipeline.kafka.refusals import ARGUMENTS, Outgoing, find_refused, is_refusal
+from pipeline.records import DEAD_LETTER, DeadLetter, Forecasts, Left
 from pipeline.settings import KafkaSettings
 from pipeline.watchdog import Watchdog
+
+ALONE = 1
+"""A size of batches that puts each record into one of its own."""
 
 
 def name_transactions(group: str, instance: str) -> str:
@@ -26,7 +31,8 @@ class KafkaPublisher:
     """`pipeline.ports.Publisher` on kafka-python.
 
     After any error the producer is dropped: a delayed request of its transaction could land in the next one. The new
-    one's init_transactions ends whatever the old one left open. `partitions` is the output topics' partition count.
+    one's init_transactions ends whatever the old one left open. `partitions` is the output topics' partition count,
+    `limits` what each of them takes.
     """
 
     def __init__(
@@ -37,12 +43,15 @@ class KafkaPublisher:
         group_metadata: Callable[[], Any],
         frequency: str,
         partitions: tuple[int, int],
+        limits: tuple[Limits, Limits] = (Limits(), Limits()),
     ) -> None:
         self._settings = settings
         self._watchdog = watchdog
         self._group_metadata = group_metadata
         self._frequency = frequency
         self._output_partitions, self._dead_letter_partitions = partitions
+        self._limits, self._batch_bytes = Limits(), ALONE
+        self._learn(*limits)
         self._producer: KafkaProducer | None = None
 
     def prepare(self) -> None:
@@ -52,29 +61,67 @@ class KafkaPublisher:
 
     def publish(self, forecasts: Forecasts, dead_letters: Sequence[DeadLetter], next_offsets: dict[int, int]) -> None:
         """See pipeline.ports.Publisher."""
-        settings = self._settings
-        messages = codec.write_forecasts(forecasts, settings.input_topic, self._frequency)
-        letters = [codec.write_dead_letter(letter, settings.input_topic) for letter in dead_letters]
+        topic = self._settings.input_topic
+        messages = self._write(forecasts, dead_letters)
         offsets = {
-            TopicPartition(settings.input_topic, partition): OffsetAndMetadata(offset, "", -1)
+            TopicPartition(topic, partition): OffsetAndMetadata(offset, "", -1)
             for partition, offset in next_offsets.items()
         }
+        sent: list[Any] = []
         try:
-            with self._watchdog.guard("a Kafka transaction"), explained("publishing", settings):
+            with self._watchdog.guard("a Kafka transaction"), explained("publishing", self._settings):
                 producer = self._ready()
                 membership = self._group_metadata()
                 producer.begin_transaction()
-                for partition, key, value, headers in messages:
-                    at = partition % self._output_partitions
-                    producer.send(settings.output_topic, value, key, headers, partition=at)
-                for partition, letter_key, letter_value, headers in letters:
-                    at = partition % self._dead_letter_partitions
-                    producer.send(settings.dead_letter_topic, letter_value, letter_key, headers, partition=at)
+                for message in messages:
+                    sent.append(message.send(producer))
                 producer.send_offsets_to_transaction(offsets, membership)
                 producer.commit_transaction()
-        except TidecastError:
+        except (TidecastError, *ARGUMENTS) as error:
+            suspected = is_refusal(error, sent, self._producer)
             self._drop()
+            if suspected and (left := self._find_refused(messages)):
+                raise Refused(left) from error
+            if suspected and self._batch_bytes > ALONE:  # it takes each, but not all in one batch
+                self._batch_bytes = ALONE
+                return self.publish(forecasts, dead_letters, next_offsets)
             raise
+
+    def _write(self, forecasts: Forecasts, letters: Sequence[DeadLetter]) -> list[Outgoing]:
+        settings, messages = self._settings, []
+        written = codec.write_forecasts(forecasts, settings.input_topic, self._frequency)
+        for i, (partition, key, value, headers) in enumerate(written):
+            left = Left(partition, int(forecasts.offset[i]), headers[0][1].decode(), settings.output_topic, i)
+            at = partition % self._output_partitions
+            messages.append(Outgoing(settings.output_topic, at, key, value, headers, left))
+        for i, letter in enumerate(letters):
+            partition, letter_key, letter_value, headers = codec.write_dead_letter(
+                letter, settings.input_topic, self._limits.fits, keyed=self._limits.compacted
+            )
+            stub = letter.left_because is not None
+            left = Left(partition, letter.offset, DEAD_LETTER, settings.dead_letter_topic, i, stub=stub)
+            at = partition % self._dead_letter_partitions
+            messages.append(Outgoing(settings.dead_letter_topic, at, letter_key, letter_value, headers, left))
+        return messages
+
+    def _find_refused(self, messages: Sequence[Outgoing]) -> list[Left]:
+        """Find out which messages are refused, and what the topics take by now."""
+        doing, settings = "finding out what was refused", self._settings
+        with self._watchdog.guard(doing):
+            limits = read_limits(settings, (settings.output_topic, settings.dead_letter_topic))
+        self._learn(limits[settings.output_topic], limits[settings.dead_letter_topic])
+        with explained(doing, settings):
+            return find_refused(
+                messages,
+                lambda: self._start(batch_size=ALONE, linger_ms=0),
+                lambda: self._watchdog.guard(doing),
+                settings.call_timeout,
+            )
+
+    def _learn(self, output: Limits, dead_letters: Limits) -> None:
+        self._limits = dead_letters
+        # a hundred messages; a queued second batch makes each send wake the sender
+        self._batch_bytes = min(900_000, output.batch_bytes, dead_letters.batch_bytes)
 
     def close(self) -> None:
         """End the producer; a transaction that is open is aborted by the next claim."""
@@ -82,24 +129,28 @@ class KafkaPublisher:
 
     def _ready(self) -> KafkaProducer:
         if self._producer is None:
-            settings = self._settings
-            compression = None if settings.compression == "none" else settings.compression
-            producer = KafkaProducer(
-                **arguments(settings),
-                client_id=f"tidecast-{settings.instance}",
-                transactional_id=name_transactions(settings.group, settings.instance),
-                transaction_timeout_ms=int(settings.call_timeout * 1000),
-                max_block_ms=int(settings.call_timeout * 1000),
-                compression_type=compression,
-                batch_size=900_000,  # a hundred messages; a queued second batch makes each send wake the sender
-                linger_ms=5,
-                max_request_size=1 << 23,
-                allow_auto_create_topics=False,
-                metrics_enabled=False,
-            )
-            producer.init_transactions()
-            self._producer = producer
+            self._producer = self._start(batch_size=self._batch_bytes, linger_ms=5)
         return self._producer
+
+    def _start(self, *, batch_size: int, linger_ms: int) -> KafkaProducer:
+        settings = self._settings
+        producer = KafkaProducer(
+            **arguments(settings),
+            client_id=f"tidecast-{settings.instance}",
+            transactional_id=name_transactions(settings.group, settings.instance),
+            transaction_timeout_ms=int(settings.call_timeout * 1000),
+            max_block_ms=int(settings.call_timeout * 1000),
+            compression_type=None if settings.compression == "none" else settings.compression,
+            batch_size=batch_size,
+            linger_ms=linger_ms,
+            max_request_size=MOST_REQUEST,
+            allow_auto_create_topics=False,
+            metrics_enabled=False,
+        )
+        # A batch that is too large is our matter: splitting it within a transaction, the library waits for ever.
+        producer._sender._can_split = lambda batch, error: False
+        producer.init_transactions()
+        return producer
 
     def _drop(self) -> None:
         producer, self._producer = self._producer, None

@@ -5,6 +5,7 @@ import itertools
 import sys
 import types
 from collections import Counter
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from pipeline import turn
 from pipeline.claim import Accept
 from pipeline.errors import ConfigError, Corrupt, Fenced, Unavailable
 from pipeline.kafka.publisher import name_transactions
-from pipeline.records import Claim, Forecasts, Messages, Turn
+from pipeline.records import DEAD_LETTER, Claim, DeadLetter, Forecasts, Messages, Turn
 from pipeline.settings import SeriesSettings
 from pipeline.stream import Worker
 from tests.fakes import Clock, MemoryCalibrations, MemoryPublisher, MemorySource, MemoryStore, MemoryTopics
@@ -136,6 +137,28 @@ def test_a_failure_at_any_point_heals_without_a_restart(point: str, error: Excep
 
     run_dry(worker(store, topics, series=EVERY, most=17, passed=fail))
     check_exactly_once(store, topics)
+
+
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("stubs", [True, False])
+def test_what_a_topic_refuses_stays_in_sql_and_stops_nothing(point: str, stubs: bool) -> None:
+    """Every forecast of one series is refused, and the letter, or the letter's stub, too."""
+    store, topics = nothing_stored(), filled()
+
+    def refuses(name: str, letter: DeadLetter | None) -> bool:
+        return name == "c" if letter is None else letter.left_because is None or not stubs
+
+    topics.refuses = refuses
+    crash = CrashAt(point, 1)
+    with suppress(CrashError):
+        run_dry(worker(store, topics, series=EVERY, most=17, passed=crash))
+        run_dry(worker(store, topics, series=EVERY, most=17, passed=crash))
+    run_dry(worker(store, topics, series=EVERY, most=17))
+    assert topics.offsets == {0: 81, 1: 80}
+    assert Counter(name for _, _, name, *_ in topics.output) == {"a": 40, "b": 40, "d": 40}
+    assert [letter.left_because for letter in topics.letters] == (["refused"] if stubs else [])
+    assert len(store.left) == 40 + 1
+    assert store.left[0, 21, DEAD_LETTER] == "refused"
 
 
 def test_an_owner_that_wakes_up_stores_and_publishes_nothing() -> None:
