@@ -1,34 +1,22 @@
 """tidecast dead-letters: the messages that could not become observations."""
 
-from dataclasses import dataclass
+import os
+import socket
 from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.commands.display import say, show_json, show_rows, show_table
+from pipeline.commands.display import progress, say, show_json, show_rows, show_table
 from pipeline.commands.invocation import with_settings
 from pipeline.commands.opened import now, opened
+from pipeline.requeue import Place
 
 if TYPE_CHECKING:
-    from pipeline.records import DeadLetter
     from pipeline.settings import Settings
 
-HEADER = "tidecast-requeued-from"
 WIDEST = 60
-AT_ONCE = 500  # messages sent before they are marked
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a dead letter came from."""
-
-    topic: str
-    partition: int
-    offset: int
-
-    def __str__(self) -> str:
-        """Write it as commands and headers do."""
-        return f"{self.topic}/{self.partition}/{self.offset}"
+KAFKA_CALLS = 1.5
+"""The watchdog waits for so many times what a call may take."""
 
 
 class PlaceType(click.ParamType[Place]):
@@ -99,43 +87,44 @@ def show(settings: "Settings", message: Place, as_json: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="All that were not sent again yet.")
 @with_settings
 def requeue(settings: "Settings", message: tuple[Place, ...], everything: bool) -> None:
-    """Send MESSAGES to the input topic again, as they were, and mark them; after the cause has been mended.
+    """Send MESSAGES to the input topic again, each exactly once, with its headers and time; after the cause was mended.
 
-    Each carries a header that says where it came from. One that still cannot be read becomes a new dead letter.
+    They go in order of arrival to the partition that they came from. Each carries a header that says where it came
+    from; one that still cannot be read becomes a new dead letter. What must not be sent is named with the reason: it
+    has no value (compaction would take it for a delete), is not one whole message, or too large. An earlier requeue
+    that was ended halfway is finished first; one that still runs ends.
     """
-    from pipeline.codec import FITS
-    from pipeline.kafka.topics import check_topics, send
+    from pipeline.database.requeue import RequeueShelf
+    from pipeline.kafka.limits import read_limits
+    from pipeline.kafka.requeue import RequeueSender
+    from pipeline.kafka.topics import check_topics
+    from pipeline.requeue import Requeue
+    from pipeline.watchdog import Watchdog
 
     if bool(message) == everything:
         raise click.UsageError("name messages (TOPIC/PARTITION/OFFSET), or give --all", click.get_current_context())
     kafka = settings.kafka
+
+    def tell(place: Place, why: str) -> None:
+        say(f"{place} was left: {why}", err=True)
+
     with opened(settings) as database:
-        reader = database.reader
-        if everything:
-            rows = reader.dead_letters(1_000_000, waiting=True)
-            message = tuple(Place(row["topic"], row["source_partition"], row["source_offset"]) for row in rows)
-        check_topics(kafka)
-        sent = 0
-        for start in range(0, len(message), AT_ONCE):
-            some = message[start : start + AT_ONCE]
-            letters = [(place, reader.dead_letter(place.topic, place.partition, place.offset)) for place in some]
-            fitting = [(place, letter) for place, letter in letters if _size(letter) <= FITS]
-            # Marked only after the broker has acknowledged: a crash between the two sends a message twice, never not.
-            sent += send(
-                kafka,
-                kafka.input_topic,
-                [(letter.key, letter.value, [(HEADER, str(place).encode())]) for place, letter in fitting],
-            )
-            for place, _ in fitting:
-                reader.mark_requeued(place.topic, place.partition, place.offset, now())
-            for place, letter in letters:
-                if _size(letter) > FITS:
-                    say(f"{place} was left: its {_size(letter):,} bytes are more than a topic takes", err=True)
+        shelf = RequeueShelf(database.engine)
+        counts = check_topics(kafka)
+        sender = RequeueSender(
+            kafka,
+            Watchdog(kafka.call_timeout * KAFKA_CALLS),
+            partitions=counts[kafka.input_topic],
+            limits=read_limits(kafka, [kafka.input_topic])[kafka.input_topic],
+        )
+        total = shelf.count() if everything else len(message)
+        try:
+            with progress(f"to {kafka.input_topic}", total) as advance:
+                work = Requeue(shelf, sender, clock=now, tell=tell, advance=advance)
+                sent = work.run(f"{socket.gethostname()}:{os.getpid()}", None if everything else message)
+        finally:
+            sender.close()
     say(f"sent {sent:,} {'message' if sent == 1 else 'messages'} to {kafka.input_topic} again")
-
-
-def _size(letter: "DeadLetter") -> int:
-    return len(letter.key or b"") + len(letter.value or b"")
 
 
 def _text(content: bytes | None) -> str | None:

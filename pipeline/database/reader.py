@@ -11,10 +11,10 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Engine, TextClause, bindparam, func, select, text, update
+from sqlalchemy import Connection, Engine, TextClause, bindparam, func, select, text
 
 from pipeline.database.covariates import with_covariates
-from pipeline.database.engine import inspecting, reading, writing
+from pipeline.database.engine import inspecting, reading
 from pipeline.database.instants import Instant
 from pipeline.database.letters import COLUMNS, letter_of
 from pipeline.database.rows import rows_of
@@ -166,18 +166,6 @@ class Reader:
         if row is None:
             raise ConfigError(f"there is no dead letter {topic}/{partition}/{offset}; see tidecast dead-letters list")
         return letter_of(row)
-
-    def mark_requeued(self, topic: str, partition: int, offset: int, now: int) -> bool:
-        """Note that a dead letter was sent again; False when it had been before, or is not there."""
-        letter = dead_letters.c
-        waiting = update(dead_letters).where(
-            letter.topic == topic,
-            letter.source_partition == partition,
-            letter.source_offset == offset,
-            letter.requeued_at.is_(None),
-        )
-        with writing(self._engine) as connection:
-            return connection.execute(waiting.values(requeued_at=now)).rowcount == 1
 
     def counts(self) -> dict[str, int]:
         """Count series, observations, the events in them, forecasts, forecast_rows (one per step) and dead_letters."""

@@ -8,15 +8,13 @@ from kafka.structs import OffsetAndMetadata
 
 from pipeline import codec
 from pipeline.errors import Refused, TidecastError
-from pipeline.kafka.connection import arguments, explained
-from pipeline.kafka.limits import MOST_REQUEST, Limits, read_limits
+from pipeline.kafka.connection import explained
+from pipeline.kafka.limits import Limits, read_limits
 from pipeline.kafka.refusals import ARGUMENTS, Outgoing, find_refused, is_refusal
+from pipeline.kafka.transactional import ALONE, start_producer
 from pipeline.records import DEAD_LETTER, DeadLetter, Forecasts, Left
 from pipeline.settings import KafkaSettings
 from pipeline.watchdog import Watchdog
-
-ALONE = 1
-"""A size of batches that puts each record into one of its own."""
 
 
 def name_transactions(group: str, instance: str) -> str:
@@ -133,24 +131,8 @@ class KafkaPublisher:
         return self._producer
 
     def _start(self, *, batch_size: int, linger_ms: int) -> KafkaProducer:
-        settings = self._settings
-        producer = KafkaProducer(
-            **arguments(settings),
-            client_id=f"tidecast-{settings.instance}",
-            transactional_id=name_transactions(settings.group, settings.instance),
-            transaction_timeout_ms=int(settings.call_timeout * 1000),
-            max_block_ms=int(settings.call_timeout * 1000),
-            compression_type=None if settings.compression == "none" else settings.compression,
-            batch_size=batch_size,
-            linger_ms=linger_ms,
-            max_request_size=MOST_REQUEST,
-            allow_auto_create_topics=False,
-            metrics_enabled=False,
-        )
-        # A batch that is too large is our matter: splitting it within a transaction, the library waits for ever.
-        producer._sender._can_split = lambda batch, error: False
-        producer.init_transactions()
-        return producer
+        name = name_transactions(self._settings.group, self._settings.instance)
+        return start_producer(self._settings, name, batch_size=batch_size, linger_ms=linger_ms)
 
     def _drop(self) -> None:
         producer, self._producer = self._producer, None

@@ -31,18 +31,19 @@ Headers = list[tuple[str, bytes]]
 
 
 class Outgoing(NamedTuple):
-    """A message to send, and what to note of it if it is refused."""
+    """A message to send, and what to note of it if it is refused; without a partition the library chooses one."""
 
     topic: str
-    partition: int
+    partition: int | None
     key: bytes | None
     value: bytes | None
     headers: Headers
     left: Left
+    timestamp_ms: int | None = None
 
     def send(self, producer: KafkaProducer) -> Any:
         """Hand it to a producer; returns the library's future."""
-        return producer.send(self.topic, self.value, self.key, self.headers, partition=self.partition)
+        return producer.send(self.topic, self.value, self.key, self.headers, self.partition, self.timestamp_ms)
 
 
 def is_refusal(error: BaseException, sent: Iterable[Any], producer: KafkaProducer | None) -> bool:
@@ -64,7 +65,7 @@ def find_refused(
     refused, producer = [], _begun(start, attempt)
     try:
         for topic, partition in {(each.topic, each.partition) for each in messages}:
-            if partition not in (producer.partitions_for(topic) or ()):
+            if partition is not None and partition not in (producer.partitions_for(topic) or ()):
                 raise ConfigError(f"topic {topic} has fewer partitions than before: was it made anew? Start this again")
         for each in messages:
             try:

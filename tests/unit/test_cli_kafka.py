@@ -13,9 +13,11 @@ from pipeline.app import built_worker
 from pipeline.cli import main
 from pipeline.configuration import load
 from pipeline.database import open_database, upgrade
+from pipeline.errors import ConfigError
 from pipeline.kafka.topics import read_topic, send
 from pipeline.quickstart.broker import DevelopmentBroker
 from pipeline.settings import Settings
+from tests.servers import create_topic
 
 HOURS = 30
 Run = Callable[..., str]
@@ -150,5 +152,17 @@ def test_doctor_finds_nothing_bad_on_a_healthy_deployment(deployment: tuple[Sett
     after = {finding["check"]: finding for finding in json.loads(run("doctor", "--json"))}
     assert after["topics"]["found"] == "observations (1), forecasts (1), observations.dead-letters (1)"
     assert list(after) == [
-        "settings", "codecs", "batch hook", "database", "keys", "model", "broker", "topics", "device",
+        "settings", "codecs", "batch hook", "database", "keys", "model", "left in SQL", "broker", "topics", "device",
     ]  # fmt: skip
+
+
+def test_an_output_topic_too_small_for_the_horizon_is_refused_at_the_start(
+    deployment: tuple[Settings, list[str]],
+) -> None:
+    settings, _ = deployment
+    create_topic(settings.kafka.bootstrap_servers, settings.kafka.output_topic, max_message_bytes="2500")
+    with (
+        pytest.raises(ConfigError, match="horizon 3 does not fit into one message; at most 1 steps do; or give"),
+        built_worker(settings),
+    ):
+        pass

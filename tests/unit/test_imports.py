@@ -25,7 +25,20 @@ HOMES = {
     "matplotlib": ("pipeline/quickstart/chart.py",),
     "click": ("pipeline/cli.py", "pipeline/commands/", "jobs/commands.py"),
 }
-SERVICES = ("codec", "grid", "ring", "observe", "windows", "scorer", "turn", "claim", "stream")
+SERVICES = (
+    "codec",
+    "grid",
+    "ring",
+    "observe",
+    "windows",
+    "scorer",
+    "turn",
+    "claim",
+    "stream",
+    "letters",
+    "refused",
+    "requeue",
+)
 ADAPTERS = ("pipeline.kafka", "pipeline.database", "pipeline.app", "pipeline.cli", "pipeline.commands", "jobs")
 VAGUE = {"utils", "util", "common", "base", "manager", "managers", "helpers", "helper", "misc"}
 MOST_LINES = 400

@@ -10,7 +10,7 @@ from sqlalchemy import event, text
 from pipeline.database import Database
 from pipeline.database.pages import open_pages
 from pipeline.errors import TidecastError, TooSlow
-from tests.contracts import HOUR, NOW, START
+from tests.contracts import HOUR, NOW, START, mark_requeued
 from tests.page_world import HOURS, LETTER, MARKUP, NAMES, ORIGINS, Visitor, World
 
 DAY = "2026-01-01"
@@ -243,7 +243,7 @@ def test_dead_letters_are_shown_as_text_and_cut(world: World, visitor: Visitor) 
     assert (long["id"], long["reason"], long["key"], long["cut"]) == ("observations/0/7", LETTER.reason, "k\\xff", True)
     assert long["value"].startswith("<script>xxx")
     assert len(long["value"]) == 4000
-    world.database.reader.mark_requeued("observations", 0, 9, NOW)
+    mark_requeued(world.database, "observations", 0, 9, NOW)
     (waiting,) = visitor.read("/api/dead-letters", waiting="true")["items"]
     assert waiting["offset"] == 7
 

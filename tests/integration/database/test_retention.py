@@ -17,7 +17,7 @@ from pipeline.database import Database, SqlStore
 from pipeline.errors import ConfigError
 from pipeline.records import Claim, DeadLetter, Forecasts
 from pipeline.settings import Settings
-from tests.contracts import HOUR, NOW, START, at_once, observations, turn_of, wide_observations
+from tests.contracts import HOUR, NOW, START, at_once, mark_requeued, observations, turn_of, wide_observations
 from tests.integration.database.test_views import around, one
 
 DAY = 24 * HOUR
@@ -165,7 +165,7 @@ def test_dead_letters_go_when_they_were_requeued_and_published(database: Databas
         letter = DeadLetter(0, offset, "bad", None, b"{")
         store.commit(turn_of(Claim(0, claim.epoch, offset), offset + 1, dead_letters=(letter,)))
     for offset in (0, 3):
-        database.reader.mark_requeued("meters", 0, offset, NOW)
+        mark_requeued(database, "meters", 0, offset, NOW)
     assert run(database, NOW + 35 * DAY) == {}
     assert run(database, NOW + 35 * DAY + 1) == {"dead letters": 1}, "the newest is of the newest turn"
     assert sorted(row["source_offset"] for row in database.reader.dead_letters()) == [1, 2, 3]
