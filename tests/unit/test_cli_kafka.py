@@ -14,7 +14,7 @@ from pipeline.cli import main
 from pipeline.configuration import load
 from pipeline.database import open_database, upgrade
 from pipeline.errors import ConfigError
-from pipeline.kafka.topics import read_topic, send
+from pipeline.kafka.topics import check_topics, read_topic, send
 from pipeline.quickstart.broker import DevelopmentBroker
 from pipeline.settings import Settings
 from tests.servers import create_topic
@@ -166,3 +166,23 @@ def test_an_output_topic_too_small_for_the_horizon_is_refused_at_the_start(
         built_worker(settings),
     ):
         pass
+
+
+def test_a_letter_that_its_topic_takes_in_no_form_stays_in_sql_and_the_worker_goes_on(
+    deployment: tuple[Settings, list[str]], run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings, sets = deployment
+    create_topic(settings.kafka.bootstrap_servers, settings.kafka.dead_letter_topic, max_message_bytes="100")
+    check_topics(settings.kafka)
+    send(settings.kafka, settings.kafka.input_topic, [(b"a", b"not an event", [])])
+    run("produce", str(tmp_path / "values.csv"))
+    work_until(settings, lambda counts: counts["observations"] == 2 * HOURS)
+    work_until(settings, lambda counts: True)  # a claim finds nothing left to publish
+    [row] = json.loads(run("dead-letters", "list", "--json"))
+    assert "MessageSizeTooLarge" in row["left_in_sql"]
+    assert list(read_topic(settings.kafka, settings.kafka.dead_letter_topic)) == []
+    with pytest.raises(SystemExit):
+        main([*sets, "doctor", "--json"])
+    [finding] = [each for each in json.loads(capsys.readouterr().out) if each["check"] == "left in SQL"]
+    assert not finding["ok"]
+    assert finding["found"] == f"1 refused by {settings.kafka.dead_letter_topic} within a day"
