@@ -22,11 +22,13 @@ from pipeline.database.requeue import RequeueShelf
 from pipeline.errors import ConfigError, Corrupt, Fenced
 from pipeline.ports import Store
 from pipeline.records import (
+    DEAD_LETTER,
     NOTHING,
     Advance,
     Claim,
     DeadLetter,
     Forecasts,
+    Left,
     Observations,
     Standing,
     Turn,
@@ -720,6 +722,21 @@ class StoreContract:
         assert database.pipelines.identify("b", "c", NOW, accept=True)["output_incarnation"] == "b"
         [jump] = database.reader.query("SELECT topic, reason FROM ingest_jumps")
         assert jump["topic"] == "out" and "out@a" in jump["reason"]
+
+    def test_what_a_topic_refuses_is_one_row_with_its_newest_reason(self, store: SqlStore, database: Database) -> None:
+        letter = Left(0, 7, DEAD_LETTER, "dead", 0, "too large")
+        forecast = Left(0, 7, "nul \0@1970-01-01T01:00:00Z#1", "out", 3, "nul \0 and \ud800")
+        store.leave([letter, forecast])
+        store.leave([replace(letter, reason="its stub, too", stub=True)])
+        store.commit(turn_of(store.claim(0, "me"), 8, dead_letters=(DeadLetter(0, 7, "bad", None, b"x"),)))
+        rows = database.reader.query("SELECT message, topic, reason FROM left_in_sql ORDER BY topic")
+        assert [tuple(row.values()) for row in rows] == [
+            (DEAD_LETTER, "dead", "its stub, too"),
+            ("nul \\0@1970-01-01T01:00:00Z#1", "out", "nul \\0 and \\ud800"),
+        ]
+        assert [row["left_in_sql"] for row in database.reader.dead_letters()] == ["its stub, too"]
+        assert database.reader.left_in_sql(NOW - HOUR) == {"dead": 1, "out": 1}
+        assert database.reader.left_in_sql(NOW + HOUR) == {}
 
     def test_a_dead_letter_twice_is_one_row_and_can_be_requeued_once(self, store: SqlStore, database: Database) -> None:
         claim = store.claim(0, "me")
