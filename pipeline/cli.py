@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "backtest": ("pipeline.commands.backtest:backtest", "Judge a forecaster on a file, beside seasonal naive."),
     "models": ("pipeline.commands.models:models", "List, show, compare, promote and roll back models."),
     "forecast": ("pipeline.commands.forecast:forecast", "Read, export and plot forecasts."),
+    "readings": ("pipeline.commands.readings:readings", "Remove or correct readings of a series."),
     "dead-letters": ("pipeline.commands.dead_letters:dead_letters", "Read and requeue messages that were refused."),
     "db": (
         "pipeline.commands.db:db",

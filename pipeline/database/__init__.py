@@ -19,6 +19,7 @@ from pipeline.database.migrate import check, current, require_file, upgrade
 from pipeline.database.pipelines import Binding, Pipelines
 from pipeline.database.reader import Reader
 from pipeline.database.registry import Registry
+from pipeline.database.repairs import Repair, Repairs
 from pipeline.database.retention import Retention
 from pipeline.database.shadows import Shadows
 from pipeline.database.states import JobStates
@@ -42,6 +43,7 @@ class Database:
     job_facts: JobFactsReader
     shadows: Shadows
     pipelines: Pipelines
+    repairs: Repairs
 
     def store(self, topic: str, policy: Policy, clock: Callable[[], int], covariates: Sequence[str] = ()) -> SqlStore:
         """Make the worker's view of an input topic and of these covariates; `clock` returns microseconds UTC."""
@@ -78,6 +80,7 @@ def open_database(url: str, *, timeout: float) -> Database:
         JobFactsReader(engine),
         Shadows(engine),
         Pipelines(engine),
+        Repairs(engine),
     )
 
 
@@ -93,6 +96,8 @@ __all__ = [
     "Pipelines",
     "Reader",
     "Registry",
+    "Repair",
+    "Repairs",
     "Retention",
     "Shadows",
     "SqlStore",

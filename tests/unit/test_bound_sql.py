@@ -29,6 +29,11 @@ REASONS = {
         "whole": "names of our tables and views",
         "columns": "names of our columns, quoted",
         "models.name": "the name of our table",
+        "_quoted(table.name)": "the name of a table of ours, quoted",
+        "KEPT.get(table.name, ROWS)": "a constant of the module",
+        "', '.join([every, *VIEWS, REVISION])": "names of our tables and views",
+        "every": "names of our tables, quoted",
+        "counters": "names of our sequences, quoted",
         "role": "in the words of an error",
     },
     "pipeline/database/matured.py": {
@@ -65,6 +70,7 @@ REASONS = {
         "only": "one of two literals",
         "highest * place // most": "an expression of numbers, which SQLAlchemy binds",
     },
+    "pipeline/database/repairs.py": {"topics.c.repairs": "an expression of SQLAlchemy, which binds it"},
     "pipeline/database/states.py": {"epoch": "an expression of SQLAlchemy, which binds it"},
 }
 

@@ -158,6 +158,21 @@ def test_a_turn_that_took_a_series_for_its_own_while_it_was_met_elsewhere_starts
     assert medians(store)["wave", (START + 9 * HOUR) * 1_000_000] == [6.0, 7.0, 8.0]
 
 
+@pytest.mark.parametrize("partitions", [1, 2])
+def test_windows_are_of_what_a_repair_left(partitions: int) -> None:
+    store, topics = MemoryStore(), MemoryTopics(inputs={at: [] for at in range(partitions)})
+    one = of_one(topics, store, list(range(partitions)))
+    for step in range(8):
+        topics.inputs[step % partitions].append((None, event("wave", step, float(step))[1]))
+    settle([one], topics)
+    at = (store.ids["wave"], (START + 6 * HOUR) * 1_000_000)
+    store.observations[at] = (-100.0, True, 1)
+    store.repairs += 1
+    topics.inputs[0].append((None, event("wave", 9, 9.0)[1]))
+    settle([one], topics)
+    assert medians(store)["wave", (START + 9 * HOUR) * 1_000_000] == [-100.0, 7.0, 4.0]
+
+
 def test_a_window_with_holes_is_degraded_while_another_partition_lags_and_says_so_no_longer() -> None:
     store, topics = MemoryStore(), MemoryTopics(inputs={0: [], 1: []})
     left, right = of_one(topics, store, [0]), of_one(topics, store, [1])
