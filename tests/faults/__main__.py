@@ -65,10 +65,26 @@ class Collector:
 @click.option("--only", multiple=True, metavar="NAME", help="A fault, or all that begin so; may be repeated.")
 @click.option("--scale", type=click.FloatRange(min=0.01), default=1.0, show_default=True, help="How much larger.")
 @click.option("--place", default="", metavar="TEXT", help="Only places with this in their name, for example SQLite.")
+@click.option("--seconds", type=click.FloatRange(1.0), help="For how long the fault `random` goes on, in each place.")
+@click.option("--seed", type=click.IntRange(0), help="The first seed of the fault `random`.")
+@click.option("--steps", type=click.IntRange(1), help="How many sends each of its rounds has.")
+@click.option("--without", multiple=True, metavar="SITUATION", help="What must not happen in it; may be repeated.")
 @click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="Tests at once.")
 @click.option("--results", type=click.Path(dir_okay=False, path_type=Path), help="Keep the table as JSON lines there.")
 @click.option("--list", "listed", is_flag=True, help="Name the faults and their places, and run nothing.")
-def faults(only: Sequence[str], scale: float, place: str, jobs: int, results: Path | None, listed: bool) -> None:
+def faults(
+    *,
+    only: Sequence[str],
+    scale: float,
+    place: str,
+    seconds: float | None,
+    seed: int | None,
+    steps: int | None,
+    without: Sequence[str],
+    jobs: int,
+    results: Path | None,
+    listed: bool,
+) -> None:
     """Kill, freeze, cut and slow down everything, and count what was lost, doubled or changed.
 
     Ends with 1 if a test failed or anything was lost, doubled or mismatched, and with 5 if there was nothing to run.
@@ -83,6 +99,8 @@ def faults(only: Sequence[str], scale: float, place: str, jobs: int, results: Pa
     if not chosen:
         names = ", ".join(sorted({test.name for test in known}))
         raise click.BadParameter(f"no fault test fits; the faults are {names}", param_hint="--only or --place")
+    drawn = {"SECONDS": seconds, "SEED": seed, "STEPS": steps, "WITHOUT": ",".join(without) or None}
+    os.environ.update({f"TIDECAST_RANDOM_{name}": str(value) for name, value in drawn.items() if value is not None})
     with tempfile.TemporaryDirectory(prefix="tidecast-faults-") as folder:
         lines, xml = Path(folder) / "results.jsonl", Path(folder) / "results.xml"
         code = run(chosen, scale, jobs, lines, xml)
