@@ -38,6 +38,8 @@ from tests.faults.shapes import SMALL_LIMIT, plain
 from tests.faults.verify import Findings, ends
 
 SETTLE_SECONDS = 180.0
+MOST_ENDS = 6
+"""Of workers, by themselves, while everything is to be stored, until a round has failed."""
 OUTPUT_PARTITIONS = 6
 LIMIT = "TIDECAST_INPUT__MAX_MESSAGE_BYTES"
 
@@ -90,7 +92,8 @@ class Drive:
     sent: Counter[tuple[int, int, bytes | None, bytes | None]] = field(default_factory=Counter)
     champion: int | None = None
     champions: set[int] = field(default_factory=set)
-    complaints: list[str] = field(default_factory=list)
+    ends: list[str] = field(default_factory=list)  # of workers that ended by themselves
+    complaints: list[str] = field(default_factory=list)  # those without a reason that lies outside
     wanted: set[str] = field(default_factory=set)  # workers that are to run
 
     def __post_init__(self) -> None:
@@ -141,9 +144,11 @@ class Drive:
 
     def story(self, without: frozenset[str]) -> str:
         """Say how it came to this, and how to see it again."""
-        lines = [f"seed {self.outline.seed} on {self.place.name}: {self.outline}"]
+        keyed = dict(zip(self.outline.series, self.outline.styles, strict=True))
+        lines = [f"seed {self.outline.seed} on {self.place.name}: {' '.join(self.outline.settings)}", f"  {keyed}"]
         lines += [f"  {number:3d} {step}" for number, step in enumerate(self.done, start=1)]
-        words = [f"--seed {self.outline.seed}", *(f"--without {each}" for each in sorted(without))]
+        words = [f"--seed {self.outline.seed} --steps {self.plan.steps}"]
+        words += [f"--without {each}" for each in sorted(without)]
         lines.append(
             f"again: python -m tests.faults --only random --place '{self.place.name}' --seconds 1 {' '.join(words)}"
         )
@@ -210,8 +215,9 @@ class Drive:
             code, lines = self.fleet.ended(worker), self.fleet.text(worker).splitlines()
             said = lines[-1] if lines else ""
             assert code != 2, f"{worker} ended with 2: {said}"
+            self.ends.append(f"{worker} ended with {code} after step {len(self.done)}: {said}")
             if code != 1 or not any(words in said for words in REASONS):
-                self.complaints.append(f"{worker} ended with {code} after step {len(self.done)}: {said}")
+                self.complaints.append(self.ends[-1])
             self.fleet.start(worker)
 
     def _new_producer(self, codec: str) -> Producer:
@@ -252,10 +258,11 @@ class Drive:
 
     def _settle(self, step: Step) -> None:
         began = time.monotonic()
-        deadline = began + SETTLE_SECONDS
+        deadline, ends_before = began + SETTLE_SECONDS, len(self.ends)
         while left := behind(self.deployment):
             self._look_after()
-            assert time.monotonic() < deadline, f"not stored and published: {left}\n{self.fleet.describe()}"
+            stuck = time.monotonic() > deadline or len(self.ends) > ends_before + MOST_ENDS
+            assert not stuck, "\n".join([f"not stored and published: {left}", *self.ends[-3:]])
             time.sleep(0.2)
         self.last_settled = time.monotonic() - began
         self.barriers.append(Barrier(self.life, ends(self.deployment), self.limit))

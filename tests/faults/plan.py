@@ -173,7 +173,7 @@ class Plan:
             messages = []
             for name in self.outline.series:
                 reading = Reading(name, self._now, self._value(name, self._now))
-                messages.append(self._keyed(reading, plain(reading), "closing", murmur2))
+                messages.append(self._routed(reading, plain(reading), "closing"))
             self._now += 1
             yield Step("send", "none", messages=tuple(messages))
             yield Step("settle")
@@ -254,7 +254,7 @@ class Plan:
             reading = Reading(name := self._any_name(), self._oldest, self._value(name, self._oldest))
             length = random.choice([self._limit, self._limit + 1, 2 * self._limit, SMALL_LIMIT + 1])
             length = min(length, LARGE_LIMIT + 1)
-            messages.append(self._keyed(reading, padded(reading, length), f"of {length:,} bytes", murmur2))
+            messages.append(self._routed(reading, padded(reading, length), f"of {length:,} bytes"))
         return messages
 
     def _elsewhere(self, value: bytes, shape: str) -> Sent:
