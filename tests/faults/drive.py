@@ -54,7 +54,8 @@ class Round:
 
     messages: int
     faults: int
-    findings: Findings
+    forecasts: int
+    degraded: int  # of these, and so not held to their windows
     seconds: float  # until lag 0, after the last fault
 
 
@@ -70,7 +71,7 @@ def run_round(place: Place, seed: int, steps: int, without: frozenset[str] = fro
         raise DifferenceError(f"{drive.story(without)}\n{error}") from error
     if findings:
         raise DifferenceError(f"{drive.story(without)}\n{findings}")
-    return Round(drive.messages, drive.faults, findings, drive.last_settled)
+    return Round(drive.messages, drive.faults, drive.forecasts, drive.degraded, drive.last_settled)
 
 
 @dataclass
@@ -82,6 +83,8 @@ class Drive:
     done: list[Step] = field(default_factory=list)
     messages: int = 0
     faults: int = 0
+    forecasts: int = 0
+    degraded: int = 0
     last_settled: float = 0.0
     life: int = 0
     limit: int = SMALL_LIMIT
@@ -129,6 +132,8 @@ class Drive:
         found = sort_out(arrived, self.barriers, datetime.now(UTC))
         self._judge_sent(arrived)
         left = read_left(self.deployment)
+        self.forecasts = len(left.forecasts)
+        self.degraded = sum(each.quality == "degraded" for each in left.forecasts)
         lives = {self.deployment.topic: self.life}
         for name in {each.topic for each in (*left.forecasts, *left.letters)} - lives.keys():
             lives[name] = next((life for life, known in enumerate(self.ids) if known in name), -1)
