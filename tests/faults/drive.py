@@ -1,77 +1,39 @@
-"""Carry out a plan on real servers, and judge what is left: one round of the randomised driver.
-
-    round     a plan of a seed on a fresh deployment, faults and all, until everything is stored and published
-    clean     one worker, one message for each reading, every key right, nothing else
-    judged    the round by the oracle; then its rows and newest forecasts by those of the clean run
-
-A `DifferenceError` holds the seed, every step that led to it, and the command that does the same again.
-"""
+"""Carry out a plan on real servers, step by step: the hands of the randomised driver."""
 
 import sqlite3
 import subprocess
 import threading
 import time
+from base64 import urlsafe_b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from uuid import UUID
 
 import psycopg
-from confluent_kafka import KafkaException, Producer, TopicCollection
+from confluent_kafka import Producer, TopicCollection
 from confluent_kafka.admin import AdminClient
-from kafka.partitioner.default import murmur2
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from tests import servers
-from tests.faults.compare import Trial, compare, judge
-from tests.faults.conftest import QUICK, OwnPlace, Place
-from tests.faults.deployment import deploy
+from tests.faults.conftest import OwnPlace, Place
 from tests.faults.fleet import Fleet, until
-from tests.faults.left import Left, read_left, read_topic
-from tests.faults.oracle import Arrived, Barrier, Known, Oracle, Sorted, sort_out
+from tests.faults.left import read_topic
+from tests.faults.oracle import Arrived, Barrier, Known
 from tests.faults.ordeal import REASONS
-from tests.faults.outside import begin, behind, command, fresh_database, register_models
-from tests.faults.plan import SITUATIONS, Outline, Plan, Sent, Step, outline
-from tests.faults.shapes import SMALL_LIMIT, plain
-from tests.faults.verify import Findings, ends
+from tests.faults.outside import begin, behind, command, register_models
+from tests.faults.plan import Outline, Plan, Sent, Step
+from tests.faults.shapes import SMALL_LIMIT
+from tests.faults.verify import ends
 
 SETTLE_SECONDS = 180.0
 MOST_ENDS = 6
 """Of workers, by themselves, while everything is to be stored, until a round has failed."""
 OUTPUT_PARTITIONS = 6
+MASK = (1 << 64) - 1
 LIMIT = "TIDECAST_INPUT__MAX_MESSAGE_BYTES"
-
-
-class DifferenceError(AssertionError):
-    """What is left is not what must be left."""
-
-
-@dataclass(frozen=True)
-class Round:
-    """What came of one round."""
-
-    messages: int
-    faults: int
-    forecasts: int
-    degraded: int  # of these, and so not held to their windows
-    seconds: float  # until lag 0, after the last fault
-
-
-def run_round(place: Place, seed: int, steps: int, without: frozenset[str] = frozenset()) -> Round:
-    """Run the round of a seed at a place; raises DifferenceError."""
-    situations = frozenset(SITUATIONS) - without
-    plan = Plan(outline(seed, situations), situations, steps)
-    drive = Drive(replace(place, database=fresh_database(place, f"round-{seed}")), plan)
-    try:
-        drive.go()
-        findings = drive.judged()
-    except (AssertionError, subprocess.SubprocessError, KafkaException, SQLAlchemyError) as error:
-        raise DifferenceError(f"{drive.story(without)}\n{error}") from error
-    if findings:
-        raise DifferenceError(f"{drive.story(without)}\n{findings}")
-    return Round(drive.messages, drive.faults, drive.forecasts, drive.degraded, drive.last_settled)
 
 
 @dataclass
@@ -91,7 +53,7 @@ class Drive:
     barriers: list[Barrier] = field(default_factory=lambda: [Barrier(0, {}, SMALL_LIMIT)])
     known: list[Known] = field(default_factory=list)
     former: list[Arrived] = field(default_factory=list)  # of topics that are gone
-    ids: list[str] = field(default_factory=list)  # Kafka's, of those topics
+    ids: list[tuple[str, str]] = field(default_factory=list)  # Kafka's, of those topics, in both of their spellings
     sent: Counter[tuple[int, int, bytes | None, bytes | None]] = field(default_factory=Counter)
     champion: int | None = None
     champions: set[int] = field(default_factory=set)
@@ -125,67 +87,6 @@ class Drive:
             codes = {worker: fleet.stop(worker) for worker in sorted(self.wanted)}
         assert not any(codes.values()), f"workers ended with {codes}"
         assert not self.complaints, "\n".join(self.complaints)
-
-    def judged(self) -> Findings:
-        """Compare what is left with the oracle and with a clean run."""
-        arrived = [*self.former, *read_topic(self.deployment, self.deployment.topic, self.life)]
-        found = sort_out(arrived, self.barriers, datetime.now(UTC))
-        self._judge_sent(arrived)
-        left = read_left(self.deployment)
-        self.forecasts = len(left.forecasts)
-        self.degraded = sum(each.quality == "degraded" for each in left.forecasts)
-        lives = {self.deployment.topic: self.life}
-        for name in {each.topic for each in (*left.forecasts, *left.letters)} - lives.keys():
-            lives[name] = next((life for life, known in enumerate(self.ids) if known in name), -1)
-        shape = self.outline.context, self.outline.season, self.outline.horizon
-        oracle = Oracle(found.slots, self.outline.policy, self.known, *shape)
-        champions = frozenset(self.champions)
-        trial = Trial(self.outline, self.deployment.topic, lives, arrived, found, left, oracle, champions)
-        findings = judge(trial)
-        cleanly = compare(trial, self._run_clean(found))
-        for kind in ("lost", "doubled", "mismatched"):
-            getattr(findings, kind).extend(getattr(cleanly, kind))
-        return findings
-
-    def story(self, without: frozenset[str]) -> str:
-        """Say how it came to this, and how to see it again."""
-        keyed = dict(zip(self.outline.series, self.outline.styles, strict=True))
-        lines = [f"seed {self.outline.seed} on {self.place.name}: {' '.join(self.outline.settings)}", f"  {keyed}"]
-        lines += [f"  {number:3d} {step}" for number, step in enumerate(self.done, start=1)]
-        words = [f"--seed {self.outline.seed} --steps {self.plan.steps}"]
-        words += [f"--without {each}" for each in sorted(without)]
-        lines.append(
-            f"again: python -m tests.faults --only random --place '{self.place.name}' --seconds 1 {' '.join(words)}"
-        )
-        return "\n".join(lines)
-
-    def _judge_sent(self, arrived: list[Arrived]) -> None:
-        came = Counter(
-            (each.life, each.partition, each.key, each.value)
-            for each in arrived
-            if "tidecast-requeued-from" not in dict(each.headers)
-        )
-        assert came == self.sent, f"the input holds {came.total()} messages of its producers, not {self.sent.total()}"
-
-    def _run_clean(self, found: Sorted) -> Left:
-        """Give the same readings to one worker that nothing happens to."""
-        database = fresh_database(self.place, f"clean-{self.outline.seed}")
-        settings = (*QUICK, *self.outline.settings)
-        clean = deploy(self.deployment.bootstrap_servers, database, settings, OUTPUT_PARTITIONS)
-        register_models(clean)
-        if self.champion is not None:
-            command(clean, "models", "promote", str(self.champion))
-        producer = self._new_producer("none")
-        for each in sorted(found.readings, key=lambda stored: stored.order):
-            key = each.reading.series.encode()
-            partition = (murmur2(key) & 0x7FFFFFFF) % OUTPUT_PARTITIONS
-            producer.produce(clean.topic, plain(each.reading), key, partition)
-        assert not producer.flush(60)
-        with Fleet(clean.sets, self.place.folder) as fleet:
-            fleet.start("clean")
-            until(lambda: not behind(clean), SETTLE_SECONDS, "the clean run has taken in everything")
-            assert fleet.stop("clean") == 0
-        return read_left(clean)
 
     @contextmanager
     def _sampling(self) -> Iterator[None]:
@@ -225,7 +126,7 @@ class Drive:
                 self.complaints.append(self.ends[-1])
             self.fleet.start(worker)
 
-    def _new_producer(self, codec: str) -> Producer:
+    def producer(self, codec: str) -> Producer:
         return Producer(
             {
                 "bootstrap.servers": self.deployment.bootstrap_servers,
@@ -240,7 +141,7 @@ class Drive:
         )
 
     def _send(self, step: Step) -> None:
-        producer = self._producers.setdefault(step.target, self._new_producer(step.target))
+        producer = self._producers.setdefault(step.target, self.producer(step.target))
         failures: list[str] = []
         for sent in step.messages:
             self._produce(producer, sent, failures)
@@ -359,7 +260,9 @@ class Drive:
         topic, admin = self.deployment.topic, AdminClient({"bootstrap.servers": self.deployment.bootstrap_servers})
         self.former += read_topic(self.deployment, topic, self.life)
         described = admin.describe_topics(TopicCollection([topic]))[topic].result(30)
-        self.ids.append(str(described.topic_id))
+        high, low = described.topic_id.get_most_significant_bits(), described.topic_id.get_least_significant_bits()
+        number = UUID(int=(high & MASK) << 64 | low & MASK)
+        self.ids.append((str(number), urlsafe_b64encode(number.bytes).decode().rstrip("=")))
         admin.delete_topics([topic], operation_timeout=30)[topic].result(30)
         until(lambda: topic not in admin.list_topics(timeout=10).topics, 60.0, "the topic is gone")
         servers.create_topic(self.deployment.bootstrap_servers, topic, int(step.number), retention_ms="-1")

@@ -11,8 +11,8 @@ import time
 import pytest
 
 from tests.faults.conftest import OwnPlace, Place
-from tests.faults.drive import Round, run_round
 from tests.faults.plan import SITUATIONS, Plan, outline
+from tests.faults.rounds import Round, run_round
 from tests.faults.scale import scaled
 from tests.faults.summary import report
 from tests.faults.verify import Findings
