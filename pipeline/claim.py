@@ -2,7 +2,7 @@
 
 1 SQL          raise the epoch and read S: whoever owned the partition before is fenced from storing; refuse a topic
                that was made anew
-2 Kafka        read K, waiting for a dead owner's pending transaction
+2 Kafka        read K, waiting for a dead owner's pending transaction; a K that some tool has set says nothing
 3 compare      K < S: publish [K, S) from SQL; K > S: the database is older than the topic, refuse
 4 consume      from S, or from the oldest offset left when retention has passed S, which is recorded
 """
@@ -13,7 +13,7 @@ import structlog
 
 from pipeline.errors import ConfigError
 from pipeline.incarnations import remade
-from pipeline.records import Claim
+from pipeline.records import Claim, Committed
 from pipeline.turn import Owned, Parts, publish
 
 log = structlog.get_logger()
@@ -36,7 +36,8 @@ def claim(partition: int, owner: str, parts: Parts, accept: Accept = Accept.NOTH
     owned = Owned(parts.store.claim(partition, owner), parts.grid.ring())  # 1 SQL
     _identify(owned, owner, parts, accept)
     parts.passed("in_claim_after_sql")
-    published = parts.source.published(partition)  # 2 Kafka
+    committed = _trusted(parts.source.published(partition), owned.claim, accept)  # 2 Kafka
+    published = None if committed is None else committed.offset
     stored = owned.claim.next_offset
     if published and not stored and Accept.NEW_TOPIC in accept:
         _publish_offset(owned, parts)
@@ -93,6 +94,28 @@ def _begin(owned: Owned, accept: Accept, parts: Parts) -> None:
             "--accept-offsets-lost to take everything stored as published"
         )
     _publish_offset(owned, parts)
+
+
+def _trusted(committed: Committed | None, held: Claim, accept: Accept) -> Committed | None:
+    """Return the group's offset if it says what is published; one that a tool has set says nothing, and is lost.
+
+    A release before this one set no mark, so an offset without one is believed when the partition is first met.
+    """
+    if committed is None:
+        return None
+    ours = committed.marked or not held.met
+    if committed.offset == held.next_offset or (ours and committed.offset >= held.turn_start):
+        return committed
+    if Accept.DATABASE_REWIND in accept and committed.offset > held.next_offset:
+        return committed
+    if Accept.OFFSETS_LOST in accept or (Accept.NEW_TOPIC in accept and not held.next_offset):
+        return None
+    raise ConfigError(
+        f"partition {held.partition}: the group's offset is {committed.offset}, and no worker committed it: did "
+        "kafka-consumer-groups or another tool reset it? The database holds the partition up to "
+        f"{held.next_offset}, and that alone says where reading goes on. Start once with --accept-offsets-lost to take "
+        "everything stored as published; --accept-database-rewind is for a database restored from an older backup"
+    )
 
 
 def _refuse_rewind(partition: int, published: int, stored: int, accept: Accept) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from pipeline.calibration import Calibration
-from pipeline.records import Claim, DeadLetter, Forecasts, Left, Messages, RecentHistory, Standing, Turn
+from pipeline.records import Claim, Committed, DeadLetter, Forecasts, Left, Messages, RecentHistory, Standing, Turn
 
 
 class Store(Protocol):
@@ -135,7 +135,7 @@ class Source(Protocol):
         """Tell whether this worker is a settled member of the group now, so that what it is assigned is its own."""
         ...
 
-    def published(self, partition: int) -> int | None:
+    def published(self, partition: int) -> Committed | None:
         """Return the group's next offset, waiting for a dead owner's pending transaction; None if never set."""
         ...
 

@@ -195,11 +195,25 @@ class Forecasts:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A partition that this worker owns: its fencing epoch and the next offset to store."""
+    """A partition that this worker owns: its fencing epoch and the next offset to store.
+
+    `turn_start` is where the newest turn that is stored began: below it everything is published. `met` says that a
+    worker of a release that marks its commits has claimed the partition before.
+    """
 
     partition: int
     epoch: int
     next_offset: int
+    turn_start: int = field(default=0, compare=False)
+    met: bool = field(default=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The group's next offset of a partition; `marked` if a worker committed it, and not some other tool."""
+
+    offset: int
+    marked: bool = True
 
 
 @dataclass(frozen=True, slots=True)

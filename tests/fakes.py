@@ -13,6 +13,7 @@ from pipeline.records import (
     DEAD_LETTER,
     NOTHING,
     Claim,
+    Committed,
     DeadLetter,
     Forecasts,
     Left,
@@ -56,6 +57,7 @@ class MemoryStore:
     homes: dict[str, int] = field(default_factory=dict)  # the partition in which a series was first met
     spread: dict[str, int] = field(default_factory=dict)  # in the order in which they were found in several
     repairs: int = 0
+    turn_starts: dict[int, int] = field(default_factory=dict)
     incarnations: dict[int, str] = field(default_factory=dict)  # of the topic that a partition's offsets are of
     retired: dict[str, tuple[list[Forecasts], list[DeadLetter], dict[int, tuple[int, int]]]] = field(
         default_factory=dict
@@ -65,7 +67,7 @@ class MemoryStore:
     def claim(self, partition: int, owner: str) -> Claim:
         epoch, offset = self.state.get(partition, (0, 0))
         self.state[partition] = (epoch + 1, offset)
-        return Claim(partition, epoch + 1, offset)
+        return Claim(partition, epoch + 1, offset, self.turn_starts.get(partition, 0), partition in self.incarnations)
 
     def recent(self, names: Sequence[str], depth: int, until: int | None = None) -> RecentHistory:
         ids = [self.ids.setdefault(name, len(self.ids) + 1) for name in names]
@@ -204,6 +206,7 @@ class MemoryTopics:
     output: list[tuple[int, int, str, int, bytes]] = field(default_factory=list)
     letters: list[DeadLetter] = field(default_factory=list)
     offsets: dict[int, int] = field(default_factory=dict)
+    reset: set[int] = field(default_factory=set)  # partitions whose offset some tool has set
     generation: int = 1
     ids: dict[str, str] = field(default_factory=lambda: {"input": "first", "output": "one", "letters": "two"})
     refuses: Callable[[str, DeadLetter | None], bool] = lambda message, letter: False  # forecast's series, or a letter
@@ -238,8 +241,9 @@ class MemorySource:
     def joined(self) -> bool:
         return self.settled
 
-    def published(self, partition: int) -> int | None:
-        return self.topics.offsets.get(partition)
+    def published(self, partition: int) -> Committed | None:
+        offset = self.topics.offsets.get(partition)
+        return None if offset is None else Committed(offset, partition not in self.topics.reset)
 
     def bounds(self, partition: int) -> tuple[int, int]:
         return self.topics.beginnings.get(partition, 0), len(self.topics.inputs[partition])
@@ -298,7 +302,7 @@ class MemoryPublisher:
         if refused:
             raise Refused(refused)
         for at, offset in next_offsets.items():
-            forth = offset >= self.topics.offsets.get(at, 0)
+            forth = at in self.topics.reset or offset >= self.topics.offsets.get(at, 0)
             assert forth or offset == 0, "the group's offset must not move back, but to the start of a new topic"
         self.topics.output += [
             (at, offset, name, calibration, forecasts.quantiles[i].tobytes())
@@ -314,6 +318,7 @@ class MemoryPublisher:
         ]
         self.topics.letters += dead_letters
         self.topics.offsets.update(next_offsets)
+        self.topics.reset -= next_offsets.keys()
 
 
 class NoChampion:

@@ -78,9 +78,11 @@ class SqlStore:
             taken = new.on_conflict_do_update(
                 index_elements=["topic", "partition"],
                 set_={"epoch": ingest_state.c.epoch + 1, "owner": owner, "claimed_at": now},
-            ).returning(ingest_state.c.epoch, ingest_state.c.next_offset)
-            epoch, next_offset = connection.execute(taken).one()
-        return Claim(partition, epoch, next_offset)
+            ).returning(
+                ingest_state.c.epoch, ingest_state.c.next_offset, ingest_state.c.turn_start, ingest_state.c.incarnation
+            )
+            epoch, next_offset, turn_start, incarnation = connection.execute(taken).one()
+        return Claim(partition, epoch, next_offset, turn_start, met=incarnation is not None)
 
     def recent(self, names: Sequence[str], depth: int, until: int | None = None) -> RecentHistory:
         """Return each series' newest `depth` observations, in the order of `names`; unknown names get an id.

@@ -8,7 +8,7 @@ from kafka.structs import OffsetAndMetadata
 
 from pipeline import codec
 from pipeline.errors import Refused, TidecastError
-from pipeline.kafka.connection import explained
+from pipeline.kafka.connection import MARK, explained
 from pipeline.kafka.limits import Limits, read_limits
 from pipeline.kafka.refusals import ARGUMENTS, Outgoing, find_refused, is_refusal
 from pipeline.kafka.transactional import ALONE, start_producer
@@ -62,7 +62,7 @@ class KafkaPublisher:
         topic = self._settings.input_topic
         messages = self._write(forecasts, dead_letters)
         offsets = {
-            TopicPartition(topic, partition): OffsetAndMetadata(offset, "", -1)
+            TopicPartition(topic, partition): OffsetAndMetadata(offset, MARK, -1)
             for partition, offset in next_offsets.items()
         }
         sent: list[Any] = []

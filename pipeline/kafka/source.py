@@ -18,9 +18,9 @@ from kafka.structs import MemberState
 
 from pipeline.errors import Fenced, Unavailable
 from pipeline.kafka.batches import BATCH_BYTES, Bounds, Columns, Unread, install
-from pipeline.kafka.connection import arguments, explained, require_codecs
+from pipeline.kafka.connection import MARK, arguments, explained, require_codecs
 from pipeline.kafka.envelopes import has_requeued, written_at
-from pipeline.records import Envelope, Messages
+from pipeline.records import Committed, Envelope, Messages
 from pipeline.settings import KafkaSettings
 from pipeline.watchdog import Watchdog
 
@@ -109,14 +109,14 @@ class KafkaSource:
         """See pipeline.ports.Source."""
         return bool(self._consumer.group_metadata().state == MemberState.STABLE)
 
-    def published(self, partition: int) -> int | None:
+    def published(self, partition: int) -> Committed | None:
         """See pipeline.ports.Source."""
         with (
             self._watchdog.guard("reading the group's offset"),
             explained("reading the group's offset", self._settings),
         ):
-            offset: int | None = self._consumer.committed(self._at(partition), timeout_ms=self._timeout())
-        return offset
+            found = self._consumer.committed(self._at(partition), metadata=True, timeout_ms=self._timeout())
+        return None if found is None else Committed(int(found.offset), found.metadata == MARK)
 
     def bounds(self, partition: int) -> tuple[int, int]:
         """See pipeline.ports.Source."""

@@ -14,7 +14,7 @@ from pipeline.codec import Reader
 from pipeline.errors import Fenced, Unavailable
 from pipeline.grid import Frequency
 from pipeline.observe import Grid
-from pipeline.records import Claim, DeadLetter, Forecasts, Messages, RecentHistory, Standing, Turn
+from pipeline.records import Claim, Committed, DeadLetter, Forecasts, Messages, RecentHistory, Standing, Turn
 from pipeline.scorer import Scorer
 from pipeline.settings import InputSettings, SeriesSettings, Settings
 from pipeline.stream import Worker
@@ -135,9 +135,9 @@ class SteppedSource:
     def joined(self) -> bool:
         return self.world.state.workers[REAL].knows != "nothing"
 
-    def published(self, partition: int) -> int | None:
+    def published(self, partition: int) -> Committed | None:
         self.world.request("read")
-        return None if self.world.state.published == NEVER else self.world.state.published
+        return None if self.world.state.published == NEVER else Committed(self.world.state.published)
 
     def bounds(self, partition: int) -> tuple[int, int]:
         return 0, len(self.world.messages)

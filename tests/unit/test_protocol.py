@@ -484,3 +484,22 @@ def test_no_two_workers_have_one_name_for_their_transactions() -> None:
              ("b-c", "c", "1", "1-1", "b", "b-1")}  # fmt: skip
     assert len(set(names.values())) == len(names)
     assert all(name.startswith(f"{group}-") for (group, _), name in names.items())
+
+
+@pytest.mark.parametrize("reset", [0, 3, 500])
+def test_an_offset_that_a_tool_has_set_doubles_and_loses_nothing(reset: int) -> None:
+    store, topics = nothing_stored(), filled()
+    run_dry(worker(store, topics, series=EVERY, most=17))
+    check_exactly_once(store, topics)
+    topics.offsets[0] = reset
+    topics.reset.add(0)
+    store.turn_starts = {0: 68, 1: 68}
+    with pytest.raises(ConfigError, match="no worker committed it"):
+        worker(store, topics, series=EVERY, most=17).step()
+    again = worker(store, topics, series=EVERY, most=17)
+    again._accept = Accept.OFFSETS_LOST
+    topics.inputs[0].append(event("a", 40, 40.0))
+    for _ in range(4):
+        again.step()
+    assert topics.offsets[0] == 82
+    assert len(topics.output) == 161, "each forecast once, the new one too"
