@@ -205,8 +205,10 @@ def run(model: Callable[[Batch], torch.Tensor], windows: Batch) -> Floats:
 
 
 def _grade(due: Due, version: Ints, least: float) -> list[Quality]:
-    enough = (due.observed.mean(axis=1) >= least) & ~due.partial
+    """Grade windows: one that messages on their way may still fill is degraded, whichever model forecast from it."""
+    enough = due.observed.mean(axis=1) >= least
+    facts = zip(version.tolist(), enough.tolist(), due.partial.tolist(), strict=True)
     return [
-        "fallback" if used == NAIVE_VERSION else "ok" if full else "degraded"
-        for used, full in zip(version.tolist(), enough.tolist(), strict=True)
+        "degraded" if partial else "fallback" if used == NAIVE_VERSION else "ok" if full else "degraded"
+        for used, full, partial in facts
     ]

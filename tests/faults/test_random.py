@@ -20,10 +20,8 @@ from tests.faults.verify import Findings
 SECONDS = float(os.environ.get("TIDECAST_RANDOM_SECONDS") or scaled(60))
 SEED = int(os.environ.get("TIDECAST_RANDOM_SEED") or 1)
 STEPS = int(os.environ.get("TIDECAST_RANDOM_STEPS") or 25)
-NOT_YET = frozenset({"requeue"})  # what tidecast does not do right yet; --without nothing tries them, too
-WITHOUT = frozenset(filter(None, os.environ.get("TIDECAST_RANDOM_WITHOUT", ",".join(NOT_YET)).split(",")))
+WITHOUT = frozenset(filter(None, os.environ.get("TIDECAST_RANDOM_WITHOUT", "").split(",")))
 SHARED = frozenset({"broker"})  # what a server that other tests use must not be done
-WITHOUT_IDS = frozenset({"renewal"})  # the development broker gives topics no ids
 
 
 def tell_of(rounds: list[Round], place: str, fault: str) -> None:
@@ -60,8 +58,7 @@ def test_whatever_happens_at_once_leaves_what_a_clean_run_of_the_same_readings_l
 @pytest.mark.fault("short-random")
 @pytest.mark.slow
 def test_a_short_round_of_a_fixed_seed(place: Place) -> None:
-    without = SHARED | NOT_YET | (WITHOUT_IDS if place.name.startswith("development") else frozenset())
-    tell_of([run_round(place, 5, 6, without)], place.name, "everything at once, briefly")
+    tell_of([run_round(place, 5, 6, SHARED)], place.name, "everything at once, briefly")
 
 
 def test_a_seed_is_a_plan() -> None:
