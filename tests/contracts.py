@@ -687,6 +687,18 @@ class StoreContract:
         lineage = database.reader.query("SELECT t.topic FROM forecasts f JOIN topics t ON t.topic_id = f.source_topic")
         assert {row["topic"] for row in lineage} == {kept}
 
+    def test_a_store_that_was_open_while_another_retired_the_topic_names_the_new_one(self, database: Database) -> None:
+        first, other = (database.store("meters", "last", lambda: NOW) for _ in range(2))
+        claim = first.claim(0, "me")
+        first.identify(0, "first")
+        own = int(first.recent(["a"], 1).series_id[0])
+        first.commit(turn_of(claim, 1, forecasts=forecasts({"a": own}, START, 0)))
+        other.retire("first", "made anew")
+        again = first.claim(0, "me")
+        assert first.identify(0, "second") == "second"
+        first.commit(turn_of(again, 1, forecasts=forecasts({"a": own}, START + HOUR, 0)))
+        assert len(first.unpublished(0, 0, 1)[0]) == 1, "or a crash before publishing would lose it"
+
     def test_a_database_belongs_to_the_deployment_that_came_first(self, database: Database) -> None:
         first = Binding("group", "in", "out", "dead", "3600s")
         database.pipelines.bind(first, NOW)

@@ -64,6 +64,7 @@ class SqlStore:
     def claim(self, partition: int, owner: str) -> Claim:
         """Take the partition: raise its epoch by one, note the owner, and return where to go on (0 if new)."""
         now = self._clock()
+        self._topic_id = None  # another worker may have retired the topic that had this name
         with writing(self._engine) as connection:
             enter_topic(connection, self._topic)
             new = inserting(connection, ingest_state).values(
