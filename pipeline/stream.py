@@ -143,6 +143,7 @@ class Worker:
         for partition, ours in self.parts.source.changes():
             self.owned.pop(partition, None)
             self._held.pop(partition, None)
+            self.parts.spread.ring.forget()  # another worker may have stored some in between
             self.parts.vitals.assign(partition, ours=ours)
             if ours:
                 self._unclaimed.add(partition)

@@ -158,6 +158,26 @@ def test_a_turn_that_took_a_series_for_its_own_while_it_was_met_elsewhere_starts
     assert medians(store)["wave", (START + 9 * HOUR) * 1_000_000] == [6.0, 7.0, 8.0]
 
 
+def test_windows_are_whole_after_a_partition_was_another_workers_for_a_while() -> None:
+    readings = [event("slope", step, float(step)) for step in range(13)]
+    topics, store = dealt(readings[:10]), MemoryStore()
+    one, other = of_one(topics, store, [0, 1]), of_one(topics, store, [1])
+    settle([one], topics)
+    source = one.parts.source
+    assert isinstance(source, MemorySource)
+    source.hold([1])
+    source.waiting = [(1, False)]
+    one.step()
+    topics.inputs[1].append((None, readings[11][1]))
+    settle([other], topics)
+    source.waiting = [(1, True)]
+    one.step()
+    topics.inputs[0] += [(None, readings[10][1]), (None, readings[12][1])]
+    settle([one], topics)
+    newest = max(medians(store))
+    assert medians(store)[newest] == [9.0, 10.0, 11.0], "of steps 9 to 11; another worker stored the last"
+
+
 @pytest.mark.parametrize("partitions", [1, 2])
 def test_windows_are_of_what_a_repair_left(partitions: int) -> None:
     store, topics = MemoryStore(), MemoryTopics(inputs={at: [] for at in range(partitions)})
