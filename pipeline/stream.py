@@ -71,6 +71,7 @@ class Worker:
         with parts.phases.measure("poll"):
             polled = parts.source.poll(self._most)
         self._follow_assignment()
+        polled = [run for run in polled if run.partition in self.owned]  # a claim of this step reads its own
         vitals.see(parts.source.ends(), parts.source.heard_at(), settled=parts.source.joined())
         now = parts.timer()
         if now < self._wait_until:
@@ -90,7 +91,7 @@ class Worker:
             parts.incarnations.ask()
             parts.incarnations.check()
             self._ask_at = now + ASK_EVERY
-        if any(run.partition in self.owned for run in polled):
+        if polled:
             self._most = max(self._most // 2, FEWEST_MESSAGES)  # until this turn has ended well
             with parts.phases.measure("turn"):
                 taken = take_turn(polled, self.owned, parts)

@@ -310,6 +310,18 @@ def test_a_partition_assigned_and_revoked_within_one_poll_is_not_claimed() -> No
     assert 0 not in store.state
 
 
+def test_what_a_poll_brought_before_a_partition_was_given_back_is_not_taken_for_the_new_claims() -> None:
+    store, topics = MemoryStore(), MemoryTopics(inputs={0: panel(["a"], 10)})
+    one = worker(store, topics)
+    run_dry(one)
+    topics.inputs[0] += panel(["a"], 11)[10:]
+    assert isinstance(one.parts.source, MemorySource)
+    one.parts.source.waiting = [(0, False), (0, True)]
+    one.step()
+    run_dry(one)
+    assert (len(store.observations), topics.offsets) == (11, {0: 11})
+
+
 def test_a_topic_that_is_shorter_than_what_was_stored_is_refused() -> None:
     store, topics = nothing_stored(), filled()
     run_dry(worker(store, topics))
