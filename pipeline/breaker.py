@@ -107,6 +107,10 @@ class Breakers:
         for partition, marks in self._marks.items():
             self._of[partition].remember(marks)
 
+    def forget(self, partition: int) -> None:
+        """Forget a partition whose owner changes: another worker may store what this one has not."""
+        self._of.pop(partition, None)
+
     def tripped(self, partitions: Sequence[int]) -> dict[int, str]:
         """Return which of these partitions are not read now, and why."""
         found = {at: self._of[at].tripped for at in partitions if at in self._of}

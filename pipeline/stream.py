@@ -145,6 +145,7 @@ class Worker:
             self.owned.pop(partition, None)
             self._held.pop(partition, None)
             self.parts.spread.ring.forget()  # another worker may have stored some in between
+            self.parts.breakers.forget(partition)
             self.parts.vitals.assign(partition, ours=ours)
             if ours:
                 self._unclaimed.add(partition)

@@ -242,6 +242,25 @@ def test_a_worker_whose_partitions_are_another_ones_now_is_not_paused() -> None:
     assert one.tripped == {}
 
 
+def test_a_partition_that_another_worker_has_read_meanwhile_comes_back_without_its_trip() -> None:
+    store, topics = MemoryStore(), changed(200)
+    one = with_input(worker(store, topics, most=50), of(window=50))
+    for _ in range(4):
+        one.step()
+    assert one.tripped
+    source = one.parts.source
+    assert isinstance(source, MemorySource)
+    source.waiting = [(0, False)]
+    one.step()
+    run_dry(with_input(worker(store, topics), of(None)))
+    source.waiting = [(0, True)]
+    one.step()
+    assert one.tripped == {}, "or a quiet partition would be called tripped for ever"
+    topics.inputs[0].append((b"a", b"{"))
+    run_dry(one)
+    assert len(store.letters) == 151, "and one bad message that comes alone is no trip again"
+
+
 def test_bad_messages_below_the_limit_are_dead_letters_as_ever() -> None:
     messages = panel(["a"], 100)
     for place in range(0, 100, 3):
