@@ -14,10 +14,9 @@ def retire_topic(connection: Connection, topic: str, incarnation: str, reason: s
     """Rename a former topic wherever SQL names it, and put on record where reading it ended."""
     retired = name_retired(topic, incarnation)
     state = ingest_state.c
-    found = connection.execute(
-        select(state.partition, state.next_offset, state.incarnation).where(state.topic == topic)
-    )
-    ends = found.all()
+    rows = select(state.partition, state.next_offset, state.incarnation).where(state.topic == topic)
+    # Locked, so that of two workers that retire it at once the second one finds it done; in the order of `commit`.
+    ends = connection.execute(rows.order_by(state.partition).with_for_update()).all()
     if incarnation not in [row.incarnation for row in ends]:
         return retired
     mine = (state.topic == topic) & ((state.incarnation == incarnation) | state.incarnation.is_(None))
