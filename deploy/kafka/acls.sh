@@ -38,7 +38,7 @@ allow "$producer" Describe topic "$dead_letters"
 requeue=${REQUEUE:-tidecast-requeue}
 allow "$requeue" Write topic "$input"
 allow "$requeue" Describe topic "$output"
-allow "$requeue" Describe topic "$dead_letters"
+allow "$requeue" Read topic "$dead_letters"
 allow "$requeue" Read group "$group.requeue"
 allow "$requeue" Write transactional-id "$group-requeue" prefixed
 

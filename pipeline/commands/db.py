@@ -56,7 +56,7 @@ def rebind(settings: "Settings") -> None:
 
     with opened(settings) as database:
         changed = database.pipelines.rebind(binding_of(settings), now())
-    click.echo(f"changed {', '.join(changed)}" if changed else "the database belongs to this deployment already")
+    say(f"changed {', '.join(changed)}" if changed else "the database belongs to this deployment already")
 
 
 @db.command("grant-read")

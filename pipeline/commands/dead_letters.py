@@ -116,6 +116,7 @@ def requeue(settings: "Settings", message: tuple[Place, ...], everything: bool) 
             Watchdog(kafka.call_timeout * KAFKA_CALLS),
             partitions=counts[kafka.input_topic],
             limits=read_limits(kafka, [kafka.input_topic])[kafka.input_topic],
+            clock=now,
         )
         total = shelf.count() if everything else len(message)
         try:

@@ -28,9 +28,9 @@ def find(connection: Connection, names: Sequence[str]) -> dict[str, Place]:
     own, found = series.c, {}
     for start in range(0, len(names), NAMES_PER_QUERY):
         some = list(names[start : start + NAMES_PER_QUERY])
-        query = select(own.name, own.series_id, own.source_topic, own.source_partition, own.spread)
+        query = select(own.name, own.series_id, own.home_topic, own.home_partition, own.spread)
         for row in connection.execute(query.where(own.name.in_(some))):
-            home = None if row.source_topic is None else (row.source_topic, row.source_partition)
+            home = None if row.home_topic is None else (row.home_topic, row.home_partition)
             found[row.name] = Place(row.series_id, home, row.spread)
     return found
 
@@ -47,7 +47,7 @@ def settle(connection: Connection, names: Sequence[str], home: Home, now: int) -
     known = find(connection, names)
     fresh = [name for name in names if name not in known]
     if fresh:
-        place = {"first_seen": now, "metadata": {}, "source_topic": topic, "source_partition": partition}
+        place = {"first_seen": now, "metadata": {}, "home_topic": topic, "home_partition": partition}
         connection.execute(new, [{"name": name, **place} for name in fresh])
         known |= find(connection, fresh)
     here: list[int] = []
@@ -63,7 +63,7 @@ def settle(connection: Connection, names: Sequence[str], home: Home, now: int) -
             spread.add(name)
     one = update(series).where(series.c.series_id == bindparam("own"))
     if here:
-        moved = one.values(source_topic=topic, source_partition=partition)
+        moved = one.values(home_topic=topic, home_partition=partition)
         connection.execute(moved, [{"own": series_id} for series_id in here])
     if away:
         number = int(spreads or 0) + 1

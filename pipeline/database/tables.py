@@ -50,8 +50,8 @@ series = Table(
     Column("name", Text, nullable=False, unique=True),
     Column("first_seen", Instant, nullable=False),
     Column("metadata", JSON_TYPE, nullable=False),
-    Column("source_topic", Integer),  # where its readings come from; NULL until its first one under schema 0009
-    Column("source_partition", Integer),
+    Column("home_topic", Integer),  # where it was first met; NULL until its first event under schema 0009
+    Column("home_partition", Integer),
     Column("spread", BigInteger),  # NULL: of one partition; else a number that grows as series are found in several
     Index("series_spread", "spread", sqlite_where=SPREAD, postgresql_where=SPREAD),
 )

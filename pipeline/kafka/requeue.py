@@ -33,12 +33,14 @@ class RequeueSender:
         *,
         partitions: int,
         limits: Limits,
+        clock: Callable[[], int],
         passed: Callable[[str], None] = lambda point: None,
     ) -> None:
         self._settings = settings
         self._watchdog = watchdog
         self._partitions = partitions
         self._limits = limits
+        self._clock = clock
         self._passed = passed
         self._group = f"{settings.group}.requeue"
         self._number = TopicPartition(settings.dead_letter_topic, 0)
@@ -99,7 +101,8 @@ class RequeueSender:
     def _write(self, i: int, place: Place, letter: DeadLetter) -> Outgoing:
         """Make the message as it was: its partition if that is still there, its headers, its time.
 
-        The library sends no header without a value; it gets an empty one.
+        One whose time the topic's retention has passed by half is sent with the present time: Kafka would delete it,
+        perhaps before it is read. The library sends no header without a value; it gets an empty one.
         """
         topic = self._settings.input_topic
         known = place.topic == topic and place.partition < self._partitions
@@ -110,8 +113,16 @@ class RequeueSender:
             letter.value,
             [(name, content or b"") for name, content in letter.headers],
             Left(place.partition, place.offset, DEAD_LETTER, topic, i),
-            None if letter.written_at is None else letter.written_at // 1000,
+            self._time_of(letter),
         )
+
+    def _time_of(self, letter: DeadLetter) -> int | None:
+        """Return the record time (milliseconds) that a letter is sent with, None for the present."""
+        written = None if letter.written_at is None else letter.written_at // 1000
+        kept = self._limits.kept_ms
+        if written is None or (kept is not None and written < self._clock() // 1000 - kept // 2):
+            return None
+        return written
 
     def _find_refused(self, messages: Sequence[Outgoing]) -> list[Left]:
         doing = "finding out what was refused"

@@ -35,7 +35,12 @@ def main(point: str, turn: int, sets: list[str]) -> None:
     database = open_database(settings.database.url.get_secret_value(), timeout=30)
     counts, limits = check_topics(kafka), read_limits(kafka, [kafka.input_topic])
     sender = RequeueSender(
-        kafka, Watchdog(60), partitions=counts[kafka.input_topic], limits=limits[kafka.input_topic], passed=passed
+        kafka,
+        Watchdog(60),
+        partitions=counts[kafka.input_topic],
+        limits=limits[kafka.input_topic],
+        clock=clock,
+        passed=passed,
     )
     work = Requeue(RequeueShelf(database.engine), sender, clock=clock, tell=tell, passed=passed)
     sent = work.run(f"pid {os.getpid()}")

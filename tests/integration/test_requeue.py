@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,7 +38,7 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def sets(broker: KafkaAddress, topic: Callable[..., str], address: str) -> list[str]:
-    name = topic(PARTITIONS, max_message_bytes="100000")
+    name = topic(PARTITIONS, max_message_bytes="100000", retention_ms="-1")
     return [
         f"kafka.bootstrap_servers={broker.bootstrap_servers}",
         f"kafka.input_topic={name}",
@@ -91,6 +93,20 @@ def test_letters_come_once_as_they_were_however_often_it_is_killed(sets: list[st
         source = f"{settings.kafka.input_topic}/{i % PARTITIONS}/{i}".encode()
         assert record.headers == [("trace", b"%d" % i), (REQUEUED, source)]
         assert record.timestamp == NOW // 1_000 + i
+
+
+def test_a_letter_whose_time_the_topic_no_longer_keeps_is_sent_with_the_present_one(
+    sets: list[str], topic: Callable[..., str]
+) -> None:
+    name = topic(PARTITIONS, retention_ms="86400000")
+    short = [f"kafka.input_topic={name}" if each.startswith("kafka.input_topic=") else each for each in sets]
+    settings = load(None, short)
+    recent = time.time_ns() // 1_000 - 3_600_000_000
+    store(settings, [letter(0), replace(letter(1), written_at=recent)])
+    assert run(short).stdout == "2\n"
+    found = {record.value: record.timestamp for record in read_topic(settings.kafka, name)}
+    assert found[b"value-0"] > recent // 1_000
+    assert found[b"value-1"] == recent // 1_000
 
 
 def test_what_must_not_or_cannot_be_sent_is_named_and_the_rest_goes(sets: list[str]) -> None:

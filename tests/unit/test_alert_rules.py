@@ -21,7 +21,7 @@ from tests.unit.workers import panel, run_dry, worker
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "prometheus"
-GROUPS = {"jobs": 12, "stream": 15}
+GROUPS = {"jobs": 12, "stream": 16}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 RULE = re.compile(
     r"^      - alert: (?P<alert>Tidecast\w+)\n"

@@ -34,7 +34,7 @@ def test_sigterm_during_the_check_of_the_topics_ends_it_well_and_starts_no_role(
 ) -> None:
     started: list[object] = []
 
-    def check(kafka: object) -> dict[str, int]:
+    def check(kafka: object, known: object) -> dict[str, int]:
         os.kill(os.getpid(), signal.SIGTERM)
         if answers:
             return {}
