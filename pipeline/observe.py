@@ -87,10 +87,9 @@ def fill(ring: RingStore, rows: Ints, history: RecentHistory, grid: Grid) -> Non
     ring.put(np.repeat(rows, counts), steps, history.value, history.observed, history.events, past=past)
     if grid.series.duplicates in SEEN_IS_COMPLETE:
         ring.scored[rows] = ring.newest[rows]
-    for place in np.flatnonzero(history.beyond != NOTHING).tolist():
-        row = int(rows[place])
-        newest = int(grid.frequency.step_of(history.beyond[place : place + 1])[0])
-        ring.beyond[row] = (int(ring.newest[row]) + 1, newest)
+    ahead = history.beyond[:, 1] != NOTHING
+    spans = grid.frequency.step_of(history.beyond[ahead].ravel()).reshape(-1, 2).tolist()
+    ring.beyond.update((row, (first, newest)) for row, (first, newest) in zip(rows[ahead].tolist(), spans, strict=True))
 
 
 def observe(

@@ -277,12 +277,12 @@ class History:
 class RecentHistory(History):
     """A History that a ring can go on from: it also knows the events behind each covariate.
 
-    `beyond` is the newest time that SQL holds of a series after the history's end, where it was read up to a time;
-    NOTHING for none.
+    `beyond` are the first and the newest time that SQL holds of a series after the time that the history was read up
+    to; NOTHING for none.
     """
 
     covariate_events: Ints  # (N, P)
-    beyond: Ints  # (S,)
+    beyond: Ints  # (S, 2)
 
 
 def no_observations(covariates: int = 0) -> Observations:

@@ -655,9 +655,10 @@ class StoreContract:
         store.commit(turn_of(store.claim(0, "x"), 9, observations=observations([*cells, (b, START, 1.0, 1, 8, True)])))
         found = store.recent(["b", "a"], 3, START + 3 * HOUR)
         assert found.value.tolist() == [1.0, 1.0, 2.0, 3.0]
-        assert found.beyond.tolist() == [NOTHING, START + 5 * HOUR]
-        assert store.recent(["a"], 3, START + 5 * HOUR).beyond.tolist() == [NOTHING]
-        assert store.recent(["a"], 3).beyond.tolist() == [NOTHING]
+        assert found.beyond.tolist() == [[NOTHING, NOTHING], [START + 4 * HOUR, START + 5 * HOUR]]
+        assert store.recent(["a"], 1, START).beyond.tolist() == [[START + HOUR, START + 5 * HOUR]], "beyond the depth"
+        assert store.recent(["a"], 3, START + 5 * HOUR).beyond.tolist() == [[NOTHING, NOTHING]]
+        assert store.recent(["a"], 3).beyond.tolist() == [[NOTHING, NOTHING]]
 
     def test_the_topics_id_is_noted_once_and_a_former_topic_is_kept_under_another_name(
         self, store: SqlStore, database: Database

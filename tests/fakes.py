@@ -76,7 +76,8 @@ class MemoryStore:
             own = sorted((at, *row) for (one, at), row in self.observations.items() if one == series)
             known = [row for row in own if until is None or row[0] <= until]
             runs.append(known[-depth:])
-            beyond.append(own[-1][0] if len(known) < len(own) else NOTHING)
+            after = own[len(known) :]
+            beyond += [after[0][0], after[-1][0]] if after else [NOTHING, NOTHING]
         rows = [row for run in runs for row in run]
         keys = [(series, row[0]) for series, run in zip(ids, runs, strict=True) for row in run]
         past = [self.past.get((*key, name), (0.0, False, 0)) for key in keys for name in self.covariates]
@@ -90,7 +91,7 @@ class MemoryStore:
             events=np.array([row[3] for row in rows], np.int64),
             covariates=np.array([value if seen else np.nan for value, seen, _ in past]).reshape(shape),
             covariate_events=np.array([events for _, _, events in past], np.int64).reshape(shape),
-            beyond=np.array(beyond, np.int64),
+            beyond=np.array(beyond, np.int64).reshape(-1, 2),
         )
 
     def place(self, names: Sequence[str], partition: int) -> set[str]:

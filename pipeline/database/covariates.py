@@ -68,7 +68,7 @@ def with_covariates(connection: Connection, rows: Rows, history: History, names:
         events=history.events,
         covariates=values,
         covariate_events=events,
-        beyond=np.full(len(history.series_id), NOTHING, np.int64),
+        beyond=np.full((len(history.series_id), 2), NOTHING, np.int64),
     )
 
 

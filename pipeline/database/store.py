@@ -22,6 +22,7 @@ from pipeline.database.tables import (
     ingest_state,
     inserting,
     left_in_sql,
+    observations,
     series,
     topics,
 )
@@ -107,10 +108,12 @@ class SqlStore:
             some = np.diff(history.bounds) > 0
             newest[some] = history.observed_at[history.bounds[1:][some] - 1]
             late = newest > (until if until is not None else FAR)
-            if late.any():  # a clock was fast; rare, so that the usual query need not know of it
+            first = np.full(len(wanted), NOTHING, np.int64)
+            if until is not None and late.any():  # a clock was fast; rare, so that the usual query need not know of it
                 history = self._rows.newest(connection, wanted, depth, None, until)
+                first[late] = _first_after(connection, wanted[late], until)
             found = with_covariates(connection, self._rows, history, self._covariates)
-            return replace(found, beyond=np.where(late, newest, NOTHING))
+            return replace(found, beyond=np.stack([first, np.where(late, newest, NOTHING)], axis=1))
 
     def place(self, names: Sequence[str], partition: int) -> set[str]:
         """Note that these series have readings in this partition, and return those that have some in others, too."""
@@ -359,6 +362,17 @@ def _series_ids(connection: Connection, names: Sequence[str]) -> dict[str, int]:
         found = connection.execute(select(series.c.name, series.c.series_id).where(series.c.name.in_(some)))
         ids.update((name, series_id) for name, series_id in found)
     return ids
+
+
+def _first_after(connection: Connection, series_ids: Ints, time: int) -> list[int]:
+    """Return the first time after `time` at which each series has an observation; each has one."""
+    own = observations.c
+    found: dict[int, int] = {}
+    for start in range(0, len(series_ids), _NAMES_PER_QUERY):
+        some = series_ids[start : start + _NAMES_PER_QUERY].tolist()
+        query = select(own.series_id, func.min(own.observed_at)).where(own.series_id.in_(some), own.observed_at > time)
+        found.update((row[0], row[1]) for row in connection.execute(query.group_by(own.series_id)))
+    return [found[series_id] for series_id in series_ids.tolist()]
 
 
 def _normalised(forecasts: Forecasts) -> Forecasts:
