@@ -138,14 +138,17 @@ def _follow_clocks(rows: Ints, steps: Ints, ring: RingStore, grid: Grid, recent:
     A series whose events were all ahead in this turn and in its last one has a fast clock: its ring follows it.
     """
     ahead: Mask = steps > latest
-    if not (ring.beyond or ahead.any() or (ring.newest[rows] > latest).any()):
+    if not (ring.beyond or ring.fast or ahead.any() or (ring.newest[rows] > latest).any()):
         return ~ahead
-    fast, honest = set(rows[ahead].tolist()), set(rows[~ahead].tolist())
-    followed = (fast - honest) & ring.fast
-    ring.fast = (ring.fast - honest) | (fast - honest)
+    honest = set(rows[~ahead].tolist())
+    fast = set(rows[ahead].tolist()) - honest
+    followed = {row for row in fast if ring.names[row] in ring.fast}
+    ring.fast.difference_update(ring.names[row] for row in honest)
+    ring.fast.update(ring.names[row] for row in fast)
     on_time: Mask = ~ahead | np.isin(rows, list(followed))
-    reached = {row: int(steps[on_time & (rows == row)].max()) for row in ring.beyond.keys() & (honest | followed)}
-    due = {row for row, step in reached.items() if step >= ring.beyond[row][0]}
+    reached = np.full(len(ring), NEVER)
+    np.maximum.at(reached, rows[on_time], steps[on_time])
+    due = {row for row, (first, _) in ring.beyond.items() if reached[row] >= first}
     _read_again([*followed & due], ring, grid, recent, FOREVER)
     _read_again(sorted(honest & due | {row for row in honest if ring.newest[row] > latest}), ring, grid, recent, latest)
     return on_time

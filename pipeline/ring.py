@@ -103,8 +103,8 @@ class RingStore:
 
     `newest` (S,) is each row's newest step and `scored` (S,) the newest step that was forecast from; both NEVER for a
     new series. `touched` (S,) is the `turn` in which something was last put into a row; the owner counts `turn` up.
-    `beyond` gives the first and last step of what SQL holds of a row ahead of its ring, and `fast` are the rows whose
-    last events were all ahead of time (pipeline.observe).
+    `beyond` gives the first and last step of what SQL holds of a row ahead of its ring, and `fast` names the series
+    whose last events were all ahead of time (pipeline.observe), also those that are not here now.
     """
 
     def __init__(self, capacity: int, policy: Policy, covariates: int = 0) -> None:
@@ -112,6 +112,7 @@ class RingStore:
         self.policy = policy
         self.covariates = covariates
         self.turn = 0
+        self.fast: set[str] = set()
         self.forget()
 
     def forget(self) -> None:
@@ -123,7 +124,6 @@ class RingStore:
         self.scored = np.empty(0, np.int64)
         self.touched = np.empty(0, np.int64)
         self.beyond: dict[int, tuple[int, int]] = {}
-        self.fast: set[int] = set()
         self._target = Slots(self.capacity, self.policy)
         self._past = [Slots(self.capacity, self.policy, (self.covariates,))] if self.covariates else []
 
@@ -174,7 +174,6 @@ class RingStore:
         place = dict(zip(last.tolist(), gaps.tolist(), strict=True))
         gone = set(rows.tolist())
         self.beyond = {place.get(row, row): steps for row, steps in self.beyond.items() if row not in gone}
-        self.fast = {place.get(row, row) for row in self.fast if row not in gone}
         del self.names[count:]
         if len(self.series_id) > 2 * max(count, FEWEST):
             self._resize(max(count, FEWEST))

@@ -1,6 +1,7 @@
 """One clock that is fast silences nobody: not the series it sends for, and no other."""
 
 import itertools
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from pipeline.grid import Frequency
 from pipeline.records import Messages
 from pipeline.settings import InputSettings, Policy, SeriesSettings
 from tests.fakes import Clock, MemoryStore, MemoryTopics
-from tests.unit.test_spread import medians, settle, stored
+from tests.unit.test_spread import medians, of_one, settle, stored
 from tests.unit.workers import HOUR, START, event, worker
 
 POLICIES: tuple[Policy, ...] = ("last", "first", "mean", "sum", "max")
@@ -111,3 +112,62 @@ def test_events_may_lie_two_steps_ahead_unless_told_otherwise() -> None:
             value = f'{{"series_id": "a", "timestamp": {START + 10 * HOUR + ahead}, "value": 1}}'.encode()
             events, letters = reader.read(Messages(0, np.array([3]), [b"a"], [value], 4), now)
             assert (len(events), len(letters)) == ((1, 0) if fine else (0, 1)), (frequency, ahead)
+
+
+def test_one_reading_far_ahead_does_not_make_each_later_turn_read_its_series_from_sql_again() -> None:
+    store, topics = MemoryStore(), MemoryTopics(inputs={0: [event("a", 40, 99.0)]})
+    for turn in range(2):  # the second worker finds the reading in SQL
+        one = worker(store, topics, series=SERIES)
+        clock = one.parts.clock
+        assert isinstance(clock, Clock)
+        one.parts.reader._settings = InputSettings(max_future_skew="60h")
+        with patch.object(store, "recent", wraps=store.recent) as recent:
+            for step in range(10 * turn, 10 * turn + 10):
+                at_step(clock, step)
+                topics.inputs[0].append(event("a", step, float(step % 2)))
+                settle([one], topics, steps=2)
+        assert recent.call_count == 1, "when the series is met"
+    assert len(store.observations) == 21
+
+
+def test_series_with_fast_clocks_are_forecast_whether_they_are_evicted_or_not() -> None:
+    made, steps = [], 8
+    for most in (None, 1):
+        store, topics = MemoryStore(), MemoryTopics(inputs={0: []})
+        one = worker(store, topics, series=SERIES, series_in_memory=most)
+        clock = one.parts.clock
+        assert isinstance(clock, Clock)
+        one.parts.reader._settings = InputSettings(max_future_skew="60h")
+        for step in range(steps):
+            at_step(clock, step)
+            for name in "abc":
+                topics.inputs[0].append(event(name, step + 30, float(step)))
+                settle([one], topics, steps=2)
+        made.append(medians(store))
+    assert len(made[0]) == 3 * (steps - 1)
+    assert made[1] == made[0]
+
+
+def test_a_series_with_a_fast_clock_is_forecast_though_two_workers_read_it() -> None:
+    store, topics = MemoryStore(), MemoryTopics(inputs={0: [], 1: []})
+    workers = [of_one(topics, store, [at]) for at in range(2)]
+    for step in range(8):
+        for one in workers:
+            assert isinstance(one.parts.clock, Clock)
+            at_step(one.parts.clock, step)
+            one.parts.reader._settings = InputSettings(max_future_skew="60h")
+        topics.inputs[step % 2].append(event("a", step + 30, float(step)))
+        settle(workers, topics, steps=3)
+    assert len(medians(store)) == 5, "from when each worker has seen two in the windows that both share"
+
+
+def test_a_clock_that_was_right_meanwhile_is_not_fast_at_once_although_its_series_was_evicted() -> None:
+    store, topics = MemoryStore(), MemoryTopics(inputs={0: []})
+    one = worker(store, topics, series=SERIES, series_in_memory=1)
+    assert isinstance(one.parts.clock, Clock)
+    one.parts.reader._settings = InputSettings(max_future_skew="60h")
+    for now, name, step in [(0, "a", 5), (1, "b", 1), (10, "a", 10), (11, "b", 11), (12, "a", 17)]:
+        at_step(one.parts.clock, now)
+        topics.inputs[0].append(event(name, step, 1.0))
+        settle([one], topics, steps=2)
+    assert ("a", (START + 17 * HOUR) * 1_000_000) not in medians(store)
