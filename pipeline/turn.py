@@ -19,7 +19,7 @@ import numpy as np
 from pipeline.breaker import Breakers, Trip
 from pipeline.codec import Reader
 from pipeline.columns import concat
-from pipeline.errors import Corrupt
+from pipeline.errors import Corrupt, Unavailable
 from pipeline.eviction import Eviction
 from pipeline.incarnations import Incarnations
 from pipeline.newcomers import Newcomers
@@ -293,11 +293,14 @@ def _present(grid: Grid, now: int) -> int:
 
 
 def _doubt(dues: list[Due], standing: Standing, runs: Sequence[Messages], parts: Parts) -> list[Due]:
-    """Leave `partial` only where a hole may still be filled: another partition is not read to its end."""
+    """Leave `partial` only where a hole may still be filled: another partition is not read to its end, or not known."""
     if not any(due.partial.any() for due in dues):
         return dues
     reached = dict(standing.stored) | {run.partition: run.next_offset for run in runs}
-    ends = parts.source.look(sorted(reached))
+    try:
+        ends = parts.source.look(sorted(reached))
+    except Unavailable:  # another worker's partition may be without a leader, which must not stop this one's
+        return dues
     late = [at for at, end in ends.items() if end > reached[at]]
     return [replace(due, partial=due.partial & _among_others(due.partition, late)) for due in dues]
 

@@ -2,12 +2,14 @@
 
 import itertools
 from collections.abc import Sequence
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.errors import Unavailable
 from pipeline.records import Events
 from pipeline.settings import Policy, SeriesSettings
 from pipeline.spread import interleave
@@ -209,6 +211,18 @@ def test_a_window_with_holes_is_degraded_while_another_partition_lags_and_says_s
     topics.inputs[0].append((None, event("wave", 18, 18.0)[1]))
     settle([left, right], topics)
     assert qualities(store)["wave", origin + HOUR * 1_000_000] == "fallback"
+
+
+def test_a_turn_is_stored_though_the_ends_of_other_partitions_cannot_be_read() -> None:
+    store, topics = MemoryStore(), MemoryTopics(inputs={0: [], 1: []})
+    left, right = of_one(topics, store, [0]), of_one(topics, store, [1])
+    for step in range(14):
+        topics.inputs[step % 2].append((None, event("wave", step, float(step))[1]))
+        settle([left, right], topics)
+    with patch.object(right.parts.source, "look", side_effect=Unavailable("partition 0 has no leader")):
+        topics.inputs[1].append((None, event("wave", 15, 15.0)[1]))
+        settle([right], topics, steps=2)
+    assert qualities(store)["wave", (START + 15 * HOUR) * 1_000_000] == "degraded", "a hole that may be filled"
 
 
 def run_of(partition: int, times: Sequence[int], first: int = 0) -> Events:
