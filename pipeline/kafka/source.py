@@ -5,7 +5,7 @@ import time
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import accumulate
 from typing import Any
 
@@ -173,19 +173,20 @@ class KafkaSource:
     def start(self, partition: int, offset: int) -> None:
         """See pipeline.ports.Source."""
         at = self._at(partition)
-        if at not in self._consumer.assignment():
-            raise Fenced(f"partition {partition} was revoked while it was being claimed")
         self._forget_parked(at)
-        self._consumer.seek(at, offset)
-        self._consumer.resume(at)
+        try:
+            self._consumer.seek(at, offset)
+            self._consumer.resume(at)
+        except (ValueError, KeyError) as error:  # not assigned: the I/O thread has revoked it
+            raise Fenced(f"partition {partition} was revoked while it was being claimed") from error
         self._returned[partition] = offset
 
     def hold(self, partitions: Sequence[int]) -> None:
         """See pipeline.ports.Source."""
         for partition in partitions:
             self._returned.pop(partition, None)
-        mine = self._consumer.assignment()
-        self._consumer.pause(*(at for at in map(self._at, partitions) if at in mine))
+            with suppress(KeyError):  # not assigned: the I/O thread has revoked it
+                self._consumer.pause(self._at(partition))
 
     def group_metadata(self) -> Any:
         """Return what a transaction needs to be fenced by the group's generation (KIP-447).
