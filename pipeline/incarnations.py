@@ -32,15 +32,22 @@ class Incarnations:
         """Wait for the answer. ConfigError for a topic that was made anew, Unavailable for one that is gone."""
         found = self._source.incarnations()
         for topic, known in self.known.items():
-            if found and topic not in found:
-                raise Unavailable(f"topic {topic} does not exist any more; nothing is read or written until it is back")
+            if topic not in found:
+                raise _gone(topic)
             if known and found.get(topic) and found[topic] != known:
                 raise remade(topic, known, is_input=topic == self.input_topic)
 
     def identify(self) -> str:
-        """Return the input topic's id as the broker has it now; "" where it gives none."""
+        """Return the input topic's id as the broker has it now; "" where it gives none, Unavailable for no topic."""
         self._source.ask()
-        return self._source.incarnations().get(self.input_topic, "")
+        found = self._source.incarnations()
+        if self.input_topic not in found:
+            raise _gone(self.input_topic)  # or its group's offsets, gone with it, would count as lost
+        return found[self.input_topic]
+
+
+def _gone(topic: str) -> Unavailable:
+    return Unavailable(f"topic {topic} does not exist any more; nothing is read or written until it is back")
 
 
 def remade(topic: str, known: str, *, is_input: bool) -> ConfigError:

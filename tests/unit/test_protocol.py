@@ -482,6 +482,27 @@ def test_a_topic_that_is_gone_is_waited_for_and_an_output_topic_made_anew_is_ref
     assert store.state[0][1] == 81, "nothing was stored that could not be published"
 
 
+@pytest.mark.parametrize("gone", [["input"], ["input", "output", "letters"]])
+def test_a_topic_that_is_gone_with_the_groups_offsets_is_waited_for_until_it_is_made_anew(gone: list[str]) -> None:
+    store, topics = nothing_stored(), filled()
+    one = worker(store, topics, series=EVERY, most=17)
+    assert isinstance(one.parts.clock, Clock)
+    one.step()
+    one.step()
+    stored = store.state[0][1]
+    topics.offsets.clear()  # as the broker does when a topic is deleted
+    for name in gone:
+        del topics.ids[name]
+    for _ in range(5):
+        one.step()
+        one.parts.clock.advance(60)
+        assert "does not exist" in str(one.parts.vitals.setback)
+    assert store.state[0][1] == stored
+    topics.ids |= {"input": "second", "output": "one", "letters": "two"}
+    with pytest.raises(ConfigError, match="made anew"):
+        one.step()
+
+
 def test_a_quiet_topic_is_looked_at_too() -> None:
     store, topics = nothing_stored(), filled()
     one = worker(store, topics, series=EVERY)
