@@ -76,8 +76,8 @@ class Shelf(Protocol):
         """Give letters the number of their batch; Fenced if another requeue has begun."""
         ...
 
-    def release(self, places: Sequence[Place]) -> None:
-        """Take the number from letters again: they wait as before."""
+    def release(self, epoch: int, places: Sequence[Place]) -> None:
+        """Take the number from letters again: they wait as before; Fenced if another requeue has begun."""
         ...
 
     def batch(self, number: int) -> list[tuple[Place, DeadLetter]]:
@@ -126,27 +126,27 @@ class Requeue:
         sent = 0
         for number in self.shelf.unfinished():
             if number >= published:
-                self._send(number)
+                self._send(epoch, number)
             sent += self.shelf.mark(number, self.clock())
         number = max(published, self.shelf.last_number() + 1)
         for some in self._batches(self._all(until) if found is None else iter(found)):
             self.shelf.assign(epoch, number, some)  # 1 SQL
             self.passed("assigned")
-            self._send(number)  # 2 Kafka
+            self._send(epoch, number)  # 2 Kafka
             self.passed("sent")
             sent += self.shelf.mark(number, self.clock())  # 3 SQL
             self.passed("marked")
             number += 1
         return sent
 
-    def _send(self, number: int) -> None:
+    def _send(self, epoch: int, number: int) -> None:
         while letters := self.shelf.batch(number):
             try:
                 self.sender.send(number, [(place, again(place, letter)) for place, letter in letters])
                 break
             except Refused as refused:
                 left = {each.index: each.reason for each in refused.left}
-                self.shelf.release([letters[i][0] for i in left])
+                self.shelf.release(epoch, [letters[i][0] for i in left])
                 for i, why in left.items():
                     self.tell(letters[i][0], f"the topic refuses it ({why})")
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Engine, Row, Select, func, select, tuple_, update
+from sqlalchemy import Connection, Engine, Row, Select, func, select, tuple_, update
 
 from pipeline.database.engine import reading, writing
 from pipeline.database.letters import COLUMNS, letter_of
@@ -83,15 +83,14 @@ class RequeueShelf:
     def assign(self, epoch: int, number: int, places: Sequence[Place]) -> None:
         """See pipeline.requeue.Shelf."""
         with writing(self._engine) as connection:
-            ours = update(leases).where(leases.c.name == LEASE, leases.c.epoch == epoch).values(epoch=epoch)
-            if connection.execute(ours).rowcount != 1:
-                raise Fenced("another requeue has begun and goes on with what is left; this one ends")
+            _refuse_old(connection, epoch)
             chosen = update(dead_letters).where(_PLACE.in_(list(places)))
             connection.execute(chosen.values(requeue_batch=number, requeued_at=None))
 
-    def release(self, places: Sequence[Place]) -> None:
+    def release(self, epoch: int, places: Sequence[Place]) -> None:
         """See pipeline.requeue.Shelf."""
         with writing(self._engine) as connection:
+            _refuse_old(connection, epoch)
             connection.execute(update(dead_letters).where(_PLACE.in_(list(places))).values(requeue_batch=None))
 
     def batch(self, number: int) -> list[tuple[Place, DeadLetter]]:
@@ -106,6 +105,13 @@ class RequeueShelf:
         waiting = update(dead_letters).where(_own.requeue_batch == number, _own.requeued_at.is_(None))
         with writing(self._engine) as connection:
             return connection.execute(waiting.values(requeued_at=now)).rowcount
+
+
+def _refuse_old(connection: Connection, epoch: int) -> None:
+    """Raise Fenced if another requeue has begun; none can until this transaction ends."""
+    ours = update(leases).where(leases.c.name == LEASE, leases.c.epoch == epoch).values(epoch=epoch)
+    if connection.execute(ours).rowcount != 1:
+        raise Fenced("another requeue has begun and goes on with what is left; this one ends")
 
 
 def _outline() -> Select[Any]:

@@ -73,7 +73,9 @@ class MemoryShelf:
             if row.place in places:
                 row.number, row.marked = number, False
 
-    def release(self, places: Sequence[Place]) -> None:
+    def release(self, epoch: int, places: Sequence[Place]) -> None:
+        if epoch != self.epoch:
+            raise Fenced("another requeue has begun")
         for row in self.rows:
             if row.place in places:
                 row.number = None
@@ -194,6 +196,21 @@ def test_a_requeue_that_was_thought_dead_assigns_nothing_more() -> None:
     with pytest.raises(Fenced):
         work.shelf.assign(1, 99, [late.place])
     assert len(topic.sent) == 23
+
+
+def test_a_refusal_that_a_requeue_thought_dead_heard_of_doubles_nothing_that_the_next_one_sent() -> None:
+    letters, topic = shelf(), MemoryTopic()
+
+    class Late(MemoryTopic):
+        def send(self, number: int, batch: Sequence[tuple[Place, DeadLetter]]) -> None:
+            topic.send(number, batch)  # the next one, after the operator raised the topic's limit
+            letters.epoch += 1
+            raise Refused([Left(*batch[0][0][1:], DEAD_LETTER, "in", 0, "refused")])
+
+    with pytest.raises(Fenced, match="another requeue"):
+        run(letters, Late())
+    run(letters, topic)
+    assert [place for place, _ in topic.sent] == expected(letters)
 
 
 def test_numbers_go_on_above_the_broker_when_the_database_has_forgotten_them() -> None:

@@ -61,7 +61,7 @@ def test_a_batch_is_assigned_read_marked_and_released(shelf: RequeueShelf) -> No
     assert [place for place, _ in shelf.batch(7)] == some[::-1]
     assert shelf.batch(7)[0][1] == DeadLetter(0, 22, "bad", b"key", b"xx", headers=HEADERS, written_at=NOW - 2)
     assert not set(some) & {one.place for one in shelf.page(None, NOW + 2, 100)}
-    shelf.release(some[:1])
+    shelf.release(epoch, some[:1])
     assert shelf.mark(7, NOW + 9) == 1
     assert shelf.mark(7, NOW + 9) == 0
     assert shelf.unfinished() == []
@@ -71,12 +71,15 @@ def test_a_batch_is_assigned_read_marked_and_released(shelf: RequeueShelf) -> No
     assert [place for place, _ in shelf.batch(8)] == some[1:]
 
 
-def test_only_the_newest_requeue_assigns(shelf: RequeueShelf) -> None:
+def test_only_the_newest_requeue_assigns_and_releases(shelf: RequeueShelf) -> None:
     first = shelf.begin("one", NOW)
+    shelf.assign(first, 3, [Place("meters", 0, 22)])
     assert shelf.begin("two", NOW) == first + 1
     with pytest.raises(Fenced, match="another requeue"):
         shelf.assign(first, 0, [Place("meters", 0, 22)])
-    assert shelf.unfinished() == []
+    with pytest.raises(Fenced, match="another requeue"):
+        shelf.release(first, [Place("meters", 0, 22)])
+    assert shelf.unfinished() == [3]
 
 
 def test_letters_are_found_by_name_in_order_of_arrival(shelf: RequeueShelf) -> None:
