@@ -297,11 +297,12 @@ def _doubt(dues: list[Due], standing: Standing, runs: Sequence[Messages], parts:
     if not any(due.partial.any() for due in dues):
         return dues
     reached = dict(standing.stored) | {run.partition: run.next_offset for run in runs}
+    ends = dict(parts.source.ends())  # of its own partitions, without the offsets at which transactions ended
     try:
-        ends = parts.source.look(sorted(reached))
+        ends |= parts.source.look(sorted(reached.keys() - ends.keys()))
     except Unavailable:  # another worker's partition may be without a leader, which must not stop this one's
         return dues
-    late = [at for at, end in ends.items() if end > reached[at]]
+    late = [at for at, end in ends.items() if end > reached.get(at, end)]
     return [replace(due, partial=due.partial & _among_others(due.partition, late)) for due in dues]
 
 

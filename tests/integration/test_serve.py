@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -123,7 +124,8 @@ def test_tidecast_run_serves_the_page_beside_worker_and_scheduler(
 ) -> None:
     port = free_port()
     jobs = [part for name in NAMES for part in ("--set", f"jobs.{name}=off")]
-    own = ("--set", f"kafka.bootstrap_servers={development_broker.bootstrap_servers}")
+    broker = f"kafka.bootstrap_servers={development_broker.bootstrap_servers}"
+    own = ("--set", broker, "--set", f"kafka.input_topic={uuid4().hex}")  # the world's own topic is not on this broker
     with tidecast(place, *own, *jobs, "--set", f"serve.listen=127.0.0.1:{port}", "run") as process:
         wait_until(lambda: answers(port))
         assert get(port, "/api/status")[1]["champion"]["version"] == 2
