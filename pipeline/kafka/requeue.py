@@ -105,7 +105,8 @@ class RequeueSender:
         perhaps before it is read. The library sends no header without a value; it gets an empty one.
         """
         topic = self._settings.input_topic
-        known = place.topic == topic and place.partition < self._partitions
+        former = place.topic.partition("@")[0]  # a topic that was made anew is kept as TOPIC@ID
+        known = former == topic and place.partition < self._partitions
         return Outgoing(
             topic,
             place.partition if known else None,

@@ -43,6 +43,8 @@ PROTOCOLS = {
     "and turn, about one per 336 events",
     "due-naive": "every event is a new hour of its series and makes a forecast due (48 steps, 13 quantiles, "
     "on=every_step), by the seasonal naive",
+    "late-keyless": "as late, without keys: the messages of a series come in all partitions",
+    "due-naive-keyless": "as due-naive, without keys",
     "due-attention": "as due-naive, by the default attention network with the weights it starts from",
 }
 LIMIT = "reading and decoding only"
@@ -64,9 +66,10 @@ class Sizes:
     def feed(self, bench: str) -> Feed:
         if bench == "import":
             return Feed("import", max(PARTITIONS, self.events // HISTORY), HISTORY, PARTITIONS, 0)
-        kind: Kind = "due" if bench.startswith("due") else "late" if bench == "late" else "same-hour"
+        kind: Kind = "due" if bench.startswith("due") else "late" if bench.startswith("late") else "same-hour"
         each = max(4, self.events // self.series)
-        return Feed(kind, self.series, min(each, 4) if kind == "due" else each, PARTITIONS, HISTORY)
+        rounds = min(each, 4) if kind == "due" else each
+        return Feed(kind, self.series, rounds, PARTITIONS, HISTORY, keyed=not bench.endswith("-keyless"))
 
 
 Found = dict[str, Any]

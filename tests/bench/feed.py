@@ -24,13 +24,17 @@ Kind = Literal["same-hour", "late", "import", "due"]
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """One load. `history` steps of every series are in SQL before the worker starts (0 for an import)."""
+    """One load. `history` steps of every series are in SQL before the worker starts (0 for an import).
+
+    Without `keyed` messages have no key, and those of a series go to another partition in every round.
+    """
 
     kind: Kind
     series: int
     rounds: int
     partitions: int
     history: int
+    keyed: bool = True
 
     @property
     def events(self) -> int:
@@ -90,7 +94,7 @@ class Feed:
         total = sum(float(self.values(r).sum()) for r in range(self.rounds))
         return total / self.rounds if self.kind == "same-hour" else total
 
-    def messages(self) -> Iterator[tuple[int, bytes, bytes, int]]:
+    def messages(self) -> Iterator[tuple[int, bytes | None, bytes, int]]:
         """Yield (partition, key, value, event time in ms) in the order of arrival."""
         if self.kind == "import":
             table = np.stack([self.values(r) for r in range(self.rounds)], axis=1)  # (S, R)
@@ -102,7 +106,10 @@ class Feed:
         for r in range(self.rounds):
             text, time = iso(self.seconds(r)), self.seconds(r) * 1000
             for i, value in enumerate(self.values(r).tolist()):
-                yield i % self.partitions, key(i), body(i, text, value), time
+                if self.keyed:
+                    yield i % self.partitions, key(i), body(i, text, value), time
+                else:
+                    yield (i + r) % self.partitions, None, body(i, text, value), time
 
 
 def name(i: int) -> str:

@@ -139,19 +139,20 @@ def _judge_dead_topic(trial: Trial, findings: Findings) -> None:
 def _judge_requeues(trial: Trial, findings: Findings) -> None:
     """A letter that is marked came again once, as it was; one that is not never did."""
     again: dict[str, list[Arrived]] = defaultdict(list)
+    most: dict[int, int] = defaultdict(int)  # partitions that a life of the topic is known to have
     for message in trial.input:
+        most[message.life] = max(most[message.life], message.partition)
         if REQUEUED in dict(message.headers):
-            again[dict(message.headers)[REQUEUED].decode()].append(message)
+            again[_told(dict(message.headers)[REQUEUED].decode(), message.life)].append(message)
     newest: dict[tuple[int, int], int] = {}
     for letter in sorted(trial.left.letters, key=trial.place):
         place = trial.place(letter)
-        names = {
-            f"{letter.topic}/{letter.partition}/{letter.offset}",
-            f"{trial.topic}/{letter.partition}/{letter.offset}",
-        }
+        at = f"{letter.partition}/{letter.offset}"
+        names = {_told(f"{letter.topic}/{at}", place[0]), _told(f"{trial.topic}/{at}", place[0])}
         came = [message for name in sorted(names) for message in again.pop(name, ())]
         findings.count(f"times that letter {place} was sent again", len(came), int(letter.requeued))
         source = trial.sorted.refused.get(place)
+        first = tuple(header for header in source.headers if header[0] != REQUEUED) if source else None
         for message in came:
             own = tuple(header for header in message.headers if header[0] != REQUEUED)
             wrong = [
@@ -160,19 +161,24 @@ def _judge_requeues(trial: Trial, findings: Findings) -> None:
                     ("partition", message.partition, letter.partition),
                     ("key", message.key, letter.key),
                     ("value", message.value, letter.value),
-                    ("headers", own, source.headers if source else own),
+                    ("headers", own, own if first is None else first),
                     ("time", message.at, source.at if source else message.at),
                 )
-                if one != other
+                if one != other and not (name == "partition" and letter.partition > most[message.life])
             ]
             if wrong:
                 findings.mismatched.append(f"letter {place} was sent again with another {', '.join(wrong)}")
-            at = (message.life, message.partition)
-            if message.offset < newest.get(at, -1):
+            log = (message.life, message.partition)
+            if message.offset < newest.get(log, -1):
                 findings.mismatched.append(f"letter {place} was sent again before one that had come earlier")
-            newest[at] = max(newest.get(at, -1), message.offset)
+            newest[log] = max(newest.get(log, -1), message.offset)
     for name, messages in again.items():
         findings.doubled.append(f"{len(messages)} messages were sent again from {name}, which is no letter")
+
+
+def _told(source: str, life: int) -> str:
+    """Name a letter by its header and the life of the topic: a former topic's name has an id, the present one's not."""
+    return source if "@" in source.partition("/")[0] else f"{life}:{source}"
 
 
 def _judge_forecasts(trial: Trial, findings: Findings) -> None:
