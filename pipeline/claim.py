@@ -76,8 +76,7 @@ def _identify(owned: Owned, owner: str, parts: Parts, accept: Accept) -> None:
         log.warning("topic made anew", topic=topics.input_topic, former=kept, partition=partition)
         owned.claim = parts.store.claim(partition, owner)
         parts.store.identify(partition, found)
-    if topics.input_topic:
-        topics.known[topics.input_topic] = found
+    topics.known[topics.input_topic] = found
 
 
 def _publish_offset(owned: Owned, parts: Parts) -> None:

@@ -155,7 +155,7 @@ class SteppedSource:
         pass
 
     def incarnations(self) -> dict[str, str]:
-        return {}
+        return {"": ""}  # the model's topic has no name
 
     def start(self, partition: int, offset: int) -> None:
         own = self.world.state.workers[REAL]

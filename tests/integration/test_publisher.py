@@ -140,8 +140,10 @@ def test_a_letter_that_its_topic_refuses_becomes_a_stub_and_the_others_stay(sett
 @pytest.mark.parametrize("settings", [{"dead": {"max_message_bytes": "3000"}}], indirect=True)
 def test_the_size_of_a_letter_is_bounded_by_its_topic_where_that_is_known(settings: KafkaSettings) -> None:
     limits = read_limits(settings, [settings.output_topic, settings.dead_letter_topic])
-    assert limits[settings.dead_letter_topic] == Limits(3000)
-    assert limits[settings.output_topic] == Limits()
+    assert limits[settings.dead_letter_topic] == Limits(3000, kept_ms=604_800_000), (
+        "a week, if a topic is not told otherwise"
+    )
+    assert limits[settings.output_topic] == Limits(kept_ms=604_800_000)
     letters = [DeadLetter(0, 1, "bad", b"k", b"x" * size) for size in (2_600, 2_900)]
     store = publish(settings, NOTHING, letters, *limits.values())
     assert store.left == {}, "nothing was refused"

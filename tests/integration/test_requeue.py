@@ -26,11 +26,11 @@ COUNT = 1_200  # more than two batches
 PARTITIONS = 3
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The address of an upgraded database of each kind in turn."""
+@pytest.fixture
+def address(request: pytest.FixtureRequest, broker: KafkaAddress, tmp_path: Path) -> str:
+    """The address of an upgraded database: PostgreSQL beside Apache Kafka, SQLite beside the development broker."""
     url: str = f"sqlite:///{tmp_path}/tidecast.db"
-    if request.param == "postgresql":
+    if broker.kind == "apache":
         url = request.getfixturevalue("postgresql").fresh_database()
     upgrade(url)
     return url

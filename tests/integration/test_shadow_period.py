@@ -68,6 +68,7 @@ class Site:
             timer=self.clock,
             phases=Phases(),
             shadow=ShadowScorer(registry, grid, model_config(self.settings, HOURS, 0)),
+            input_topic="input",
         )
         run_dry(Worker(parts, "test", 20_000))
 
