@@ -139,9 +139,7 @@ def _judge_dead_topic(trial: Trial, findings: Findings) -> None:
 def _judge_requeues(trial: Trial, findings: Findings) -> None:
     """A letter that is marked came again once, as it was; one that is not never did."""
     again: dict[str, list[Arrived]] = defaultdict(list)
-    most: dict[int, int] = defaultdict(int)  # partitions that a life of the topic is known to have
     for message in trial.input:
-        most[message.life] = max(most[message.life], message.partition)
         if REQUEUED in dict(message.headers):
             again[_told(dict(message.headers)[REQUEUED].decode(), message.life)].append(message)
     newest: dict[tuple[int, int], int] = {}
@@ -154,6 +152,7 @@ def _judge_requeues(trial: Trial, findings: Findings) -> None:
         source = trial.sorted.refused.get(place)
         first = tuple(header for header in source.headers if header[0] != REQUEUED) if source else None
         for message in came:
+            moved = message.life != place[0] and message.partition != letter.partition  # a new topic may have fewer
             own = tuple(header for header in message.headers if header[0] != REQUEUED)
             wrong = [
                 name
@@ -164,10 +163,12 @@ def _judge_requeues(trial: Trial, findings: Findings) -> None:
                     ("headers", own, own if first is None else first),
                     ("time", message.at, source.at if source else message.at),
                 )
-                if one != other and not (name == "partition" and letter.partition > most[message.life])
+                if one != other and not (name == "partition" and moved)
             ]
             if wrong:
                 findings.mismatched.append(f"letter {place} was sent again with another {', '.join(wrong)}")
+            if moved:
+                continue
             log = (message.life, message.partition)
             if message.offset < newest.get(log, -1):
                 findings.mismatched.append(f"letter {place} was sent again before one that had come earlier")
