@@ -48,10 +48,9 @@ class Spread:
         """
         for run in runs:
             partition = int(run.partition[0])
-            held = rings[partition].rows
-            new = [name for name in dict.fromkeys(run.series) if name not in held and name not in self.names]
+            new = set(run.series).difference(rings[partition].rows, self.names)
             if new:
-                self.names |= self._store.place(new, partition)
+                self.names |= self._store.place(sorted(new), partition)
         standing = self._store.standing()
         if standing.spreads != self._seen:
             self.names |= self._store.spread_after(self._seen)
