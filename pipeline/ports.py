@@ -169,6 +169,14 @@ class Source(Protocol):
         """
         ...
 
+    def orphans(self) -> set[int]:
+        """Return the partitions that no member of the group has; empty while the group is not settled."""
+        ...
+
+    def rejoin(self) -> None:
+        """Let the group share its partitions out anew, by the polls that follow."""
+        ...
+
     def start(self, partition: int, offset: int) -> None:
         """Deliver the partition from `offset` on."""
         ...

@@ -19,6 +19,7 @@ from pipeline.vitals import DATABASE
 log = structlog.get_logger()
 SECOND = 1_000_000
 ASK_EVERY = 10 * SECOND  # whether the topics are still the same ones, while nothing comes
+SHARE_EVERY = 15 * SECOND  # whether every partition has a reader
 LOOK_EVERY = 5 * SECOND  # at the ends of partitions that are held
 FEWEST_MESSAGES = 100
 MOST_ROWS = 1_000_000  # of forecasts in one turn, if every message makes one due: some 1.5 GB at its height
@@ -45,6 +46,8 @@ class Worker:
         self._failures = 0
         self._look_at = 0
         self._ask_at = 0
+        self._share_at = 0
+        self._orphans: set[int] = set()
         self._held: dict[int, int] = {}  # partitions that tripped the breaker, and until when on the timer
 
     def run(self, stopping: Callable[[], bool]) -> None:
@@ -91,6 +94,9 @@ class Worker:
             parts.incarnations.ask()
             parts.incarnations.check()
             self._ask_at = now + ASK_EVERY
+        if now >= self._share_at:
+            self._adopt_orphans()
+            self._share_at = now + SHARE_EVERY
         if polled:
             self._most = max(self._most // 2, FEWEST_MESSAGES)  # until this turn has ended well
             with parts.phases.measure("turn"):
@@ -121,6 +127,19 @@ class Worker:
         for partition in waiting:
             self.owned[partition] = claim(partition, self._owner, self.parts, self._accept)
             self._unclaimed.discard(partition)
+
+    def _adopt_orphans(self) -> None:
+        """Join again when nobody has some partition, twice in a row: between two rounds of a rebalance it is so."""
+        orphans: set[int] = set()
+        with suppress(Unavailable):
+            orphans = self.parts.source.orphans()
+        lasting = orphans & self._orphans
+        if lasting:
+            log.warning(
+                "partitions without a reader", partitions=sorted(lasting), action="the group shares them out again"
+            )
+            self.parts.source.rejoin()
+        self._orphans = orphans - lasting
 
     def _hold(self, trip: Trip) -> None:
         """Leave one partition alone for a while; it is claimed again after it, from what is stored."""

@@ -208,6 +208,7 @@ class MemoryTopics:
     letters: list[DeadLetter] = field(default_factory=list)
     offsets: dict[int, int] = field(default_factory=dict)
     reset: set[int] = field(default_factory=set)  # partitions whose offset some tool has set
+    orphans: set[int] = field(default_factory=set)  # partitions that no member of the group has
     generation: int = 1
     ids: dict[str, str] = field(default_factory=lambda: {"input": "first", "output": "one", "letters": "two"})
     refuses: Callable[[str, DeadLetter | None], bool] = lambda message, letter: False  # forecast's series, or a letter
@@ -265,6 +266,13 @@ class MemorySource:
         assert self.asked, "nobody asked"
         self.asked = False
         return dict(self.topics.ids)
+
+    def orphans(self) -> set[int]:
+        return set(self.topics.orphans)
+
+    def rejoin(self) -> None:
+        self.waiting += [(partition, True) for partition in sorted(self.topics.orphans)]
+        self.topics.orphans.clear()
 
     def start(self, partition: int, offset: int) -> None:
         self.positions[partition] = offset

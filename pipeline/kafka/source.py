@@ -20,6 +20,7 @@ from pipeline.errors import Fenced, Unavailable
 from pipeline.kafka.batches import BATCH_BYTES, Bounds, Columns, Unread, install
 from pipeline.kafka.connection import MARK, arguments, explained, require_codecs
 from pipeline.kafka.envelopes import has_requeued, written_at
+from pipeline.kafka.orphans import find_orphans
 from pipeline.records import Committed, Envelope, Messages
 from pipeline.settings import KafkaSettings
 from pipeline.watchdog import Watchdog
@@ -169,6 +170,15 @@ class KafkaSource:
             answer = manager.run(manager.wait_for, asked, self._timeout())
         there = [topic for topic in answer.topics if for_code(topic.error_code) is not UnknownTopicOrPartitionError]
         return {topic.name: str(topic.topic_id) if topic.topic_id else "" for topic in there}
+
+    def orphans(self) -> set[int]:
+        """See pipeline.ports.Source."""
+        with self._watchdog.guard("describing the group"), explained("describing the group", self._settings):
+            return find_orphans(self._consumer, self._topic, self._settings.group, self._timeout())
+
+    def rejoin(self) -> None:
+        """See pipeline.ports.Source."""
+        self._consumer._coordinator.request_rejoin()
 
     def start(self, partition: int, offset: int) -> None:
         """See pipeline.ports.Source."""

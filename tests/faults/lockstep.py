@@ -157,6 +157,12 @@ class SteppedSource:
     def incarnations(self) -> dict[str, str]:
         return {"": ""}  # the model's topic has no name
 
+    def orphans(self) -> set[int]:
+        return set()
+
+    def rejoin(self) -> None:
+        raise AssertionError("nothing is without a reader")
+
     def start(self, partition: int, offset: int) -> None:
         own = self.world.state.workers[REAL]
         assert (own.line, own.claim) == ("poll", offset)

@@ -6,6 +6,7 @@ import sys
 import types
 from collections import Counter
 from contextlib import suppress
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -536,3 +537,30 @@ def test_an_offset_that_a_tool_has_set_doubles_and_loses_nothing(reset: int) -> 
         again.step()
     assert topics.offsets[0] == 82
     assert len(topics.output) == 161, "each forecast once, the new one too"
+
+
+def test_a_partition_that_nobody_has_is_adopted_once_it_lasts() -> None:
+    store, topics = nothing_stored(), filled()
+    topics.orphans = {1}
+    one = worker(store, topics, series=EVERY)
+    source, clock = one.parts.source, one.parts.clock
+    assert isinstance(source, MemorySource)
+    assert isinstance(clock, Clock)
+    source.waiting = [(0, True)]
+    one.step()
+    clock.advance(5)
+    one.step()
+    assert topics.orphans == {1}, "a rebalance may be under way"
+    clock.advance(15)
+    one.step()
+    assert topics.orphans == set()
+    run_dry(one)
+    check_exactly_once(store, topics)
+
+
+def test_a_group_that_cannot_be_described_stops_no_worker() -> None:
+    store, topics = nothing_stored(), filled()
+    one = worker(store, topics, series=EVERY)
+    with patch.object(one.parts.source, "orphans", side_effect=Unavailable("no coordinator")):
+        run_dry(one)
+    check_exactly_once(store, topics)
