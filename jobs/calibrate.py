@@ -40,7 +40,7 @@ def run_calibration(
     model, horizon = registry.champion() or NAIVE, settings.series.horizon
     on_stage(Stage("reading matured forecasts"))
     newest = calibrations.newest(model)
-    frequency = Frequency(settings.series.frequency)
+    frequency = Frequency.of(settings.series)
     matured, last = _read(calibrations, model, settings, frequency)
     matured = _take(matured, matured.step <= horizon)
     used, words, in_use = _in_use(newest, horizon)

@@ -19,6 +19,7 @@ from jobs.ports import (
 )
 from jobs.retention import Stock
 from jobs.runner import Work
+from pipeline.phase import with_phase
 from pipeline.settings import Settings
 
 
@@ -26,8 +27,21 @@ class Models(Registry, ShadowRegistry, Protocol):
     """Models, which of them is champion, and which its shadow."""
 
 
+class Grids(Protocol):
+    """Where the steps of the grid begin."""
+
+    def phase(self) -> int | None:
+        """Return the seconds from the frequency's steps to those of the grid; None while it is not known."""
+        ...
+
+
 class Database(Protocol):
     """The part of the database that jobs work on."""
+
+    @property
+    def pipelines(self) -> Grids:
+        """What the database belongs to."""
+        ...
 
     @property
     def reader(self) -> Reader:
@@ -72,7 +86,12 @@ class Database(Protocol):
 
 def find_work(job: str, settings: Settings, database: Database, clock: Callable[[], int]) -> Work:
     """Bind a job of the CATALOG to what it works on."""
-    return partial(CATALOG[job], settings, database, clock)
+    return partial(_run, job, settings, database, clock)
+
+
+def _run(job: str, settings: Settings, database: Database, clock: Callable[[], int], on_stage: OnStage) -> Outcome:
+    """Run a job on the grid that the database's rows are on."""
+    return CATALOG[job](with_phase(settings, database.pipelines.phase()), database, clock, on_stage)
 
 
 def timetable(settings: Settings) -> dict[str, str | None]:

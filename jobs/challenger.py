@@ -142,7 +142,7 @@ def describe(trained_on: TrainingSet, fitted: Fitted, compared: Comparison, judg
 def pack_challenger(fitted: Fitted, trained_on: TrainingSet, settings: Settings, code: str) -> bytes:
     """Make its artifact: weights, configuration, names of series, and where they come from."""
     provenance = {
-        "frequency": settings.series.frequency,
+        **Frequency.of(settings.series).facts,
         "seed": settings.training.seed,
         "code": code,
         "lineage": trained_on.lineage.to_dict(),

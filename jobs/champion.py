@@ -31,14 +31,14 @@ def find_champion(registry: Registry, shape: ModelConfig, frequency: Frequency) 
     if version is None:
         return None
     if version == NAIVE:
-        return Champion(version, Loaded(SeasonalNaive(shape).eval(), shape, (), {"frequency": frequency.text}))
+        return Champion(version, Loaded(SeasonalNaive(shape).eval(), shape, (), frequency.facts))
     try:
         loaded = unpack(registry.artifact(version))
     except (ArtifactError, ConfigError, Corrupt) as error:
         return Champion(version, None, str(error))
-    made_for = loaded.provenance.get("frequency")
-    if made_for != frequency.text:
-        return Champion(version, None, f"frequency {made_for}, the settings need {frequency.text}")
+    other = frequency.differs(loaded.provenance)
+    if other:
+        return Champion(version, None, other)
     for name in SHAPE:
         has, needs = getattr(loaded.config, name), getattr(shape, name)
         if has != needs:

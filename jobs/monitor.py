@@ -147,7 +147,7 @@ def describe(alarm: Alarm, group: str, champion: int) -> str:
 
 
 def _limits(settings: Settings) -> Limits:
-    season = settings.series.season or Frequency(settings.series.frequency).season
+    season = settings.series.season or Frequency.of(settings.series).season
     steps, seasons = WARM_UP
     return Limits(settings.jobs.drift_delta, settings.jobs.drift_threshold, max(steps, seasons * season))
 

@@ -89,7 +89,7 @@ def judge_live(
             f"its median is {-100.0 * skill:.1f} % worse than seasonal naive"
         )  # fmt: skip
         return Verdict(False, f"{worse} on {origins} origins"), plain
-    frequency, horizon = Frequency(settings.series.frequency), settings.series.horizon
+    frequency, horizon = Frequency.of(settings.series), settings.series.horizon
     steps = frequency.step_of(pairs.origin)
     losses = (
         Losses(pairs.series, steps, 2.0 * pinball, pairs.size)

@@ -204,7 +204,7 @@ def _forecasts(
     now: int,
 ) -> Iterator[int]:
     keep = settings.retention
-    horizon, step = settings.series.horizon, Frequency(settings.series.frequency).seconds
+    horizon, step = settings.series.horizon, Frequency.of(settings.series).seconds
     reach = round((horizon + 1) * step * SECOND)
     matured = now - MICROSECONDS_A_DAY - reach  # what has yet to be judged stays, however soon the settings thin
     delete_before, thin_before = (

@@ -48,7 +48,7 @@ def retrain(
     settings name several challengers, all go through 2 to 6 side by side, and the best of those that deserve it to 7.
     """
     began = clock()
-    frequency = Frequency(settings.series.frequency)
+    frequency = Frequency.of(settings.series)
     chosen = settings.side_by_side() or {ONLY: settings}
     shapes = [model_config(each, frequency, 0) for each in chosen.values()]  # what cannot be built is refused here
     on_stage(Stage("reading history"))

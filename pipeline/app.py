@@ -20,7 +20,7 @@ from pipeline.breaker import Breakers
 from pipeline.claim import Accept
 from pipeline.codec import Reader, check_horizon
 from pipeline.database import Binding, Database
-from pipeline.errors import Unavailable
+from pipeline.errors import Regridded, Unavailable
 from pipeline.eviction import Eviction
 from pipeline.grid import Frequency
 from pipeline.incarnations import remade
@@ -30,6 +30,7 @@ from pipeline.kafka.publisher import KafkaPublisher
 from pipeline.kafka.source import KafkaSource
 from pipeline.newcomers import Newcomers
 from pipeline.observe import Grid
+from pipeline.phase import SETTLED, PhaseSearch, with_phase
 from pipeline.probes import Probes, serving
 from pipeline.pulse import LATELY
 from pipeline.scorer import Scorer
@@ -65,7 +66,7 @@ def open_database(settings: Settings) -> Database:
     """Open the database of the settings; ConfigError if its rows are on another grid."""
     database = databases.open_database(settings.database.url.get_secret_value(), timeout=settings.database.timeout)
     try:
-        database.pipelines.check_frequency(Frequency(settings.series.frequency).canonical)
+        database.pipelines.check_frequency(Frequency.of(settings.series).canonical, settings.series.phase)
     except BaseException:
         database.close()
         raise
@@ -75,8 +76,8 @@ def open_database(settings: Settings) -> Database:
 def binding_of(settings: Settings) -> Binding:
     """Say which deployment these settings are of."""
     kafka = settings.kafka
-    grid = Frequency(settings.series.frequency).canonical
-    return Binding(kafka.group, kafka.input_topic, kafka.output_topic, kafka.dead_letter_topic, grid)
+    grid, phase = Frequency.of(settings.series).canonical, settings.series.phase
+    return Binding(kafka.group, kafka.input_topic, kafka.output_topic, kafka.dead_letter_topic, grid, phase)
 
 
 @contextmanager
@@ -90,13 +91,15 @@ def built_worker(
 ) -> Iterator[Worker]:
     """Build a stream worker on the real adapters and close them after it."""
     with ExitStack() as stack:
-        frequency = Frequency(settings.series.frequency)
-        grid = Grid(frequency, settings.series, len(settings.input.covariates))
         check_horizon(settings.series.horizon)
-        shape = model_config(settings, frequency, 0)
+        model_config(settings, Frequency.of(settings.series), 0)
         database = open_database(settings)
         stack.callback(database.close)
-        database.pipelines.bind(binding_of(settings), now(), new_group=Accept.OFFSETS_LOST in accept)
+        phase = database.pipelines.bind(binding_of(settings), now(), new_group=Accept.OFFSETS_LOST in accept)
+        settings = with_phase(settings, phase)
+        frequency = Frequency.of(settings.series)
+        grid = Grid(frequency, settings.series, len(settings.input.covariates))
+        shape = model_config(settings, frequency, 0)
         database.registry.describe_baseline(shape.to_dict(), season=shape.season, step_seconds=frequency.seconds)
         answering = Watchdog(settings.database.timeout * DATABASE_CALLS)
         scorer = Scorer(
@@ -119,7 +122,7 @@ def built_worker(
             settings.kafka,
             watchdog,
             group_metadata=source.group_metadata,
-            frequency=frequency.text,
+            frequency=frequency,
             partitions=(counts[outputs[0]], counts[outputs[1]]),
             limits=(limits[outputs[0]], limits[outputs[1]]),
         )
@@ -143,6 +146,7 @@ def built_worker(
             shadow=ShadowScorer(WatchedShadow(database.registry, answering), grid, shape),
             newcomers=Newcomers(new, watched.known, total=total, count=watched.count_series) if new or total else None,
             eviction=Eviction(held) if held else None,
+            phase=SETTLED if phase is not None else PhaseSearch(frequency, database.pipelines.decide_phase),
             input_topic=settings.kafka.input_topic,
             topics=written,
         )
@@ -194,11 +198,23 @@ def run_worker(settings: Settings, *, accept: Accept = Accept.NOTHING) -> None:
     switches = tune_cpu(1)
     stopping = stop_signal()
     with ending_well(stopping):
-        with visible_worker(settings, accept=accept) as worker:
-            where = {"topic": settings.kafka.input_topic, "instance": settings.kafka.instance}
-            log.info("worker ready", **where, cpu=str(switches))
-            worker.run(stopping)
-        log.info("worker stopped", turns=worker.turns)
+        turns = -1
+        while turns < 0:
+            with visible_worker(settings, accept=accept) as worker:
+                where = {"topic": settings.kafka.input_topic, "instance": settings.kafka.instance}
+                log.info("worker ready", **where, cpu=str(switches))
+                turns = run_on_its_grid(worker, stopping)
+        log.info("worker stopped", turns=turns)
+
+
+def run_on_its_grid(worker: Worker, stopping: Callable[[], bool]) -> int:
+    """Run a worker and return its turns; -1 if it is to be built again, on the grid that the first events have."""
+    try:
+        worker.run(stopping)
+    except Regridded as error:
+        log.warning("the grid has a phase", reason=str(error), action="the worker starts again with it")
+        return -1
+    return worker.turns
 
 
 def run_all(settings: Settings, options: Sequence[str], *, workers: int = 1, accepted: Sequence[str] = ()) -> None:

@@ -218,10 +218,13 @@ def nine_digits(values: Floats) -> Floats:
     return rounded
 
 
-def write_forecasts(forecasts: Forecasts, topic: str, frequency: str) -> list[tuple[int, bytes, bytes, list[Any]]]:
+def write_forecasts(
+    forecasts: Forecasts, topic: str, frequency: str, timezone: str = "UTC"
+) -> list[tuple[int, bytes, bytes, list[Any]]]:
     """Encode one message per forecast: (input partition, key, value, headers). The same forecast, the same bytes."""
     encode = msgspec.json.Encoder().encode
     origins, issued = iso(forecasts.origin, "s"), iso(forecasts.issued_at, "us")
+    zone = {} if timezone == "UTC" else {"timezone": timezone}
     messages = []
     for i, name in enumerate(forecasts.series):
         partition, offset = int(forecasts.partition[i]), int(forecasts.offset[i])
@@ -231,6 +234,7 @@ def write_forecasts(forecasts: Forecasts, topic: str, frequency: str) -> list[tu
                 "series_id": name,
                 "origin": origins[i],
                 "frequency": frequency,
+                **zone,
                 "steps": forecasts.horizon,
                 "quantile_levels": QUANTILE_LEVELS,
                 "quantiles": forecasts.quantiles[i].tolist(),

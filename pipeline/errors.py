@@ -6,6 +6,8 @@ TidecastError
 │   └── TooSlow    who asked: a query of the read API was stopped at its time limit; ask for less
 ├── Unloadable     the operator: a registered model is broken; roll back. The worker goes on without it
 ├── Refused        nobody: a topic does not take some messages; note them, leave them out, publish the rest
+├── Regridded      nobody: the grid's phase was found; the worker is built again with it
+├── TooFew         nobody: too few events have come to find the grid's phase; wait a moment for more
 ├── Fenced         nobody: another worker owns the partition now; forget it and go on
 ├── Replaced       nobody, or the operator: another process runs under this worker's name; exit 1
 └── Corrupt        the developers: an invariant broke; exit 1
@@ -51,6 +53,14 @@ class Refused(TidecastError):
         first = left[0]
         super().__init__(f"{len(left)} messages were refused, first {first.message} by {first.topic}: {first.reason}")
         self.left = left
+
+
+class Regridded(TidecastError):
+    """The grid has another phase than this worker was built for."""
+
+
+class TooFew(TidecastError):
+    """What has come does not tell the grid's phase yet, and more may come at once."""
 
 
 class Fenced(TidecastError):

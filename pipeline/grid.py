@@ -1,11 +1,14 @@
-"""Frequency: event time <-> integer step, for any pandas frequency, and the calendar of the steps.
+"""Frequency: event time <-> integer step, for any pandas frequency in a time zone, and the calendar of the steps.
 
-A frequency of fixed length (seconds to days) is arithmetic from 1970. Every other one (weeks, months, quarters,
-business days, business hours) is a table of its times between 1900 and 2250, searched. An event belongs to the
-newest grid time that is not after it.
+A step of fixed length (seconds to days, in UTC) is arithmetic from 1970. Every other one (weeks, months, quarters,
+business days and hours; hours and days where clocks are set forward and back) is a table of its times between 1900 and
+2250, searched. Steps begin when the zone's clocks show 0:00, 2:00, the first of a month, and so on, and `phase` after
+it: a gas day begins at 6:00. An event belongs to the newest grid time that is not after it.
 """
 
+from collections.abc import Mapping
 from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -14,9 +17,15 @@ from pandas.tseries.frequencies import to_offset
 
 from pipeline.errors import ConfigError
 from pipeline.records import Floats, Ints
+from pipeline.zones import UTC, find_zone
+
+if TYPE_CHECKING:
+    from pipeline.settings import SeriesSettings
 
 FIRST_TIME = int(pd.Timestamp("1900-01-01").value // 1000)
 LAST_TIME = int(pd.Timestamp("2190-01-01").value // 1000)
+MODERN = int(pd.Timestamp("2000-01-01").value // 1000)
+TABLE = ("1900-01-01", "2250-01-01")
 LONGEST_HORIZON = 50 * 365.2425 * 86_400  # seconds; the grid's tables end in 2250
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
@@ -24,12 +33,14 @@ YEAR = 365.2425 * DAY
 
 
 class Frequency:
-    """A regular grid of event times in UTC; steps are consecutive integers.
+    """A regular grid of event times; steps are consecutive integers, all times microseconds UTC.
 
-    Raises ConfigError for a text that is not a pandas frequency, or one finer than a second.
+    timezone: name of the zone by whose clocks steps begin. phase: seconds, less than a step, from there to the grid
+    time. Raises ConfigError for a text that is not a pandas frequency, or one finer than a second, an unknown zone, and
+    a phase that is not whole seconds within a step.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, timezone: str = UTC, phase: float = 0) -> None:
         try:
             offset = to_offset(text)
         except ValueError as error:
@@ -40,25 +51,70 @@ class Frequency:
             raise ConfigError(f"series.frequency {text!r} must move forward")
         self.text = text
         self._offset = offset
+        self._zone = find_zone(timezone)
+        self.phase = phase
+        self._phase = int(phase * SECOND)
         self._table: Ints | None = None
-        if isinstance(offset, pd.offsets.Tick | pd.offsets.Day):
-            self._length = (
-                int(pd.Timedelta(days=offset.n).value if isinstance(offset, pd.offsets.Day) else offset.nanos) // 1000
-            )
+        self._origin = 0
+        self._fixed = isinstance(offset, pd.offsets.Tick | pd.offsets.Day)
+        if self._fixed:
+            days = isinstance(offset, pd.offsets.Day)
+            self._length = int(pd.Timedelta(days=offset.n).value if days else offset.nanos) // 1000
             if self._length < SECOND:
                 raise ConfigError(f"series.frequency {text!r} is finer than one second")
+            if self._on_the_wall():
+                first, stop = (pd.Timestamp(day).value // 1000 // self._length for day in TABLE)
+                self._table = self._times(np.arange(first, stop) * self._length)
+            else:
+                self._origin = int(self._phase - self._zone.offsets[-1]) % self._length
+            shortest = self._length
         else:
-            times = pd.date_range("1900-01-01", "2250-01-01", freq=offset, unit="us")
-            self._table = times.to_numpy().astype("datetime64[us]").astype(np.int64)
-            self._length = int((self._table[-1] - self._table[0]) / (len(self._table) - 1))
+            wall = pd.date_range(*TABLE, freq=offset, unit="us").to_numpy().astype("datetime64[us]").astype(np.int64)
+            self._table = self._times(wall)
+            self._length = int((wall[-1] - wall[0]) / (len(wall) - 1))
+            shortest = int(np.diff(wall).min())
+        if self._phase % SECOND or not 0 <= self._phase < shortest:
+            raise ConfigError(f"series.phase must be whole seconds, at least 0 and less than a step of {text}")
+
+    @classmethod
+    def of(cls, series: "SeriesSettings") -> Self:
+        """Make the grid of the settings; one whose phase is not known yet begins with its frequency."""
+        return cls(series.frequency, series.timezone, series.phase or 0)
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What an artifact notes of the grid that its model was made for."""
+        return {"frequency": self.text, "timezone": self.timezone}
+
+    def differs(self, facts: Mapping[str, Any]) -> str:
+        """Say on which other grid a model was made, by the facts of its artifact; "" for this one."""
+        made = facts.get("frequency"), facts.get("timezone", UTC)
+        if made == (self.text, self.timezone):
+            return ""
+        zone = "" if made[1] == self.timezone else f" in {made[1]}"
+        here = "" if made[1] == self.timezone else f" in {self.timezone}"
+        return f"frequency {made[0]}{zone}, the settings say {self.text}{here}"
 
     def __repr__(self) -> str:
-        return f"Frequency({self.text!r})"
+        """Spell the grid: Frequency('1D in Europe/Berlin, 6h after')."""
+        return f"Frequency({self.words!r})"
+
+    @property
+    def timezone(self) -> str:
+        """The zone's name; UTC under all its names is UTC."""
+        return self._zone.name
+
+    @property
+    def words(self) -> str:
+        """The grid for people."""
+        zone = "" if self.timezone == UTC else f" in {self.timezone}"
+        return self.text + zone + (f", {spell_seconds(int(self.phase))} after" if self.phase else "")
 
     @property
     def canonical(self) -> str:
-        """The same text for the same grid, however it was written: 60min and 1h are both 3600s."""
-        return f"{self._length // SECOND}s" if self._table is None else str(self._offset.freqstr)
+        """The same text for the same grid but for its phase: 60min and 1h are both 3600s."""
+        text = f"{self._length // SECOND}s" if self._fixed else str(self._offset.freqstr)
+        return text if self.timezone == UTC else f"{text} in {self.timezone}"
 
     @property
     def seconds(self) -> float:
@@ -73,19 +129,28 @@ class Frequency:
     def step_of(self, times: Ints) -> Ints:
         """Map times (microseconds) that the grid holds to the step they fall into."""
         if self._table is None:
-            return times // self._length
+            return (times - self._origin) // self._length
         return np.searchsorted(self._table, times, side="right") - 1
 
     def time_of(self, steps: Ints) -> Ints:
         """Map steps to their grid times (microseconds)."""
         if self._table is None:
-            return steps * self._length
+            return steps * self._length + self._origin
         return self._table[np.clip(steps, 0, len(self._table) - 1)]
+
+    def past_step(self, times: Ints) -> Ints:
+        """How long after their step's grid time some times are, by the zone's clocks; 0 on the grid; microseconds."""
+        return self._zone.wall(times) - self._zone.wall(self.time_of(self.step_of(times)))
+
+    def on_grid(self, times: Ints) -> NDArray[np.bool_]:
+        """Tell which times are grid times."""
+        same: NDArray[np.bool_] = self.time_of(self.step_of(times)) == times
+        return same
 
     @cached_property
     def season(self) -> int:
         """The usual season in steps: a day below a day, a week of days, a year above; 1 where none fits."""
-        if self._table is not None and self._length < DAY:  # business hours: what a day that has any has
+        if not self._fixed and self._table is not None and self._length < DAY:  # business hours: what a day has of them
             return int(np.median(np.unique(self._table // DAY, return_counts=True)[1]))
         for cycle in (DAY, 7 * DAY, YEAR):
             steps = round(cycle / self._length)
@@ -95,7 +160,7 @@ class Frequency:
 
     def calendar(self, steps: Ints) -> Floats:
         """Describe the steps' times by sine and cosine of each cycle that the grid can see: (N, F)."""
-        times = self.time_of(steps)
+        times = self._zone.wall(self.time_of(steps))
         columns = [np.empty((len(times), 0))]
         for cycle, phase in zip((DAY, 7 * DAY, YEAR), self._phases(times), strict=True):
             if cycle >= 2 * self._length:
@@ -108,6 +173,18 @@ class Frequency:
         """F, the columns of `calendar`."""
         return 2 * sum(cycle >= 2 * self._length for cycle in (DAY, 7 * DAY, YEAR))
 
+    def _on_the_wall(self) -> bool:
+        """Whether steps of fixed length are not so in UTC: days always follow the clocks, parts of a day since 2000."""
+        offsets = self._zone.offsets if self._length >= DAY else self._zone.offsets_since(MODERN)
+        whole = self._length % DAY == 0 or DAY % self._length == 0
+        return whole and len(np.unique(offsets % self._length)) > 1
+
+    def _times(self, wall: Ints) -> Ints:
+        """The times at which clocks show `wall` and the phase; a day that a zone has left out has none."""
+        times = self._zone.time(wall + self._phase)
+        distinct: Ints = times[np.append(True, np.diff(times) > 0)]
+        return distinct
+
     def _phases(self, times: Ints) -> tuple[Floats, Floats, Floats]:
         days = times // DAY
         stamps = times.astype("datetime64[us]")
@@ -115,3 +192,13 @@ class Frequency:
         since = (stamps - year.astype("datetime64[us]")).astype(np.int64)
         length = ((year + 1).astype("datetime64[us]") - year.astype("datetime64[us]")).astype(np.int64)
         return (times % DAY) / DAY, ((days + 3) % 7 + (times % DAY) / DAY) / 7, since / length
+
+
+def spell_seconds(seconds: int) -> str:
+    """Write a duration as settings take it: '1 day 6 h'."""
+    parts = []
+    for unit, length in (("day", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        count, seconds = divmod(seconds, length)
+        if count:
+            parts.append(f"{count} {unit}")
+    return " ".join(parts) or "0 s"

@@ -58,15 +58,15 @@ def number_series(loaded: Loaded) -> dict[str, int]:
 
 
 def _find_unfit(loaded: Loaded, grid: Grid, shape: ModelConfig) -> str:
-    made_for, text = loaded.provenance.get("frequency"), grid.frequency.text
-    if made_for not in (None, text):
-        return f"was made for frequency {made_for}, the settings say {text}"
+    text, unlike = grid.frequency.text, grid.frequency.differs(loaded.provenance)
+    if unlike and "frequency" in loaded.provenance:
+        return f"was made for {unlike}"
     columns, made = loaded.config.calendar_features, grid.frequency.calendar_features
     if columns > made:
         return f"reads {columns} calendar columns, {text} has {made}"
-    unlike = compare_covariates(loaded.config, shape)
-    if unlike:
-        return unlike
+    covariates = compare_covariates(loaded.config, shape)
+    if covariates:
+        return covariates
     for name in SHAPE:
         has, needs = getattr(loaded.config, name), getattr(shape, name)
         if has != needs:

@@ -218,12 +218,16 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """One partition's move in a turn: [start, next_offset) becomes stored, if `epoch` still holds."""
+    """One partition's move in a turn: [start, next_offset) becomes stored, if `epoch` still holds.
+
+    `off_grid` of its events came between two steps of the grid.
+    """
 
     partition: int
     epoch: int
     start: int
     next_offset: int
+    off_grid: int = 0
 
 
 @dataclass(frozen=True, slots=True)

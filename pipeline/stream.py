@@ -12,7 +12,9 @@ import structlog
 
 from pipeline.breaker import Trip
 from pipeline.claim import Accept, claim
-from pipeline.errors import Fenced, Unavailable
+from pipeline.errors import Fenced, TooFew, Unavailable
+from pipeline.observe import SEEN_IS_COMPLETE
+from pipeline.phase import OFF_GRID
 from pipeline.turn import Owned, Parts, take_turn
 from pipeline.vitals import DATABASE
 
@@ -21,6 +23,10 @@ SECOND = 1_000_000
 ASK_EVERY = 10 * SECOND  # whether the topics are still the same ones, while nothing comes
 SHARE_EVERY = 15 * SECOND  # whether every partition has a reader
 LOOK_EVERY = 5 * SECOND  # at the ends of partitions that are held
+FEWEST_OFF = 20
+SHARE_OFF = 0.05
+"""So many events, and such a share of all messages, must come between two steps before it is said."""
+MOMENT = 1 * SECOND  # in which more of the first events may come
 FEWEST_MESSAGES = 100
 MOST_ROWS = 1_000_000  # of forecasts in one turn, if every message makes one due: some 1.5 GB at its height
 MOST_CELLS = 100_000_000  # of windows in one turn, likewise: some 0.5 GB, and twice that for a moment
@@ -48,6 +54,7 @@ class Worker:
         self._ask_at = 0
         self._share_at = 0
         self._orphans: set[int] = set()
+        self._told_off_grid = parts.grid.series.duplicates not in SEEN_IS_COMPLETE  # others gather what a step has
         self._held: dict[int, int] = {}  # partitions that tripped the breaker, and until when on the timer
 
     def run(self, stopping: Callable[[], bool]) -> None:
@@ -59,6 +66,8 @@ class Worker:
         """Poll, follow the assignment, claim, and take a turn over what came."""
         try:
             self._step()
+        except TooFew:
+            self._put_off()
         except (Unavailable, Fenced) as error:
             if self.owned or self.parts.timer() >= self._wait_until:  # a poll that fails in a pause changes nothing
                 self._start_over(error)
@@ -109,6 +118,7 @@ class Worker:
             self._failures = 0
             self.turns += 1
             vitals.commit(parts.clock())
+            self._tell_off_grid()
             log.info(
                 "turn",
                 messages=taken.messages,
@@ -170,6 +180,27 @@ class Worker:
                 self._unclaimed.add(partition)
             else:
                 self._unclaimed.discard(partition)
+
+    def _tell_off_grid(self) -> None:
+        """Warn once if many events are moved to the step before them, where the next one may replace them."""
+        vitals = self.parts.vitals
+        if self._told_off_grid or vitals.off_grid < max(FEWEST_OFF, SHARE_OFF * vitals.messages):
+            return
+        self._told_off_grid = True
+        log.warning(
+            "events between the steps of the grid",
+            events=vitals.off_grid,
+            of=vitals.messages,
+            grid=self.parts.grid.frequency.words,
+            action=OFF_GRID,
+        )
+
+    def _put_off(self) -> None:
+        """Leave what came for a moment, and read it again with what has come by then."""
+        self._unclaimed.update(self.owned)
+        self.parts.source.hold(sorted(self._unclaimed))
+        self.owned.clear()
+        self._wait_until = self.parts.timer() + MOMENT
 
     def _start_over(self, error: Fenced | Unavailable) -> None:
         """Drop every claim, and claim again after a pause that doubles up to half a minute."""

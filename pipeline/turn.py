@@ -1,7 +1,7 @@
 """One turn of the commit protocol. The guarantee is the order of its lines.
 
     1 read and decode         messages of partitions that are claimed; a bad one is a dead letter, too many of a
-                              partition are refused, and the others go on
+                              partition are refused, and the others go on; the very first events settle the grid
                               (Kafka's ids of the topics are asked for from here on, and compared before 3)
     2 observe and score       on the ring, which is dropped if the turn does not end well; a shadow scores too
     3 store                   one SQL transaction; fenced unless (epoch, start) still holds; a shadow's apart
@@ -11,6 +11,7 @@ S is the next offset stored, K the next offset published, and K <= S always. A c
 after 3 leaves [K, S), which the next claim publishes from SQL, the same bytes. No line may move up.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -24,6 +25,7 @@ from pipeline.eviction import Eviction
 from pipeline.incarnations import Incarnations
 from pipeline.newcomers import Newcomers
 from pipeline.observe import Due, Grid, observe
+from pipeline.phase import SETTLED, PhaseSearch
 from pipeline.ports import Publisher, Source, Store
 from pipeline.records import (
     Advance,
@@ -77,6 +79,7 @@ class Parts:
     breakers: Breakers = field(default_factory=lambda: Breakers(InputSettings()))
     newcomers: Newcomers | None = None
     eviction: Eviction | None = None
+    phase: PhaseSearch = SETTLED
     input_topic: str = ""
     topics: Mapping[str, str] = field(default_factory=dict)  # Kafka's ids of the output topics that SQL knows
     spread: Spread = field(init=False)
@@ -122,6 +125,7 @@ def take_turn(polled: Sequence[Messages], owned: Mapping[int, Owned], parts: Par
         runs, events, letters = _without(trips, runs, events, letters)
         if not runs:
             return Taken(0, 0, 0, 0, {}, tuple(trips.values()))
+        parts.phase.settle([run for run in events if len(run)])
         events, letters = _admit(runs, events, letters, owned, parts, now)
     with parts.phases.measure("observe"):  # 2 observe and score
         rings = {at: one.ring for at, one in owned.items()}
@@ -129,6 +133,7 @@ def take_turn(polled: Sequence[Messages], owned: Mapping[int, Owned], parts: Par
         alone, shared = parts.spread.split(_one_per_partition(events))
         if parts.eviction:
             parts.eviction.make_room(rings | {SHARED: parts.spread.ring}, _by_ring(alone, shared))
+        off_grid = _count_off_grid(events, parts.grid)
         observations, dues, own = _observe(alone, shared, owned, parts, now)
         dues = _doubt(dues, standing, runs, parts)
     with parts.phases.measure("score"):
@@ -137,7 +142,7 @@ def take_turn(polled: Sequence[Messages], owned: Mapping[int, Owned], parts: Par
     parts.incarnations.check()
     parts.passed("before_sql")
     with parts.phases.measure("store"):  # 3 store in one SQL transaction
-        turn = Turn(_advances(runs, owned), observations, forecasts, letters, shadow, standing, own)
+        turn = Turn(_advances(runs, owned, off_grid), observations, forecasts, letters, shadow, standing, own)
         stored = parts.store.commit(turn)
     parts.passed("after_sql")
     parts.breakers.remember()
@@ -320,9 +325,17 @@ def _one_per_partition(events: Sequence[Events]) -> list[Events]:
     return [concat(group) for group in groups.values()]
 
 
-def _advances(runs: Sequence[Messages], owned: Mapping[int, Owned]) -> tuple[Advance, ...]:
+def _count_off_grid(events: Sequence[Events], grid: Grid) -> Counter[int]:
+    """Count by partition the events that come between two steps."""
+    counts: Counter[int] = Counter()
+    for run in events:
+        counts[int(run.partition[0])] += int(np.count_nonzero(~grid.frequency.on_grid(run.event_time)))
+    return counts
+
+
+def _advances(runs: Sequence[Messages], owned: Mapping[int, Owned], off_grid: Mapping[int, int]) -> tuple[Advance, ...]:
     reached = {run.partition: run.next_offset for run in runs}
     return tuple(
-        Advance(at, owned[at].claim.epoch, owned[at].claim.next_offset, offset)
+        Advance(at, owned[at].claim.epoch, owned[at].claim.next_offset, offset, off_grid.get(at, 0))
         for at, offset in sorted(reached.items())
     )

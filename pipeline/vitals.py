@@ -59,6 +59,7 @@ class Vitals:
     messages: int = 0
     tombstones: int = 0
     observations: int = 0
+    off_grid: int = 0  # events between two steps of the grid
     forecasts: Counter[str] = field(default_factory=Counter)  # by quality
     dead_letters: Counter[str] = field(default_factory=Counter)  # by class of reason
     left: Counter[str] = field(default_factory=Counter)  # messages that no topic took, by kind
@@ -117,6 +118,7 @@ class Vitals:
                 own.newest_event = max(own.newest_event or 0, int(on_time.max()))
         for advance in turn.advances:
             self._at(advance.partition).next_offset = advance.next_offset
+            self.off_grid += advance.off_grid
         self.pulse.beat()
 
     def leave(self, left: Sequence[Left]) -> None:

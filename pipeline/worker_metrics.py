@@ -52,6 +52,7 @@ class WorkerCollector(Collector):
         yield histogram("turn_duration_seconds", "How long the turns took, from a poll's messages on.", whole)
         yield histogram("turn_phase_duration_seconds", "How long each phase took.", durations, "phase")
         yield counter("messages", "Input messages that were read to their end.", [((), vitals.messages)])
+        yield counter("off_grid_events", "Events that came between two steps of the grid.", [((), vitals.off_grid)])
         yield counter("tombstones", "Input messages without a value, which are skipped.", [((), vitals.tombstones)])
         yield counter("observations", "Observations that were stored.", [((), vitals.observations)])
         made = [((quality,), float(vitals.forecasts[quality])) for quality in QUALITIES]

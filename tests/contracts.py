@@ -723,6 +723,48 @@ class StoreContract:
         with pytest.raises(ConfigError, match="grid 900s"):
             database.pipelines.rebind(replace(moved, frequency="3600s"), NOW)
 
+    def test_the_grid_has_the_phase_that_was_noted_first(self, database: Database) -> None:
+        pipelines = database.pipelines
+        unknown = Binding("group", "in", "out", "dead", "86400s")
+        assert pipelines.phase() is None
+        assert pipelines.bind(unknown, NOW) is None
+        assert pipelines.decide_phase(3600) == 3600
+        assert pipelines.decide_phase(0) == 3600
+        assert pipelines.phase() == pipelines.bind(unknown, NOW) == 3600
+        assert pipelines.bind(replace(unknown, phase=3600), NOW) == 3600
+        pipelines.check_frequency("86400s", None)
+        for refused in (
+            lambda: pipelines.bind(replace(unknown, phase=60), NOW),
+            lambda: pipelines.check_frequency("86400s", 60),
+        ):
+            with pytest.raises(ConfigError, match=r"grid 86400s and 1 h, and series\.frequency is 86400s and 1 min"):
+                refused()
+        assert pipelines.rebind(replace(unknown, phase=60), NOW) == ["series.phase"]
+        assert pipelines.phase() == 60
+        assert pipelines.rebind(replace(unknown, frequency="3600s"), NOW) == ["series.frequency"]
+        assert pipelines.phase() is None, "it is found anew"
+
+    def test_a_phase_in_the_settings_is_noted_when_none_is_known(self, database: Database) -> None:
+        unknown = Binding("group", "in", "out", "dead", "86400s")
+        database.pipelines.bind(unknown, NOW)
+        assert database.pipelines.bind(replace(unknown, phase=60), NOW) == database.pipelines.phase() == 60
+
+    def test_observations_of_before_are_on_a_grid_without_a_phase(self, database: Database) -> None:
+        store = database.store("in", "last", lambda: NOW)
+        own = int(store.recent(["a"], 1).series_id[0])
+        store.commit(turn_of(store.claim(0, "x"), 2, observations=observations([(own, START, 1.0, 1, 1, True)])))
+        assert database.pipelines.bind(Binding("group", "in", "out", "dead", "86400s"), NOW) == 0
+
+    def test_events_between_two_steps_are_counted(self, database: Database) -> None:
+        store = database.store("in", "last", lambda: NOW)
+        claim = store.claim(0, "x")
+        turn = turn_of(claim, 5)
+        store.commit(replace(turn, advances=(replace(turn.advances[0], off_grid=3),)))
+        turn = turn_of(replace(claim, next_offset=5), 9)
+        store.commit(replace(turn, advances=(replace(turn.advances[0], off_grid=1),)))
+        assert database.reader.count_off_grid("in") == (4, 9)
+        assert database.reader.count_off_grid("other") == (0, 0)
+
     def test_topics_that_were_written_to_are_known_by_their_ids(self, database: Database) -> None:
         database.pipelines.bind(Binding("group", "in", "out", "dead", "3600s"), NOW)
         assert database.pipelines.known_topics() == set()

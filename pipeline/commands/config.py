@@ -45,7 +45,7 @@ def check(settings: "Settings") -> None:
     from pipeline.grid import Frequency
     from pipeline.windows import model_config
 
-    model_config(settings, Frequency(settings.series.frequency), 0)
+    model_config(settings, Frequency.of(settings.series), 0)
     check_horizon(settings.series.horizon)
     for timing in timetable(settings).values():
         if timing is not None:

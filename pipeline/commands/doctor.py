@@ -51,7 +51,7 @@ def examine(invocation: Invocation) -> list[Finding]:
         return [Finding("settings", False, "not valid", str(error)), *findings]
     file = invocation.config or "./tidecast.toml if there, environment, defaults"
     findings.insert(0, Finding("settings", True, str(file)))
-    databases = (check_database, check_keys, check_model, check_left_in_sql)
+    databases = (check_database, check_keys, check_grid, check_model, check_left_in_sql)
     for chain in (databases, (check_broker, check_topics), (check_device,)):
         for check in chain:
             try:
@@ -87,12 +87,32 @@ def check_keys(settings: "Settings") -> Finding:
     return Finding("keys", True, f"{spread:,} of {count:,} series come in several partitions", advice)
 
 
+def check_grid(settings: "Settings") -> Finding:
+    """Count the events that came between two steps, where another one may replace them."""
+    from pipeline.database import open_database
+    from pipeline.grid import Frequency
+    from pipeline.observe import SEEN_IS_COMPLETE
+    from pipeline.phase import OFF_GRID, with_phase
+    from pipeline.stream import SHARE_OFF
+
+    database = open_database(settings.database.url.get_secret_value(), timeout=min(SECONDS, settings.database.timeout))
+    try:
+        off, messages = database.reader.count_off_grid(settings.kafka.input_topic)
+        frequency = Frequency.of(with_phase(settings, database.pipelines.phase()).series)
+    finally:
+        database.close()
+    said = f"{frequency.words}; {off:,} of {messages:,} messages came between two steps"
+    meant = off <= SHARE_OFF * messages or settings.series.duplicates not in SEEN_IS_COMPLETE
+    return Finding("grid", True, said, "" if meant else OFF_GRID)
+
+
 def check_model(settings: "Settings") -> Finding:
     """Load the champion as a worker would; none yet is not bad, forecasts are then seasonal naive."""
     from pipeline.database import open_database
     from pipeline.grid import Frequency
     from pipeline.loading import load_model
     from pipeline.observe import Grid
+    from pipeline.phase import with_phase
     from pipeline.windows import model_config
 
     database = open_database(settings.database.url.get_secret_value(), timeout=min(SECONDS, settings.database.timeout))
@@ -102,7 +122,7 @@ def check_model(settings: "Settings") -> Finding:
             return Finding("model", True, "none yet: seasonal naive", "tidecast job run retrain")
         if version == 0:
             return Finding("model", True, "champion is version 0: seasonal naive", "tidecast job run retrain")
-        frequency = Frequency(settings.series.frequency)
+        frequency = Frequency.of(with_phase(settings, database.pipelines.phase()).series)
         grid = Grid(frequency, settings.series, len(settings.input.covariates))
         load_model(database.registry, version, grid, model_config(settings, frequency, 0))
         return Finding("model", True, f"champion is version {version}")

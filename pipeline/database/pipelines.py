@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, Row, Update, select, update
 from pipeline.database.engine import reading, writing
 from pipeline.database.tables import ingest_jumps, ingest_state, inserting, observations, pipelines
 from pipeline.errors import ConfigError
+from pipeline.grid import spell_seconds
 
 MAIN = "main"
 """The name of the one pipeline that a database has today."""
@@ -27,13 +28,17 @@ KEYS = {
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """What a deployment is; `frequency` as `Frequency.canonical` spells it."""
+    """What a deployment is; `frequency` as `Frequency.canonical` spells it.
+
+    phase: seconds from the frequency's steps to those of the grid; None to find it from the first events.
+    """
 
     consumer_group: str
     input_topic: str
     output_topic: str
     dead_letter_topic: str
     frequency: str
+    phase: int | None = None
 
 
 class Pipelines:
@@ -42,13 +47,16 @@ class Pipelines:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def bind(self, mine: Binding, now: int, *, new_group: bool = False) -> None:
+    def bind(self, mine: Binding, now: int, *, new_group: bool = False) -> int | None:
         """Bind a database that belongs to nobody yet; ConfigError if it belongs to another deployment.
 
-        With `new_group` another consumer group is taken for the same deployment, renamed.
+        With `new_group` another consumer group is taken for the same deployment, renamed. Return the phase of the grid,
+        or None while it is to be found.
         """
         with writing(self._engine) as connection:
-            values = {name: getattr(mine, name) for name in KEYS}
+            values = {name: getattr(mine, name) for name in KEYS} | {"phase": mine.phase}
+            if mine.phase is None and connection.execute(select(observations.c.series_id).limit(1)).first():
+                values["phase"] = 0
             connection.execute(
                 inserting(connection, pipelines)
                 .values(name=MAIN, created_at=now, **values)
@@ -60,8 +68,25 @@ class Pipelines:
             if unlike == ["consumer_group"] and new_group:
                 connection.execute(_change(consumer_group=mine.consumer_group))
                 unlike = []
+            if found.phase is None and mine.phase is not None and not unlike:
+                connection.execute(_change(phase=mine.phase))
         if unlike:
             raise ConfigError(_refusal(found, mine, unlike))
+        return mine.phase if found.phase is None else int(found.phase)
+
+    def decide_phase(self, seconds: int) -> int:
+        """Note the phase of the grid, unless one is noted already, and return the noted one."""
+        with writing(self._engine) as connection:
+            connection.execute(_change(phase=seconds).where(pipelines.c.phase.is_(None)))
+            found = _row(connection)
+            assert found is not None, "bound before"
+            return int(found.phase)
+
+    def phase(self) -> int | None:
+        """Return the phase of the grid in seconds; None while it is not known."""
+        with reading(self._engine) as connection:
+            found = _row(connection)
+        return None if found is None else found.phase
 
     def rebind(self, mine: Binding, now: int) -> list[str]:
         """Bind the database to these settings whatever it belonged to, and return the keys that changed.
@@ -71,10 +96,13 @@ class Pipelines:
         with writing(self._engine) as connection:
             found = _row(connection)
             changed = [] if found is None else _unlike(found, mine)
-            if "frequency" in changed and connection.execute(select(observations.c.series_id).limit(1)).first():
+            regridded = not {"frequency", "phase"}.isdisjoint(changed)
+            if regridded and connection.execute(select(observations.c.series_id).limit(1)).first():
                 raise ConfigError(_refusal(found, mine, ["frequency"]))
             if changed:
                 values = {name: getattr(mine, name) for name in changed}
+                if regridded:
+                    values["phase"] = mine.phase
                 if "output_topic" in changed:
                     values["output_incarnation"] = None
                 if "dead_letter_topic" in changed:
@@ -82,14 +110,14 @@ class Pipelines:
                 connection.execute(_change(**values))
         if found is None:
             self.bind(mine, now)
-        return [KEYS[name] for name in changed]
+        return [KEYS.get(name, f"series.{name}") for name in changed]
 
-    def check_frequency(self, frequency: str) -> None:
-        """Raise ConfigError if the database's rows are on another grid."""
+    def check_frequency(self, frequency: str, phase: int | None = None) -> None:
+        """Raise ConfigError if the database's rows are on another grid; a phase of None fits any."""
         with reading(self._engine) as connection:
             found = _row(connection)
-        if found is not None and found.frequency != frequency:
-            raise ConfigError(_grids(frequency, found.frequency))
+        if found is not None and (found.frequency != frequency or phase not in (None, found.phase)):
+            raise ConfigError(_grids(spell(frequency, phase), spell(found.frequency, found.phase)))
 
     def known_topics(self) -> set[str]:
         """Return the topics that the database holds something of, which therefore must not be made anew unasked."""
@@ -143,12 +171,19 @@ def _change(**values: object) -> Update:
 
 
 def _unlike(found: "Row[Any]", mine: Binding) -> list[str]:
-    return [name for name in KEYS if getattr(found, name) != getattr(mine, name)]
+    unlike = [name for name in KEYS if getattr(found, name) != getattr(mine, name)]
+    return [*unlike, "phase"] if None not in (found.phase, mine.phase) and found.phase != mine.phase else unlike
+
+
+def spell(frequency: str, phase: int | None) -> str:
+    """Name a grid for people."""
+    return f"{frequency} and {spell_seconds(phase)}" if phase else frequency
 
 
 def _refusal(found: "Row[Any] | None", mine: Binding, unlike: list[str]) -> str:
-    if "frequency" in unlike:
-        return _grids(mine.frequency, getattr(found, "frequency", ""))
+    if {"frequency", "phase"} & set(unlike):
+        assert found is not None, "compared with"
+        return _grids(spell(mine.frequency, mine.phase), spell(found.frequency, found.phase))
     pairs = ", ".join(f"{KEYS[name]} is {getattr(mine, name)} here and {getattr(found, name)} there" for name in unlike)
     return (
         f"this database belongs to another deployment: {pairs}. Give each deployment a database of its own, or run "
@@ -159,5 +194,5 @@ def _refusal(found: "Row[Any] | None", mine: Binding, unlike: list[str]) -> str:
 def _grids(here: str, there: str) -> str:
     return (
         f"this database's rows are on the grid {there}, and series.frequency is {here}: rows of two grids do not fit "
-        "together; set it back, or use another database"
+        "together; set it back, with its timezone and phase, or use another database"
     )

@@ -177,6 +177,12 @@ class Reader:
         found = self._fetch(text(query), {})[0]
         return int(found["spread"]), int(found["series"])
 
+    def count_off_grid(self, topic: str) -> tuple[int, int]:
+        """Count the events of a topic that came between two steps of the grid, and all of its messages."""
+        query = "SELECT SUM(off_grid) AS off, SUM(next_offset) AS messages FROM ingest_state WHERE topic = :topic"
+        found = self._fetch(text(query), {"topic": topic})[0]
+        return int(found["off"] or 0), int(found["messages"] or 0)
+
     def accuracy(self) -> list[Row]:
         """Return the view forecast_accuracy, newest day first."""
         return self.query("SELECT * FROM forecast_accuracy ORDER BY day DESC, model_version, horizon_from")

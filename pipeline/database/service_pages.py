@@ -6,6 +6,7 @@ from sqlalchemy import Connection, func, literal, select, tuple_
 
 from pipeline.database.instants import Instant
 from pipeline.database.ledger import RUN
+from pipeline.database.pipelines import MAIN
 from pipeline.database.series_pages import FIRST, newest_observed
 from pipeline.database.tables import (
     dead_letters,
@@ -14,6 +15,7 @@ from pipeline.database.tables import (
     job_pauses,
     job_requests,
     job_runs,
+    pipelines,
     series,
     topics,
 )
@@ -31,6 +33,12 @@ def read_partitions(connection: Connection) -> list[Row]:
     """Return every partition's next offset, owner and epoch."""
     query = select(ingest_state).order_by(ingest_state.c.topic, ingest_state.c.partition)
     return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def read_phase(connection: Connection) -> int | None:
+    """Return the phase of the grid in seconds; None while it is not known."""
+    phase: int | None = connection.execute(select(pipelines.c.phase).where(pipelines.c.name == MAIN)).scalar()
+    return phase
 
 
 def read_newest(connection: Connection, topic: str) -> tuple[int | None, int | None]:

@@ -238,7 +238,12 @@ class SqlStore:
             update(ingest_state)
             .where(state.topic == self._topic, state.partition == advance.partition)
             .where(state.epoch == advance.epoch, state.next_offset == advance.start)
-            .values(next_offset=advance.next_offset, turn_start=advance.start, updated_at=now)
+            .values(
+                next_offset=advance.next_offset,
+                turn_start=advance.start,
+                updated_at=now,
+                off_grid=state.off_grid + advance.off_grid,
+            )
         )
         if moved.rowcount != 1:
             raise Fenced(

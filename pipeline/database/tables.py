@@ -65,6 +65,7 @@ pipelines = Table(
     Column("output_topic", Text, nullable=False),
     Column("dead_letter_topic", Text, nullable=False),
     Column("frequency", Text, nullable=False),
+    Column("phase", BigInteger),  # seconds after the frequency's steps; NULL: the first events will tell
     Column("output_incarnation", Text),  # Kafka's id of the topic; NULL: not known yet
     Column("dead_letter_incarnation", Text),
     Column("created_at", Instant, nullable=False),
@@ -288,6 +289,7 @@ ingest_state = Table(
     Column("claimed_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
     Column("incarnation", Text),  # Kafka's id of the topic that the offsets are of; NULL: not known yet
+    Column("off_grid", BigInteger, nullable=False, server_default="0"),  # events between two steps of the grid
 )
 
 ingest_jumps = Table(

@@ -8,6 +8,7 @@ from kafka.structs import OffsetAndMetadata
 
 from pipeline import codec
 from pipeline.errors import Refused, TidecastError
+from pipeline.grid import Frequency
 from pipeline.kafka.connection import MARK, explained
 from pipeline.kafka.limits import Limits, read_limits
 from pipeline.kafka.refusals import ARGUMENTS, Outgoing, find_refused, is_refusal
@@ -39,7 +40,7 @@ class KafkaPublisher:
         watchdog: Watchdog,
         *,
         group_metadata: Callable[[], Any],
-        frequency: str,
+        frequency: Frequency,
         partitions: tuple[int, int],
         limits: tuple[Limits, Limits] = (Limits(), Limits()),
     ) -> None:
@@ -87,7 +88,7 @@ class KafkaPublisher:
 
     def _write(self, forecasts: Forecasts, letters: Sequence[DeadLetter]) -> list[Outgoing]:
         settings, messages = self._settings, []
-        written = codec.write_forecasts(forecasts, settings.input_topic, self._frequency)
+        written = codec.write_forecasts(forecasts, settings.input_topic, self._frequency.text, self._frequency.timezone)
         for i, (partition, key, value, headers) in enumerate(written):
             left = Left(partition, int(forecasts.offset[i]), headers[0][1].decode(), settings.output_topic, i)
             at = partition % self._output_partitions

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, model_validator
 
-from pipeline.settings.values import Limit, Password, Policy, Seconds, Section, Share, Skew, Steps
+from pipeline.settings.values import Limit, Password, Phase, Policy, Seconds, Section, Share, Skew, Steps
 
 LEAST_SKEW = 60.0
 """Seconds by which honest clocks may differ, however fine the grid."""
@@ -127,6 +127,8 @@ class SeriesSettings(Section):
     """The grid, the window, and when a series is due for a forecast."""
 
     frequency: str = "1h"
+    timezone: str = "UTC"
+    phase: Phase = None
     season: int | None = Field(None, ge=1)
     context: int = Field(336, ge=2)
     horizon: int = Field(48, ge=1, le=10_000)

@@ -50,6 +50,22 @@ Password = Annotated[SecretStr, VERBATIM]
 """A secret of which every character counts."""
 
 
+def parse_phase(text: object) -> int | None:
+    """Turn '6h' into whole seconds, and 'auto' into None."""
+    if text is None or (isinstance(text, str) and text.strip().lower() == "auto"):
+        return None
+    seconds = parse_seconds(text)
+    if not (0 <= seconds < math.inf and seconds == int(seconds)):
+        raise ValueError("must be 'auto', or a duration of whole seconds such as '6h'")
+    return int(seconds)
+
+
+Phase = Annotated[
+    int | None, BeforeValidator(parse_phase), PlainSerializer(lambda phase: "auto" if phase is None else phase)
+]
+"""Seconds from the steps of a frequency to those of the grid; None to find them from the first events."""
+
+
 class Steps(int):
     """A number of steps of the grid."""
 

@@ -9,10 +9,11 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 
 from models.config import QUANTILE_LEVELS
+from pipeline.database import service_pages
 from pipeline.database.pages import Pages
 from pipeline.errors import TidecastError
 from pipeline.grid import Frequency
-from pipeline.settings import Settings
+from pipeline.settings import SeriesSettings, Settings
 from pipeline.web.answers import Status
 from pipeline.web.desk import Away, Desk
 
@@ -33,20 +34,12 @@ class Context:
     pages: Pages
     desk: Desk
     read_ends: Callable[[], dict[int, int]]
-    frequency: Frequency
     ends: "Ends" = field(init=False)
+    grid: "Grid" = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ends", Ends(self.desk, self.read_ends))
-
-    def targets(self, origin: int) -> Sequence[int]:
-        """List the target times after an origin that the settings' horizon has, and one more."""
-        one = np.array([origin])
-        if not self.frequency.holds(one).all():
-            return []
-        steps = int(self.frequency.step_of(one)[0]) + np.arange(1, self.settings.series.horizon + 2)
-        times: list[int] = self.frequency.time_of(steps).tolist()
-        return times
+        object.__setattr__(self, "grid", Grid(self.settings.series, self.pages))
 
     async def status(self) -> Status:
         """Say how the service is; also when the database is away."""
@@ -56,19 +49,51 @@ class Context:
         except Away as error:
             nothing = dict.fromkeys(("champion", "observations_newest_at", "forecasts_newest_issued_at", "stored_at"))
             found = {**nothing, "series": 0, "database": "away", "since": error.since}
-        own = self.settings.series
+        own, frequency = self.settings.series, self.grid.of_settings
         return Status.model_validate(
             {
                 "version": installed_version(),
                 "topic": self.settings.kafka.input_topic,
-                "frequency": self.frequency.text,
-                "season": own.season or self.frequency.season,
+                "frequency": frequency.text,
+                "season": own.season or frequency.season,
                 "horizon": own.horizon,
                 "quantile_levels": list(QUANTILE_LEVELS),
                 "database": "ok",
                 **found,
             }
         )
+
+
+class Grid:
+    """The grid of the settings, with the phase that the database knows once there are events."""
+
+    def __init__(self, series: SeriesSettings, pages: Pages) -> None:
+        self.of_settings = Frequency.of(series)
+        self._series = series
+        self._pages = pages
+        self._found: Frequency | None = self.of_settings if series.phase is not None else None
+
+    def targets(self) -> Callable[[int], Sequence[int]]:
+        """Return what lists the target times after an origin that the settings' horizon has, and one more."""
+        frequency, horizon = self._find(), self._series.horizon
+
+        def after(origin: int) -> Sequence[int]:
+            one = np.array([origin])
+            if not frequency.holds(one).all():
+                return []
+            steps = int(frequency.step_of(one)[0]) + np.arange(1, horizon + 2)
+            times: list[int] = frequency.time_of(steps).tolist()
+            return times
+
+        return after
+
+    def _find(self) -> Frequency:
+        if self._found is None:
+            phase = self._pages.ask(service_pages.read_phase)
+            if phase is None:
+                return self.of_settings
+            self._found = Frequency(self._series.frequency, self._series.timezone, phase)
+        return self._found
 
 
 class Ends:

@@ -68,7 +68,7 @@ def series_routes(context: Context) -> APIRouter:
         wanted = Wanted(asked.origin, asked.as_of, asked.model_version)
 
         def read() -> ForecastAnswer:
-            found = pages.forecast(asked.series, wanted, context.targets)
+            found = pages.forecast(asked.series, wanted, context.grid.targets())
             if found is None:
                 raise Refused(404, "no_forecast", "this series has no such forecast", "look at /api/origins")
             head = found.head
@@ -80,7 +80,7 @@ def series_routes(context: Context) -> APIRouter:
                 model=found.model,
                 quality=head.quality,
                 calibration=head.calibration,
-                frequency=context.frequency.text,
+                frequency=context.grid.of_settings.text,
                 quantile_levels=list(QUANTILE_LEVELS),
                 steps=[
                     {

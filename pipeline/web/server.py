@@ -17,7 +17,6 @@ from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from pipeline.database.pages import Pages
-from pipeline.grid import Frequency
 from pipeline.settings import ServeSettings, Settings
 from pipeline.web.connections import BACKLOG, HEAD_BYTES, KEEP_SECONDS, Connection, Connections, allow_files
 from pipeline.web.context import Context, installed_version
@@ -41,9 +40,8 @@ def build_app(
     settings: Settings, pages: Pages, *, clock: Callable[[], int], read_ends: Callable[[], dict[int, int]]
 ) -> tuple[Gate, Feed]:
     """Build the application, behind its gate, and the feed that a server closes before it ends."""
-    frequency = Frequency(settings.series.frequency)
     patience = PATIENCES * settings.serve.query_timeout
-    context = Context(settings, pages, Desk(settings.serve.queries, clock, patience), read_ends, frequency)
+    context = Context(settings, pages, Desk(settings.serve.queries, clock, patience), read_ends)
     feed = Feed(pages, Desk(1, clock, patience), context.status, settings.serve.clients)
 
     @contextlib.asynccontextmanager

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ConfigError, Refused
+from pipeline.grid import Frequency
 from pipeline.kafka.limits import Limits, read_limits
 from pipeline.kafka.publisher import KafkaPublisher
 from pipeline.kafka.topics import check_topics, read_topic
@@ -44,7 +45,7 @@ def publisher(settings: KafkaSettings, *limits: Limits) -> KafkaPublisher:
         settings,
         Watchdog(120),
         group_metadata=lambda: settings.group,
-        frequency="1h",
+        frequency=Frequency("1h"),
         partitions=(1, 1),
         limits=(limits[0], limits[1]) if limits else (Limits(), Limits()),
     )
@@ -201,7 +202,7 @@ def test_a_topic_that_does_not_exist_is_no_refusal_of_its_messages(settings: Kaf
 def test_a_topic_with_fewer_partitions_than_before_is_no_refusal_of_its_messages(settings: KafkaSettings) -> None:
     check_topics(settings)
     ours = KafkaPublisher(
-        settings, Watchdog(120), group_metadata=lambda: settings.group, frequency="1h", partitions=(1, 6)
+        settings, Watchdog(120), group_metadata=lambda: settings.group, frequency=Frequency("1h"), partitions=(1, 6)
     )
     with pytest.raises(ConfigError, match="fewer partitions"):
         ours.publish(NOTHING, [DeadLetter(5, 1, "bad", b"k", b"v")], {0: 9})

@@ -71,6 +71,10 @@ REASONS = {
         "highest * place // most": "an expression of numbers, which SQLAlchemy binds",
     },
     "pipeline/database/repairs.py": {"topics.c.repairs": "an expression of SQLAlchemy, which binds it"},
+    "pipeline/database/store.py": {
+        "state.off_grid": "an expression of SQLAlchemy, which binds it",
+        "advance.off_grid": "a number, bound by SQLAlchemy",
+    },
     "pipeline/database/states.py": {"epoch": "an expression of SQLAlchemy, which binds it"},
 }
 

@@ -277,7 +277,9 @@ def test_publishing_before_storing_would_be_caught(monkeypatch: pytest.MonkeyPat
         source[source.index(f'    with parts.phases.measure("{name}")') :].split('    parts.passed("after')[0]
         for name in ("store", "publish")
     )
-    early = publish.replace("stored, letters", "forecasts, letters").replace("turn.advances", "_advances(runs, owned)")
+    early = publish.replace("stored, letters", "forecasts, letters").replace(
+        "turn.advances", "_advances(runs, owned, off_grid)"
+    )
     moved = source.replace(publish, "").replace(store, early + '    parts.passed("between")\n' + store)
     module = types.ModuleType("moved_turn")
     monkeypatch.setitem(sys.modules, "moved_turn", module)

@@ -12,13 +12,15 @@ from pipeline.settings import Settings
 LIGHT = ("monitor", "calibrate", "retention")
 RUN = """
 import sys
+from types import SimpleNamespace
 import jobs.__main__
 from jobs.catalog import find_work
 from pipeline.settings import Settings
 try:
-    find_work(sys.argv[1], Settings(), None, lambda: 0)(lambda stage: None)
+    grids = SimpleNamespace(phase=lambda: None)
+    find_work(sys.argv[1], Settings(), SimpleNamespace(pipelines=grids), lambda: 0)(lambda stage: None)
 except AttributeError:
-    pass  # there is no database; its modules are imported by then
+    pass  # there is nothing else in the database; its modules are imported by then
 print("torch" in sys.modules)
 """
 

@@ -1,0 +1,132 @@
+"""Where the steps of the grid begin is found from the first events, or not at all."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.errors import Regridded
+from pipeline.grid import Frequency
+from pipeline.phase import PhaseSearch, find_phase, with_phase
+from pipeline.settings import SeriesSettings, Settings
+from pipeline.stream import Worker
+from tests.fakes import MemoryStore, MemoryTopics
+from tests.unit.workers import event, run_dry, worker
+
+H, MIN = 3600, 60
+
+
+def found(frequency: str, first: str, every: str, count: int, zone: str = "UTC", series: int = 1) -> int | None:
+    times = pd.date_range(first, periods=count, freq=every, tz=zone, unit="us").tz_convert("UTC").tz_localize(None)
+    at = times.to_numpy().astype("datetime64[us]").astype(np.int64)
+    return find_phase(np.tile(at, series), np.repeat(np.arange(series), count), Frequency(frequency, zone))
+
+
+@pytest.mark.parametrize(
+    ("case", "phase"),
+    [
+        (found("D", "2024-01-01 06:00", "D", 8), 6 * H),
+        (found("D", "2024-01-01", "D", 8), 0),
+        (found("D", "2024-03-25 06:00", "D", 14, "Europe/Berlin"), 6 * H),
+        (found("2h", "2024-01-01 01:00", "2h", 8), H),
+        (found("h", "2024-01-01 00:30", "h", 8), 30 * MIN),
+        (found("h", "2024-01-01 00:17:03", "h", 3), 17 * MIN + 3),
+        (found("h", "2024-01-01 00:17:03", "h", 2), 17 * MIN + 3),
+        (found("7D", "2024-01-03", "7D", 8), 6 * 86_400),
+        (found("W", "2024-01-01", "W-MON", 8), 86_400),
+        (found("ME", "2024-01-01", "MS", 24), 86_400),
+        (found("h", "2024-01-01 00:15", "15min", 40), 0),
+        (found("D", "2024-01-01 14:00", "h", 40), 0),
+        (found("h", "2024-01-01 00:30", "h", 1, series=50), None),
+        (found("D", "2024-01-01 14:00", "h", 1), None),
+        (found("MS", "2024-01-31", "ME", 24), 0),
+        (found("D", "2024-01-01 00:00:00.5", "D", 8), 0),
+    ],
+)
+def test_a_phase_is_found_where_times_of_several_steps_agree(case: int | None, phase: int | None) -> None:
+    assert case == phase
+
+
+def test_what_comes_at_any_time_has_no_phase() -> None:
+    times = np.random.default_rng(3).integers(0, 90 * 86_400, 200) * 1_000_000
+    assert find_phase(times, np.zeros(200, np.int64), Frequency("D")) == 0
+
+
+def test_a_few_strays_do_not_hide_a_phase() -> None:
+    times = np.append(np.arange(100) * 86_400 + 6 * H, 12 * H) * 1_000_000
+    assert find_phase(times, np.zeros(101, np.int64), Frequency("D")) == 6 * H
+
+
+def late(message: tuple[bytes, bytes], seconds: int) -> tuple[bytes, bytes]:
+    fields = json.loads(message[1])
+    return message[0], json.dumps(fields | {"timestamp": fields["timestamp"] + seconds}).encode()
+
+
+def undecided(store: MemoryStore, topics: MemoryTopics, noted: list[int]) -> Worker:
+    one = worker(store, topics, series=SeriesSettings(context=12, horizon=3, season=4))
+
+    def decide(seconds: int) -> int:
+        noted.append(noted[0] if noted else seconds)
+        return noted[0]
+
+    one.parts = replace(one.parts, phase=PhaseSearch(one.parts.grid.frequency, decide))
+    return one
+
+
+def test_events_off_the_grid_end_the_worker_before_anything_is_stored() -> None:
+    store, topics, noted = MemoryStore(), MemoryTopics(), []  # type: ignore[var-annotated]
+    topics.inputs[0] = [late(event("a", step, 1.0), 900) for step in range(6)]
+    with pytest.raises(Regridded, match="900 s"):
+        run_dry(undecided(store, topics, noted))
+    assert noted == [900]
+    assert not store.observations
+
+
+def test_events_on_the_grid_settle_it_and_go_on() -> None:
+    store, topics, noted = MemoryStore(), MemoryTopics(), []  # type: ignore[var-annotated]
+    topics.inputs[0] = [event("a", step, 1.0) for step in range(6)]
+    run_dry(undecided(store, topics, noted))
+    assert noted == [0]
+    assert len(store.observations) == 6
+
+
+def test_what_another_worker_noted_counts() -> None:
+    store, topics = MemoryStore(), MemoryTopics()
+    topics.inputs[0] = [event("a", step, 1.0) for step in range(6)]
+    with pytest.raises(Regridded, match="900 s"):
+        run_dry(undecided(store, topics, [900]))
+    assert not store.observations
+
+
+def test_the_settings_phase_is_that_of_the_database_unless_it_is_set() -> None:
+    settings = Settings()
+    assert with_phase(settings, None) is settings
+    assert with_phase(settings, 900).series.phase == 900
+    own = Settings(series=SeriesSettings(phase=60))  # type: ignore[arg-type]
+    assert with_phase(own, 900).series.phase == 60
+
+
+def test_too_few_events_are_read_again_with_what_has_come_meanwhile() -> None:
+    store, topics, noted = MemoryStore(), MemoryTopics(), []  # type: ignore[var-annotated]
+    topics.inputs[0] = [late(event("a", 0, 1.0), 900)]
+    one = undecided(store, topics, noted)
+    one.step()
+    one.step()
+    assert not one.owned
+    assert not noted
+    topics.inputs[0] += [late(event("a", step, 1.0), 900) for step in range(1, 6)]
+    with pytest.raises(Regridded):
+        run_dry(one)
+    assert noted == [900]
+
+
+def test_too_few_events_for_long_are_stored_where_the_frequency_says() -> None:
+    store, topics, noted = MemoryStore(), MemoryTopics(), []  # type: ignore[var-annotated]
+    topics.inputs[0] = [late(event("a", 0, 1.0), 900)]
+    one = undecided(store, topics, noted)
+    run_dry(one)
+    assert noted == [0]
+    assert len(store.observations) == 1
+    assert one.parts.vitals.off_grid == 1
