@@ -4,10 +4,7 @@ A poll's messages are decoded in one call as lines of JSON, if their text proves
 `Reader._together`. Otherwise they are decoded one by one, and only the bad ones become dead letters.
 """
 
-import math
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Literal
 
@@ -21,17 +18,15 @@ from pipeline.letters import make_letter
 from pipeline.records import DeadLetter, Events, Floats, Forecasts, Ints, Kind, Messages
 from pipeline.settings import InputSettings
 from pipeline.shown import quoted, shown
+from pipeline.times import OUTSIDE, number_reader, read_text, read_written
 from pipeline.unreadable import Fault, Fields, explain
-from pipeline.untimely import explain_time, show_time
+from pipeline.untimely import explain_future, explain_time
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
-MILLISECONDS_FROM = 100_000_000_000  # epoch numbers from here on are milliseconds, below they are seconds
+MILLISECONDS_FROM = 100_000_000_000  # of files: epoch numbers from here on are milliseconds, below they are seconds
 FITS = 1_000_000  # bytes of a message; brokers take 1,048,588 unless told otherwise
 STUB_REASON = 1_000  # bytes of a reason in the stub of a letter
 NUMBER = 17  # bytes of a quantile in JSON at most, with its comma
 LARGEST = 1e18  # of a value: its square is still a float32
-OUTSIDE = np.iinfo(np.int64).min
 SKIPPED = Fault(Kind.NULL, "")  # in place of a fault: neither an event nor a dead letter
 
 
@@ -41,6 +36,8 @@ class Reader:
     def __init__(self, settings: InputSettings, frequency: Frequency) -> None:
         self._settings = settings
         self._frequency = frequency
+        self._rule = settings.time_rule()
+        self._number = number_reader(self._rule)
         covariates = {f"covariate_{i}": name for i, name in enumerate(settings.covariates)}
         names = {"series": settings.series_id, "time": settings.timestamp, "value": settings.value} | covariates
         event = msgspec.defstruct(
@@ -72,17 +69,17 @@ class Reader:
         times = np.full(count, OUTSIDE, np.int64)
         values = np.zeros(count)
         observed = np.zeros(count, np.bool_)
-        limit = self._settings.max_name_bytes
+        limit, number = self._settings.max_name_bytes, self._number
         for i, event in enumerate(decoded):
             if isinstance(event, Fault):
                 faults[i] = event
                 continue
-            name, value = event.series, event.value
+            name, time, value = event.series, event.time, event.value
             if not 0 < len(name) <= limit or (not name.isascii() and not _fits(name, limit)) or "\0" in name:
                 faults[i] = self._misnamed(name)
                 continue
             names[i] = name
-            times[i] = instant(event.time)
+            times[i] = read_text(time) if isinstance(time, str) else number(time)
             if value is not None:
                 if not -LARGEST <= value <= LARGEST:
                     faults[i] = _outside(self._settings.value, value)
@@ -161,40 +158,21 @@ class Reader:
         return numbers
 
     def _check_times(self, decoded: Sequence[Any], times: Ints, now: int, faults: list[Fault | None]) -> None:
+        """Read numbers in quotes, and say what is wrong with what is no time on the grid."""
         field = shown(self._settings.timestamp)
-        latest = now + int(self._settings.future_skew(self._frequency.seconds) * 1_000_000)
-        for i in np.flatnonzero(~self._frequency.holds(times) | (times > latest)).tolist():
+        rule, latest = self._rule, now + int(self._settings.future_skew(self._frequency.seconds) * 1_000_000)
+        for i in np.flatnonzero(times == OUTSIDE).tolist():
+            if faults[i] is None and isinstance(decoded[i].time, str):
+                times[i] = read_written(decoded[i].time, rule)
+        bad = ~self._frequency.holds(times) | (times > latest) | (times < rule.first_text)
+        for i in np.flatnonzero(bad).tolist():
             if faults[i] is None:
                 time = decoded[i].time
                 faults[i] = (
-                    Fault(
-                        Kind.FUTURE, f"{field}: {show_time(time)} is farther in the future than input.max_future_skew"
-                    )
+                    Fault(Kind.FUTURE, f"{field}: {explain_future(time)}")
                     if times[i] > latest
-                    else Fault(Kind.TIME, f"{field}: {explain_time(time)}")
+                    else Fault(Kind.TIME, f"{field}: {explain_time(time, rule)}")
                 )
-
-
-def instant(time: str | float) -> int:
-    """Turn a timestamp with an offset, or epoch seconds or milliseconds, into microseconds; OUTSIDE if it is none."""
-    if isinstance(time, str):
-        return _parsed(time)
-    if isinstance(time, float) and not math.isfinite(time):
-        return OUTSIDE
-    scale = 1_000 if abs(time) >= MILLISECONDS_FROM else 1_000_000
-    if abs(time) > 10**14:
-        return OUTSIDE
-    return round(time * scale)
-
-
-@lru_cache(maxsize=65_536)
-def _parsed(text: str) -> int:
-    """Read ISO 8601; cached, because the series of a panel share their times."""
-    try:
-        moment = datetime.fromisoformat(text)
-        return OUTSIDE if moment.tzinfo is None else (moment - EPOCH) // MICROSECOND
-    except (ValueError, OverflowError):
-        return OUTSIDE
 
 
 def _fits(name: str, limit: int) -> bool:

@@ -17,13 +17,12 @@ from pandas.tseries.frequencies import to_offset
 
 from pipeline.errors import ConfigError
 from pipeline.records import Floats, Ints
+from pipeline.times import FIRST_TIME, LAST_TIME
 from pipeline.zones import UTC, find_zone
 
 if TYPE_CHECKING:
     from pipeline.settings import SeriesSettings
 
-FIRST_TIME = int(pd.Timestamp("1900-01-01").value // 1000)
-LAST_TIME = int(pd.Timestamp("2190-01-01").value // 1000)
 MODERN = int(pd.Timestamp("2000-01-01").value // 1000)
 TABLE = ("1900-01-01", "2250-01-01")
 LONGEST_HORIZON = 50 * 365.2425 * 86_400  # seconds; the grid's tables end in 2250

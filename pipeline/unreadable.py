@@ -240,7 +240,7 @@ def _explain_field(name: str, value: object, fields: Fields) -> Fault | None:
     if name == fields.time:
         if isinstance(value, str | int | float) and not isinstance(value, bool):
             return None if isinstance(value, str) or abs(value) < 2**63 else _too_large(field, value)
-        advice = "send ISO 8601 with an offset, or epoch seconds or milliseconds"
+        advice = "send ISO 8601 with an offset, or a number of s, ms, us or ns since 1970"
         return Fault(Kind.FIELD, f"not an event: {field} is {_describe(value)}, not a time; {advice}")
     if value is None:
         return None

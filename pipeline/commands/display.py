@@ -113,14 +113,14 @@ def moment(microseconds: int | None) -> datetime | None:
 
 def read_moment(text: str, option: str) -> int:
     """Read a time on the command line as microseconds; without an offset it is UTC."""
-    try:
-        read = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise click.UsageError(
-            f"{option} {text!r} is not a time; write 2026-01-31 or 2026-01-31T12:00:00Z",
-            click.get_current_context(silent=True),
-        ) from error
-    return (read.replace(tzinfo=read.tzinfo or UTC) - EPOCH) // MICROSECOND
+    from pipeline.times import OUTSIDE, read_written
+    from pipeline.untimely import explain_written
+
+    time = read_written(text, utc=True)
+    if time == OUTSIDE:
+        advice = "write 2026-01-31 or 2026-01-31T12:00:00Z, from 1900 to 2190"
+        raise click.UsageError(f"{option}: {explain_written(text)}; {advice}", click.get_current_context(silent=True))
+    return time
 
 
 @contextlib.contextmanager

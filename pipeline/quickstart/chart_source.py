@@ -3,9 +3,9 @@
 import numpy as np
 
 from models.config import QUANTILE_LEVELS
-from pipeline.codec import instant
 from pipeline.database import Reader
 from pipeline.quickstart.chart import Fan
+from pipeline.times import read_text
 
 PAST = 2  # horizons of history
 MOST_STEPS = 10_000
@@ -37,4 +37,4 @@ def read_fan(reader: Reader, series: str, at: int | None) -> Fan | None:
 
 def read_time(text: str) -> int:
     """Turn a time of the reader's rows, which is UTC, into microseconds."""
-    return instant(f"{text}+00:00")
+    return read_text(f"{text}+00:00")

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, model_validator
 
-from pipeline.settings.values import Limit, Password, Phase, Policy, Seconds, Section, Share, Skew, Steps
+from pipeline.settings.values import Day, Limit, Password, Phase, Policy, Seconds, Section, Share, Skew, Steps
+from pipeline.times import TimeRule, Unit, midnight
 
 LEAST_SKEW = 60.0
 """Seconds by which honest clocks may differ, however fine the grid."""
@@ -90,6 +91,8 @@ class InputSettings(Section):
     timestamp: str = "timestamp"
     value: str = "value"
     covariates: tuple[str, ...] = Field((), max_length=32)
+    time_unit: Unit = "auto"
+    oldest_time: Day = None
     max_future_skew: Skew = Steps(2)
     max_message_bytes: int = Field(900_000, ge=1)
     max_batch_bytes: int = Field(1 << 26, ge=1 << 20, le=1 << 30)
@@ -101,6 +104,10 @@ class InputSettings(Section):
     max_new_series: Limit = 100_000  # a minute and worker
     max_series: Limit = 2_000_000  # in SQL
     series_in_memory: Limit = 1_000_000  # a worker
+
+    def time_rule(self) -> TimeRule:
+        """Return what is a time."""
+        return TimeRule(self.time_unit, None if self.oldest_time is None else midnight(self.oldest_time))
 
     def future_skew(self, step_seconds: float) -> float:
         """Return how many seconds ahead of now an event may lie; steps of the grid are a minute at least."""

@@ -2,6 +2,7 @@
 
 import math
 import re
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -17,6 +18,7 @@ from pydantic import (
 
 from pipeline.settings.durations import parse_seconds
 from pipeline.settings.texts import VERBATIM, read
+from pipeline.times import FIRST_TIME, LAST_TIME, midnight
 
 Policy = Literal["last", "first", "mean", "sum", "max"]
 DAY = 86_400.0
@@ -46,6 +48,23 @@ Keeping = Annotated[Annotated[float, Field(ge=DAY, allow_inf_nan=False)] | None,
 """How long something is kept, in seconds; None for ever."""
 LookedBack = Annotated[float, Field(ge=370 * DAY, allow_inf_nan=False)]
 """The scheduler looks back so far for a run that it missed."""
+
+
+def parse_day(text: object) -> date | None:
+    """Read a date such as 2000-01-01 that a grid covers; 'off' and None are None."""
+    if parse_off(text) is None:
+        return None
+    try:
+        day = text if isinstance(text, date) else date.fromisoformat(str(text).strip())
+    except ValueError as error:
+        raise ValueError("must be a date such as 2000-01-01, or off") from error
+    if not FIRST_TIME <= midnight(day) < LAST_TIME:
+        raise ValueError("must be a date from 1900 to 2189, or off")
+    return day
+
+
+Day = Annotated[date | None, BeforeValidator(parse_day)]
+"""A day in UTC, or None."""
 Password = Annotated[SecretStr, VERBATIM]
 """A secret of which every character counts."""
 

@@ -1,32 +1,33 @@
 """What may be asked: one model of query parameters per document; a parameter that is not here is refused."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from pipeline.grid import FIRST_TIME, LAST_TIME
-from pipeline.web.answers import EPOCH, write_time
+from pipeline.times import FIRST_TIME, LAST_TIME, OUTSIDE, number_in, read_written
+from pipeline.untimely import explain_written
+from pipeline.web.answers import write_time
 
 LARGEST = 2**31 - 1  # of versions, run numbers and partitions in SQL
 LATEST = f"from {write_time(FIRST_TIME)} to {write_time(LAST_TIME)}"
 
 
 def read_time(text: object) -> int:
-    """Turn ISO 8601 with an offset into microseconds UTC, within the years that a grid covers."""
+    """Turn ISO 8601 with an offset, or a number since 1970, into microseconds UTC, within the years of a grid."""
+    written = str(text)
+    instant = read_written(written)
+    if instant != OUTSIDE:
+        return instant
+    if number_in(written) is not None:
+        raise ValueError(f"{explain_written(written)}; write a time as 2026-01-01T00:00:00Z")
     try:
-        moment = datetime.fromisoformat(str(text))
+        moment = datetime.fromisoformat(written)
     except ValueError as error:
         raise ValueError("write a time as 2026-01-01T00:00:00Z") from error
     if moment.tzinfo is None:
         raise ValueError("a time needs its offset: write 2026-01-01T00:00:00Z")
-    try:
-        instant = (moment.astimezone(UTC) - EPOCH) // timedelta(microseconds=1)
-    except OverflowError as error:
-        raise ValueError(f"a time must lie {LATEST}") from error
-    if not FIRST_TIME <= instant < LAST_TIME:
-        raise ValueError(f"a time must lie {LATEST}")
-    return instant
+    raise ValueError(f"a time must lie {LATEST}")
 
 
 def check_text(text: str) -> str:

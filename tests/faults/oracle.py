@@ -80,9 +80,11 @@ def _moment(stamp: object) -> datetime:
                 raise RefusedError("timestamp without an offset")
             return moment.astimezone(START.tzinfo)
         if isinstance(stamp, int | float) and not isinstance(stamp, bool):
-            seconds = stamp / 1000 if abs(stamp) >= 100_000_000_000 else stamp
-            return datetime(1970, 1, 1, tzinfo=START.tzinfo) + timedelta(seconds=seconds)
-    except (ValueError, OverflowError) as error:
+            readings = [stamp / unit for unit in (1, 10**3, 10**6, 10**9)]  # s, ms, us, ns: one is of 1980 to 2190
+            return datetime(1970, 1, 1, tzinfo=START.tzinfo) + timedelta(
+                seconds=next(at for at in readings if 315_532_800 <= at < 6_942_585_600)
+            )
+    except (ValueError, OverflowError, StopIteration) as error:
         raise RefusedError("timestamp") from error
     raise RefusedError("timestamp")
 
