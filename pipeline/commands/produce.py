@@ -44,7 +44,8 @@ def produce(
     from pipeline.quickstart.produce import Columns, messages, paced, read
 
     first, end = (read_moment(text, name) if text else None for name, text in (("--since", since), ("--until", until)))
-    table = read(file, Columns(**columns, covariates=covariate), first, end)
+    named = Columns(**columns, covariates=covariate)
+    table = read(file, named, first, end, times=settings.input.time_rule())
     check_topics(settings.kafka)
     with progress(f"to {settings.kafka.input_topic}", len(table)) as advance:
 

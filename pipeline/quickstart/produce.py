@@ -5,14 +5,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import pandas as pd
 
-from pipeline.codec import MILLISECONDS_FROM
+from pipeline.codec import LARGEST
 from pipeline.errors import ConfigError
 from pipeline.settings import InputSettings
+from pipeline.stamps import explain_cell, read_floats, read_stamps, show_cell
+from pipeline.times import AUTO, OUTSIDE, TimeRule
 
 MISSING = ("", "NA", "NaN", "nan", "null", "NULL", "None")
 PARQUET = (".parquet", ".pq")
@@ -29,11 +32,13 @@ class Columns:
     covariates: tuple[str, ...] = ()
 
 
-def read(file: Path, columns: Columns, since: int | None = None, until: int | None = None) -> pd.DataFrame:
+def read(
+    file: Path, columns: Columns, since: int | None = None, until: int | None = None, *, times: TimeRule = AUTO
+) -> pd.DataFrame:
     """Read a CSV or Parquet file as series_id, timestamp (UTC), value, ordered by time: [since, until) microseconds.
 
     Covariates follow under their own names. A timestamp without an offset is UTC. ConfigError says what does not fit,
-    with the row.
+    with the data row: counted from 1, without the header and empty lines.
     """
     if not file.is_file():
         raise ConfigError(f"file {file} does not exist")
@@ -48,8 +53,11 @@ def read(file: Path, columns: Columns, since: int | None = None, until: int | No
         )
     table = table[list(names)].rename(columns=names)
     _refuse(table["series_id"].isna(), table["series_id"], file, "not a name")
-    table["series_id"] = table["series_id"].astype(str)
-    table["timestamp"] = _times(table["timestamp"], file)
+    try:
+        table["series_id"] = table["series_id"].astype(str)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: column {columns.series_id} holds bytes that are no text in UTF-8") from error
+    table["timestamp"] = _times(table["timestamp"], table["series_id"], file, times)
     for name in ("value", *columns.covariates):
         table[name] = _numbers(table[name], file)
     keep = pd.Series(True, index=table.index)
@@ -107,29 +115,41 @@ def _load(file: Path, columns: Columns) -> pd.DataFrame:
         if file.suffix in PARQUET:
             return pd.read_parquet(file)
         missing = {name: list(MISSING) for name in (columns.value, *columns.covariates)} | {columns.series_id: [""]}
-        return pd.read_csv(file, dtype={columns.series_id: str}, keep_default_na=False, na_values=missing)
+        texts = {columns.series_id: str, columns.timestamp: str}
+        table = pd.read_csv(file, dtype=texts, keep_default_na=False, na_values=missing, low_memory=False)
     except ImportError as error:
         raise ConfigError("reading Parquet needs pyarrow: pip install 'tidecast[parquet]'") from error
     except (ValueError, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(f"{file} is not a readable CSV or Parquet file: {error}") from error
+        raise ConfigError(f"{file} is not a readable CSV or Parquet file: {' '.join(str(error).split())}") from error
+    if not isinstance(table.index, pd.RangeIndex):
+        raise ConfigError(f"{file}: rows have more cells than the header; put a cell with a comma in quotes")
+    return table
 
 
-def _times(stamps: "pd.Series[str]", file: Path) -> "pd.Series[pd.Timestamp]":
-    if pd.api.types.is_numeric_dtype(stamps):  # as in the topic: epoch seconds, or milliseconds when too large for that
-        unit = "ms" if stamps.abs().max() >= MILLISECONDS_FROM else "s"
-        return pd.to_datetime(stamps, utc=True, unit=unit)
-    times = pd.to_datetime(stamps, utc=True, errors="coerce", format="ISO8601")
-    _refuse(times.isna(), stamps, file, "not an ISO 8601 time")
-    return times
+def _times(stamps: "pd.Series[Any]", series: "pd.Series[str]", file: Path, rule: TimeRule) -> "pd.Series[pd.Timestamp]":
+    read = read_stamps(stamps, rule, pd.factorize(series)[0].astype(np.int64))
+    wrong = read.times == OUTSIDE
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ConfigError(f"{file} data row {row + 1}: {stamps.name} {explain_cell(stamps, read, row, rule, 'input.')}")
+    return pd.Series(read.times.astype("datetime64[us]"), stamps.index).dt.tz_localize("UTC")
 
 
-def _numbers(values: "pd.Series[float]", file: Path) -> "pd.Series[float]":
-    numbers = pd.to_numeric(values, errors="coerce").astype(np.float64)
-    _refuse(~np.isfinite(numbers) & values.notna(), values, file, "not a finite number")
+def _numbers(values: "pd.Series[Any]", file: Path) -> "pd.Series[float]":
+    kinds = pd.api.types
+    if kinds.is_datetime64_any_dtype(values) or kinds.is_timedelta64_dtype(values) or kinds.is_complex_dtype(values):
+        raise ConfigError(f"{file}: column {values.name} holds {values.dtype}, not numbers")
+    numbers = pd.Series(read_floats(values), values.index)
+    _refuse(
+        (~np.isfinite(numbers) & values.notna()) | (numbers.abs() > LARGEST),
+        values,
+        file,
+        "not a finite number within +-1e18",
+    )
     return numbers
 
 
-def _refuse(bad: "pd.Series[bool]", column: "pd.Series[str]", file: Path, reason: str) -> None:
+def _refuse(bad: "pd.Series[bool]", column: "pd.Series[Any]", file: Path, reason: str) -> None:
     if bad.any():
         row = int(np.flatnonzero(bad.to_numpy())[0])
-        raise ConfigError(f"{file} row {row + 1}: {column.name} {column.iloc[row]!r} is {reason}")
+        raise ConfigError(f"{file} data row {row + 1}: {column.name} {show_cell(column.iloc[row])} is {reason}")

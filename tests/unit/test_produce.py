@@ -68,7 +68,7 @@ def test_covariates_are_sent_along_under_their_own_names(tmp_path: Path) -> None
         (("load",), "--covariate load: the column is named twice, or has the name of another part"),
         (("value",), "--covariate value: the column is named twice, or has the name of another part"),
         (("rain",), "no column rain"),
-        (("weather",), "row 1: weather 'rain' is not a finite number"),
+        (("weather",), 'data row 1: weather "rain" is not a finite number'),
     ],
 )
 def test_a_covariate_that_cannot_be_sent_is_named(tmp_path: Path, covariates: tuple[str, ...], complaint: str) -> None:
@@ -97,11 +97,38 @@ def test_a_series_named_na_or_a_number_keeps_its_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "stamp",
-    ["2026-01-01T07:00:00Z", "2026-01-01T09:00:00+02:00", "2026-01-01 07:00", "1767250800", "1767250800000"],
+    [
+        "2026-01-01T07:00:00Z",
+        "2026-01-01T09:00:00+02:00",
+        "2026-01-01 07:00",
+        "1767250800",
+        "1767250800000",
+        "1767250800000000",
+        "1767250800000000000",
+        "1767250800.0",
+    ],
 )
 def test_every_way_to_write_a_time_means_the_same_and_without_an_offset_it_is_utc(tmp_path: Path, stamp: str) -> None:
     file = write(tmp_path, f"series_id,timestamp,value\na,{stamp},1\n")
     assert decoded(read(file, Columns()))[0]["timestamp"] == "2026-01-01T07:00:00.000000Z"
+
+
+def test_a_column_of_mixed_units_sends_the_times_that_are_meant(tmp_path: Path) -> None:
+    rows = "a,1767250800,1\na,1767250800000,2\na,1767250800000000,3\na,2026-01-01T07:00Z,4\n"
+    file = write(tmp_path, "series_id,timestamp,value\n" + rows)
+    assert {event["timestamp"] for event in decoded(read(file, Columns()))} == {"2026-01-01T07:00:00.000000Z"}
+
+
+def test_the_unit_and_the_oldest_time_of_the_settings_are_those_of_files_too(tmp_path: Path) -> None:
+    file = write(tmp_path, "series_id,timestamp,value\na,0,1\n")
+    rule = InputSettings(time_unit="s", oldest_time="1970-01-01").time_rule()
+    assert decoded(read(file, Columns(), times=rule))[0]["timestamp"] == "1970-01-01T00:00:00.000000Z"
+
+
+@pytest.mark.parametrize("stamp", ["2026", "20260101"])
+def test_a_year_or_a_date_in_a_csv_is_text(tmp_path: Path, stamp: str) -> None:
+    file = write(tmp_path, f"series_id,timestamp,value\na,{stamp},1\n")
+    assert decoded(read(file, Columns()))[0]["timestamp"] == "2026-01-01T00:00:00.000000Z"
 
 
 def test_since_is_the_first_time_and_until_is_left_out(tmp_path: Path) -> None:
@@ -124,16 +151,61 @@ def test_gzip_and_parquet_files_read_like_plain_csv(tmp_path: Path) -> None:
     ("text", "complaint"),
     [
         ("series,timestamp,value\na,2026-01-01,1\n", "no column series_id: it has series, timestamp, value"),
-        ("series_id,timestamp,value\na,2026-01-01,1\na,soon,1\n", "row 2: timestamp 'soon' is not"),
-        ("series_id,timestamp,value\na,2026-01-01,much\n", "row 1: value 'much' is not a finite number"),
-        ("series_id,timestamp,value\na,2026-01-01,inf\n", "is not a finite number"),
+        ("series_id,timestamp,value\na,2026-01-01,1\na,soon,1\n", 'data row 2: timestamp "soon" is no time'),
+        ("series_id,timestamp,value\na,2026-01-01,much\n", 'data row 1: value "much" is not a finite number'),
+        ("series_id,timestamp,value\na,2026-01-01,inf\n", "data row 1: value inf is not a finite number within"),
         ("series_id,timestamp,value\n,2026-01-01,1\n", "row 1: series_id"),
+        ("series_id,timestamp,value\na,1767250800,1\n\na,soon,1\n", 'data row 2: timestamp "soon" is no time'),
+        ("series_id,timestamp,value\na,1767250800,1\na,,1\n", "data row 2: timestamp the text is empty"),
+        ("series_id,timestamp,value\na,1767250800,1\na,0,1\n", "data row 2: timestamp the number 0 is 1970"),
+        ("series_id,timestamp,value\na,188,1\n", "data row 1: timestamp the number 188 looks like an uptime"),
+        ("series_id,timestamp,value\na,638000000000000000,1\n", "set input.time_unit to ns if it is nanoseconds"),
+        ("series_id,timestamp,value\na,2026-01-01,1\na,2026-01-01,1e19\n", "row 2: value 1e.19 is not a finite"),
+        (f"series_id,timestamp,value\na,2026-01-01,{'9' * 400}\n", "row 1: value .* is not a finite number within"),
+        ("series_id,timestamp,value\na,2026-01-01,1,5\n", "rows have more cells than the header"),
+        ("series_id,timestamp,value\na,2026-01-01,1\na,2026-01-01,1,5\n", "Expected 3 fields in line 3, saw 4$"),
         ("", "is not a readable CSV"),
     ],
 )
 def test_a_file_that_does_not_fit_says_where_and_why(tmp_path: Path, text: str, complaint: str) -> None:
-    with pytest.raises(ConfigError, match=complaint):
+    with pytest.raises(ConfigError, match=complaint) as refused:
         read(write(tmp_path, text), Columns())
+    assert "\n" not in str(refused.value) and "np." not in str(refused.value)
+
+
+KINDS = {
+    "timestamp": ["list", "struct", "binary", "time", "duration", "bool", "uint64", "date", "null", "float", "text"],
+    "value": ["list", "struct", "binary", "time", "duration", "bool", "uint64", "date", "null", "float", "text"],
+    "series_id": ["list", "struct", "binary", "time", "duration", "bool", "uint64", "date", "null", "float", "text"],
+}
+
+
+@pytest.mark.parametrize(("column", "kind"), [(column, kind) for column, kinds in KINDS.items() for kind in kinds])
+def test_a_column_of_any_kind_is_sent_or_refused_in_one_line(tmp_path: Path, column: str, kind: str) -> None:
+    pa = pytest.importorskip("pyarrow", reason="Parquet needs pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="Parquet needs pyarrow")
+    arrays = {
+        "list": pa.array([[1]]),
+        "struct": pa.array([{"a": 1}]),
+        "binary": pa.array([b"\xff"]),
+        "time": pa.array([3_600], pa.time32("s")),
+        "duration": pa.array([5], pa.duration("s")),
+        "bool": pa.array([True]),
+        "uint64": pa.array([2**64 - 1], pa.uint64()),
+        "date": pa.array([20_454], pa.date32()),
+        "null": pa.array([None]),
+        "float": pa.array([float("inf")]),
+        "text": pa.array(["x"]),
+    }
+    good = {"series_id": pa.array(["a"]), "timestamp": pa.array([1_767_250_800]), "value": pa.array([1.0])}
+    file = tmp_path / "values.parquet"
+    parquet.write_table(pa.table(good | {column: arrays[kind]}), file)
+    try:
+        sent = decoded(read(file, Columns()))
+    except ConfigError as refused:
+        assert "\n" not in str(refused) and "np." not in str(refused)
+    else:
+        assert len(sent) == 1
 
 
 def test_a_missing_file_is_named() -> None:
