@@ -19,6 +19,7 @@ from jobs.columns import number_rows, read_numbers, read_series, read_times
 from pipeline.errors import ConfigError
 from pipeline.grid import Frequency
 from pipeline.records import Floats, Ints, Mask
+from pipeline.times import TimeRule
 
 if TYPE_CHECKING:
     from jobs.frames import Columns
@@ -123,7 +124,13 @@ def read_static(frame: pd.DataFrame, names: Sequence[str], row: Ints, series: Se
 
 
 def read_future(
-    future: object, names: Sequence[str], *, columns: "Columns", frequency: Frequency, series: Sequence[str]
+    future: object,
+    names: Sequence[str],
+    *,
+    columns: "Columns",
+    frequency: Frequency,
+    series: Sequence[str],
+    times: TimeRule,
 ) -> Rows:
     """Read a frame of future covariates, with the columns of series and time that the first frame has.
 
@@ -135,8 +142,8 @@ def read_future(
         check_columns(frame, [name for name in (columns.series_id, columns.time, *names) if name], {}, set())
         if frame.empty:
             return Rows(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, len(names))))
-        times, _ = read_times(frame[columns.time], frequency)
         own, found, _ = read_series(frame, columns.series_id)
+        at = read_times(frame[columns.time], frequency, times, own).times
         place = {name: index for index, name in enumerate(series)}
         row = np.array([place.get(name, -1) for name in found], np.int64)[own]
         values = read_matrix(frame, names)
@@ -144,6 +151,6 @@ def read_future(
             raise ConfigError(f"series {', '.join(found[:5])} are not in the frame that is forecast")
     except ConfigError as error:
         raise ConfigError(f"future: {error}") from error
-    order = np.argsort(times, kind="stable")
+    order = np.argsort(at, kind="stable")
     order = order[row[order] >= 0]
-    return Rows(row[order], frequency.step_of(times[order]), values[order])
+    return Rows(row[order], frequency.step_of(at[order]), values[order])

@@ -9,6 +9,7 @@ forecaster.save("model.safetensors")
 import contextlib
 import warnings
 from collections.abc import Iterable, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any, Self
 
@@ -36,6 +37,9 @@ from pipeline.records import Floats, Ints
 from pipeline.settings import InputSettings, ModelSettings, SeriesSettings, Settings, TrainingSettings
 from pipeline.windows import lay_out, usual_context
 
+GIVEN = ("duplicates", "columns", "model", "training", "time_unit", "oldest_time")
+"""What a saved model keeps of how it was made, besides its config."""
+
 
 class Forecaster:
     """A forecaster of the settings' network for long frames of one frequency.
@@ -45,7 +49,8 @@ class Forecaster:
     found if left away (also Nixtla's unique_id, ds, y), and without a column of series the frame is one series. model,
     training: keys of the settings' sections of that name, {"hidden": 32}, {"steps": 300, "budget": "2 min", "seed": 1}.
     past_covariates, future_covariates, static_covariates: names of columns of numbers that are read beside the values:
-    known up to the origin, known before it happens, the same all through a series.
+    known up to the origin, known before it happens, the same all through a series. time_unit, oldest_time: of times
+    that are numbers (auto, s, ms, us or ns), and the oldest day that is believed, as the settings of [input] say.
 
     Times without an offset are UTC. Rows may come in any order; gaps and NaN are missing; series may have different
     lengths and ends, and each is forecast from its own last row; with future covariates, from its last row with a
@@ -67,6 +72,8 @@ class Forecaster:
         past_covariates: Iterable[str] | None = None,
         future_covariates: Iterable[str] | None = None,
         static_covariates: Iterable[str] | None = None,
+        time_unit: str = "auto",
+        oldest_time: date | str | None = None,
     ) -> None:
         self.frequency = Frequency(str(frequency))
         self.columns = Columns.of(columns)
@@ -83,7 +90,9 @@ class Forecaster:
                 usual = usual_context(self.frequency, series.season or 1, series.horizon)
                 series = series.model_copy(update={"context": usual})
             self.settings = Settings.model_construct(
-                input=InputSettings.model_construct(covariates=self.covariates.past),
+                input=InputSettings.model_validate({"time_unit": time_unit, "oldest_time": oldest_time}).model_copy(
+                    update={"covariates": self.covariates.past}
+                ),
                 series=series,
                 model=ModelSettings.model_validate(dict(model or {})),
                 training=TrainingSettings.model_validate(dict(training or {})),
@@ -101,6 +110,7 @@ class Forecaster:
             duplicates=self.settings.series.duplicates,
             covariates=self.covariates,
             future=future,
+            times=self.settings.input.time_rule(),
         )
         for note in readings.notes():
             warnings.warn(note, stacklevel=3)
@@ -230,7 +240,7 @@ class Forecaster:
             config.horizon,
             context=config.context_length,
             season=config.season,
-            **{name: given[name] for name in ("duplicates", "columns", "model", "training") if name in given},
+            **{name: given[name] for name in GIVEN if name in given},
             **{name: getattr(config, name) for name in COVARIATES},
         )
         forecaster._loaded = loaded
@@ -290,6 +300,7 @@ class Forecaster:
                 "columns": self.columns.to_dict(),
                 "model": settings.model.model_dump(mode="json"),
                 "training": settings.training.model_dump(mode="json"),
+                **settings.input.model_dump(mode="json", include={"time_unit", "oldest_time"}),
             },
         }
 

@@ -27,6 +27,7 @@ from pipeline.grid import Frequency
 from pipeline.observe import fold
 from pipeline.records import Events, Floats, History, Ints
 from pipeline.settings import Policy
+from pipeline.times import AUTO, TimeRule
 from pipeline.windows import Known
 
 KNOWN = {"series_id": ("series_id", "unique_id"), "time": ("time", "timestamp", "ds"), "value": ("value", "y")}
@@ -65,8 +66,9 @@ class Readings:
     """S series of a frame on the grid, each with at least one observed value.
 
     names (S,) as text, labels (S,) as in the frame; known: future and static covariates, those of the past are in the
-    history; columns: the names found; zone: of the frame's times, None when they have none (then they are UTC); merged:
-    rows that shared a step with an earlier one; left_out: series without any observed value.
+    history; columns: the names found; zone: of the frame's times, None when they have none (then they are UTC); said:
+    in words, of times that were not written alike; merged: rows that shared a step with an earlier one; left_out:
+    series without any observed value.
     """
 
     names: tuple[str, ...]
@@ -75,12 +77,13 @@ class Readings:
     known: Known
     columns: Columns
     zone: tzinfo | None
+    said: tuple[str, ...]
     merged: int
     left_out: tuple[str, ...]
 
     def notes(self) -> list[str]:
         """Say in words what a reader may not expect."""
-        notes = []
+        notes = list(self.said)
         if self.left_out:
             shown = ", ".join(self.left_out[:5]) + (", ..." if len(self.left_out) > 5 else "")
             notes.append(f"{len(self.left_out)} series have no observed value and are left out: {shown}")
@@ -93,19 +96,20 @@ class Readings:
 
 
 def read_table(file: Path, columns: Columns) -> pd.DataFrame:
-    """Read a CSV or Parquet file, series as text; ConfigError when it cannot be read."""
+    """Read a CSV or Parquet file, series and times of CSV as text; ConfigError when it cannot be read."""
     if not file.is_file():
         raise ConfigError(f"file {file} does not exist")
     try:
         if file.suffix in PARQUET:
             return pd.read_parquet(file)
         present = pd.read_csv(file, nrows=0).columns
-        series = columns.series_id or next((name for name in KNOWN["series_id"] if name in present), None)
-        return pd.read_csv(file, dtype={series: str} if series in present else None, low_memory=False)
+        roles = ((columns.series_id, KNOWN["series_id"]), (columns.time, KNOWN["time"]))
+        found = [name or next((each for each in known if each in present), None) for name, known in roles]
+        return pd.read_csv(file, dtype={name: str for name in found if name in present}, low_memory=False)
     except ImportError as error:
         raise ConfigError("reading Parquet needs pyarrow: pip install 'tidecast[parquet]'") from error
     except (ValueError, OSError) as error:
-        raise ConfigError(f"{file} is not a readable CSV or Parquet file: {error}") from error
+        raise ConfigError(f"{file} is not a readable CSV or Parquet file: {' '.join(str(error).split())}") from error
 
 
 def read_frame(
@@ -116,30 +120,31 @@ def read_frame(
     duplicates: Policy,
     covariates: CovariateNames = NO_COVARIATES,
     future: pd.DataFrame | None = None,
+    times: TimeRule = AUTO,
 ) -> Readings:
     """Lay a long frame on the grid: rows in any order, several in one step merged by the policy, NaN is missing.
 
-    `future` holds known-future covariates in rows of their own, which win over those of `frame`. ConfigError says what
-    cannot be read, with the row (counted from 1).
+    `future` holds known-future covariates in rows of their own, which win over those of `frame`; `times` says what is a
+    time. ConfigError says what cannot be read, with the data row (counted from 1, without the header and empty lines).
     """
     frame = number_rows(frame)
     columns = _find_columns(frame, columns)
     check_columns(frame, covariates.every(), columns.to_dict(), RESERVED | set(QUANTILE_COLUMNS))
     if frame.empty:
         raise ConfigError("there are no rows to read")
-    times, zone = read_times(frame[columns.time], frequency)
-    value = read_numbers(frame[columns.value])
     row, names, labels = read_series(frame, columns.series_id)
+    stamps = read_times(frame[columns.time], frequency, times, row)
+    value = read_numbers(frame[columns.value])
     static = read_static(frame, covariates.static, row, names)
 
-    order = np.argsort(times, kind="stable")  # the policy goes by event time, then by the frame's order
+    order = np.argsort(stamps.times, kind="stable")  # the policy goes by event time, then by the frame's order
     ordered = value[order]
     observed = np.isfinite(ordered)
     past = read_matrix(frame, covariates.past)[order]  # (rows, P)
     nowhere = np.zeros(len(order), np.int64)
     place = order.astype(np.int64)
-    events = Events(nowhere, (), times[order], np.where(observed, ordered, 0.0), observed, place, past)
-    row, step = row[order], frequency.step_of(times[order])
+    events = Events(nowhere, (), stamps.times[order], np.where(observed, ordered, 0.0), observed, place, past)
+    row, step = row[order], frequency.step_of(stamps.times[order])
     folded = fold(duplicates, row, step, events)
     some = np.bincount(folded.row, weights=folded.observed, minlength=len(names)) > 0
     if not some.any():
@@ -151,7 +156,9 @@ def read_frame(
         kept &= folded.step <= last[folded.row]
         ahead = Rows(row, step, read_matrix(frame, covariates.future)[order])
         if future is not None:
-            more = read_future(future, covariates.future, columns=columns, frequency=frequency, series=names)
+            more = read_future(
+                future, covariates.future, columns=columns, frequency=frequency, series=names, times=times
+            )
             ahead = Rows(*(np.concatenate(parts) for parts in zip(ahead, more, strict=True)))
         ahead = merge(*ahead).of(some)
     bounds = np.concatenate([[0], np.cumsum(np.bincount(folded.row[kept], minlength=len(names))[some])])
@@ -170,7 +177,8 @@ def read_frame(
         ),
         known=Known(ahead.row, ahead.step, ahead.values, static[some]),
         columns=columns,
-        zone=zone,
+        zone=stamps.zone,
+        said=stamps.notes,
         merged=len(row) - len(folded.row),
         left_out=tuple(name for name, has in zip(names, some, strict=True) if not has),
     )

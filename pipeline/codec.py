@@ -22,7 +22,6 @@ from pipeline.times import OUTSIDE, number_reader, read_text, read_written
 from pipeline.unreadable import Fault, Fields, explain
 from pipeline.untimely import explain_future, explain_time
 
-MILLISECONDS_FROM = 100_000_000_000  # of files: epoch numbers from here on are milliseconds, below they are seconds
 FITS = 1_000_000  # bytes of a message; brokers take 1,048,588 unless told otherwise
 STUB_REASON = 1_000  # bytes of a reason in the stub of a letter
 NUMBER = 17  # bytes of a quantile in JSON at most, with its comma

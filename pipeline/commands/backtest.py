@@ -105,6 +105,8 @@ def make_forecaster(settings: "Settings", columns: "Columns", given: dict[str, A
         past_covariates=given["past"] or settings.input.covariates,
         future_covariates=given["future"],
         static_covariates=given["static"],
+        time_unit=settings.input.time_unit,
+        oldest_time=settings.input.oldest_time,
     )
 
 

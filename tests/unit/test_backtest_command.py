@@ -211,7 +211,7 @@ def test_what_cannot_work_is_one_line_and_ends_with_2(case: str, run: Run, file:
         ("time,value\n", "there are no rows to read"),
         ("id,when,what\na,2026-01-01,1\n", "no column time or timestamp or ds: there are id, when, what"),
         ("time,value\n2026-01-01,inf\n", "row 1: value inf is not finite"),
-        ("time,value\nyesterday,1\n", "row 1: time yesterday is not a time"),
+        ("time,value\nyesterday,1\n", 'data row 1: time "yesterday" is no time in ISO 8601'),
         ("time,value\n2026-01-01,\n", "column value has no observed value"),
         ("time,value\n2026-01-01,much\n", "row 1: value much is not a number"),
         ("time,value\n2026-01-01,1\n2026-01-02,2\n", "nothing to score"),

@@ -235,9 +235,12 @@ def test_what_cannot_be_read_is_said_in_one_line(case: str, frame: pd.DataFrame)
         (pd.DataFrame({"series_id": ["z"], "time": ["2026-01-04"], "price": [1.0]}), "future: series z are not in"),
         (
             pd.DataFrame({"series_id": ["a"], "time": ["soon"], "price": [1.0]}),
-            "future: row 1: time soon is not",
+            'future: data row 1: time "soon" is no time',
         ),
-        (pd.DataFrame({"series_id": ["a"], "time": ["2026-01-04"], "price": ["low"]}), "future: row 1: price low is"),
+        (
+            pd.DataFrame({"series_id": ["a"], "time": ["2026-01-04"], "price": ["low"]}),
+            "future: data row 1: price low is",
+        ),
     ],
 )
 def test_a_future_that_cannot_be_read_is_named(

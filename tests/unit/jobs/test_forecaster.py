@@ -86,6 +86,45 @@ def test_times_come_back_in_the_zone_that_they_had(fitted: Forecaster, frame: pd
     assert np.array_equal(forecast[QUANTILES], plain[QUANTILES])
 
 
+@pytest.mark.parametrize(
+    ("zone", "comes_back"),
+    [(None, "None"), ("UTC", "UTC"), ("Etc/GMT-2", "UTC+02:00"), ("America/St_Johns", "UTC-03:30")],
+)
+def test_texts_with_one_offset_come_back_with_it(
+    fitted: Forecaster, frame: pd.DataFrame, zone: str | None, comes_back: str
+) -> None:
+    local = frame["time"] if zone is None else frame["time"].dt.tz_localize("UTC").dt.tz_convert(zone)
+    forecast, plain = fitted.predict(frame.assign(time=local.astype(str))), fitted.predict(frame)
+    for name in ("time", "origin"):
+        assert str(forecast[name].dt.tz) == comes_back
+        instants = forecast[name] if zone is None else forecast[name].dt.tz_convert("UTC").dt.tz_localize(None)
+        assert (instants == plain[name]).all()
+
+
+def test_texts_over_a_change_to_summer_time_come_back_in_utc_with_a_warning(frame: pd.DataFrame) -> None:
+    local = pd.date_range("2026-03-28", periods=60, freq="h", tz="Europe/Berlin")
+    texts = pd.DataFrame({"series_id": "a", "time": local.astype(str), "value": make_wave(60)})
+    with pytest.warns(UserWarning, match=r"more than one offset \(UTC\+01:00, UTC\+02:00\): they come back in UTC"):
+        readings = make_forecaster().read(texts)
+    assert str(readings.zone) == "UTC"
+    assert readings.history.observed_at[0] == local[0].timestamp() * 1e6
+
+
+def test_the_unit_and_the_oldest_time_are_given_and_saved(frame: pd.DataFrame, tmp_path: Path) -> None:
+    old = frame.assign(time=(frame["time"] - pd.Timestamp("2026-01-01") + pd.Timestamp("1970-01-01")).astype("int64"))
+    old["time"] //= 10**9 if "ns" in str(frame["time"].dtype) else 10**6
+    with pytest.raises(ConfigError, match="data row 1: time the number 0 is 1970"):
+        make_forecaster().fit(old)
+    fitted = make_forecaster(time_unit="s", oldest_time="1970-01-01").fit(old)
+    fitted.save(tmp_path / "model")
+    loaded = Forecaster.load(tmp_path / "model")
+    assert loaded.settings == fitted.settings
+    assert loaded.predict(old)["time"].min().year == 1970
+    for wrong in ({"time_unit": "m"}, {"oldest_time": "1850-01-01"}):
+        with pytest.raises(ConfigError, match=next(iter(wrong))):
+            make_forecaster(**wrong)
+
+
 def test_saved_and_loaded_it_forecasts_bit_for_bit_without_the_data(
     fitted: Forecaster, frame: pd.DataFrame, tmp_path: Path
 ) -> None:
