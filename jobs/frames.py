@@ -33,6 +33,10 @@ from pipeline.windows import Known
 KNOWN = {"series_id": ("series_id", "unique_id"), "time": ("time", "timestamp", "ds"), "value": ("value", "y")}
 """Names that are looked for when none is given, in this order."""
 MOST_STEPS = 100_000_000
+SPARSE_STEPS, SPARSE = 10_000_000, 1_000
+"""A grid of more steps has a row for every thousandth of them, or it is refused."""
+SPARE_STEPS, STRETCH, FEW = 100_000, 10, 5
+"""The outermost rows of a series, one of a hundred, stretch it by fewer steps, or to less than ten times the rest."""
 NO_COVARIATES = CovariateNames()
 RESERVED = {"origin", "step", "quality", "seasonal_naive"}
 PARQUET = (".parquet", ".pq")
@@ -145,6 +149,7 @@ def read_frame(
     place = order.astype(np.int64)
     events = Events(nowhere, (), stamps.times[order], np.where(observed, ordered, 0.0), observed, place, past)
     row, step = row[order], frequency.step_of(stamps.times[order])
+    _check_span(names, row, step, place, frequency)
     folded = fold(duplicates, row, step, events)
     some = np.bincount(folded.row, weights=folded.observed, minlength=len(names)) > 0
     if not some.any():
@@ -162,7 +167,6 @@ def read_frame(
             ahead = Rows(*(np.concatenate(parts) for parts in zip(ahead, more, strict=True)))
         ahead = merge(*ahead).of(some)
     bounds = np.concatenate([[0], np.cumsum(np.bincount(folded.row[kept], minlength=len(names))[some])])
-    _check_span(names, folded.row, folded.step, frequency)
     return Readings(
         names=tuple(name for name, has in zip(names, some, strict=True) if has),
         labels=tuple(label for label, has in zip(labels, some, strict=True) if has),
@@ -236,16 +240,37 @@ def _find_columns(frame: pd.DataFrame, wanted: Columns) -> Columns:
     return found
 
 
-def _check_span(names: Sequence[str], row: Ints, step: Ints, frequency: Frequency) -> None:
-    first, last = np.full(len(names), np.iinfo(np.int64).max), np.full(len(names), np.iinfo(np.int64).min)
-    np.minimum.at(first, row, step)
-    np.maximum.at(last, row, step)
+def _check_span(names: Sequence[str], row: Ints, step: Ints, place: Ints, frequency: Frequency) -> None:
+    """Refuse rows that make a nearly empty grid; they are in the order of time, `place` says where in the frame.
+
+    One time of 1980 in a file of minutes would lay out 24 million steps.
+    """
+    sort = np.argsort(row, kind="stable")
+    counts = np.bincount(row, minlength=len(names))
+    stops = np.cumsum(counts)
+    first, last = step[sort][stops - counts], step[sort][stops - 1]
     span = last - first + 1
-    if int(span.sum()) > MOST_STEPS:
+    for series in np.flatnonzero((span > SPARE_STEPS) & (counts >= FEW)).tolist():
+        own = sort[stops[series] - counts[series] : stops[series]]
+        steps, outer = step[own], max(1, len(own) // 100)
+        low, high = int(steps[outer]), int(steps[-1 - outer])
+        core = high - low + 1
+        if span[series] > max(STRETCH * core, core + SPARE_STEPS):
+            early = low - steps[0] > steps[-1] - high
+            stray, away = (own[0], low - steps[0]) if early else (own[-1], steps[-1] - high)
+            at = np.datetime_as_string(
+                frequency.time_of(steps[:1] if early else steps[-1:]).astype("datetime64[us]"), "s"
+            )
+            raise ConfigError(
+                f"data row {int(place[stray]) + 1}: {at[0]}Z is {int(away):,} steps of {frequency.text} away from "
+                f"nearly all {len(own):,} rows of series {names[series]}: correct its time, or leave it out"
+            )
+    total = int(span.sum())
+    if total > MOST_STEPS or (total > SPARSE_STEPS and total > SPARSE * len(row)):
         widest = int(span.argmax())
         raise ConfigError(
             f"series {names[widest]} reaches over {int(span[widest]):,} steps of {frequency.text} with "
-            f"{int((row == widest).sum()):,} rows: check its times, or choose a longer frequency"
+            f"{int(counts[widest]):,} rows: check its times, or choose a longer frequency"
         )
 
 

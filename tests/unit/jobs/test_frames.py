@@ -154,6 +154,57 @@ REFUSED: dict[str, tuple[Any, str]] = {
 }
 
 
+MINUTELY = Frequency("1min")
+
+
+@pytest.mark.parametrize(
+    ("strays", "words"),
+    [
+        (
+            ["1981-06-01"],
+            "data row 4: 1981-06-01T00:00:00Z is 23,450,419 steps of 1min away from nearly all 2,001 rows",
+        ),
+        (["2100-01-01"], "data row 4: 2100-01-01T00:00:00Z is"),
+        (["1999-01-01"] * 5, "data row 4: 1999-01-01T00:00:00Z is"),
+        (["1981-06-01", "2100-01-01"], "data row 5: 2100-01-01T00:00:00Z is"),
+    ],
+)
+def test_a_stray_time_is_refused_before_a_grid_of_years_is_laid_out(strays: list[str], words: str) -> None:
+    good = make_frame("2026-01-01", "1min", a=np.arange(2_000.0))
+    stray = pd.DataFrame({"series_id": "a", "time": pd.to_datetime(strays), "value": 1.0})
+    frame = pd.concat([good[:3], stray, good[3:]], ignore_index=True)
+    with pytest.raises(ConfigError, match=words):
+        read_frame(frame, Columns(), frequency=MINUTELY, duplicates="last")
+    both = pd.concat([make_frame("2026-01-01", "1min", b=np.arange(9_000.0)), frame], ignore_index=True)
+    with pytest.raises(ConfigError, match="of series a: correct its time, or leave it out"):
+        read_frame(both, Columns(), frequency=MINUTELY, duplicates="last")
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        pd.date_range("2021-01-01", periods=1_900, freq="1D"),
+        pd.date_range("2026-01-01", periods=300, freq="1min").append(
+            pd.date_range("2027-06-01", periods=300, freq="1min")
+        ),
+        pd.to_datetime(["2026-01-01", "2026-04-01", "2026-07-01"]),
+        pd.date_range("2026-01-01", periods=100, freq="1min").append(pd.to_datetime(["2026-03-01"])),
+    ],
+    ids=["daily rows", "a gap of a year", "three rows", "one late row"],
+)
+def test_rows_that_are_few_or_far_apart_are_read_all_the_same(times: pd.DatetimeIndex) -> None:
+    frame = pd.DataFrame({"series_id": "a", "time": times, "value": 1.0})
+    read = read_frame(frame, Columns(), frequency=MINUTELY, duplicates="last")
+    assert len(read.history.value) == len(times)
+
+
+def test_a_grid_of_which_hardly_a_step_has_a_row_is_refused() -> None:
+    times = pd.date_range("1990-01-01", "2025-01-01", freq="365D")
+    frame = pd.DataFrame({"series_id": "a", "time": times, "value": 1.0})
+    with pytest.raises(ConfigError, match=r"reaches over 18,396,001 steps of 1min with 36 rows: check its times"):
+        read_frame(frame, Columns(), frequency=MINUTELY, duplicates="last")
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_read_is_one_line_with_the_row(case: str) -> None:
     frame, words = REFUSED[case]
