@@ -1,6 +1,6 @@
 """The Python interface: fit, predict, backtest, save and load on long pandas frames, with the product's own parts.
 
-forecaster = Forecaster("1h", 48).fit(frame)
+forecaster = Forecaster("1h", 48).fit(frame)       frequency and horizon; Forecaster() finds the frequency
 forecaster.predict(frame)        one row per series and step, a column per quantile
 forecaster.backtest(frame)       a model of its own, fitted before the first origin
 forecaster.save("model.safetensors")
@@ -9,6 +9,7 @@ forecaster.save("model.safetensors")
 import contextlib
 import warnings
 from collections.abc import Iterable, Mapping
+from copy import copy
 from datetime import date
 from pathlib import Path
 from typing import Any, Self
@@ -44,10 +45,12 @@ GIVEN = ("duplicates", "columns", "model", "training", "time_unit", "oldest_time
 class Forecaster:
     """A forecaster of the settings' network for long frames of one frequency.
 
-    context: steps that the network sees; season: steps; both are found from the frequency if left away. duplicates:
-    last, first, mean, sum or max of the rows in one step. columns: {"series_id", "time", "value"} to the frame's names;
-    found if left away (also Nixtla's unique_id, ds, y), and without a column of series the frame is one series. model,
-    training: keys of the settings' sections of that name, {"hidden": 32}, {"steps": 300, "budget": "2 min", "seed": 1}.
+    frequency: as pandas writes it; found from the frame by `fit` and `backtest` if left away. context: steps that the
+    network sees; season: steps; both are found from the frequency if left away. duplicates: last, first, mean, sum or
+    max of the rows in one step; if left away the last counts, and many such rows are refused. columns: {"series_id",
+    "time", "value"} to the frame's names; found if left away (also Nixtla's unique_id, ds, y), and without a column of
+    series the frame is one series. model, training: keys of the settings' sections of that name, {"hidden": 32},
+    {"steps": 300, "budget": "2 min", "seed": 1}.
     past_covariates, future_covariates, static_covariates: names of columns of numbers that are read beside the values:
     known up to the origin, known before it happens, the same all through a series. time_unit, oldest_time: of times
     that are numbers (auto, s, ms, us or ns), and the oldest day that is believed, as the settings of [input] say.
@@ -60,12 +63,12 @@ class Forecaster:
 
     def __init__(  # noqa: PLR0913 - what a forecaster is made of, all by name
         self,
-        frequency: str = "1h",
+        frequency: str | None = None,
         horizon: int = 48,
         *,
         context: int | None = None,
         season: int | None = None,
-        duplicates: str = "last",
+        duplicates: str | None = None,
         columns: Mapping[str, str | None] | None = None,
         model: Mapping[str, Any] | None = None,
         training: Mapping[str, Any] | None = None,
@@ -75,50 +78,46 @@ class Forecaster:
         time_unit: str = "auto",
         oldest_time: date | str | None = None,
     ) -> None:
-        self.frequency = Frequency(str(frequency))
+        self._given = None if frequency is None else Frequency(str(frequency))
+        self._lengths = (context, season)
         self.columns = Columns.of(columns)
         self.covariates = CovariateNames.of(past=past_covariates, future=future_covariates, static=static_covariates)
-        chosen = {
-            "frequency": self.frequency.text,
-            "horizon": horizon,
-            "season": self.frequency.season if season is None else season,
-            "duplicates": duplicates,
-        }
+        chosen = {"horizon": horizon} | ({} if duplicates is None else {"duplicates": duplicates})
         try:
-            series = SeriesSettings.model_validate({**chosen, "context": 2 if context is None else context})
-            if context is None:
-                usual = usual_context(self.frequency, series.season or 1, series.horizon)
-                series = series.model_copy(update={"context": usual})
             self.settings = Settings.model_construct(
                 input=InputSettings.model_validate({"time_unit": time_unit, "oldest_time": oldest_time}).model_copy(
                     update={"covariates": self.covariates.past}
                 ),
-                series=series,
+                series=SeriesSettings.model_validate(chosen),
                 model=ModelSettings.model_validate(dict(model or {})),
                 training=TrainingSettings.model_validate(dict(training or {})),
             )
         except ValidationError as error:
             raise ConfigError(f"Forecaster: {explain(error)}") from error
+        self._frequency: Frequency | None = None
+        self._settle(self._given)
         self._loaded: Loaded | None = None
+
+    @property
+    def frequency(self) -> Frequency:
+        """The grid's: the one given, or the one that `fit` found; ConfigError before that."""
+        if self._frequency is None:
+            raise ConfigError("this forecaster has no frequency yet: fit it, or give one, as Forecaster('1h')")
+        return self._frequency
+
+    @property
+    def found_frequency(self) -> bool:
+        """Whether the frequency was found from a frame, as none was given."""
+        return self._given is None and self._frequency is not None
 
     def read(self, frame: pd.DataFrame, future: pd.DataFrame | None = None) -> Readings:
         """Lay a frame on the grid as `fit` does; warns of what a reader may not expect."""
-        readings = read_frame(
-            frame,
-            self.columns,
-            frequency=self.frequency,
-            duplicates=self.settings.series.duplicates,
-            covariates=self.covariates,
-            future=future,
-            times=self.settings.input.time_rule(),
-        )
-        for note in readings.notes():
-            warnings.warn(note, stacklevel=3)
-        return readings
+        return self._read(frame, self._frequency, future)
 
     def fit(self, frame: pd.DataFrame, *, on_stage: OnStage | None = None) -> Self:
         """Train on every series of the frame, from scratch; the last horizon of each only chooses the best weights."""
-        readings = self.read(frame)
+        readings = self._read(frame, self._given)
+        self._settle(readings.frequency)
         panel = self._lay_out(readings)
         self._loaded, _ = self._train(readings, panel, panel, on_stage or _silent)
         return self
@@ -136,7 +135,7 @@ class Forecaster:
         loaded = self._trained()
         if future is not None and not self.covariates.future:
             raise ConfigError("this forecaster reads no future covariates: leave `future` away, or name them and fit")
-        readings = self.read(frame, future)
+        readings = self._read(frame, self.frequency, future)
         panel = self._lay_out(readings)
         ends = panel.length.numpy()
         rows = np.arange(len(panel))
@@ -176,9 +175,11 @@ class Forecaster:
         more for few series, within a quarter of the data. The model is fitted once. This forecaster stays as it is.
         """
         report = on_stage or _silent
-        chosen = self.settings.series
-        readings = self.read(frame)
-        panel = self._lay_out(readings)
+        readings = self._read(frame, self._given)
+        judged = copy(self)
+        judged._settle(readings.frequency)
+        chosen = judged.settings.series
+        panel = judged._lay_out(readings)
         held_out = evaluation.hold_out(
             panel,
             context=chosen.context,
@@ -187,9 +188,6 @@ class Forecaster:
             stride=stride,
             common_time=common_time,
         )
-        judged = Forecaster.__new__(Forecaster)
-        judged.frequency, judged.columns, judged.settings = self.frequency, self.columns, self.settings
-        judged.covariates = self.covariates
         judged._loaded, fitted = judged._train(readings, held_out.known, panel, report)
         report(Stage("backtest", 0, 0, f"{len(held_out.pairs):,} windows"))
         model, config = judged._loaded.model, judged._loaded.config
@@ -205,7 +203,7 @@ class Forecaster:
             held_out, {MODEL: tested, NAIVE: naive}, horizon=config.horizon, season=config.season
         )
         model.to("cpu")
-        return Backtest(judged, readings, self.frequency, found, fitted.report, fitted.search)
+        return Backtest(judged, readings, readings.frequency, found, fitted.report, fitted.search)
 
     def save(self, path: str | Path) -> str:
         """Write the fitted model as one safetensors file, without the data; returns its SHA-256."""
@@ -245,6 +243,39 @@ class Forecaster:
         )
         forecaster._loaded = loaded
         return forecaster
+
+    def _read(self, frame: pd.DataFrame, frequency: Frequency | None, future: pd.DataFrame | None = None) -> Readings:
+        series = self.settings.series
+        readings = read_frame(
+            frame,
+            self.columns,
+            frequency=frequency,
+            duplicates=series.duplicates if "duplicates" in series.model_fields_set else None,
+            covariates=self.covariates,
+            future=future,
+            times=self.settings.input.time_rule(),
+        )
+        for note in readings.notes():
+            warnings.warn(note, stacklevel=3)
+        return readings
+
+    def _settle(self, frequency: Frequency | None) -> None:
+        """Take a frequency, and with it the season and the context that nobody chose."""
+        self._frequency = frequency
+        if frequency is None:
+            return
+        context, season = self._lengths
+        series = self.settings.series
+        chosen = series.model_dump(include={"horizon", "duplicates"}, exclude_unset=True)
+        chosen |= {"frequency": frequency.text, "season": frequency.season if season is None else season}
+        try:
+            series = SeriesSettings.model_validate({**chosen, "context": 2 if context is None else context})
+        except ValidationError as error:
+            raise ConfigError(f"Forecaster: {explain(error)}") from error
+        if context is None:
+            usual = usual_context(frequency, series.season or 1, series.horizon)
+            series = series.model_copy(update={"context": usual})
+        self.settings = self.settings.model_copy(update={"series": series})
 
     def _trained(self) -> Loaded:
         if self._loaded is None:
@@ -289,14 +320,14 @@ class Forecaster:
         return Lineage(times[0], times[1], times[2], int(known.length.sum()), series)
 
     def _provenance(self, lineage: Lineage) -> dict[str, Any]:
-        settings = self.settings
+        settings, chosen = self.settings, self.settings.series
         return {
             "frequency": self.frequency.text,
             "seed": settings.training.seed,
             "code": code_version(),
             "lineage": lineage.to_dict(),
             "forecaster": {
-                "duplicates": settings.series.duplicates,
+                "duplicates": chosen.duplicates if "duplicates" in chosen.model_fields_set else None,
                 "columns": self.columns.to_dict(),
                 "model": settings.model.model_dump(mode="json"),
                 "training": settings.training.model_dump(mode="json"),

@@ -21,6 +21,8 @@ import pandas as pd
 
 from jobs.columns import number_rows, read_numbers, read_series, read_times
 from jobs.covariates import CovariateNames, Rows, check_columns, merge, read_future, read_matrix, read_static
+from jobs.grid_check import check_empty, check_merged
+from jobs.spacing import find_frequency
 from models.config import QUANTILE_LEVELS
 from pipeline.errors import ConfigError
 from pipeline.grid import Frequency
@@ -38,6 +40,7 @@ SPARSE_STEPS, SPARSE = 10_000_000, 1_000
 SPARE_STEPS, STRETCH, FEW = 100_000, 10, 5
 """The outermost rows of a series, one of a hundred, stretch it by fewer steps, or to less than ten times the rest."""
 NO_COVARIATES = CovariateNames()
+FINEST = Frequency("1s")
 RESERVED = {"origin", "step", "quality", "seasonal_naive"}
 PARQUET = (".parquet", ".pq")
 QUANTILE_COLUMNS = tuple("q" + f"{level:.3f}"[2:].removesuffix("0") for level in QUANTILE_LEVELS)
@@ -72,7 +75,7 @@ class Readings:
     names (S,) as text, labels (S,) as in the frame; known: future and static covariates, those of the past are in the
     history; columns: the names found; zone: of the frame's times, None when they have none (then they are UTC); said:
     in words, of times that were not written alike; merged: rows that shared a step with an earlier one; left_out:
-    series without any observed value.
+    series without any observed value; frequency: of the grid; remarks: what does not quite fit it.
     """
 
     names: tuple[str, ...]
@@ -84,6 +87,11 @@ class Readings:
     said: tuple[str, ...]
     merged: int
     left_out: tuple[str, ...]
+    frequency: Frequency
+    remarks: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Readings({len(self.names):,} series, {len(self.history.value):,} rows, {self.frequency.text})"
 
     def notes(self) -> list[str]:
         """Say in words what a reader may not expect."""
@@ -96,7 +104,7 @@ class Readings:
                 f"there is no column of series, so this is one series, and {self.merged:,} rows share a step with "
                 "another: if it is several series, name their column"
             )
-        return notes
+        return [*notes, *self.remarks]
 
 
 def read_table(file: Path, columns: Columns) -> pd.DataFrame:
@@ -120,16 +128,18 @@ def read_frame(
     frame: pd.DataFrame,
     columns: Columns,
     *,
-    frequency: Frequency,
-    duplicates: Policy,
+    frequency: Frequency | None,
+    duplicates: Policy | None,
     covariates: CovariateNames = NO_COVARIATES,
     future: pd.DataFrame | None = None,
     times: TimeRule = AUTO,
 ) -> Readings:
     """Lay a long frame on the grid: rows in any order, several in one step merged by the policy, NaN is missing.
 
-    `future` holds known-future covariates in rows of their own, which win over those of `frame`; `times` says what is a
-    time. ConfigError says what cannot be read, with the data row (counted from 1, without the header and empty lines).
+    The frequency is found from the rows if it is None. Without a policy the last row of a step counts, as long as few
+    share one. `future` holds known-future covariates in rows of their own, which win over those of `frame`; `times`
+    says what is a time. ConfigError says what cannot be read, with the data row (counted from 1, without the header and
+    empty lines), or why the grid does not fit the rows.
     """
     frame = number_rows(frame)
     columns = _find_columns(frame, columns)
@@ -137,8 +147,13 @@ def read_frame(
     if frame.empty:
         raise ConfigError("there are no rows to read")
     row, names, labels = read_series(frame, columns.series_id)
-    stamps = read_times(frame[columns.time], frequency, times, row)
+    stamps = read_times(frame[columns.time], frequency or FINEST, times, row)
     value = read_numbers(frame[columns.value])
+    if not np.isfinite(value).any():
+        raise ConfigError(f"column {columns.value} has no observed value: there is nothing to forecast from")
+    if frequency is None:
+        frequency = Frequency(find_frequency(names, row, stamps.times, stamps.zone).text)
+        read_times(frame[columns.time], frequency, times, row)  # which says whether its grid holds them
     static = read_static(frame, covariates.static, row, names)
 
     order = np.argsort(stamps.times, kind="stable")  # the policy goes by event time, then by the frame's order
@@ -150,10 +165,8 @@ def read_frame(
     events = Events(nowhere, (), stamps.times[order], np.where(observed, ordered, 0.0), observed, place, past)
     row, step = row[order], frequency.step_of(stamps.times[order])
     _check_span(names, row, step, place, frequency)
-    folded = fold(duplicates, row, step, events)
+    folded = fold(duplicates or "last", row, step, events)
     some = np.bincount(folded.row, weights=folded.observed, minlength=len(names)) > 0
-    if not some.any():
-        raise ConfigError(f"column {columns.value} has no observed value: there is nothing to forecast from")
     kept, ahead = some[folded.row], Rows(row[:0], step[:0], np.empty((0, 0)))
     if covariates.future:
         last = np.full(len(names), np.iinfo(np.int64).min)
@@ -167,6 +180,14 @@ def read_frame(
             ahead = Rows(*(np.concatenate(parts) for parts in zip(ahead, more, strict=True)))
         ahead = merge(*ahead).of(some)
     bounds = np.concatenate([[0], np.cumsum(np.bincount(folded.row[kept], minlength=len(names))[some])])
+    remarks: list[str] = []
+    if duplicates is None and len(folded.row) < len(row):
+        is_one = columns.series_id is None
+        remarks += check_merged(
+            names, row, stamps.times[order], ordered, frequency=frequency, zone=stamps.zone, is_one=is_one
+        )
+    seen = folded.observed
+    remarks += check_empty(names, folded.row[seen], folded.step[seen], frequency=frequency, zone=stamps.zone)
     return Readings(
         names=tuple(name for name, has in zip(names, some, strict=True) if has),
         labels=tuple(label for label, has in zip(labels, some, strict=True) if has),
@@ -185,6 +206,8 @@ def read_frame(
         said=stamps.notes,
         merged=len(row) - len(folded.row),
         left_out=tuple(name for name, has in zip(names, some, strict=True) if not has),
+        frequency=frequency,
+        remarks=tuple(remarks),
     )
 
 

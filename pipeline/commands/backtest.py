@@ -30,7 +30,7 @@ COUNT = click.IntRange(1)
 
 @click.command()
 @click.option("--data", "file", required=True, type=click.Path(dir_okay=False, path_type=Path), metavar="FILE")
-@click.option("--frequency", metavar="TEXT", help="Of the grid, as pandas writes it: 15min, 1h, D, MS.")
+@click.option("--frequency", metavar="TEXT", help="As pandas writes it: 15min, 1h, D, MS; found if left away.")
 @click.option("--horizon", type=COUNT, metavar="N", help="Steps to forecast.")
 @click.option("--context", type=click.IntRange(2), metavar="N", help="Steps that the model sees; found if left away.")
 @click.option("--season", type=COUNT, metavar="N", help="Steps in a season; by the frequency if left away.")
@@ -94,11 +94,11 @@ def make_forecaster(settings: "Settings", columns: "Columns", given: dict[str, A
     series, chosen = settings.series, settings.series.model_fields_set
     wishes = {name: given[name] for name in ("steps", "budget") if given[name] is not None}
     return Forecaster(
-        given["frequency"] or series.frequency,
+        given["frequency"] or (series.frequency if "frequency" in chosen else None),
         given["horizon"] or series.horizon,
         context=given["context"] or (series.context if "context" in chosen else None),
         season=given["season"] or series.season,
-        duplicates=series.duplicates,
+        duplicates=series.duplicates if "duplicates" in chosen else None,
         columns=columns.to_dict(),
         model=settings.model.model_dump(),
         training=settings.training.model_dump() | wishes,
@@ -119,6 +119,7 @@ def summarize(result: "Backtest", file: Path) -> dict[str, Any]:
     return {
         "file": str(file),
         **{name: getattr(chosen, name) for name in ("frequency", "horizon", "context", "season")},
+        "frequency_found": result.forecaster.found_frequency,
         "series": len(readings.names),
         "scored": len(set(result.held_out.pairs.rows.tolist())),
         **counts,
@@ -142,6 +143,7 @@ def show(result: "Backtest", facts: dict[str, Any], fans: "list[Fan]") -> None:
     from pipeline.quickstart import chart
 
     words = f"{facts['series']:,} series, {facts['rows']:,} rows, {facts['merged']:,} merged into a step that had one"
+    words += f", frequency {facts['frequency']}{', found from the rows' if facts['frequency_found'] else ''}"
     _section("Data", f"{facts['file']}: {words}")
     for note in facts["notes"]:
         say(f"  {note}")

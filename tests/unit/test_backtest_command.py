@@ -146,6 +146,42 @@ def test_a_file_without_a_column_of_series_is_one_series_and_says_so(run: Run, t
     assert "if it is several series, name their column" in out
 
 
+@pytest.mark.parametrize("frequency", ["1D", "15min", "MS"])
+def test_the_frequency_is_found_when_no_option_and_no_setting_gives_one(
+    frequency: str, run: Run, tmp_path: Path
+) -> None:
+    make_frame(frequency=frequency, start="2018-01-01", a=make_wave(80)).to_csv(tmp_path / "values.csv", index=False)
+    _, out, _ = run(tmp_path / "values.csv", *SMALL, "--json")
+    facts = json.loads(out)
+    assert (facts["frequency"], facts["frequency_found"]) == (frequency, True)
+    _, out, _ = run(tmp_path / "values.csv", *SMALL)
+    assert f"0 merged into a step that had one, frequency {frequency}, found from the rows" in out
+
+
+@pytest.mark.parametrize(
+    ("rows", "given", "sets", "words"),
+    [
+        ("1D", ("--frequency", "1h"), (), "values are 1D apart, as series a, so that most steps of 1h are empty"),
+        ("1D", (), ("--set", "series.frequency=1h"), "values are 1D apart, as series a"),
+        ("1h", ("--frequency", "1D"), (), "383 of 400 rows share a step of 1D with another and would be lost"),
+    ],
+)
+def test_a_frequency_that_does_not_fit_is_refused(
+    rows: str, given: tuple[str, ...], sets: tuple[str, ...], words: str, run: Run, tmp_path: Path
+) -> None:
+    make_frame(frequency=rows, a=make_wave(400)).to_csv(tmp_path / "values.csv", index=False)
+    code, out, err = run(tmp_path / "values.csv", *SMALL, *given, sets=sets)
+    assert (code, out) == (2, "")
+    assert words in err
+
+
+def test_rows_of_a_step_are_merged_by_the_setting(run: Run, tmp_path: Path) -> None:
+    make_frame(frequency="15min", a=make_wave(400)).to_csv(tmp_path / "values.csv", index=False)
+    sets = ("--set", "series.duplicates=mean")
+    code, out, _ = run(tmp_path / "values.csv", *SMALL, "--frequency", "1h", "--json", sets=sets)
+    assert (code, json.loads(out)["merged"], json.loads(out)["notes"]) == (0, 300, [])
+
+
 def test_a_constant_series_shows_what_can_be_measured(run: Run, tmp_path: Path) -> None:
     make_frame(a=np.full(80, 7.0)).to_csv(tmp_path / "values.csv", index=False)
     code, out, _ = run(tmp_path / "values.csv", *SMALL)

@@ -156,6 +156,51 @@ def test_monthly_series_are_forecast_on_months() -> None:
     assert sales["time"].tolist() == pd.date_range("2021-01-01", periods=6, freq="MS").tolist()
 
 
+@pytest.mark.parametrize(("frequency", "season"), [("15min", 96), ("1D", 7), ("MS", 12), ("W-MON", 52)])
+def test_the_frequency_is_found_by_fit_and_kept_by_save_and_load(frequency: str, season: int, tmp_path: Path) -> None:
+    rows = make_frame(frequency=frequency, start="2018-01-01", a=make_wave(), b=make_wave(50, seed=2))
+    forecaster = Forecaster(horizon=4, context=12, model=MODEL, training=TRAINING | {"steps": 3})
+    assert not forecaster.found_frequency
+    forecast = forecaster.fit(rows).predict(rows)
+    assert (forecaster.frequency.text, forecaster.found_frequency) == (frequency, True)
+    assert (forecaster.settings.series.frequency, forecaster.settings.series.season) == (frequency, season)
+    last = rows[rows["series_id"] == "a"]["time"].iloc[-1]
+    expected = pd.date_range(last, periods=5, freq=frequency)[1:]
+    assert forecast[forecast["series_id"] == "a"]["time"].tolist() == expected.tolist()
+    forecaster.save(tmp_path / "model")
+    loaded = Forecaster.load(tmp_path / "model")
+    assert (loaded.frequency.text, loaded.settings) == (frequency, forecaster.settings)
+    assert loaded.predict(rows).equals(forecast)
+
+
+def test_a_backtest_finds_the_frequency_and_leaves_the_forecaster_open_to_another(frame: pd.DataFrame) -> None:
+    forecaster = Forecaster(horizon=4, season=4, context=12, model=MODEL, training=TRAINING | {"steps": 3})
+    days = make_frame(frequency="1D", a=make_wave(), b=make_wave(50, level=5000.0, seed=2))
+    assert forecaster.backtest(days, 2).frequency.text == "1D"
+    assert forecaster.backtest(frame, 2).forecaster.frequency.text == "1h"
+    with pytest.raises(ConfigError, match=r"no frequency yet: fit it, or give one, as Forecaster\('1h'\)"):
+        _ = forecaster.frequency
+    assert forecaster.fit(days).fit(frame).frequency.text == "1h"
+
+
+def test_a_frame_of_another_frequency_is_not_forecast(fitted: Forecaster, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "model")
+    for forecaster in (fitted, Forecaster.load(tmp_path / "model")):
+        with pytest.raises(ConfigError, match="values are 1D apart, as series a, so that most steps of 1h are empty"):
+            forecaster.predict(make_frame(frequency="1D", a=make_wave()))
+        with pytest.raises(
+            ConfigError, match=r"45 of 60 rows share a step of 1h .* as rows are 15min apart in series a"
+        ):
+            forecaster.predict(make_frame(frequency="15min", a=make_wave()))
+
+
+def test_how_rows_are_merged_is_said_once_and_kept(tmp_path: Path) -> None:
+    quarters = make_frame(frequency="15min", a=make_wave(240))
+    forecaster = make_forecaster(duplicates="last", training={"steps": 3}).fit(quarters)
+    forecaster.save(tmp_path / "model")
+    assert Forecaster.load(tmp_path / "model").predict(quarters).equals(forecaster.predict(quarters))
+
+
 SERVED: dict[str, tuple[Callable[[], pd.DataFrame], int, str]] = {
     "a new series": (lambda: make_frame(new=make_wave(40, seed=9)), 4, "ok"),
     "one row": (lambda: make_frame(a=[100.0]), 4, "degraded"),
@@ -167,8 +212,8 @@ SERVED: dict[str, tuple[Callable[[], pd.DataFrame], int, str]] = {
     "as large as may be": (lambda: make_frame(a=np.tile([1e30, -1e30], 20)), 4, "ok"),
     "minute": (lambda: make_frame(a=make_wave() * 1e-40), 4, "ok"),
     "one spike": (lambda: make_frame(a=[*make_wave(30), 1e30, 1.0]), 4, "ok"),
-    "irregular times": (
-        lambda: make_frame(a=make_wave(60)).assign(time=pd.date_range("2026-01-01", periods=60, freq="23min")),
+    "times beside the grid": (
+        lambda: make_frame(a=make_wave(60)).assign(time=pd.date_range("2026-01-01", periods=60, freq="67min")),
         4,
         "ok",
     ),
