@@ -25,6 +25,7 @@ from jobs.covariates import CovariateNames
 from jobs.evaluation import MODEL, NAIVE, Backtest
 from jobs.frames import Columns, Readings, read_frame, write_frame
 from jobs.outcome import OnStage, Stage
+from jobs.series_names import note_names
 from jobs.training_set import Lineage, TrainingSet, find_rows, name_series
 from jobs.warm_start import COLD
 from models.artifact import ArtifactError, Loaded, hash_artifact, pack, unpack
@@ -151,6 +152,8 @@ class Forecaster:
         missing = evaluation.count_unknown(panel, rows, ends, self.settings.series.horizon)
         if missing:
             warnings.warn(f"{missing:,} values of future covariates in the horizon are missing", stacklevel=2)
+        for note in note_names(readings.names, readings.kind, loaded.series, loaded.provenance.get("series_kind")):
+            warnings.warn(note, stacklevel=2)
         panel = name_series(panel, find_rows(readings.names, loaded.series))
         quantiles, broken = evaluation.forecast_finite(loaded.model, panel, rows, ends)
         full = seen >= self.settings.series.min_observed
@@ -311,7 +314,8 @@ class Forecaster:
         fitted = fit_challenger(trained_on, COLD, self.settings, frequency=self.frequency, on_stage=on_stage)
         model = fitted.model.to("cpu").eval()
         searched = {"search": fitted.search.provenance()} if fitted.search else {}
-        return Loaded(model, model.config, learned, self._provenance(lineage) | searched), fitted
+        kind = {"series_kind": readings.kind}
+        return Loaded(model, model.config, learned, self._provenance(lineage) | searched | kind), fitted
 
     def _lineage(self, known: Panel, panel: Panel, series: int) -> Lineage:
         first, last = (known.first_step.min(), (known.first_step + known.length - 1).max())

@@ -19,9 +19,10 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from jobs.columns import number_rows, read_numbers, read_series, read_times
+from jobs.columns import number_rows, read_numbers, read_times
 from jobs.covariates import CovariateNames, Rows, check_columns, merge, read_future, read_matrix, read_static
 from jobs.grid_check import check_empty, check_merged
+from jobs.series_names import read_series
 from jobs.spacing import find_frequency
 from models.config import QUANTILE_LEVELS
 from pipeline.errors import ConfigError
@@ -33,7 +34,9 @@ from pipeline.times import AUTO, TimeRule
 from pipeline.windows import Known
 
 KNOWN = {"series_id": ("series_id", "unique_id"), "time": ("time", "timestamp", "ds"), "value": ("value", "y")}
-"""Names that are looked for when none is given, in this order."""
+"""Names that are looked for when none is given; a frame that has two of a kind is asked about."""
+OPTIONS = {"series_id": "--series-id", "time": "--timestamp", "value": "--value"}
+MOST_NAMES = 20
 MOST_STEPS = 100_000_000
 SPARSE_STEPS, SPARSE = 10_000_000, 1_000
 """A grid of more steps has a row for every thousandth of them, or it is refused."""
@@ -75,7 +78,8 @@ class Readings:
     names (S,) as text, labels (S,) as in the frame; known: future and static covariates, those of the past are in the
     history; columns: the names found; zone: of the frame's times, None when they have none (then they are UTC); said:
     in words, of times that were not written alike; merged: rows that shared a step with an earlier one; left_out:
-    series without any observed value; frequency: of the grid; remarks: what does not quite fit it.
+    series without any observed value; frequency: of the grid; kind: of the series' names in the frame; remarks: what
+    does not quite fit.
     """
 
     names: tuple[str, ...]
@@ -88,6 +92,7 @@ class Readings:
     merged: int
     left_out: tuple[str, ...]
     frequency: Frequency
+    kind: str = ""
     remarks: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -115,9 +120,11 @@ def read_table(file: Path, columns: Columns) -> pd.DataFrame:
         if file.suffix in PARQUET:
             return pd.read_parquet(file)
         present = pd.read_csv(file, nrows=0).columns
-        roles = ((columns.series_id, KNOWN["series_id"]), (columns.time, KNOWN["time"]))
-        found = [name or next((each for each in known if each in present), None) for name, known in roles]
-        return pd.read_csv(file, dtype={name: str for name in found if name in present}, low_memory=False)
+        names = (columns.series_id,) if columns.series_id else KNOWN["series_id"]
+        texts = {name: str for name in present if name in names}
+        time = columns.time or next((each for each in KNOWN["time"] if each in present), None)
+        written = {time: str} if time in present else None
+        return pd.read_csv(file, converters=texts, dtype=written, low_memory=False)  # so that NA is a name, and 007 is
     except ImportError as error:
         raise ConfigError("reading Parquet needs pyarrow: pip install 'tidecast[parquet]'") from error
     except (ValueError, OSError) as error:
@@ -142,11 +149,11 @@ def read_frame(
     empty lines), or why the grid does not fit the rows.
     """
     frame = number_rows(frame)
-    columns = _find_columns(frame, columns)
+    columns = _find_columns(frame, columns, covariates.every())
     check_columns(frame, covariates.every(), columns.to_dict(), RESERVED | set(QUANTILE_COLUMNS))
     if frame.empty:
         raise ConfigError("there are no rows to read")
-    row, names, labels = read_series(frame, columns.series_id)
+    row, names, labels, kind, said = read_series(frame, columns.series_id)
     stamps = read_times(frame[columns.time], frequency or FINEST, times, row)
     value = read_numbers(frame[columns.value])
     if not np.isfinite(value).any():
@@ -180,7 +187,7 @@ def read_frame(
             ahead = Rows(*(np.concatenate(parts) for parts in zip(ahead, more, strict=True)))
         ahead = merge(*ahead).of(some)
     bounds = np.concatenate([[0], np.cumsum(np.bincount(folded.row[kept], minlength=len(names))[some])])
-    remarks: list[str] = []
+    remarks = [*said]
     if duplicates is None and len(folded.row) < len(row):
         is_one = columns.series_id is None
         remarks += check_merged(
@@ -207,6 +214,7 @@ def read_frame(
         merged=len(row) - len(folded.row),
         left_out=tuple(name for name, has in zip(names, some, strict=True) if not has),
         frequency=frequency,
+        kind=kind,
         remarks=tuple(remarks),
     )
 
@@ -243,16 +251,24 @@ def write_frame(
     return pd.DataFrame(columns)
 
 
-def _find_columns(frame: pd.DataFrame, wanted: Columns) -> Columns:
+def _find_columns(frame: pd.DataFrame, wanted: Columns, covariates: Sequence[str]) -> Columns:
     present = [str(name) for name in frame.columns]
+    given = {*covariates, *filter(None, asdict(wanted).values())}
     found = wanted
     for role, known in KNOWN.items():
-        name = getattr(wanted, role) or next((each for each in known if each in present), None)
+        may_be = [name for name in known if name in present]
+        may_be = [name for name in may_be if name not in given] or may_be
+        name = getattr(wanted, role) or next(iter(may_be), None)
+        how = f"columns={{{role!r}: ...}} or {OPTIONS[role]}"
+        if getattr(wanted, role) is None and len(may_be) > 1:
+            raise ConfigError(f"columns {' and '.join(may_be)} may each be that of {role}: choose one, {how}")
         if name is None and role != "series_id":
-            raise ConfigError(f"no column {' or '.join(known)}: there are {', '.join(present)}; name the {role} column")
+            hint = _hint_wide(frame, found) if role == "value" else ""
+            words = f"no column {' or '.join(known)}: there are {_list(present)}"
+            raise ConfigError(f"{words}; name the {role} column: {how}{hint}")
         if name is not None and present.count(name) != 1:
             times = "more than one" if name in present else "no"
-            raise ConfigError(f"there is {times} column {name}: there are {', '.join(present)}")
+            raise ConfigError(f"there is {times} column {name}: there are {_list(present)}; name it: {how}")
         found = replace(found, **{role: name})
     chosen = [name for name in (found.series_id, found.time, found.value) if name is not None]
     if len(set(chosen)) < len(chosen):
@@ -261,6 +277,20 @@ def _find_columns(frame: pd.DataFrame, wanted: Columns) -> Columns:
     if taken:
         raise ConfigError(f"rename column {', '.join(taken)}: forecasts have a column of that name")
     return found
+
+
+def _hint_wide(frame: pd.DataFrame, found: Columns) -> str:
+    """Say how a frame with a column per series becomes one with a row per value."""
+    others = [name for name in frame.columns if str(name) not in (found.series_id, found.time)]
+    numbers = [str(name) for name in others if pd.api.types.is_numeric_dtype(frame[name].dtype)]
+    if len(numbers) < 2:
+        return ""
+    melt = f"frame.melt({found.time!r}, var_name='series_id', value_name='value')"
+    return f"; if {_list(numbers)} are series, make a row of each value: {melt}"
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names[:MOST_NAMES]) + (", ..." if len(names) > MOST_NAMES else "")
 
 
 def _check_span(names: Sequence[str], row: Ints, step: Ints, place: Ints, frequency: Frequency) -> None:

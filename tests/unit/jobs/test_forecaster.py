@@ -194,6 +194,24 @@ def test_a_frame_of_another_frequency_is_not_forecast(fitted: Forecaster, tmp_pa
             forecaster.predict(make_frame(frequency="15min", a=make_wave()))
 
 
+@pytest.mark.parametrize("ids", [[1, 2], [1.0, 2.0], pd.array([1, 2], "Int64"), pd.Categorical([1, 2])])
+def test_integers_are_the_series_that_the_model_knows_after_a_merge_too(ids: Any, tmp_path: Path) -> None:
+    rows = make_frame(a=make_wave(), b=make_wave(60, level=5000.0, seed=2)).assign(series_id=np.repeat([1, 2], 60))
+    forecaster = make_forecaster(training={"steps": 3}).fit(rows)
+    again = rows.assign(series_id=pd.Series(ids).repeat(60).to_numpy())
+    assert np.array_equal(forecaster.predict(again)[QUANTILES], forecaster.predict(rows)[QUANTILES])
+    forecaster.save(tmp_path / "model")
+    text = rows.assign(series_id=rows["series_id"].astype(str))
+    for knows in (forecaster, Forecaster.load(tmp_path / "model")):
+        with pytest.warns(
+            UserWarning, match="names of series are text here and were numbers when the model was fitted"
+        ):
+            forecast = knows.predict(text)
+        assert np.array_equal(forecast[QUANTILES], forecaster.predict(rows)[QUANTILES])
+    with pytest.warns(UserWarning, match="series '01' is unknown to the model, which knows '1'; 1 more are like it"):
+        forecaster.predict(text.assign(series_id="0" + text["series_id"]))
+
+
 def test_how_rows_are_merged_is_said_once_and_kept(tmp_path: Path) -> None:
     quarters = make_frame(frequency="15min", a=make_wave(240))
     forecaster = make_forecaster(duplicates="last", training={"steps": 3}).fit(quarters)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from jobs.covariates import CovariateNames
 from jobs.frames import Columns, Readings, read_frame, read_table
 from pipeline.errors import ConfigError
 from pipeline.grid import Frequency
@@ -118,11 +119,48 @@ def test_without_a_column_of_series_it_is_one_and_merged_rows_are_pointed_out() 
 
 
 GOOD = make_frame(a=[1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"y": 1.0}, r"columns value and y may each be that of value: choose one, columns=\{'value': ...\} or --value"),
+        (
+            {"ds": GOOD["time"]},
+            r"columns time and ds may each be that of time: choose one, .*'time': ...\} or --timestamp",
+        ),
+        ({"timestamp": 1, "ds": 2}, "columns time and timestamp and ds may each be that of time"),
+        ({"unique_id": "b"}, r"columns series_id and unique_id may each be that of series_id: .* or --series-id"),
+    ],
+)
+def test_two_columns_of_a_kind_are_asked_about(columns: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        read(GOOD.assign(**columns))
+
+
+def test_a_column_that_is_something_else_is_not_asked_about() -> None:
+    assert read(GOOD.assign(y=1.0), Columns(value="y")).columns == Columns("series_id", "time", "y")
+    assert read(GOOD.assign(y=1.0), Columns(value="value")).columns.value == "value"
+    frame = GOOD.assign(y=[4.0, 5.0, 6.0])
+    names = CovariateNames(past=("value",))
+    assert read_frame(frame, Columns(), frequency=HOURLY, duplicates="last", covariates=names).columns.value == "y"
+
+
+def test_a_column_per_series_is_told_how_to_become_rows() -> None:
+    wide = pd.DataFrame({"ds": GOOD["time"], "north": 1.0, "south": 2.0})
+    with pytest.raises(
+        ConfigError, match=r"no column value or y: .*; if north, south are series, make a row of"
+    ) as refused:
+        read(wide)
+    melt = str(refused.value).rsplit(": ", 1)[1]
+    assert read(eval(melt, {"frame": wide})).names == ("north", "south")  # what it says works
+
+
 REFUSED: dict[str, tuple[Any, str]] = {
     "no frame": ([1.0, 2.0], "a pandas DataFrame is needed, not list"),
     "no rows": (GOOD.head(0), "there are no rows"),
     "no value column": (GOOD.drop(columns="value"), "no column value or y: there are series_id, time"),
-    "no time column": (GOOD.drop(columns="time"), "no column time or timestamp or ds"),
+    "no time column": (GOOD.drop(columns="time"), "no column time or timestamp or ds.* or --timestamp$"),
     "two value columns": (pd.concat([GOOD, GOOD[["value"]]], axis=1), "more than one column value"),
     "infinite": (GOOD.assign(value=[1.0, np.inf, 2.0]), "row 2: value inf is not finite"),
     "minus infinite": (GOOD.assign(value=[-np.inf, 1.0, 2.0]), "row 1: value -inf is not finite"),
