@@ -15,16 +15,6 @@ LARGEST = 1e30
 """The models compute in float32, and squares and sums of values must fit."""
 
 
-def number_rows(frame: Any) -> pd.DataFrame:
-    """Take names out of the index, where Nixtla's older frames have unique_id, and number the rows."""
-    if not isinstance(frame, pd.DataFrame):
-        raise ConfigError(f"a pandas DataFrame is needed, not {type(frame).__name__}")
-    named = [name for name in frame.index.names if name is not None and name not in frame.columns]
-    if named:
-        frame = frame.reset_index(level=named)
-    return frame.reset_index(drop=True)
-
-
 def read_times(column: "pd.Series[Any]", frequency: Frequency, rule: TimeRule, series: Ints) -> Stamps:
     """Read times as microseconds in UTC (N,) that the grid holds; `series` (N,) numbers the rows' series."""
     stamps = read_stamps(column, rule, series)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 import pandas as pd
 
-from jobs.columns import number_rows, read_numbers, read_times
+from jobs.columns import read_numbers, read_times
+from jobs.dataframes import open_table, read_periods
 from jobs.series_names import read_series
 from pipeline.errors import ConfigError
 from pipeline.grid import Frequency
@@ -138,13 +139,13 @@ def read_future(
     Rows of series that the first frame does not have are not used; ConfigError when it has none of them.
     """
     try:
-        frame = number_rows(future)
+        frame = open_table(future).frame
         assert columns.time is not None, "found by read_frame"
         check_columns(frame, [name for name in (columns.series_id, columns.time, *names) if name], {}, set())
         if frame.empty:
             return Rows(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, len(names))))
         own, found, *_ = read_series(frame, columns.series_id)
-        at = read_times(frame[columns.time], frequency, times, own).times
+        at = read_times(read_periods(frame[columns.time])[0], frequency, times, own).times
         place = {name: index for index, name in enumerate(series)}
         row = np.array([place.get(name, -1) for name in found], np.int64)[own]
         values = read_matrix(frame, names)

@@ -19,8 +19,9 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from jobs.columns import number_rows, read_numbers, read_times
+from jobs.columns import read_numbers, read_times
 from jobs.covariates import CovariateNames, Rows, check_columns, merge, read_future, read_matrix, read_static
+from jobs.dataframes import Table, name_periods, open_table, read_periods, to_periods
 from jobs.grid_check import check_empty, check_merged
 from jobs.series_names import read_series
 from jobs.spacing import find_frequency
@@ -78,8 +79,8 @@ class Readings:
     names (S,) as text, labels (S,) as in the frame; known: future and static covariates, those of the past are in the
     history; columns: the names found; zone: of the frame's times, None when they have none (then they are UTC); said:
     in words, of times that were not written alike; merged: rows that shared a step with an earlier one; left_out:
-    series without any observed value; frequency: of the grid; kind: of the series' names in the frame; remarks: what
-    does not quite fit.
+    series without any observed value; frequency: of the grid; kind: of the series' names in the frame; period: the
+    frequency of its times if they are periods; remarks: what does not quite fit.
     """
 
     names: tuple[str, ...]
@@ -93,6 +94,7 @@ class Readings:
     left_out: tuple[str, ...]
     frequency: Frequency
     kind: str = ""
+    period: str | None = None
     remarks: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -148,19 +150,22 @@ def read_frame(
     says what is a time. ConfigError says what cannot be read, with the data row (counted from 1, without the header and
     empty lines), or why the grid does not fit the rows.
     """
-    frame = number_rows(frame)
-    columns = _find_columns(frame, columns, covariates.every())
+    table = open_table(frame, value=columns.value)
+    frame, columns = table.frame, _find_columns(table, columns, covariates.every())
     check_columns(frame, covariates.every(), columns.to_dict(), RESERVED | set(QUANTILE_COLUMNS))
     if frame.empty:
         raise ConfigError("there are no rows to read")
+    moments, period = read_periods(frame[columns.time])
+    if frequency is None and period is not None:
+        frequency = Frequency(name_periods(period))
     row, names, labels, kind, said = read_series(frame, columns.series_id)
-    stamps = read_times(frame[columns.time], frequency or FINEST, times, row)
+    stamps = read_times(moments, frequency or FINEST, times, row)
     value = read_numbers(frame[columns.value])
     if not np.isfinite(value).any():
         raise ConfigError(f"column {columns.value} has no observed value: there is nothing to forecast from")
     if frequency is None:
         frequency = Frequency(find_frequency(names, row, stamps.times, stamps.zone).text)
-        read_times(frame[columns.time], frequency, times, row)  # which says whether its grid holds them
+        read_times(moments, frequency, times, row)  # which says whether its grid holds them
     static = read_static(frame, covariates.static, row, names)
 
     order = np.argsort(stamps.times, kind="stable")  # the policy goes by event time, then by the frame's order
@@ -215,6 +220,7 @@ def read_frame(
         left_out=tuple(name for name, has in zip(names, some, strict=True) if not has),
         frequency=frequency,
         kind=kind,
+        period=period,
         remarks=tuple(remarks),
     )
 
@@ -241,8 +247,8 @@ def write_frame(
     labels = pd.Series(list(readings.labels))
     columns: dict[str, Any] = {
         readings.columns.series_id or "series_id": labels.iloc[np.repeat(rows, horizon)].to_numpy(),
-        readings.columns.time or "time": _stamps(times.ravel(), readings.zone),
-        "origin": _stamps(np.repeat(frequency.time_of(firsts - 1), horizon), readings.zone),
+        readings.columns.time or "time": _stamps(times.ravel(), readings),
+        "origin": _stamps(np.repeat(frequency.time_of(firsts - 1), horizon), readings),
         "step": np.tile(np.arange(1, horizon + 1), count),
     }
     columns |= {name: quantiles[:, :, q].ravel() for q, name in enumerate(QUANTILE_COLUMNS)}
@@ -251,17 +257,27 @@ def write_frame(
     return pd.DataFrame(columns)
 
 
-def _find_columns(frame: pd.DataFrame, wanted: Columns, covariates: Sequence[str]) -> Columns:
-    present = [str(name) for name in frame.columns]
+def _find_columns(table: Table, wanted: Columns, covariates: Sequence[str]) -> Columns:
+    frame, of_index = table.frame, {"time": (table.time,) if table.time else (), "series_id": table.series}
+    present = list(frame.columns)
     given = {*covariates, *filter(None, asdict(wanted).values())}
     found = wanted
     for role, known in KNOWN.items():
         may_be = [name for name in known if name in present]
         may_be = [name for name in may_be if name not in given] or may_be
+        levels = of_index.get(role, ())
+        if role == "time" or not may_be:  # an index of times is one beside a column; levels beside it are its series
+            may_be += [name for name in levels if name not in may_be]
         name = getattr(wanted, role) or next(iter(may_be), None)
         how = f"columns={{{role!r}: ...}} or {OPTIONS[role]}"
         if getattr(wanted, role) is None and len(may_be) > 1:
-            raise ConfigError(f"columns {' and '.join(may_be)} may each be that of {role}: choose one, {how}")
+            joined = " + '/' + ".join(f"frame[{name!r}].astype(str)" for name in may_be)
+            both = (
+                f"; or make one of them: frame = frame.reset_index(); frame[{role!r}] = {joined}"
+                if may_be == list(levels)
+                else ""
+            )
+            raise ConfigError(f"columns {' and '.join(may_be)} may each be that of {role}: choose one, {how}{both}")
         if name is None and role != "series_id":
             hint = _hint_wide(frame, found) if role == "value" else ""
             words = f"no column {' or '.join(known)}: there are {_list(present)}"
@@ -327,6 +343,8 @@ def _check_span(names: Sequence[str], row: Ints, step: Ints, place: Ints, freque
         )
 
 
-def _stamps(times: Ints, zone: tzinfo | None) -> "pd.DatetimeIndex":
+def _stamps(times: Ints, readings: Readings) -> "pd.DatetimeIndex | pd.PeriodIndex":
     stamps = pd.DatetimeIndex(times.astype("datetime64[us]"))
-    return stamps if zone is None else stamps.tz_localize("UTC").tz_convert(zone)
+    if readings.period is not None:
+        return to_periods(stamps, readings.period)
+    return stamps if readings.zone is None else stamps.tz_localize("UTC").tz_convert(readings.zone)

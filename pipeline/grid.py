@@ -6,6 +6,7 @@ business days and hours; hours and days where clocks are set forward and back) i
 it: a gas day begins at 6:00. An event belongs to the newest grid time that is not after it.
 """
 
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -44,7 +45,7 @@ class Frequency:
             offset = to_offset(text)
         except ValueError as error:
             raise ConfigError(
-                f"series.frequency {text!r} is not a pandas frequency; write 1h, 15min, D, MS, ..."
+                f"series.frequency {text!r} is not a pandas frequency; write {_hint(text)}1h, 15min, D, MS, ..."
             ) from error
         if offset is None or offset.n < 1:
             raise ConfigError(f"series.frequency {text!r} must move forward")
@@ -201,3 +202,22 @@ def spell_seconds(seconds: int) -> str:
         if count:
             parts.append(f"{count} {unit}")
     return " ".join(parts) or "0 s"
+
+
+def _hint(text: str) -> str:
+    """Name what pandas would have instead of an outdated alias, as "2h, or " for 2H; nothing where it has no idea."""
+    found = re.fullmatch(r"(\d*) ?([A-Za-z]+)(-[A-Z]{3})?", text.strip())
+    if found is None:
+        return ""
+    count, old, anchor = found[1], found[2], found[3] or ""
+    alias = "min" if old == "m" else old
+    for _ in range(2):  # A is told to be Y, and Y to be YE
+        try:
+            to_offset(alias)
+        except ValueError as error:
+            better = re.search(r"(?:Did you mean |use ')(\w+)", str(error))
+            alias = better[1] if better else old
+    if alias == old:
+        return ""
+    starts = f"{count}{alias[:-1]}S, " if alias.endswith("E") and not anchor else ""
+    return f"{starts}{count}{alias}{anchor}, or "

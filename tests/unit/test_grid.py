@@ -105,6 +105,28 @@ def test_the_calendar_of_hours_repeats_each_day_and_each_week() -> None:
 GRIDS = {text: Frequency(text) for text in FREQUENCIES}
 
 
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("H", "write h, or 1h"),
+        ("15T", "write 15min, or 1h"),
+        ("2 H", "write 2h, or 1h"),
+        ("1m", "write 1min, or 1h"),
+        ("M", "write MS, ME, or 1h"),
+        ("Q", "write QS, QE, or 1h"),
+        ("A", "write YS, YE, or 1h"),
+        ("A-JUN", "write YE-JUN, or 1h"),
+        ("BM", "write BMS, BME, or 1h"),
+        ("W-XYZ", "write 1h, 15min"),
+        ("often", "write 1h, 15min"),
+        ("", "write 1h, 15min"),
+    ],
+)
+def test_an_outdated_name_is_told_the_one_of_today(text: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match=f"{text!r} is not a pandas frequency; {hint}"):
+        Frequency(text)
+
+
 ZONES = ("Europe/Berlin", "America/New_York", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Apia")
 OF_A_ZONE = ("15min", "h", "D", "W-MON", "MS", "ME", "QS", "B", "YE")
 

@@ -230,7 +230,7 @@ def test_what_cannot_be_read_is_said_in_one_line(case: str, frame: pd.DataFrame)
 @pytest.mark.parametrize(
     ("future", "words"),
     [
-        ([1, 2], "future: a pandas DataFrame is needed, not list"),
+        ([1, 2], "future: a pandas DataFrame is needed, or .*, not list"),
         (pd.DataFrame({"series_id": ["a"], "time": ["2026-01-04"]}), "future: there is no column price"),
         (pd.DataFrame({"series_id": ["z"], "time": ["2026-01-04"], "price": [1.0]}), "future: series z are not in"),
         (

@@ -157,7 +157,7 @@ def test_a_column_per_series_is_told_how_to_become_rows() -> None:
 
 
 REFUSED: dict[str, tuple[Any, str]] = {
-    "no frame": ([1.0, 2.0], "a pandas DataFrame is needed, not list"),
+    "no frame": ([1.0, 2.0], "a pandas DataFrame is needed, or .* an Arrow table, not list"),
     "no rows": (GOOD.head(0), "there are no rows"),
     "no value column": (GOOD.drop(columns="value"), "no column value or y: there are series_id, time"),
     "no time column": (GOOD.drop(columns="time"), "no column time or timestamp or ds.* or --timestamp$"),
@@ -180,6 +180,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "one zero": (GOOD.assign(time=[1_767_243_600, 0, 1_767_247_200]), "data row 2: time the number 0 is 1970"),
     "numbers before 1980": (GOOD.assign(time=[1.2e8] * 3), "is 1973-10-20 .* set oldest_time, and time_unit to s"),
     "true": (GOOD.assign(time=[True, False, True]), "data row 1: time True is no time"),
+    "no period": (
+        GOOD.assign(time=pd.PeriodIndex(["2026-01", None, "2026-03"], freq="M")),
+        "data row 2: time is missing",
+    ),
     "lists": (GOOD.assign(value=[[1.0], [2.0], [3.0]]), "row 1: value .* is not a number"),
     "times as values": (GOOD.assign(value=GOOD["time"]), "column value holds datetime64.*, not numbers"),
     "durations as values": (GOOD.assign(value=GOOD["time"].diff()), "column value holds timedelta64.*, not numbers"),
