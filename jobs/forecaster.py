@@ -24,6 +24,7 @@ from jobs.challenger import Fitted, fit_challenger
 from jobs.covariates import CovariateNames
 from jobs.evaluation import MODEL, NAIVE, Backtest
 from jobs.frames import Columns, Readings, read_frame, write_frame
+from jobs.grid_choice import Wish, wish_for
 from jobs.outcome import OnStage, Stage
 from jobs.series_names import note_names
 from jobs.training_set import Lineage, TrainingSet, find_rows, name_series
@@ -39,19 +40,20 @@ from pipeline.records import Floats, Ints
 from pipeline.settings import InputSettings, ModelSettings, SeriesSettings, Settings, TrainingSettings
 from pipeline.windows import lay_out, usual_context
 
-GIVEN = ("duplicates", "columns", "model", "training", "time_unit", "oldest_time")
+GIVEN = ("timezone", "duplicates", "columns", "model", "training", "time_unit", "oldest_time")
 """What a saved model keeps of how it was made, besides its config."""
 
 
 class Forecaster:
     """A forecaster of the settings' network for long frames of one frequency.
 
-    frequency: as pandas writes it; found from the frame by `fit` and `backtest` if left away. context: steps that the
-    network sees; season: steps; both are found from the frequency if left away. duplicates: last, first, mean, sum or
-    max of the rows in one step; if left away the last counts, and many such rows are refused. columns: {"series_id",
-    "time", "value"} to the frame's names; found if left away (also Nixtla's unique_id, ds, y), and without a column of
-    series the frame is one series. model, training: keys of the settings' sections of that name, {"hidden": 32},
-    {"steps": 300, "budget": "2 min", "seed": 1}.
+    frequency: as pandas writes it; timezone: name of the zone by whose clocks steps begin, and of times that have no
+    offset; phase: from there to the steps, as "6h"; `fit` and `backtest` find from the frame what is left away.
+    context: steps that the network sees; season: steps; both are found from the frequency if left away. duplicates:
+    last, first, mean, sum or max of the rows in one step; if left away the last counts, and many such rows are refused.
+    columns: {"series_id", "time", "value"} to the frame's names; found if left away (also Nixtla's unique_id, ds, y),
+    and without a column of series the frame is one series. model, training: keys of the settings' sections of that
+    name, {"hidden": 32}, {"steps": 300, "budget": "2 min", "seed": 1}.
     past_covariates, future_covariates, static_covariates: names of columns of numbers that are read beside the values:
     known up to the origin, known before it happens, the same all through a series. time_unit, oldest_time: of times
     that are numbers (auto, s, ms, us or ns), and the oldest day that is believed, as the settings of [input] say.
@@ -67,6 +69,8 @@ class Forecaster:
         frequency: str | None = None,
         horizon: int = 48,
         *,
+        timezone: str | None = None,
+        phase: str | float | None = None,
         context: int | None = None,
         season: int | None = None,
         duplicates: str | None = None,
@@ -79,7 +83,7 @@ class Forecaster:
         time_unit: str = "auto",
         oldest_time: date | str | None = None,
     ) -> None:
-        self._given = None if frequency is None else Frequency(str(frequency))
+        self._wish = wish_for(frequency, timezone, phase)
         self._lengths = (context, season)
         self.columns = Columns.of(columns)
         self.covariates = CovariateNames.of(past=past_covariates, future=future_covariates, static=static_covariates)
@@ -96,7 +100,8 @@ class Forecaster:
         except ValidationError as error:
             raise ConfigError(f"Forecaster: {explain(error)}") from error
         self._frequency: Frequency | None = None
-        self._settle(self._given)
+        if self._wish.frequency is not None:
+            self._settle(Frequency(self._wish.frequency, timezone or "UTC", self._wish.phase or 0))
         self._loaded: Loaded | None = None
 
     @property
@@ -109,15 +114,15 @@ class Forecaster:
     @property
     def found_frequency(self) -> bool:
         """Whether the frequency was found from a frame, as none was given."""
-        return self._given is None and self._frequency is not None
+        return self._wish.frequency is None and self._frequency is not None
 
     def read(self, frame: pd.DataFrame, future: pd.DataFrame | None = None) -> Readings:
         """Lay a frame on the grid as `fit` does; warns of what a reader may not expect."""
-        return self._read(frame, self._frequency, future)
+        return self._read(frame, self._grid(), future)
 
     def fit(self, frame: pd.DataFrame, *, on_stage: OnStage | None = None) -> Self:
         """Train on every series of the frame, from scratch; the last horizon of each only chooses the best weights."""
-        readings = self._read(frame, self._given)
+        readings = self._read(frame, self._wish)
         self._settle(readings.frequency)
         panel = self._lay_out(readings)
         self._loaded, _ = self._train(readings, panel, panel, on_stage or _silent)
@@ -178,7 +183,7 @@ class Forecaster:
         more for few series, within a quarter of the data. The model is fitted once. This forecaster stays as it is.
         """
         report = on_stage or _silent
-        readings = self._read(frame, self._given)
+        readings = self._read(frame, self._wish)
         judged = copy(self)
         judged._settle(readings.frequency)
         chosen = judged.settings.series
@@ -244,33 +249,37 @@ class Forecaster:
             **{name: given[name] for name in GIVEN if name in given},
             **{name: getattr(config, name) for name in COVARIATES},
         )
+        forecaster._settle(Frequency(written["frequency"], written.get("timezone", "UTC"), written.get("phase", 0)))
         forecaster._loaded = loaded
         return forecaster
 
-    def _read(self, frame: pd.DataFrame, frequency: Frequency | None, future: pd.DataFrame | None = None) -> Readings:
-        series = self.settings.series
+    def _grid(self) -> Frequency | Wish:
+        """The grid of the data that this forecaster was fitted to, or what was wished for."""
+        return self._wish if self._loaded is None else self.frequency
+
+    def _read(self, frame: pd.DataFrame, grid: Frequency | Wish, future: pd.DataFrame | None = None) -> Readings:
+        series, zone = self.settings.series, self._wish.timezone
         readings = read_frame(
             frame,
             self.columns,
-            frequency=frequency,
+            frequency=grid,
             duplicates=series.duplicates if "duplicates" in series.model_fields_set else None,
             covariates=self.covariates,
             future=future,
-            times=self.settings.input.time_rule(),
+            times=self.settings.input.time_rule(zone),
         )
         for note in readings.notes():
             warnings.warn(note, stacklevel=3)
         return readings
 
-    def _settle(self, frequency: Frequency | None) -> None:
-        """Take a frequency, and with it the season and the context that nobody chose."""
+    def _settle(self, frequency: Frequency) -> None:
+        """Take a grid, and with it the season and the context that nobody chose."""
         self._frequency = frequency
-        if frequency is None:
-            return
         context, season = self._lengths
         series = self.settings.series
         chosen = series.model_dump(include={"horizon", "duplicates"}, exclude_unset=True)
-        chosen |= {"frequency": frequency.text, "season": frequency.season if season is None else season}
+        chosen |= {"frequency": frequency.text, "timezone": frequency.timezone, "phase": frequency.phase}
+        chosen |= {"season": frequency.season if season is None else season}
         try:
             series = SeriesSettings.model_validate({**chosen, "context": 2 if context is None else context})
         except ValidationError as error:
@@ -326,11 +335,12 @@ class Forecaster:
     def _provenance(self, lineage: Lineage) -> dict[str, Any]:
         settings, chosen = self.settings, self.settings.series
         return {
-            "frequency": self.frequency.text,
+            **self.frequency.facts,
             "seed": settings.training.seed,
             "code": code_version(),
             "lineage": lineage.to_dict(),
             "forecaster": {
+                "timezone": self._wish.timezone,
                 "duplicates": chosen.duplicates if "duplicates" in chosen.model_fields_set else None,
                 "columns": self.columns.to_dict(),
                 "model": settings.model.model_dump(mode="json"),

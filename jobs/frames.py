@@ -23,8 +23,8 @@ from jobs.columns import read_numbers, read_times
 from jobs.covariates import CovariateNames, Rows, check_columns, merge, read_future, read_matrix, read_static
 from jobs.dataframes import Table, name_periods, open_table, read_periods, to_periods
 from jobs.grid_check import check_empty, check_merged
+from jobs.grid_choice import Wish, choose_grid, say_off_grid
 from jobs.series_names import read_series
-from jobs.spacing import find_frequency
 from models.config import QUANTILE_LEVELS
 from pipeline.errors import ConfigError
 from pipeline.grid import Frequency
@@ -137,7 +137,7 @@ def read_frame(
     frame: pd.DataFrame,
     columns: Columns,
     *,
-    frequency: Frequency | None,
+    frequency: Frequency | Wish,
     duplicates: Policy | None,
     covariates: CovariateNames = NO_COVARIATES,
     future: pd.DataFrame | None = None,
@@ -145,8 +145,8 @@ def read_frame(
 ) -> Readings:
     """Lay a long frame on the grid: rows in any order, several in one step merged by the policy, NaN is missing.
 
-    The frequency is found from the rows if it is None. Without a policy the last row of a step counts, as long as few
-    share one. `future` holds known-future covariates in rows of their own, which win over those of `frame`; `times`
+    A wish for a grid is completed from the rows. Without a policy the last row of a step counts, as long as few share
+    one. `future` holds known-future covariates in rows of their own, which win over those of `frame`; `times`
     says what is a time. ConfigError says what cannot be read, with the data row (counted from 1, without the header and
     empty lines), or why the grid does not fit the rows.
     """
@@ -156,16 +156,20 @@ def read_frame(
     if frame.empty:
         raise ConfigError("there are no rows to read")
     moments, period = read_periods(frame[columns.time])
-    if frequency is None and period is not None:
-        frequency = Frequency(name_periods(period))
+    if isinstance(frequency, Wish) and frequency.frequency is None and period is not None:
+        frequency = replace(frequency, frequency=name_periods(period))
     row, names, labels, kind, said = read_series(frame, columns.series_id)
-    stamps = read_times(moments, frequency or FINEST, times, row)
+    stamps = read_times(moments, FINEST if isinstance(frequency, Wish) else frequency, times, row)
     value = read_numbers(frame[columns.value])
     if not np.isfinite(value).any():
         raise ConfigError(f"column {columns.value} has no observed value: there is nothing to forecast from")
-    if frequency is None:
-        frequency = Frequency(find_frequency(names, row, stamps.times, stamps.zone).text)
+    remarks = [*said]
+    if isinstance(frequency, Wish):
+        frequency, found = choose_grid(frequency, names, row, stamps.times, stamps.zone)
+        remarks += found
         read_times(moments, frequency, times, row)  # which says whether its grid holds them
+    if duplicates is None:
+        remarks += say_off_grid(frequency, stamps.times)
     static = read_static(frame, covariates.static, row, names)
 
     order = np.argsort(stamps.times, kind="stable")  # the policy goes by event time, then by the frame's order
@@ -192,7 +196,6 @@ def read_frame(
             ahead = Rows(*(np.concatenate(parts) for parts in zip(ahead, more, strict=True)))
         ahead = merge(*ahead).of(some)
     bounds = np.concatenate([[0], np.cumsum(np.bincount(folded.row[kept], minlength=len(names))[some])])
-    remarks = [*said]
     if duplicates is None and len(folded.row) < len(row):
         is_one = columns.series_id is None
         remarks += check_merged(

@@ -52,8 +52,8 @@ class Frequency:
         self.text = text
         self._offset = offset
         self._zone = find_zone(timezone)
-        self.phase = phase
-        self._phase = int(phase * SECOND)
+        self.phase = int(phase)
+        self._phase = self.phase * SECOND
         self._table: Ints | None = None
         self._origin = 0
         self._fixed = isinstance(offset, pd.offsets.Tick | pd.offsets.Day)
@@ -73,7 +73,7 @@ class Frequency:
             self._table = self._times(wall)
             self._length = int((wall[-1] - wall[0]) / (len(wall) - 1))
             shortest = int(np.diff(wall).min())
-        if self._phase % SECOND or not 0 <= self._phase < shortest:
+        if self.phase != phase or not 0 <= self._phase < shortest:
             raise ConfigError(f"series.phase must be whole seconds, at least 0 and less than a step of {text}")
 
     @classmethod
@@ -82,9 +82,9 @@ class Frequency:
         return cls(series.frequency, series.timezone, series.phase or 0)
 
     @property
-    def facts(self) -> dict[str, str]:
+    def facts(self) -> dict[str, Any]:
         """What an artifact notes of the grid that its model was made for."""
-        return {"frequency": self.text, "timezone": self.timezone}
+        return {"frequency": self.text, "timezone": self.timezone, "phase": self.phase}
 
     def differs(self, facts: Mapping[str, Any]) -> str:
         """Say on which other grid a model was made, by the facts of its artifact; "" for this one."""
@@ -108,7 +108,7 @@ class Frequency:
     def words(self) -> str:
         """The grid for people."""
         zone = "" if self.timezone == UTC else f" in {self.timezone}"
-        return self.text + zone + (f", {spell_seconds(int(self.phase))} after" if self.phase else "")
+        return self.text + zone + (f", {spell_seconds(self.phase)} after" if self.phase else "")
 
     @property
     def canonical(self) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ UNITS: tuple[Unit, ...] = ("s", "ms", "us", "ns")
 NAMES: dict[str, str] = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 TICKS = (624_511_296_000_000_000, 662_380_416_000_000_000)
 """.NET's 100 ns since the year 1, of 1980 to 2100; as nanoseconds since 1970 these numbers are of 1989 and 1990."""
+SAME_AS_UTC = frozenset({"utc", "etc/utc", "uct", "etc/uct", "zulu", "etc/zulu", "universal", "etc/universal", "z"})
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 
 
@@ -149,6 +151,18 @@ def read_written(text: str, rule: TimeRule = AUTO, *, utc: bool = False) -> int:
             return time if rule.first_text <= time < LAST_TIME else OUTSIDE
     number = number_in(text)
     return OUTSIDE if number is None or not math.isfinite(number) else number_reader(rule)(number)
+
+
+def open_zone(name: str) -> ZoneInfo:
+    """Open a zone of the IANA database; UTC under all its names is UTC. ValueError for what is no zone."""
+    try:
+        if not name or name != name.strip() or name.startswith("/"):
+            raise ValueError(name)
+        return ZoneInfo("UTC" if name.lower() in SAME_AS_UTC else name)
+    except (ValueError, OSError, KeyError) as error:
+        raise ValueError(
+            f"{name!r} is not a time zone; write its name, such as Europe/Berlin or Asia/Kolkata"
+        ) from error
 
 
 def _in_utc(text: str) -> str:

@@ -8,9 +8,9 @@ import pandas as pd
 
 from pipeline.errors import ConfigError
 from pipeline.records import Ints
+from pipeline.times import open_zone
 
 UTC = "UTC"
-SAME_AS_UTC = frozenset({"utc", "etc/utc", "uct", "etc/uct", "zulu", "etc/zulu", "universal", "etc/universal", "z"})
 LOOK = pd.Timedelta(hours=6)
 """Clocks are looked at so often for changes; no zone has changed twice within it."""
 MICROSECOND = pd.Timedelta(microseconds=1)
@@ -25,14 +25,10 @@ class Zone:
 
     def __init__(self, name: str) -> None:
         try:
-            if not name or name != name.strip() or name.startswith("/"):
-                raise ValueError(name)
-            zone = ZoneInfo(UTC if name.lower() in SAME_AS_UTC else name)
-        except (ValueError, OSError, KeyError) as error:
-            raise ConfigError(
-                f"series.timezone {name!r} is not a time zone; write its name, such as Europe/Berlin or Asia/Kolkata"
-            ) from error
-        self.name = UTC if name.lower() in SAME_AS_UTC else name
+            zone = open_zone(name)
+        except ValueError as error:
+            raise ConfigError(f"series.timezone {error}") from error
+        self.name = zone.key
         times = pd.date_range("1900-01-01", "2250-01-01", freq=LOOK, unit="us")
         offset = _offsets(times, zone)
         changed = np.flatnonzero(offset[1:] != offset[:-1])

@@ -96,6 +96,8 @@ def make_forecaster(settings: "Settings", columns: "Columns", given: dict[str, A
     return Forecaster(
         given["frequency"] or (series.frequency if "frequency" in chosen else None),
         given["horizon"] or series.horizon,
+        timezone=series.timezone if "timezone" in chosen else None,
+        phase=series.phase,
         context=given["context"] or (series.context if "context" in chosen else None),
         season=given["season"] or series.season,
         duplicates=series.duplicates if "duplicates" in chosen else None,

@@ -45,7 +45,7 @@ def produce(
 
     first, end = (read_moment(text, name) if text else None for name, text in (("--since", since), ("--until", until)))
     named = Columns(**columns, covariates=covariate)
-    table = read(file, named, first, end, times=settings.input.time_rule())
+    table = read(file, named, first, end, times=settings.input.time_rule(settings.series.timezone))
     check_topics(settings.kafka)
     with progress(f"to {settings.kafka.input_topic}", len(table)) as advance:
 

@@ -4,10 +4,10 @@ import socket
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from pipeline.settings.values import Day, Limit, Password, Phase, Policy, Seconds, Section, Share, Skew, Steps
-from pipeline.times import TimeRule, Unit, midnight
+from pipeline.times import TimeRule, Unit, midnight, open_zone
 
 LEAST_SKEW = 60.0
 """Seconds by which honest clocks may differ, however fine the grid."""
@@ -105,9 +105,10 @@ class InputSettings(Section):
     max_series: Limit = 2_000_000  # in SQL
     series_in_memory: Limit = 1_000_000  # a worker
 
-    def time_rule(self) -> TimeRule:
-        """Return what is a time."""
-        return TimeRule(self.time_unit, None if self.oldest_time is None else midnight(self.oldest_time))
+    def time_rule(self, timezone: str | None = None) -> TimeRule:
+        """Return what is a time; `timezone` is that of times in files and frames that have no offset."""
+        oldest = None if self.oldest_time is None else midnight(self.oldest_time)
+        return TimeRule(self.time_unit, oldest, open_zone(timezone) if timezone else None)
 
     def future_skew(self, step_seconds: float) -> float:
         """Return how many seconds ahead of now an event may lie; steps of the grid are a minute at least."""
@@ -142,3 +143,9 @@ class SeriesSettings(Section):
     duplicates: Policy = "last"
     on: Literal["latest", "every_step"] = "latest"
     min_observed: float = Field(0.5, ge=0, le=1)
+
+    @field_validator("timezone")
+    @classmethod
+    def check_timezone(cls, name: str) -> str:
+        """Refuse what is no zone; UTC is UTC under all its names."""
+        return str(open_zone(name).key)

@@ -11,6 +11,7 @@ import pytest
 
 from jobs.dataframes import name_periods
 from jobs.frames import Columns, Readings, read_frame, read_table, write_frame
+from jobs.grid_choice import Wish
 from pipeline.errors import ConfigError
 from pipeline.grid import Frequency
 from tests.unit.jobs.frames import make_forecaster, make_frame, make_wave
@@ -28,7 +29,7 @@ def polars() -> ModuleType:
 
 
 def read(table: Any, **columns: str) -> Readings:
-    return read_frame(table, Columns(**columns), frequency=None, duplicates=None)
+    return read_frame(table, Columns(**columns), frequency=Wish(), duplicates=None)
 
 
 def assert_same(table: Any, expected: Readings, **columns: str) -> Readings:

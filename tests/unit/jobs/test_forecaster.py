@@ -238,6 +238,7 @@ SERVED: dict[str, tuple[Callable[[], pd.DataFrame], int, str]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.* rows are between two steps")
 @pytest.mark.parametrize("case", SERVED)
 def test_a_forecast_is_finite_and_says_how_good_its_window_was(case: str, fitted: Forecaster) -> None:
     make, rows, quality = SERVED[case]
@@ -246,6 +247,7 @@ def test_a_forecast_is_finite_and_says_how_good_its_window_was(case: str, fitted
     assert set(forecast["quality"]) == {quality}
 
 
+@pytest.mark.filterwarnings("ignore:.* rows are between two steps")
 @pytest.mark.parametrize("case", [case for case in SERVED if case != "one row"])
 def test_what_can_be_forecast_can_be_learned_from(case: str) -> None:
     frame = pd.concat([SERVED[case][0](), make_frame(z=make_wave(40, seed=4))])

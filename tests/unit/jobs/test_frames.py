@@ -225,14 +225,15 @@ def test_a_stray_time_is_refused_before_a_grid_of_years_is_laid_out(strays: list
 @pytest.mark.parametrize(
     "times",
     [
-        pd.date_range("2021-01-01", periods=1_900, freq="1D"),
+        pd.Timestamp("2021-01-01")
+        + pd.to_timedelta(np.sort(np.random.default_rng(0).choice(2_700_000, 1_900, replace=False)), unit="min"),
         pd.date_range("2026-01-01", periods=300, freq="1min").append(
             pd.date_range("2027-06-01", periods=300, freq="1min")
         ),
         pd.to_datetime(["2026-01-01", "2026-04-01", "2026-07-01"]),
         pd.date_range("2026-01-01", periods=100, freq="1min").append(pd.to_datetime(["2026-03-01"])),
     ],
-    ids=["daily rows", "a gap of a year", "three rows", "one late row"],
+    ids=["rows at any time", "a gap of a year", "three rows", "one late row"],
 )
 def test_rows_that_are_few_or_far_apart_are_read_all_the_same(times: pd.DatetimeIndex) -> None:
     frame = pd.DataFrame({"series_id": "a", "time": times, "value": 1.0})

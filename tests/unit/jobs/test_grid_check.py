@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from jobs.frames import Columns, Readings, read_frame
+from jobs.grid_choice import Wish
 from pipeline.errors import ConfigError
 from pipeline.grid import Frequency
 from pipeline.settings import Policy
@@ -15,7 +16,7 @@ RANDOM = np.random.default_rng(0)
 
 def read(frame: pd.DataFrame, frequency: str | None, duplicates: Policy | None = None) -> Readings:
     grid = None if frequency is None else Frequency(frequency)
-    return read_frame(frame, Columns(), frequency=grid, duplicates=duplicates)
+    return read_frame(frame, Columns(), frequency=grid or Wish(), duplicates=duplicates)
 
 
 def make_rows(frequency: str, count: int = 400, **names: float) -> pd.DataFrame:
