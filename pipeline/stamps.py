@@ -3,7 +3,8 @@
 Each cell is read by the rule of pipeline.times, so a file gives the times that its rows would give as messages. Only a
 text or datetime without an offset is more than there: it is UTC, or local time of the rule's zone.
 
-    2026-10-25T02:30 in Europe/Berlin   is there twice: a series' first row is the earlier one, its next the later one
+    2026-10-25T02:30 in Europe/Berlin   is there twice: a series' first row is the earlier one, its next the later one, or
+                                        the other way round in a file that begins with the newest row
     2026-03-29T02:30 in Europe/Berlin   is never there: no time
 """
 
@@ -82,8 +83,8 @@ def read_stamps(column: "pd.Series[Any]", rule: TimeRule, series: Ints | None = 
         reasons = dict.fromkeys(rows[times[rows] == OUTSIDE].tolist(), f"is skipped by the clock of {zone}")
         if twice:
             notes.append(
-                f"{twice:,} times are of an hour that {zone} has twice, where its clock goes back: of two rows of a "
-                "series at one time, the first is taken for the earlier one"
+                f"{twice:,} times are of an hour that {zone} has twice, where its clock goes back: rows of a series at "
+                "one time are told apart by their order, and one alone is taken for the earlier"
             )
     elif local.any() and cells.zones:
         notes.append(f"{int(local.sum()):,} times have no offset, though others do: they are read as UTC")
@@ -301,7 +302,10 @@ def _instant(cell: Any) -> tuple[int, tzinfo | None] | None:
 def _localize(times: Ints, zone: tzinfo, series: Ints) -> tuple[Ints, int]:
     """Turn local times (N,) into UTC, OUTSIDE where the zone's clock skips them; count those that are there twice."""
     local = pd.DatetimeIndex(times.astype("datetime64[us]"))
-    first = pd.DataFrame({"series": series, "time": times}).groupby(["series", "time"]).cumcount().to_numpy() == 0
+    rows = pd.DataFrame({"series": series, "time": times})
+    change = rows.groupby("series")["time"].diff()
+    newest_first = bool((change < 0).sum() > (change > 0).sum())
+    first = rows.groupby(["series", "time"]).cumcount(ascending=not newest_first).to_numpy() == 0
     early, late = (
         local.tz_localize(zone, ambiguous=np.full(len(times), flag), nonexistent="NaT") for flag in (True, False)
     )

@@ -231,6 +231,8 @@ def test_a_local_hour_that_is_there_twice_is_told_apart_by_the_order_of_a_series
     local = day.tz_localize(None)
     stamps = read(np.concatenate([local, local]), LOCAL, np.repeat([0, 1], len(day)))
     assert stamps.times.tolist() == [*(day.as_unit("us").astype("int64")), *(day.as_unit("us").astype("int64"))]
+    newest_first = read(local[::-1], LOCAL)
+    assert newest_first.times.tolist() == stamps.times[: len(day)][::-1].tolist()
     assert "8 times are of an hour that Europe/Berlin has twice" in stamps.notes[0]
 
 
