@@ -68,7 +68,7 @@ class Reader:
         times = np.full(count, OUTSIDE, np.int64)
         values = np.zeros(count)
         observed = np.zeros(count, np.bool_)
-        limit, number = self._settings.max_name_bytes, self._number
+        limit, number, text = self._settings.max_name_bytes, self._number, read_text
         for i, event in enumerate(decoded):
             if isinstance(event, Fault):
                 faults[i] = event
@@ -78,7 +78,7 @@ class Reader:
                 faults[i] = self._misnamed(name)
                 continue
             names[i] = name
-            times[i] = read_text(time) if isinstance(time, str) else number(time)
+            times[i] = text(time) if type(time) is str else number(time)
             if value is not None:
                 if not -LARGEST <= value <= LARGEST:
                     faults[i] = _outside(self._settings.value, value)

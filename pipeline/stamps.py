@@ -3,8 +3,8 @@
 Each cell is read by the rule of pipeline.times, so a file gives the times that its rows would give as messages. Only a
 text or datetime without an offset is more than there: it is UTC, or local time of the rule's zone.
 
-    2026-10-25T02:30 in Europe/Berlin   is there twice: a series' first row is the earlier one, its next the later one, or
-                                        the other way round in a file that begins with the newest row
+    2026-10-25T02:30 in Europe/Berlin   is there twice: a series' first row is the earlier one, its next the later one,
+                                        the other way round if the rows begin with the newest
     2026-03-29T02:30 in Europe/Berlin   is never there: no time
 """
 
@@ -40,7 +40,8 @@ Mask = NDArray[np.bool_]
 ADVICE = "write ISO 8601, as 2026-01-31T12:00:00Z, or a number of s, ms, us or ns since 1970"
 WORDS = ("now", "today")  # pandas reads them, and means the moment of reading
 HOURS = (1_900_010_100, 2_189_123_124)  # YYYYMMDDHH
-AS_NANOSECONDS = ((315_532, 6_942_672), (315_532_800, 6_942_672_000))  # microseconds: s, and ms, taken for ns
+AS_NANOSECONDS = ((315_532, 6_942_672), (315_532_800, 6_942_672_000), (1_420_000_000_000, 2_052_000_000_000))
+"""Microseconds: what numbers of s and ms become if they are taken for ns, and those of us, of 2015 to 2035."""
 BEYOND = 10**300
 TAIL = 6  # characters of the longest offset
 _TAIL = re.compile(r".*?([zZ]|[+-][0-9]{2}(?::?[0-9]{2})?)")
@@ -139,7 +140,7 @@ def _explain(cell: Any, rule: TimeRule, keys: str) -> str:
     if time is None:
         return explain_text(cell, rule, keys) if isinstance(cell, str) else f"{show_cell(cell)} is no time"
     if not isinstance(cell, str) and any(first <= time[0] < last for first, last in AS_NANOSECONDS):
-        return f"{show_cell(cell)} was a number of s or ms that was taken for ns: give pandas.to_datetime its unit"
+        return f"{show_cell(cell)} was a number of s, ms or us that was taken for ns: give pandas.to_datetime its unit"
     if rule.oldest is not None and FIRST_TIME <= time[0] < rule.oldest:
         return f"{show_cell(cell)} is before {keys}oldest_time"
     return f"{show_cell(cell)} is outside 1900 to 2190"
@@ -186,7 +187,7 @@ def _read_datetimes(column: "pd.Series[Any]") -> _Cells:
 
 
 def _but_for_numbers(cells: _Cells) -> _Cells:
-    """Refuse a column that is nowhere but in the minutes of 1970 that numbers of s or ms become as ns."""
+    """Refuse a column that is nowhere but where numbers of another unit get as ns, in January 1970."""
     times = cells.times
     wrong = any(len(times) and first <= times.min() and times.max() < last for first, last in AS_NANOSECONDS)
     return _Cells(np.full(len(times), OUTSIDE, np.int64), cells.naive, cells.zones) if wrong else cells

@@ -166,10 +166,13 @@ def test_a_column_of_dates_and_hours_is_not_taken_for_seconds_of_the_2030s(kind:
     assert times([*column, "2026010160" if kind is str else 2026010160])[0] == 2026010100 * 1_000_000
 
 
-@pytest.mark.parametrize("numbers", [[1_767_225_600, 1_767_229_200], [1_767_225_600_000], [1.7e9]])
+@pytest.mark.parametrize(
+    "numbers", [[1_767_225_600, 1_767_229_200], [1_767_225_600_000], [1_767_225_600_000_000], [1.7e9]]
+)
 def test_numbers_that_pandas_took_for_nanoseconds_are_refused(numbers: list[float]) -> None:
     assert "give pandas.to_datetime its unit" in reason(pd.to_datetime(numbers))
-    assert times(pd.date_range("1970-01-01", periods=3, freq="1s"))[0] == 0, "unless it begins in 1970"
+    assert times(pd.date_range("1970-01-01", periods=3, freq="1s"))[0] == 0, "unless it begins with 1970"
+    assert times(pd.date_range("1970-01-10", periods=30, freq="D"))[0] == 9 * 24 * HOUR
 
 
 def test_texts_and_datetimes_are_believed_from_1900_on_or_from_the_oldest_time_on() -> None:
