@@ -31,6 +31,7 @@ from pipeline.grid import Frequency
 from pipeline.observe import fold
 from pipeline.records import Events, Floats, History, Ints
 from pipeline.settings import Policy
+from pipeline.stamps import as_written
 from pipeline.times import AUTO, TimeRule
 from pipeline.windows import Known
 
@@ -115,7 +116,7 @@ class Readings:
 
 
 def read_table(file: Path, columns: Columns) -> pd.DataFrame:
-    """Read a CSV or Parquet file, series and times of CSV as text; ConfigError when it cannot be read."""
+    """Read a CSV or Parquet file, series as text; ConfigError when it cannot be read."""
     if not file.is_file():
         raise ConfigError(f"file {file} does not exist")
     try:
@@ -125,12 +126,14 @@ def read_table(file: Path, columns: Columns) -> pd.DataFrame:
         names = (columns.series_id,) if columns.series_id else KNOWN["series_id"]
         texts = {name: str for name in present if name in names}
         time = columns.time or next((each for each in KNOWN["time"] if each in present), None)
-        written = {time: str} if time in present else None
-        return pd.read_csv(file, converters=texts, dtype=written, low_memory=False)  # so that NA is a name, and 007 is
+        table = pd.read_csv(file, converters=texts, low_memory=False)  # so that NA is a name, and 007 is
     except ImportError as error:
         raise ConfigError("reading Parquet needs pyarrow: pip install 'tidecast[parquet]'") from error
     except (ValueError, OSError) as error:
         raise ConfigError(f"{file} is not a readable CSV or Parquet file: {' '.join(str(error).split())}") from error
+    if not isinstance(table.index, pd.RangeIndex):
+        raise ConfigError(f"{file}: rows have more cells than the header; put a cell with a comma in quotes")
+    return table if time is None or time not in present else table.assign(**{time: as_written(table[time])})
 
 
 def read_frame(

@@ -101,6 +101,16 @@ def read_stamps(column: "pd.Series[Any]", rule: TimeRule, series: Ints | None = 
     return Stamps(times, zone, tuple(notes), reasons)
 
 
+def as_written(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Make a column of CSV text again if it is years or YYYYMMDD, which reading the file has made numbers."""
+    numbers = column.dropna() if pd.api.types.is_float_dtype(column) else column
+    if not len(numbers) or not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
+        return column
+    least, most = numbers.min(), numbers.max()
+    dates = any(first <= least and most < first * 10 for first in (1_000, 10_000_000)) and (numbers % 1 == 0).all()
+    return column.astype("Int64").astype(object).map(str, na_action="ignore") if dates else column
+
+
 def read_floats(column: "pd.Series[Any]") -> NDArray[np.float64]:
     """Read a column of numbers (N,), NaN where a cell is none; an integer of hundreds of digits is infinite."""
     try:

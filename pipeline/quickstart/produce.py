@@ -14,7 +14,7 @@ import pandas as pd
 from pipeline.codec import LARGEST
 from pipeline.errors import ConfigError
 from pipeline.settings import InputSettings
-from pipeline.stamps import explain_cell, read_floats, read_stamps, show_cell
+from pipeline.stamps import as_written, explain_cell, read_floats, read_stamps, show_cell
 from pipeline.times import AUTO, OUTSIDE, TimeRule
 
 MISSING = ("", "NA", "NaN", "nan", "null", "NULL", "None")
@@ -115,7 +115,7 @@ def _load(file: Path, columns: Columns) -> pd.DataFrame:
         if file.suffix in PARQUET:
             return pd.read_parquet(file)
         missing = {name: list(MISSING) for name in (columns.value, *columns.covariates)} | {columns.series_id: [""]}
-        texts = {columns.series_id: str, columns.timestamp: str}
+        texts = {columns.series_id: str}
         table = pd.read_csv(file, dtype=texts, keep_default_na=False, na_values=missing, low_memory=False)
     except ImportError as error:
         raise ConfigError("reading Parquet needs pyarrow: pip install 'tidecast[parquet]'") from error
@@ -123,6 +123,8 @@ def _load(file: Path, columns: Columns) -> pd.DataFrame:
         raise ConfigError(f"{file} is not a readable CSV or Parquet file: {' '.join(str(error).split())}") from error
     if not isinstance(table.index, pd.RangeIndex):
         raise ConfigError(f"{file}: rows have more cells than the header; put a cell with a comma in quotes")
+    if columns.timestamp in table.columns:
+        table[columns.timestamp] = as_written(table[columns.timestamp])
     return table
 
 

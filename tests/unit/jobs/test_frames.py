@@ -12,6 +12,8 @@ from jobs.covariates import CovariateNames
 from jobs.frames import Columns, Readings, read_frame, read_table
 from pipeline.errors import ConfigError
 from pipeline.grid import Frequency
+from pipeline.stamps import read_stamps
+from pipeline.times import AUTO
 from tests.unit.jobs.frames import make_frame
 
 HOURLY = Frequency("1h")
@@ -273,6 +275,41 @@ def test_a_file_keeps_series_as_text(tmp_path: Path) -> None:
     readings = read(read_table(file, Columns()))
     assert readings.names == ("007",)
     assert np.array_equal(values(readings), [1.0, np.nan], equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("stamps", "expected"),
+    [
+        (["1901", "2026", "2025"], ["1901-01-01", "2026-01-01", "2025-01-01"]),
+        (["20260101", "19010203"], ["2026-01-01", "1901-02-03"]),
+        (["1767225600", "1767225600000"], ["2026-01-01", "2026-01-01"]),
+        (["1767225600.5", "2026-01-01T00:00Z"], ["2026-01-01T00:00:00.5", "2026-01-01"]),
+    ],
+)
+def test_years_and_dates_of_digits_are_text_in_a_csv(stamps: list[str], expected: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "values.csv"
+    file.write_text("time,value\n" + "".join(f"{stamp},1\n" for stamp in stamps), encoding="utf-8")
+    table = read_table(file, Columns())
+    times = read_stamps(table["time"], AUTO).times
+    assert times.tolist() == np.array(expected, "datetime64[us]").astype(np.int64).tolist()
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("2026,1\n,2\n2028,3\n", "data row 2: time is missing"),
+        ("1767225600,1\n,2\n", "data row 2: time is missing"),
+        ("1767225600,1\n\n\nsoon,2\n", 'data row 2: time "soon" is no time'),
+        ("202601010000,1\n", "data row 1: time the number 202601010000 looks like a date and time, YYYYMMDDHHMM"),
+        ("2026010100,1\n2026010101,1\n", "data row 1: time the number 2026010100 looks like a date and time"),
+        ("1,767,225\n", "rows have more cells than the header"),
+    ],
+)
+def test_the_data_row_of_a_file_is_named(rows: str, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "values.csv"
+    file.write_text("time,value\n" + rows, encoding="utf-8")
+    with pytest.raises(ConfigError, match=words):
+        read(read_table(file, Columns()))
 
 
 def test_a_parquet_file_reads_as_its_csv(tmp_path: Path) -> None:
