@@ -39,20 +39,26 @@ def check_merged(
     zone: tzinfo | None,
     is_one: bool,
 ) -> list[str]:
-    """Look at rows (N,) that share a step although no policy was chosen; rows without a value, NaN, do not count.
+    """Look at rows (N,), in order of time, that share a step although no policy was chosen.
 
-    The same row twice is harmless. `is_one`: the frame has no column of series. ConfigError when too many rows with
-    something of their own to say share a step; a note for fewer.
+    Rows without a value, NaN, do not count, and the same row twice is harmless. `is_one`: the frame has no column of
+    series. ConfigError when too many rows with something of their own to say share a step; a note for fewer.
     """
     seen = np.isfinite(value)
     row, times, value = row[seen], times[seen], value[seen]
-    order = np.lexsort((value, times, row))
+    count, order = len(row), np.argsort(row, kind="stable")
     row, times, value = row[order], times[order], value[order]
     step = frequency.step_of(times)
+    near = (row[1:] == row[:-1]) & (step[1:] == step[:-1])
+    several = np.r_[near, False] | np.r_[False, near]  # rows (N,) that are not alone in their step
+    everything = row, times
+    row, times, value, step = row[several], times[several], value[several], step[several]
+    order = np.lexsort((value, times, row))
+    row, times, value, step = row[order], times[order], value[order], step[order]
     same_time = (row[1:] == row[:-1]) & (times[1:] == times[:-1])
     again = same_time & (value[1:] == value[:-1])
     shared = (row[1:] == row[:-1]) & (step[1:] == step[:-1]) & ~again
-    lost, count = int(shared.sum()), len(row) - int(again.sum())
+    lost, count = int(shared.sum()), count - int(again.sum())
     if not lost:
         return []
     words = f"{lost:,} of {count:,} rows share a step of {frequency.text} with another"
@@ -72,8 +78,8 @@ def check_merged(
             f"series {names[row[at]]}, {when}): {whose} otherwise say how they are merged: {MERGE}"
         )
     owners = np.unique(row[1:][shared])
-    mine = np.isin(row, owners)
-    found = _find(row[mine], times[mine], zone)
+    mine = np.isin(everything[0], owners)
+    found = _find(everything[0][mine], everything[1][mine], zone)
     if found is not None and found.seconds * COARSER < frequency.seconds:
         raise ConfigError(
             f"{words} and would be lost, as rows are {found.text} apart in series {names[owners[0]]}: give "

@@ -13,8 +13,8 @@ from pipeline.records import Floats, Ints, Mask
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
-SERIES, ROWS, SAY = 200, 2000, 100
-"""Series in a sample, spread evenly; the newest rows of each; the rows from which on a series has a full say."""
+SERIES, ROWS, SAY = 200, 100_000, 100
+"""Series in a sample, spread evenly; its rows, the newest of each; the rows from which on a series has a full say."""
 COMMON, RARE = 6, 0.05
 """Values that are tried, and the least share of one whose common divisor is tried, too."""
 
@@ -79,7 +79,7 @@ def draw(row: Ints, times: Ints, zone: tzinfo | None) -> Sample | None:
     fresh = np.r_[True, (row[1:] != row[:-1]) | (times[1:] != times[:-1])]
     row, times = row[fresh], times[fresh]
     counts = np.bincount(row)
-    newest = np.cumsum(counts)[row] - np.arange(len(row)) <= ROWS
+    newest = np.cumsum(counts)[row] - np.arange(len(row)) <= ROWS // len(picked)
     row, times = row[newest], times[newest]
     counts = np.bincount(row)
     share = (np.minimum(counts - 1, SAY) / np.maximum(counts, 1))[row]

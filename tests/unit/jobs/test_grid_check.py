@@ -99,6 +99,14 @@ def test_the_same_row_twice_is_harmless_and_another_value_at_its_time_is_not() -
     assert read(other, "1h", "mean").history.value[:2].tolist() == [0.5, 1.5]
 
 
+def test_the_order_of_rows_changes_nothing_of_what_is_said() -> None:
+    rows = make_rows("1h", 200)
+    last = rows.tail(4)
+    several = pd.concat([rows, last.assign(value=7.0), last, last.assign(value=8.0)])
+    said = {tuple(read(several.sample(frac=1.0, random_state=seed), "1h").remarks) for seed in range(9)}
+    assert said == {("8 of 208 rows share a step of 1h with another: the last one counts",)}
+
+
 def test_a_few_rows_that_share_a_step_are_counted() -> None:
     rows = make_rows("1h", 100)
     late = rows.tail(3).assign(time=lambda frame: frame["time"] + pd.Timedelta("5min"), value=7.0)
