@@ -57,10 +57,16 @@ def open_table(table: object, *, value: str | None = None) -> Table:
 
 def read_periods(column: "pd.Series[Any]") -> tuple["pd.Series[Any]", str | None]:
     """Take the first moment of each period, with the periods' frequency as pandas writes it; None: they are none."""
-    if not isinstance(column.dtype, pd.PeriodDtype):
-        return column, None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of periods of business days
+        first = column.first_valid_index() if column.dtype == object else None
+        if first is not None and isinstance(column[first], pd.Period):
+            try:
+                column = pd.Series(pd.PeriodIndex(column), name=column.name)
+            except (TypeError, ValueError) as error:
+                raise ConfigError(f"column {column.name} holds periods of several lengths: {error}") from error
+        if not isinstance(column.dtype, pd.PeriodDtype):
+            return column, None
         return column.dt.start_time, column.array.freqstr
 
 
@@ -98,15 +104,17 @@ def _to_pandas(table: object, value: str) -> pd.DataFrame:
         if not any(map(_is_time, levels)):
             raise ConfigError("a Series needs times as its index: series.index = pd.to_datetime(series.index)")
         return table.to_frame(value)
-    if hasattr(table, "collect") and hasattr(table, "lazy"):
-        raise ConfigError(f"{type(table).__name__} is not computed yet: give its .collect()")
+    if not hasattr(table, "__arrow_c_stream__"):  # polars' LazyFrame, Dask, Spark
+        lazy = next((name for name in ("toPandas", "compute", "collect") if hasattr(table, name)), None)
+        if lazy is not None:
+            raise ConfigError(f"{type(table).__name__} is not computed yet: give its .{lazy}()")
     try:
         if hasattr(table, "__arrow_c_stream__") or hasattr(table, "__arrow_c_array__"):
             return pd.DataFrame.from_arrow(table)
         if hasattr(table, "to_pandas"):
-            frame = table.to_pandas()
-            if isinstance(frame, pd.DataFrame):
-                return frame
+            found = table.to_pandas()
+            if isinstance(found, pd.DataFrame | pd.Series):
+                return _to_pandas(found, value)
     except ImportError as error:
         raise ConfigError(ARROW) from error
     except (TypeError, ValueError) as error:

@@ -285,7 +285,7 @@ def _find_columns(table: Table, wanted: Columns, covariates: Sequence[str]) -> C
             )
             raise ConfigError(f"columns {' and '.join(may_be)} may each be that of {role}: choose one, {how}{both}")
         if name is None and role != "series_id":
-            hint = _hint_wide(frame, found) if role == "value" else ""
+            hint = _hint_wide(table, found) if role == "value" else ""
             words = f"no column {' or '.join(known)}: there are {_list(present)}"
             raise ConfigError(f"{words}; name the {role} column: {how}{hint}")
         if name is not None and present.count(name) != 1:
@@ -301,13 +301,15 @@ def _find_columns(table: Table, wanted: Columns, covariates: Sequence[str]) -> C
     return found
 
 
-def _hint_wide(frame: pd.DataFrame, found: Columns) -> str:
+def _hint_wide(table: Table, found: Columns) -> str:
     """Say how a frame with a column per series becomes one with a row per value."""
+    frame = table.frame
     others = [name for name in frame.columns if str(name) not in (found.series_id, found.time)]
     numbers = [str(name) for name in others if pd.api.types.is_numeric_dtype(frame[name].dtype)]
     if len(numbers) < 2:
         return ""
-    melt = f"frame.melt({found.time!r}, var_name='series_id', value_name='value')"
+    rows = f"frame.reset_index(names={found.time!r})" if table.time else "frame"
+    melt = f"{rows}.melt({found.time!r}, var_name='series_id', value_name='value')"
     return f"; if {_list(numbers)} are series, make a row of each value: {melt}"
 
 

@@ -63,7 +63,7 @@ def check_merged(
         return []
     words = f"{lost:,} of {count:,} rows share a step of {frequency.text} with another"
     if lost <= MOST_MERGED * count:
-        return [f"{words}: the last one counts"]
+        return [f"{words}, first in series {names[row[1:][shared][0]]}: the last one counts"]
     if 2 * int((shared & same_time).sum()) > lost:
         at = int(np.flatnonzero(shared & same_time)[0])
         when = times[at].astype("datetime64[us]").astype("datetime64[s]")

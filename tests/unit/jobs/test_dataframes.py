@@ -55,6 +55,13 @@ class Foreign:
         return LONG
 
 
+class Lazy:
+    """A table that is yet to be computed."""
+
+    def compute(self) -> pd.DataFrame:
+        return LONG
+
+
 ARROW = pa.Table.from_pandas(LONG)
 
 
@@ -167,6 +174,12 @@ def test_periods_give_the_frequency_and_come_back_as_periods(periods: str, frequ
         assert forecast["origin"].astype(str).tolist() == [text[17]] * 2
 
 
+def test_periods_in_a_column_of_objects_are_periods() -> None:
+    periods = pd.Series(list(pd.period_range("2001-01", periods=9, freq="M")), dtype=object)
+    found = read(pd.DataFrame({"time": periods, "value": np.arange(9.0)}))
+    assert (found.frequency.text, found.period) == ("MS", "M")
+
+
 def test_periods_are_laid_on_another_frequency_that_is_given() -> None:
     frame = pd.DataFrame({"time": pd.period_range("2001-01-01", periods=60, freq="D"), "value": np.arange(60.0)})
     found = read_frame(frame, Columns(), frequency=Frequency("MS"), duplicates="sum")
@@ -188,6 +201,11 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "nothing": (None, "not NoneType"),
     "an Arrow column": (pa.chunked_array([[1, 2]]), "ChunkedArray cannot be read as one"),
     "a Series without times": (ONE["value"], r"a Series needs times as its index: series.index = pd.to_datetime\("),
+    "a lazy table": (Lazy(), r"Lazy is not computed yet: give its \.compute\(\)"),
+    "periods of two lengths": (
+        pd.DataFrame({"time": [pd.Period("2001-01", "M"), pd.Period("2001", "Y")], "value": 1.0}),
+        "column time holds periods of several lengths",
+    ),
     "two times": (
         ONE.set_index("time", drop=False).rename_axis("Date"),
         "columns time and Date may each be that of time",

@@ -150,12 +150,18 @@ def test_a_column_that_is_something_else_is_not_asked_about() -> None:
 
 def test_a_column_per_series_is_told_how_to_become_rows() -> None:
     wide = pd.DataFrame({"ds": GOOD["time"], "north": 1.0, "south": 2.0})
+    for frame in (wide, wide.set_index("ds"), wide.set_index("ds").rename_axis(None)):
+        check_melt(frame)
+
+
+def check_melt(wide: pd.DataFrame) -> None:
+    """What the error says to write gives the two series."""
     with pytest.raises(
         ConfigError, match=r"no column value or y: .*; if north, south are series, make a row of"
     ) as refused:
         read(wide)
     melt = str(refused.value).rsplit(": ", 1)[1]
-    assert read(eval(melt, {"frame": wide})).names == ("north", "south")  # what it says works
+    assert read(eval(melt, {"frame": wide})).names == ("north", "south")
 
 
 REFUSED: dict[str, tuple[Any, str]] = {

@@ -1,8 +1,12 @@
 """A grid that does not fit the rows: what would make scores flatter is refused, the rest is said."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jobs.frames import Columns, Readings, read_frame
 from jobs.grid_choice import Wish
@@ -104,14 +108,14 @@ def test_the_order_of_rows_changes_nothing_of_what_is_said() -> None:
     last = rows.tail(4)
     several = pd.concat([rows, last.assign(value=7.0), last, last.assign(value=8.0)])
     said = {tuple(read(several.sample(frac=1.0, random_state=seed), "1h").remarks) for seed in range(9)}
-    assert said == {("8 of 208 rows share a step of 1h with another: the last one counts",)}
+    assert said == {("8 of 208 rows share a step of 1h with another, first in series a: the last one counts",)}
 
 
 def test_a_few_rows_that_share_a_step_are_counted() -> None:
     rows = make_rows("1h", 100)
     late = rows.tail(3).assign(time=lambda frame: frame["time"] + pd.Timedelta("5min"), value=7.0)
     (note,) = read(pd.concat([rows, late]), "1h").notes()
-    assert note == "3 of 103 rows share a step of 1h with another: the last one counts"
+    assert note == "3 of 103 rows share a step of 1h with another, first in series a: the last one counts"
 
 
 def test_events_are_merged_when_it_is_said_how_and_warned_of_or_refused_otherwise() -> None:
@@ -137,6 +141,29 @@ def test_the_frequency_is_found_when_none_is_given() -> None:
     )
     with pytest.raises(ConfigError, match="no series has rows at two times"):
         read(make_rows("1h", 1), None)
+
+
+@given(
+    unit=st.sampled_from(["s", "ms", "us", "ns"]),
+    zone=st.sampled_from([None, "UTC", "Asia/Kolkata", "America/New_York"]),
+    ids=st.sampled_from(["int64", "float64", "str", "category", object]),
+    frequency=st.sampled_from(["1s", "15min", "1h", "1D", "W-MON", "MS"]),
+    seed=st.integers(0, 99),
+)
+def test_unit_zone_kind_of_ids_and_order_change_nothing(
+    unit: str, zone: str | None, ids: Any, frequency: str, seed: int
+) -> None:
+    plain = make_rows(frequency, 40, a=0.0, b=3.0).assign(series_id=np.repeat([1, 2], 40))
+    expected = read(plain.iloc[5:], None)
+    times = plain["time"].dt.as_unit(unit) if zone is None else plain["time"].dt.as_unit(unit).dt.tz_localize("UTC")
+    moved = plain.assign(time=times, series_id=plain["series_id"].astype(ids)).iloc[5:]
+    moved = moved.sample(frac=1.0, random_state=seed)
+    if zone is not None and frequency in ("15min", "1h", "1s"):
+        moved["time"] = moved["time"].dt.tz_convert(zone)
+    found = read(moved, None)
+    assert (found.names, found.frequency.text, found.notes()) == (expected.names, frequency, [])
+    assert found.history.observed_at.tolist() == expected.history.observed_at.tolist()
+    assert found.history.value.tolist() == expected.history.value.tolist()
 
 
 def test_readings_are_short_to_look_at() -> None:
