@@ -12,15 +12,16 @@ from torch import Tensor
 class Batch:
     """B windows, ready for `forward(batch) -> (B, H, Q)`; all tensors on one device.
 
-    target   (B, T)        float32, in the user's units; 0 where not observed
+    target   (B, T)        float64, in the user's units; 0 where not observed
     observed (B, T)        bool, False for gaps and for steps before the series began (left padding)
     series   (B,)          int64, row of the series embedding; 0 is UNK, a series the model was not trained on
     calendar (B, H, F)     float32, known-future features of the H target times; a model made for fewer reads the first
-    past     (B, T, P)     float32, covariates known up to the origin, in their own units; past_observed: bool
-    future   (B, T + H, K) float32, covariates known over context and horizon; future_observed: bool
-    static   (B, Z)        float32, what does not change within a series; static_observed: bool
+    past     (B, T, P)     float64, covariates known up to the origin, in their own units; past_observed: bool
+    future   (B, T + H, K) float64, covariates known over context and horizon; future_observed: bool
+    static   (B, Z)        float64, what does not change within a series; static_observed: bool
 
-    Where a covariate was not observed its value means nothing. P, K and Z are 0 for a model without covariates.
+    Values are float64 until a model has centred them (models.scaling). Where a covariate was not observed its value
+    means nothing. P, K and Z are 0 for a model without covariates.
     """
 
     target: Tensor

@@ -10,7 +10,7 @@ from models.scaling import Scale, find_scale
 
 
 def scale_channels(values: Tensor, observed: Tensor) -> Tensor:
-    """(B, X, C) centred and scaled per window and channel by what was observed, +-10 at most, 0 where it was not."""
+    """(B, X, C) float64 to float32: centred and scaled per window and channel, +-10 at most, 0 where not observed."""
     rows, steps, channels = values.shape
     flat = values.transpose(1, 2).reshape(-1, steps)  # (B * C, X)
     seen = observed.transpose(1, 2).reshape(-1, steps)  # (B * C, X)
@@ -26,10 +26,10 @@ def read_covariates(batch: Batch, calendar: Tensor) -> tuple[Tensor | None, Tens
     context_length = batch.target.shape[1]
     parts = []
     if batch.past.shape[2]:
-        parts += [scale_channels(batch.past, batch.past_observed), batch.past_observed.to(batch.past.dtype)]
+        parts += [scale_channels(batch.past, batch.past_observed), batch.past_observed.float()]
     if batch.future.shape[2]:
         known = torch.cat(
-            (scale_channels(batch.future, batch.future_observed), batch.future_observed.to(batch.future.dtype)), dim=2
+            (scale_channels(batch.future, batch.future_observed), batch.future_observed.float()), dim=2
         )  # (B, T + H, 2K)
         parts.append(known[:, :context_length])
         calendar = torch.cat((calendar, known[:, context_length:]), dim=2)  # (B, H, F + 2K)
@@ -39,17 +39,20 @@ def read_covariates(batch: Batch, calendar: Tensor) -> tuple[Tensor | None, Tens
 class StaticEmbedding(nn.Module):
     """What is known of a series beside its values; also where the series itself is unknown (UNK).
 
-    `mean` and `spread` (Z,) are those of the training series and are stored with the weights. A covariate that was the
-    same for all of them has spread 0 and is not read: nothing was learned of it.
+    `mean` and `spread` (Z,) are those of the training series and are stored with the weights, `rest` is what float32
+    lost of the mean. A covariate that was the same for all of them has spread 0 and is not read: nothing was learned of
+    it.
     """
 
     mean: Tensor
+    rest: Tensor
     spread: Tensor
 
     def __init__(self, covariates: int, hidden: int) -> None:
         super().__init__()
         self.project = nn.Linear(covariates, hidden, bias=False)
         self.register_buffer("mean", torch.zeros(covariates))
+        self.register_buffer("rest", torch.zeros(covariates))
         self.register_buffer("spread", torch.zeros(covariates))
 
     @torch.no_grad()
@@ -57,15 +60,15 @@ class StaticEmbedding(nn.Module):
         """Take mean and spread from the series (S, Z) of a training set, once: a warm start keeps its champion's."""
         if bool(self.spread.any()) or not len(static):
             return
-        columns, seen = static.T, observed.T  # (Z, S)
-        scale = find_scale(columns, seen, "mean")
-        lowest = columns.where(seen, torch.inf).amin(dim=1)  # (Z,)
-        varies = columns.where(seen, -torch.inf).amax(dim=1) > lowest  # (Z,)
-        self.mean.copy_(scale.location[:, 0])
-        self.spread.copy_(scale.spread[:, 0].where(varies, 0.0))
+        scale = find_scale(static.T, observed.T, "mean")  # of columns (Z, S)
+        location = scale.location[:, 0]  # (Z,)
+        self.mean.copy_(location)
+        self.rest.copy_(location - self.mean)
+        self.spread.copy_(scale.spread[:, 0])
 
     def forward(self, static: Tensor, observed: Tensor) -> Tensor:
         """Static covariates (B, Z) and their mask to (B, D)."""
-        scaled = Scale(self.mean[None], self.spread[None]).apply(static)  # (B, Z)
+        scale = Scale(*(part[None].double() for part in (self.mean, self.rest, self.spread)))  # (1, Z) each
+        scaled = scale.apply(static)  # (B, Z)
         vectors: Tensor = self.project(scaled.where(observed & (self.spread > 0.0), 0.0))
         return vectors

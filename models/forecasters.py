@@ -48,7 +48,7 @@ class RecurrentForecaster(nn.Module):
         self.head = _build_head(config, hidden if self.steps is None else self.steps.width)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Quantiles (B, H, Q), ascending, in the user's units. Of the calendar, the config's F columns are read."""
+        """Quantiles (B, H, Q) float64, ascending, in the user's units; of the calendar, F columns are read."""
         _check_widths(batch, self.config)
         calendar = batch.calendar[:, :, : self.config.calendar_features]  # (B, H, F)
         beside, ahead = read_covariates(batch, calendar)  # (B, T, 2P + 2K), (B, H, F + 2K)
@@ -73,7 +73,7 @@ class RecurrentForecaster(nn.Module):
     def find_scale(self, batch: Batch) -> Scale:
         """What the network's zero and one are in each window, in the user's units."""
         scale = find_scale(batch.target, batch.observed, self.config.location)
-        return scale if self.spreads is None else self.spreads(scale, batch.series)
+        return scale if self.spreads is None else self.spreads(scale, batch.series, batch.observed)
 
     def learn_static(self, panel: Panel) -> None:
         """Take the scale of static covariates from the series of a training set, if there are any."""
@@ -132,7 +132,7 @@ class Ensemble(nn.Module):
         return [each for each in self.members if isinstance(each, RecurrentForecaster)]
 
     def forward(self, batch: Batch) -> Tensor:
-        """Quantiles (B, H, Q), ascending, in the user's units."""
+        """Quantiles (B, H, Q) float64, ascending, in the user's units."""
         return torch.stack([member(batch) for member in self.members]).mean(dim=0)  # (B, H, Q)
 
 

@@ -1,4 +1,7 @@
-"""What a fit minimises, in units of each series' seasonal-naive error: pinball loss or a point loss."""
+"""What a fit minimises, in units of each series' seasonal-naive error: pinball loss or a point loss.
+
+Values and quantiles are subtracted in float64, where a small wave on a large level is still there; the rest is float32.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ POINT_LOSSES: dict[str, Callable[..., Tensor]] = {
 
 
 class Truth(NamedTuple):
-    """What happened after B windows: target (B, H), observed (B, H) bool, series scale (B,) in the target's units."""
+    """What happened after B windows: target (B, H), observed (B, H) bool, series scale (B,) in the target's units.
+
+    A series without a unit of its own has the scale inf, and no weight.
+    """
 
     target: Tensor
     observed: Tensor
@@ -50,17 +56,17 @@ def sum_error(
     scale = truth.scale[:, None]  # (B, 1)
     if loss == "pinball":
         if probability is None:
-            probability = torch.tensor(levels, dtype=quantiles.dtype, device=quantiles.device)  # (Q,)
-        each = _pinball(quantiles, truth.target, probability) / scale  # (B, H)
+            probability = torch.tensor(levels, device=quantiles.device)  # (Q,)
+        each = _pinball(quantiles, truth, probability)  # (B, H)
         if relative > 0.0:
             size = truth.target.abs() + point.detach().abs() + 0.05 * scale  # (B, H), the last part bounds the gradient
-            each = each + relative * (truth.target - point).abs() / size
+            each = each + relative * ((truth.target - point).abs() / size).float()
     else:
-        error = (point - truth.target).where(truth.observed, 0.0) / scale  # (B, H)
+        error = ((point - truth.target).where(truth.observed, 0.0) / scale).float()  # (B, H)
         each = POINT_LOSSES[loss](error, torch.zeros_like(error), reduction="none")  # (B, H)
     return each.where(truth.observed, 0.0).sum(), truth.observed.sum()
 
 
-def _pinball(quantiles: Tensor, target: Tensor, probability: Tensor) -> Tensor:  # (B, H, Q) and (B, H) to (B, H)
-    error = target[:, :, None] - quantiles  # (B, H, Q)
+def _pinball(quantiles: Tensor, truth: Truth, probability: Tensor) -> Tensor:  # (B, H, Q) to (B, H), in scales
+    error = ((truth.target[:, :, None] - quantiles) / truth.scale[:, None, None]).float()  # (B, H, Q)
     return 2.0 * torch.maximum(probability * error, (probability - 1.0) * error).mean(dim=-1)

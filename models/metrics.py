@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.config import QUANTILE_LEVELS
+from models.scaling import ROUNDING
 
 Array = NDArray[np.float64]
 
@@ -173,13 +174,19 @@ def skill(loss: float, reference: float) -> float:
     return 1.0 - loss / reference if reference > 0.0 else float("nan")
 
 
+def find_changes(values: Array, before: Array) -> Array:
+    """Absolute differences of values and those before them, 0 where they are equal to within rounding."""
+    change = np.abs(values - before)
+    return np.where(change <= 2.0 * ROUNDING * np.abs(values), 0.0, change)
+
+
 def seasonal_scale(history: Array, season: int) -> Array:
     """Mean absolute difference of values one season apart, the unit of MASE: history (N, T), NaN for missing,
     to (N,).
 
-    NaN for a row without an observed pair.
+    NaN for a row without an observed pair. A difference that float64's rounding makes is none.
     """
-    change = np.abs(history[:, season:] - history[:, :-season])  # (N, T - season)
+    change = find_changes(history[:, season:], history[:, :-season])  # (N, T - season)
     known = np.isfinite(change)
     count = known.sum(axis=1)
     total = np.where(known, change, 0.0).sum(axis=1)

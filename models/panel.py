@@ -22,6 +22,9 @@ from torch import Tensor
 
 from models.batch import Batch
 
+LARGEST = float(np.finfo(np.float32).max)
+"""Of a value or covariate: errors of forecasts are squared and summed up, in loss, metrics and SQL."""
+
 
 def slices(flat: Tensor, begin: Tensor, length: int) -> Tensor:
     """`flat[begin[i] : begin[i] + length]` for every i, as (B, length), or (B, length, C) of a flat (N, C).
@@ -51,7 +54,7 @@ def cut(
 ) -> Batch:
     """Windows of two flat tensors as a Batch without covariates.
 
-    target (N,) float32 with 0 where not observed, observed (N,) bool; begin (B,) int64 flat index of each
+    target (N,) float64 with 0 where not observed, observed (N,) bool; begin (B,) int64 flat index of each
     window's first step; series (B,) int64; calendar (K, F) float32, calendar_index (B,) int64 its row for
     each first target step.
     """
@@ -83,12 +86,12 @@ class Covariates:
 class Panel:
     """S series on one device.
 
-    target      (N,)   float32, 0 where not observed         observed (N,) bool
+    target      (N,)   float64, 0 where not observed         observed (N,) bool
     start       (S,)   int64, flat index of each series' first real step
     length      (S,)   int64, steps of each series           first_step (S,) int64, grid step of the first one
     series      (S,)   int64, embedding rows, 0 = UNK
     calendar    (K, F) float32, row 0 belongs to grid step calendar_start
-    past        (N, P) float32, known_future (N, K), static (S, Z): covariates, 0 where not observed, and their masks
+    past        (N, P) float64, known_future (N, K), static (S, Z): covariates, 0 where not observed, and their masks
     margin             unobserved steps before each series and after the last: the longest context and horizon
     """
 
@@ -157,7 +160,7 @@ class Panel:
         )
 
     def future(self, rows: Tensor, ends: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
-        """Targets of the same windows: (B, H) float32 and observed (B, H) bool, False beyond the series' end."""
+        """Targets of the same windows: (B, H) float64 and observed (B, H) bool, False beyond the series' end."""
         if horizon > self.margin:
             raise ValueError(f"horizon {horizon} is over the panel's margin {self.margin}: rebuild it")
         begin = self.start[rows] + ends  # (B,)
@@ -181,7 +184,7 @@ def build_panel(  # noqa: PLR0913 - a panel's parts, all by name
 ) -> Panel:
     """A panel on the CPU from histories laid end to end.
 
-    values (sum of length,) with NaN for missing (what float32 cannot hold counts as missing); length,
+    values (sum of length,) with NaN for missing (what is beyond LARGEST counts as missing); length,
     first_step, series (S,); calendar (K, F), which must reach `horizon` steps past the newest step;
     covariates, if there are any. ValueError says what is short.
     """
@@ -229,12 +232,10 @@ def build_panel(  # noqa: PLR0913 - a panel's parts, all by name
 
 
 def _spread(values: NDArray[np.floating], at: NDArray[np.integer], size: int) -> tuple[Tensor, Tensor]:
-    # Float32 and mask of `size` rows, those `at` filled: what float32 cannot hold is missing, and missing is 0.
-    with np.errstate(over="ignore"):
-        narrow = values.astype(np.float32)
-    known = np.isfinite(narrow)
-    flat = np.zeros((size, *values.shape[1:]), dtype=np.float32)
+    # Values and mask of `size` rows, those `at` filled: what is too large is missing, and missing is 0.
+    known = np.abs(values) <= LARGEST  # False for NaN
+    flat = np.zeros((size, *values.shape[1:]))
     mask = np.zeros(flat.shape, dtype=np.bool_)
-    flat[at] = np.where(known, narrow, np.float32(0.0))
+    flat[at] = np.where(known, values, 0.0)
     mask[at] = known
     return torch.from_numpy(flat), torch.from_numpy(mask)

@@ -10,6 +10,14 @@ from torch import Tensor
 from models.batch import Batch
 from models.losses import Truth
 from models.panel import Panel
+from models.scaling import ROUNDING
+
+RARE = 0.1
+"""Least scale of a series in units of its mean change where it changes at all: of a series that is constant but for a
+tick now and then, a tick then counts as ten seasonal errors and not as hundreds."""
+EXACT = 0.01
+"""Least scale in units of the change between neighbours: a series that repeats its season but for the noise of its own
+arithmetic does not outweigh all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +26,7 @@ class Windows:
     - 1.
 
     panel ends at the cut (its `length` was reduced), so nothing after the cut is ever a target. first (S,)
-    and cumulative (S,) int64; scale (S,) float32 in the target's units.
+    and cumulative (S,) int64; scale (S,) float64 in the target's units, inf for a series that never moves.
     """
 
     panel: Panel
@@ -50,7 +58,8 @@ def list_windows(
     last = torch.where(known.length > horizon, known.length - horizon, known.length - 1)  # (S,)
     first = torch.minimum(last // 2, last.new_tensor(context_length // 2)).clamp(min=1)  # (S,)
     count = (last - first + 1).clamp(min=0)  # (S,)
-    scale = seasonal_scale(known, season) if scaled else torch.ones(len(panel), device=panel.device)  # (S,)
+    ones = torch.ones(len(panel), dtype=torch.float64, device=panel.device)  # (S,)
+    scale = seasonal_scale(known, season) if scaled else ones  # (S,)
     return Windows(known, first, count.cumsum(0), scale)
 
 
@@ -64,26 +73,41 @@ def held_back_origins(panel: Panel, *, held_back: int, horizon: int, stride: int
 
 
 def seasonal_scale(panel: Panel, season: int) -> Tensor:
-    """Mean absolute seasonal difference of each series, (S,) float32, at least 0.001 of its level, never 0.
+    """Mean absolute seasonal difference of each series, (S,) float64.
 
-    A series without an observed pair one season apart gets a tenth of its level; one of zeros gets 1.
+    It is at least RARE of the mean of those that are not 0, and EXACT of the neighbours' mean. The level has no part in
+    it. A series without an observed pair one season apart gets the difference of neighbours, else its deviation; one
+    that never moves gets inf.
     """
     owner, known = _find_owner(panel)  # (N,) each
-    pairs = known[season:] & known[:-season] & (owner[season:] == owner[:-season])
-    change = (panel.target[season:] - panel.target[:-season]).abs().where(pairs, 0.0)
-    mean_change, pair_count = _mean_by_owner(change, pairs, owner[season:], len(panel))
-    level, _ = _mean_by_owner(panel.target.abs().where(known, 0.0), known, owner, len(panel))
-    scale = torch.maximum(mean_change.where(pair_count > 0, 0.1 * level), 1e-3 * level)  # (S,)
-    return scale.where(scale > 0.0, 1.0).float()
+    (neighbours, _), (seasonal, pairs) = (_find_change(panel, owner, known, lag) for lag in (1, season))  # (S,) each
+    scale = torch.maximum(seasonal, EXACT * neighbours).where(pairs > 0, neighbours)  # (S,)
+    scale = scale.where(scale > 0.0, find_deviation(panel))
+    return scale.where(scale > 0.0, torch.inf)
+
+
+def _find_change(panel: Panel, owner: Tensor, known: Tensor, lag: int) -> tuple[Tensor, Tensor]:
+    """Mean absolute difference of values `lag` steps apart, at least RARE of those beyond rounding, and how many pairs
+    there are, (S,) each.
+    """
+    pairs = known[lag:] & known[:-lag] & (owner[lag:] == owner[:-lag])  # (N - lag,)
+    change = (panel.target[lag:] - panel.target[:-lag]).abs()  # (N - lag,)
+    moves = pairs & (change > 2.0 * ROUNDING * panel.target[lag:].abs())
+    change = change.where(moves, 0.0)
+    mean, count = _mean_by_owner(change, pairs, owner[lag:], len(panel))
+    mean_move, _ = _mean_by_owner(change, moves, owner[lag:], len(panel))
+    return torch.maximum(mean, RARE * mean_move), count
 
 
 def find_deviation(panel: Panel) -> Tensor:
-    """Standard deviation of each series' observed steps, (S,) float32; 0 for a constant one."""
+    """Standard deviation of each series' observed steps, (S,) float64; 0 for a constant one."""
     owner, known = _find_owner(panel)  # (N,) each
     mean, _ = _mean_by_owner(panel.target.where(known, 0.0), known, owner, len(panel))
-    error = (panel.target - mean[owner]).where(known, 0.0)  # (N,) float64
-    variance, _ = _mean_by_owner(error.square(), known, owner, len(panel))
-    return variance.sqrt().float()
+    error = (panel.target - mean[owner]).where(known, 0.0)  # (N,)
+    rest, _ = _mean_by_owner(error, known, owner, len(panel))  # what rounding left of the mean
+    variance, _ = _mean_by_owner((error - rest[owner]).where(known, 0.0).square(), known, owner, len(panel))
+    deviation = variance.sqrt()
+    return deviation.where(deviation > ROUNDING * mean.abs(), 0.0)
 
 
 def _find_owner(panel: Panel) -> tuple[Tensor, Tensor]:

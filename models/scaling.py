@@ -1,4 +1,9 @@
-"""Scale inside the model: every window is centred and scaled by its own observed values."""
+"""Scale inside the model: every window is centred and scaled by its own observed values.
+
+A network must see the same window at whatever level it lies: 50 +- 0.001 as 0 +- 0.001, a meter at 1e9 as one at 0. So
+values stay float64 until they are centred, are centred on a value of the window itself, which is exact, and the way
+back ends with that value. Only what lies between, in units of the window, is float32.
+"""
 
 from __future__ import annotations
 
@@ -8,44 +13,75 @@ import torch
 from torch import Tensor, nn
 
 CLIP = 10.0
-FLOOR = 1e-3
-"""Least scale relative to the window's level: a constant series with one tick of noise must not become a signal."""
+SPARSE = 0.25
+"""Least spread in units of the mean change between neighbours that differ at all.
+
+A window that is constant but for one tick of noise has a deviation of tick / sqrt(T), by which that tick would be a
+signal as loud as there can be. Where most neighbours differ, the deviation is larger anyway: white noise has 0.89 of
+these units, a zigzag 0.5.
+"""
+ROUNDING = 2.0**-51
+"""A deviation of at most this share of the value is what float64 rounds (four units in the last place from end to end):
+such a window is constant, its spread is 0."""
+COARSE = 2e-13
+"""Values whose range is smaller than this share of them are no longer held well by float64: 900 units in the last
+place for a range, and an error of forecasts that is 1e-3 of it."""
 
 
 class Scale(NamedTuple):
-    """One affine map per window, in the user's units: location (B, 1), spread (B, 1); spread 0 maps all to 0."""
+    """One affine map per window, in the user's units, (B, 1) each; spread 0 maps all to 0.
 
-    location: Tensor
+    Zero of the window is `reference`, an observed value of it, plus `offset`, kept apart so that neither is rounded.
+    """
+
+    reference: Tensor
+    offset: Tensor
     spread: Tensor
 
+    @property
+    def location(self) -> Tensor:
+        """Where the window's zero lies, (B, 1)."""
+        return self.reference + self.offset
+
     def apply(self, values: Tensor) -> Tensor:
-        """Units of the user (B, X) to units of the window (B, X), clipped to +-10."""
-        safe = self.spread.where(self.spread > 0.0, 1.0)  # (B, 1)
-        return ((values - self.location) / safe).clamp(-CLIP, CLIP)
+        """Units of the user (B, X) to units of the window (B, X) float32, clipped to +-10."""
+        spread = self.spread.where(self.spread > 0.0, torch.inf)  # (B, 1)
+        return ((values - self.reference - self.offset) / spread).float().clamp(-CLIP, CLIP)
 
     def invert(self, values: Tensor) -> Tensor:
-        """Units of the window (B, H, Q) to units of the user (B, H, Q)."""
-        return self.location[:, :, None] + self.spread[:, :, None] * values
+        """Units of the window (B, H, Q) to units of the user (B, H, Q), float64."""
+        reference, offset, spread = (part[:, :, None] for part in self)  # (B, 1, 1) each
+        return reference + (offset + spread * values)
 
 
 def find_scale(target: Tensor, observed: Tensor, location: str) -> Scale:
-    """Location ("mean" or "last" observed value) and masked deviation of windows (B, T), observed (B, T)
-    bool.
+    """Location ("mean" or "last" observed value) and masked deviation of windows (B, T), observed (B, T) bool.
 
-    Sums run on values divided by the largest one, so squares neither overflow nor vanish. A window with
-    nothing observed, or with zeros only, has spread 0: its forecast is its location.
+    Neither depends on the level, and a spread never on a value alone: it is the deviation, or what SPARSE says of the
+    changes. A window with nothing observed, or that is constant, has spread 0: its forecast is its location.
     """
-    known = target.where(observed, 0.0)  # (B, T)
-    unit = known.abs().amax(dim=1, keepdim=True)  # (B, 1)
-    unit = unit.where(unit > 0.0, 1.0)
-    known = known / unit  # (B, T), within +-1
+    reference = last_observed(target, observed)[:, None].double()  # (B, 1)
+    moved = (target - reference).where(observed, 0.0)  # (B, T) exact, where values are near each other
     count = observed.sum(dim=1, keepdim=True).clamp(min=1)  # (B, 1)
-    mean = known.sum(dim=1, keepdim=True) / count  # (B, 1)
-    variance = (known - mean).where(observed, 0.0).square().sum(dim=1, keepdim=True) / count  # (B, 1)
-    level = known.abs().sum(dim=1, keepdim=True) / count  # (B, 1)
-    spread = torch.maximum(variance.sqrt(), FLOOR * level)  # (B, 1)
-    centre = last_observed(known, observed)[:, None] if location == "last" else mean  # (B, 1)
-    return Scale(location=centre * unit, spread=spread * unit)
+    mean = moved.sum(dim=1, keepdim=True) / count  # (B, 1)
+    variance = (moved - mean).where(observed, 0.0).square().sum(dim=1, keepdim=True) / count  # (B, 1)
+    spread = torch.maximum(variance.sqrt(), SPARSE * _mean_change(moved, observed))  # (B, 1)
+    spread = spread.where(spread > ROUNDING * reference.abs(), 0.0)
+    return Scale(reference, torch.zeros_like(mean) if location == "last" else mean, spread)
+
+
+def _mean_change(moved: Tensor, observed: Tensor) -> Tensor:
+    # The mean of |change| over neighbours that were both observed and differ, (B, 1); 0 where there are none.
+    change = (moved[:, 1:] - moved[:, :-1]).abs().where(observed[:, 1:] & observed[:, :-1], 0.0)  # (B, T - 1)
+    return change.sum(dim=1, keepdim=True) / (change > 0.0).sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def find_coarse(target: Tensor, observed: Tensor) -> Tensor:
+    """Which windows (B, T) float64 cannot hold well: they move, but by too small a share of their level; (B,) bool."""
+    low = target.where(observed, torch.inf).amin(dim=1)  # (B,)
+    high = target.where(observed, -torch.inf).amax(dim=1)  # (B,)
+    width, level = high - low, torch.maximum(low.abs(), high.abs())  # (B,) each; -inf and inf for nothing observed
+    return (width > 2.0 * ROUNDING * level) & (width < COARSE * level)
 
 
 class SeriesSpread(nn.Module):
@@ -64,13 +100,13 @@ class SeriesSpread(nn.Module):
     def learn(self, series: Tensor, spread: Tensor) -> None:
         """Take the spread (S,) of the embedding rows `series` (S,)."""
         self.rows.zero_()
-        self.rows[series] = spread
+        self.rows[series] = spread.to(self.rows.dtype)
         self.rows[0] = 0.0
 
-    def forward(self, scale: Scale, series: Tensor) -> Scale:
-        """The scale of windows of `series` (B,); one without any spread of its own still has nothing to say."""
-        known = self.rows[series][:, None]  # (B, 1)
-        return scale._replace(spread=known.where((known > 0.0) & (scale.spread > 0.0), scale.spread))
+    def forward(self, scale: Scale, series: Tensor, observed: Tensor) -> Scale:
+        """The scale of windows (B, T) of `series` (B,), also of a constant one; with nothing observed, nothing said."""
+        known = self.rows[series][:, None].to(scale.spread.dtype)  # (B, 1)
+        return scale._replace(spread=known.where((known > 0.0) & observed.any(dim=1, keepdim=True), scale.spread))
 
 
 def last_observed(target: Tensor, observed: Tensor) -> Tensor:

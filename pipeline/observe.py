@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.columns import concat, take
 from pipeline.grid import Frequency
@@ -34,7 +33,7 @@ Recent = Callable[[Sequence[str], int, int | None], RecentHistory]
 class Due:
     """Series that are due for a forecast, with their windows as they were at that moment.
 
-    `target` (N, T) float32 is 0 where `observed` (N, T) is False, and the covariates `past` likewise; `origin` is a
+    `target` (N, T) float64 is 0 where `observed` (N, T) is False, and the covariates `past` likewise; `origin` is a
     step; `partition` and `offset` are of the event that made the forecast due. `partial` marks windows with holes that
     messages may fill which are not read yet.
     """
@@ -44,9 +43,9 @@ class Due:
     series_id: Ints  # (N,)
     origin: Ints  # (N,)
     offset: Ints  # (N,)
-    target: NDArray[np.float32]  # (N, T)
+    target: Floats  # (N, T)
     observed: Mask  # (N, T)
-    past: NDArray[np.float32]  # (N, T, P), 0 where not observed
+    past: Floats  # (N, T, P), 0 where not observed
     past_observed: Mask  # (N, T, P)
     partial: Mask  # (N,)
 

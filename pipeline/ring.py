@@ -1,9 +1,10 @@
 """RingStore: the newest C steps of every series of one partition, in arrays.
 
-    row r, step s  ->  slot s mod C, written twice: at r * 2C + slot and at r * 2C + slot + C
+    row r, step s  ->  slot s mod C, at r * C + slot
 
-Every run of C steps that ends in the ring is therefore one contiguous slice, and a window needs no index matrix.
-A slot that was skipped is not observed. The ring is disposable: SQL holds everything, so when a turn fails the ring
+Values are float64: what a series changes by may be a millionth of what it is. To cut a row it is laid beside itself, so
+that every run of C steps that ends in the ring is one contiguous slice, and a window needs no index matrix. A slot that
+was skipped is not observed. The ring is disposable: SQL holds everything, so when a turn fails the ring
 is dropped and loaded again, and between two turns any series may be evicted: it is loaded again when it returns.
 """
 
@@ -21,6 +22,7 @@ from pipeline.settings import Policy
 
 NEVER = np.iinfo(np.int64).min // 2  # a step before every step
 FEWEST = 16  # rows that a ring has room for
+AT_ONCE = 256  # rows that are laid out for cutting, few enough for a cache
 FACTS = ("series_id", "newest", "scored", "touched")
 """Columns of one number a row."""
 Merged = tuple[Floats, Mask, Ints]
@@ -28,16 +30,16 @@ Merged = tuple[Floats, Mask, Ints]
 
 
 class Slots:
-    """The mirrored slots of one quantity: of the value, or, with `shape` (P,), of P covariates side by side.
+    """The slots of one quantity: of the value, or, with `shape` (P,), of P covariates side by side.
 
-    `value` keeps float64 only for policies whose result depends on earlier sums, `events` only for the mean.
+    `events` are kept only for the mean.
     """
 
     def __init__(self, capacity: int, policy: Policy, shape: tuple[int, ...] = ()) -> None:
         self._capacity = capacity
         self._policy = policy
         self._shape = shape
-        self._value = np.zeros((0, *shape), np.float64 if policy in ("mean", "sum") else np.float32)
+        self._value = np.zeros((0, *shape))
         self._observed = np.zeros((0, *shape), np.bool_)
         self._events = np.zeros((0, *shape), np.int32)
 
@@ -47,48 +49,55 @@ class Slots:
         return self._value.nbytes + self._observed.nbytes + self._events.nbytes
 
     def put(self, at: Ints, new: Merged) -> None:
-        """Merge into the slots `at`, which are the first of their two."""
+        """Merge into the slots `at`."""
         if self._policy == "last":
             merged, seen, count = new
         else:
-            old = (self._value[at].astype(np.float64), self._observed[at], self._events_at(at))
-            merged, seen, count = merge(self._policy, old, new)
-        for slot in (at, at + self._capacity):
-            self._value[slot] = np.where(seen, merged, 0.0)
-            self._observed[slot] = seen
+            merged, seen, count = merge(self._policy, (self._value[at], self._observed[at], self._events_at(at)), new)
+        self._value[at] = np.where(seen, merged, 0.0)
+        self._observed[at] = seen
         if self._policy == "mean":
             self._events[at] = count
 
     def clear(self, at: Ints) -> None:
-        """Forget the slots `at`, which are the first of their two."""
-        for slot in (at, at + self._capacity):
-            self._value[slot] = 0.0
-            self._observed[slot] = False
+        """Forget the slots `at`."""
+        self._value[at] = 0.0
+        self._observed[at] = False
         if self._policy == "mean":
             self._events[at] = 0
 
-    def cut(self, begin: Ints, length: int) -> tuple[NDArray[np.float32], Mask]:
-        """Copy the runs of `length` slots from `begin` (N,) on: (N, length, *shape) values and observed."""
+    def cut(self, rows: Ints, first: Ints, length: int) -> tuple[Floats, Mask]:
+        """Copy the runs of `length` slots from `first` (N,) on, round the ring: (N, length, *shape), and observed."""
+        shape = (len(rows), length, *self._shape)
+        value, observed = (self._cut(array, rows, first, length) for array in (self._value, self._observed))
+        return value.reshape(shape), observed.reshape(shape)
+
+    def _cut(self, array: NDArray[Any], rows: Ints, first: Ints, length: int) -> NDArray[Any]:
         width = math.prod(self._shape)
-        first = torch.from_numpy(begin * width)
-        value, observed = (
-            slices(torch.from_numpy(array.reshape(-1)), first, length * width).numpy()
-            for array in (self._value, self._observed)
-        )  # (N, length * width)
-        shape = (len(begin), length, *self._shape)
-        return value.astype(np.float32, copy=False).reshape(shape), observed.reshape(shape)
+        turn, run = self._capacity * width, length * width
+        whole = torch.from_numpy(array.reshape(-1, turn))  # (R, C * P)
+        row, begin = torch.from_numpy(rows), torch.from_numpy(first * width)
+        found = torch.empty((len(rows), run), dtype=whole.dtype)
+        twice = torch.empty((min(len(rows), AT_ONCE), 2, turn), dtype=whole.dtype)
+        place = torch.arange(len(twice)) * (2 * turn)
+        for at in range(0, len(rows), AT_ONCE):
+            part = slice(at, at + AT_ONCE)
+            some = whole.index_select(0, row[part])  # (n, C * P)
+            twice[: len(some)] = some[:, None]
+            found[part] = slices(twice.view(-1), place[: len(some)] + begin[part], run)
+        return found.numpy()
 
     def resize(self, room: int) -> None:
         """Make room for so many rows; what is beyond them goes."""
-        self._value = _resized(self._value, room * 2 * self._capacity)
-        self._observed = _resized(self._observed, room * 2 * self._capacity)
+        self._value = _resized(self._value, room * self._capacity)
+        self._observed = _resized(self._observed, room * self._capacity)
         if self._policy == "mean":
-            self._events = _resized(self._events, room * 2 * self._capacity)
+            self._events = _resized(self._events, room * self._capacity)
 
     def move(self, source: Ints, target: Ints) -> None:
         """Copy whole rows onto others."""
         for array in self._arrays():
-            rows = array.reshape(-1, 2 * self._capacity * math.prod(self._shape))  # (R, 2C * P)
+            rows = array.reshape(-1, self._capacity * math.prod(self._shape))  # (R, C * P)
             rows[target] = rows[source]
 
     def _arrays(self) -> list[NDArray[Any]]:
@@ -201,27 +210,24 @@ class RingStore:
             slots.put(at, (past[0][kept], past[1][kept], past[2][kept]))
         return steps > before
 
-    def windows(self, rows: Ints, origins: Ints, length: int) -> tuple[NDArray[np.float32], Mask]:
+    def windows(self, rows: Ints, origins: Ints, length: int) -> tuple[Floats, Mask]:
         """Cut the windows of `length` steps that end at `origins`: (N, length) values and (N, length) observed.
 
         An origin is at most the row's newest step; steps older than the ring are not there to be cut.
         """
         if not len(rows):
-            return np.empty((0, length), np.float32), np.empty((0, length), np.bool_)
-        return self._target.cut(self._begin(rows, origins, length), length)
+            return np.empty((0, length)), np.empty((0, length), np.bool_)
+        return self._target.cut(rows, (origins - length + 1) % self.capacity, length)
 
-    def past_windows(self, rows: Ints, origins: Ints, length: int) -> tuple[NDArray[np.float32], Mask]:
+    def past_windows(self, rows: Ints, origins: Ints, length: int) -> tuple[Floats, Mask]:
         """Cut the covariates of the same windows: (N, length, P) values and (N, length, P) observed."""
         if self._past and len(rows):
-            return self._past[0].cut(self._begin(rows, origins, length), length)
+            return self._past[0].cut(rows, (origins - length + 1) % self.capacity, length)
         none = (len(rows), length, self.covariates)
-        return np.empty(none, np.float32), np.empty(none, np.bool_)
-
-    def _begin(self, rows: Ints, origins: Ints, length: int) -> Ints:
-        return rows * (2 * self.capacity) + (origins - length + 1) % self.capacity
+        return np.empty(none), np.empty(none, np.bool_)
 
     def _at(self, rows: Ints, steps: Ints) -> Ints:
-        return rows * (2 * self.capacity) + steps % self.capacity
+        return rows * self.capacity + steps % self.capacity
 
     def _clear(self, rows: Ints, before: Ints) -> None:
         """Forget the slots between each row's former newest step and its newest one."""

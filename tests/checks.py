@@ -25,7 +25,7 @@ COVARIATES = ("past", "future", "static")
 def make_batch(config: ModelConfig, *, rows: int = ROWS, seed: int = 1) -> Batch:
     """Random windows around 5000 with a season, a tenth of the steps missing, known and unknown series."""
     generator = torch.Generator().manual_seed(seed)
-    step = torch.arange(config.context_length)
+    step = torch.arange(config.context_length, dtype=torch.float64)
     wave = 900.0 * torch.sin(2.0 * torch.pi * step / config.season)
     target = 5000.0 + wave + 100.0 * torch.randn((rows, config.context_length), generator=generator)
     observed = torch.rand((rows, config.context_length), generator=generator) >= 0.1
@@ -38,7 +38,7 @@ def make_batch(config: ModelConfig, *, rows: int = ROWS, seed: int = 1) -> Batch
         "future": (rows, config.context_length + config.horizon, future),
         "static": (rows, static),
     }
-    random = {name: 20.0 + 5.0 * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    random = {name: 20.0 + 5.0 * torch.randn(shape, generator=generator).double() for name, shape in shapes.items()}
     seen = {f"{name}_observed": torch.rand(shape, generator=generator) >= 0.1 for name, shape in shapes.items()}
     return replace(windows, **random, **seen)
 
@@ -52,7 +52,7 @@ def build_evaluated(config: ModelConfig) -> Forecaster:
             weight.add_(0.05 * torch.randn(weight.shape, generator=generator))
     for part in model.modules():
         if isinstance(part, StaticEmbedding):
-            static = 20.0 + 5.0 * torch.randn((50, len(part.mean)), generator=generator)
+            static = 20.0 + 5.0 * torch.randn((50, len(part.mean)), generator=generator).double()
             part.learn(static, torch.ones_like(static, dtype=torch.bool))
     return model.eval()
 
@@ -67,7 +67,7 @@ def forecast(model: Forecaster, batch: Batch) -> Tensor:
 def gives_ascending_quantiles_of_every_step(config: ModelConfig) -> None:
     quantiles = forecast(build_evaluated(config), make_batch(config))
     assert quantiles.shape == (ROWS, config.horizon, len(config.quantile_levels))
-    assert quantiles.dtype == torch.float32
+    assert quantiles.dtype == torch.float64
     assert bool((quantiles.diff(dim=-1) >= 0.0).all())
     assert bool((quantiles[..., -1] > quantiles[..., 0]).all())
 
@@ -78,6 +78,20 @@ def answers_in_the_users_units(config: ModelConfig) -> None:
     for factor in (1000.0, 1e-20, 1e25):
         scaled = forecast(model, replace(batch, target=batch.target * factor))
         torch.testing.assert_close(scaled / factor, quantiles, rtol=1e-5, atol=1e-2)
+
+
+def answers_at_any_level(config: ModelConfig) -> None:
+    # Whole numbers, so that float64 holds them at every level: windows around 0 and around 1e15 are then the same, bit
+    # for bit, in units of the window, and only the answer is rounded.
+    model, batch = build_evaluated(config), make_batch(config)
+    names = ("past", "future") if config.kind != NAIVE else ()
+    parts = {name: getattr(batch, name).mul(100.0).round() for name in names}
+    batch = replace(batch, target=batch.target.round(), **parts)
+    quantiles = forecast(model, batch)
+    for level in (1e6, 1e9, 1e12, -1e15):
+        raised = {name: part + level for name, part in parts.items()}
+        moved = forecast(model, replace(batch, target=batch.target + level, **raised)) - level
+        torch.testing.assert_close(moved, quantiles, rtol=1e-12, atol=abs(level) * 2.0**-52)
 
 
 def ignores_what_was_not_observed(config: ModelConfig) -> None:
@@ -202,6 +216,7 @@ def survives_its_artifact_bit_for_bit(config: ModelConfig) -> None:
 CHECKS: tuple[Callable[[ModelConfig], None], ...] = (
     gives_ascending_quantiles_of_every_step,
     answers_in_the_users_units,
+    answers_at_any_level,
     ignores_what_was_not_observed,
     reads_every_covariate_whatever_its_unit,
     reads_a_known_future_covariate_at_its_step,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from models.metrics import find_changes
 from pipeline.records import Floats, History, Ints, Mask
 
 SEASONS = 28
@@ -31,7 +32,7 @@ def find_scales(history: History, season: int, step_seconds: float, wanted: Sequ
         times, values = history.observed_at[part][seen], history.value[part][seen]
         before = np.searchsorted(times, times - length - tolerance, side="right")  # the first one a season ago
         paired: Mask = times[before] < times - length + tolerance if len(times) else np.empty(0, np.bool_)
-        at, change = times[paired], np.abs(values - values[before])[paired]
+        at, change = times[paired], find_changes(values[paired], values[before][paired])
         first = np.searchsorted(at, days - SEASONS * length)
         stop = np.searchsorted(at, days)
         found.append(

@@ -179,14 +179,14 @@ def test_a_window_built_event_by_event_equals_the_one_cut_from_sql(
     assert due.past_observed.tobytes() == seen.tobytes()
 
 
-def past_from_sql(history: History, origins: Ints, length: int) -> tuple[NDArray[np.float32], Mask]:
+def past_from_sql(history: History, origins: Ints, length: int) -> tuple[NDArray[np.float64], Mask]:
     """Lay each series' covariates on the grid and cut the window that ends at its origin: (S, length, P)."""
     values = np.full((len(origins), length, history.covariates.shape[1]), np.nan)
     for row, origin in enumerate(origins.tolist()):
         own = slice(*history.bounds[row : row + 2])
         place = HOURS.step_of(history.observed_at[own]) - (origin - length + 1)
         values[row, place[place >= 0]] = history.covariates[own][place >= 0]
-    return np.nan_to_num(values).astype(np.float32), ~np.isnan(values)
+    return np.nan_to_num(values), ~np.isnan(values)
 
 
 def assert_same_bits(left: Batch, right: Batch) -> None:

@@ -45,8 +45,8 @@ def test_a_window_of_the_service_has_the_covariates_of_the_one_cut_from_history_
     panel = lay_out(history, frequency=Frequency("1h"), rows=rows, context=6, horizon=2, known=known)
     trained = panel.cut(torch.tensor([0, 1]), panel.length, context_length=6, horizon=2)
 
-    target, seen = np.zeros((2, 6), np.float32), np.zeros((2, 6), np.bool_)
-    beside, there = np.zeros((2, 6, 2), np.float32), np.zeros((2, 6, 2), np.bool_)
+    target, seen = np.zeros((2, 6)), np.zeros((2, 6), np.bool_)
+    beside, there = np.zeros((2, 6, 2)), np.zeros((2, 6, 2), np.bool_)
     for index, (row, step) in enumerate(zip([0, 0, 0, 0, 1, 1], at - [3, 3, 3, 3, -3, -3], strict=True)):
         target[row, step], seen[row, step] = value[index], True
         there[row, step] = np.abs(past[index]) < 1e30

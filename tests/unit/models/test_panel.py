@@ -75,7 +75,7 @@ def test_missing_and_unrepresentable_values_are_not_observed() -> None:
 
 
 def test_a_ring_buffer_is_cut_by_the_same_function_without_a_copy() -> None:
-    ring = np.arange(20, dtype=np.float32)
+    ring = np.arange(20.0)
     flat = torch.from_numpy(ring)
     seen = np.ones(20, dtype=np.bool_)
     batch = cut(

@@ -17,7 +17,16 @@ from models.fit import fit
 from models.forecasters import RecurrentForecaster, build
 from models.metrics import seasonal_scale as scale_of_metrics
 from models.panel import Panel
-from models.sampling import cut_with_truth, find_deviation, held_back_origins, hide_some, list_windows, seasonal_scale
+from models.sampling import (
+    EXACT,
+    RARE,
+    cut_with_truth,
+    find_deviation,
+    held_back_origins,
+    hide_some,
+    list_windows,
+    seasonal_scale,
+)
 from models.training import FitReport, Progress, anneal, choose_device, validate
 from tests.checks import make_batch
 from tests.unit.models.panels import make_panel
@@ -91,7 +100,9 @@ def test_a_spent_budget_ends_the_fit_with_a_validation(panel: Panel) -> None:
 def test_a_loss_that_is_not_finite_ends_the_fit_with_the_best_weights(
     panel: Panel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(step, "sum_error", lambda quantiles, *_, **__: (quantiles.sum() * math.nan, torch.ones(())))
+    monkeypatch.setattr(
+        step, "sum_error", lambda quantiles, *_, **__: (quantiles.float().sum() * math.nan, torch.ones(()))
+    )
     monkeypatch.setattr(training, "validate", lambda *_: 1.0)
     model = build_network()
     start = model.head.project.weight.detach().clone()
@@ -227,11 +238,35 @@ def test_the_scale_of_the_loss_is_the_scale_of_mase() -> None:
     np.testing.assert_allclose(seasonal_scale(panel, 4).numpy(), wanted, rtol=1e-5)
 
 
-def test_the_scale_is_never_zero() -> None:
-    panel = count_panel([3, 5, 20], context_length=8, horizon=5)
+def test_the_scale_is_never_zero_and_a_series_that_never_moves_has_no_weight() -> None:
+    panel = count_panel([3, 5, 20, 1], context_length=8, horizon=5)
     panel.target[panel.start[1] : panel.start[1] + 5] = 0.0
     panel.target[panel.start[2] : panel.start[2] + 20] = 50.0
-    torch.testing.assert_close(seasonal_scale(panel, 4), torch.tensor([0.2, 1.0, 0.05]))
+    assert seasonal_scale(panel, 4).tolist() == [1.0, math.inf, math.inf, math.inf]
+    panel.observed[panel.start[0] + 1] = False  # 0, missing, 2: neither seasons nor neighbours
+    assert seasonal_scale(panel, 4).tolist()[0] == 1.0, "its deviation"
+
+
+@pytest.mark.parametrize("level", [0.0, 20.0, 1e9])
+def test_a_tick_in_a_constant_series_and_the_noise_of_an_exact_season_outweigh_no_other(level: float) -> None:
+    panel = count_panel([1000, 1000], context_length=8, horizon=5)
+    tick = 2.0**-6
+    first, second = panel.start.tolist()
+    panel.target[first : first + 1000] = level
+    panel.target[first + 500] += tick
+    steps = torch.arange(1000, dtype=torch.float64)
+    panel.target[second : second + 1000] = level + torch.sin(2.0 * math.pi * steps / 4)  # 1e-13 off itself
+    ticking, exact = seasonal_scale(panel, 4).tolist()
+    assert ticking == RARE * tick
+    assert exact == pytest.approx(EXACT, rel=1e-3)
+
+
+def test_the_scale_and_the_deviation_do_not_depend_on_the_level() -> None:
+    panel = count_panel([40, 25], context_length=8, horizon=5)
+    panel.target.mul_(37.0).remainder_(16.0)
+    raised = replace(panel, target=panel.target + 1e13)
+    for find in (lambda each: seasonal_scale(each, 4), find_deviation):
+        torch.testing.assert_close(find(raised), find(panel), rtol=1e-12, atol=0.0)
 
 
 def test_the_learning_rate_rises_and_is_annealed() -> None:
