@@ -25,6 +25,7 @@ from models.forecasters import Forecaster as Network
 from models.metrics import METRICS, Interval, Matured, Metric, average, measure, skill
 from models.panel import Panel, slices
 from models.predict import predict
+from models.scaling import find_coarse
 from models.training import FitReport
 from pipeline.errors import ConfigError
 from pipeline.grid import Frequency
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 NAIVE = "seasonal naive"
 MODEL = "tidecast"
 """What a backtest calls the forecaster under test; NAIVE is beside it."""
+AT_ONCE = 1024  # windows laid out side by side
 ORIGINS, WINDOWS, HELD_OUT = 4, 64, 4
 """Origins where their number is left open: four, more until there are 64 windows, as long as no more than a quarter of
 the usual series is held out."""
@@ -173,6 +175,17 @@ def count_observed(panel: Panel, rows: Ints, first: Ints, stop: Ints) -> Ints:
     start = panel.start.cpu().numpy()[rows]
     counts: Ints = before[start + np.maximum(stop, 0)] - before[start + np.maximum(first, 0)]
     return counts
+
+
+def find_coarse_windows(panel: Panel, rows: Ints, ends: Ints, context: int) -> Mask:
+    """Which windows (N,) move by less than float64 holds well at their level."""
+    begin = panel.start[torch.from_numpy(rows)] + torch.from_numpy(ends) - context  # (N,)
+    coarse = np.zeros(len(rows), np.bool_)
+    for first in range(0, len(rows), AT_ONCE):
+        some = begin[first : first + AT_ONCE]
+        windows = slices(panel.target, some, context), slices(panel.observed, some, context)
+        coarse[first : first + AT_ONCE] = find_coarse(*windows).numpy()
+    return coarse
 
 
 def count_unknown(panel: Panel, rows: Ints, ends: Ints, horizon: int) -> int:

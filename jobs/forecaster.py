@@ -135,8 +135,9 @@ class Forecaster:
         covariates, of which those of `future` win. Missing ones are masked, with a warning that says how many.
 
         A series that was not in the training data is served as an unknown one. quality, as in the product: ok;
-        degraded when less than half of the context was observed; fallback when the network's answer was not finite
-        and seasonal naive's stands in. Series without an observed value in their context are left out, with a warning.
+        degraded when less than half of the context was observed, or it moves by less than float64 holds at its level;
+        fallback when the network's answer was not finite and seasonal naive's stands in. Series without an observed
+        value in their context are left out, with a warning.
         """
         loaded = self._trained()
         if future is not None and not self.covariates.future:
@@ -161,7 +162,7 @@ class Forecaster:
             warnings.warn(note, stacklevel=2)
         panel = name_series(panel, find_rows(readings.names, loaded.series))
         quantiles, broken = evaluation.forecast_finite(loaded.model, panel, rows, ends)
-        full = seen >= self.settings.series.min_observed
+        full = (seen >= self.settings.series.min_observed) & ~evaluation.find_coarse_windows(panel, rows, ends, context)
         quality = np.where(broken, "fallback", np.where(full, "ok", "degraded"))
         firsts = panel.first_step.numpy()[rows] + ends
         return write_frame(readings, rows, firsts, quantiles, frequency=self.frequency, more={"quality": quality})

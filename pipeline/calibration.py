@@ -88,6 +88,6 @@ def correct(quantiles: Floats, factors: Floats) -> Floats:
 
 
 def undo(quantiles: Floats, factors: Floats) -> Floats:
-    """Work out what the factors were applied to; `correct` makes of it what was given here, to nine digits."""
+    """Work out what the factors were applied to; `correct` makes of it what was given here, but for rounding."""
     median = quantiles[..., MEDIAN, None]
     return np.asarray(median + (quantiles - median) / factors)

@@ -10,8 +10,9 @@ from models.artifact import Loaded
 from models.baselines import SeasonalNaive
 from models.batch import Batch
 from models.config import ModelConfig
+from models.scaling import find_coarse
 from pipeline.calibration import NO_CALIBRATION, correct, read_factors
-from pipeline.codec import nine_digits
+from pipeline.codec import shorten
 from pipeline.columns import concat
 from pipeline.errors import ConfigError, Corrupt, Unloadable
 from pipeline.loading import ADVICE, FAILURES, load_model, number_series
@@ -184,7 +185,7 @@ def assemble(due: Due, grid: Grid, quantiles: Floats, *, version: Ints, calibrat
         series_id=due.series_id,
         origin=grid.frequency.time_of(due.origin),
         target_times=grid.frequency.time_of(steps.ravel()).reshape(steps.shape),
-        quantiles=nine_digits(quantiles),
+        quantiles=shorten(quantiles),
         model_version=version,
         calibration=calibration,
         quality=_grade(due, version, grid.series.min_observed),
@@ -200,13 +201,17 @@ def run(model: Callable[[Batch], torch.Tensor], windows: Batch) -> Floats:
     pieces = []
     for first in range(0, len(windows), MOST_WINDOWS):
         piece = windows.take(slice(first, first + MOST_WINDOWS))
-        pieces.append(model(piece).double().numpy())
+        pieces.append(model(piece).numpy())
     return np.concatenate(pieces)
 
 
 def _grade(due: Due, version: Ints, least: float) -> list[Quality]:
-    """Grade windows: one that messages on their way may still fill is degraded, whichever model forecast from it."""
-    enough = due.observed.mean(axis=1) >= least
+    """Grade windows: one that messages on their way may still fill is degraded, whichever model forecast from it.
+
+    So is one of a model's whose values move by less than float64 holds at their level.
+    """
+    coarse = find_coarse(torch.from_numpy(due.target), torch.from_numpy(due.observed)).numpy()  # (N,)
+    enough = (due.observed.mean(axis=1) >= least) & ~coarse
     facts = zip(version.tolist(), enough.tolist(), due.partial.tolist(), strict=True)
     return [
         "degraded" if partial else "fallback" if used == NAIVE_VERSION else "ok" if full else "degraded"

@@ -191,7 +191,7 @@ def write_files(result: "Backtest", facts: dict[str, Any], fans: "list[Fan]", ou
     try:
         output.mkdir(parents=True, exist_ok=True)
         (output / "scores.json").write_text(write_json(facts, indent=2) + "\n", encoding="utf-8")
-        spreadsheet(result.forecasts).to_csv(output / "forecasts.csv", index=False, float_format="%.9g")
+        spreadsheet(shorten_table(result.forecasts)).to_csv(output / "forecasts.csv", index=False)
     except OSError as error:
         raise ConfigError(f"{output} cannot be written: {error.strerror}") from error
     chart.save(fans, output / "fan.png")
@@ -200,6 +200,15 @@ def write_files(result: "Backtest", facts: dict[str, Any], fans: "list[Fan]", ou
     result.forecaster.save(output / "model.safetensors")
     names = ("scores.json", "forecasts.csv", "fan.png", "error_by_step.png", "reliability.png", "model.safetensors")
     return [str(output / name) for name in names]
+
+
+def shorten_table(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Round the quantiles as the service does: nothing of a small wave on a large level is lost."""
+    from jobs.frames import QUANTILE_COLUMNS
+    from pipeline.codec import shorten
+
+    names = list(QUANTILE_COLUMNS)
+    return table.assign(**dict(zip(names, shorten(table[names].to_numpy()).T, strict=True)))
 
 
 def spreadsheet(table: "pd.DataFrame") -> "pd.DataFrame":

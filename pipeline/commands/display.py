@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -79,7 +80,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     header = [visible_cell(name) for name in header]
     lines = []
     widths = [max(len(name), *(len(row[i]) for row in texts), 0) for i, name in enumerate(header)]
-    right = [any(isinstance(row[i], int | float) for row in values) for i in range(len(header))]
+    right = [any(isinstance(row[i], int | float | Numeral) for row in values) for i in range(len(header))]
     for row in [header, *texts]:
         fields = [
             text.rjust(width) if flush else text.ljust(width)
@@ -87,6 +88,19 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
         ]
         lines.append("  ".join(fields).rstrip())
     return lines
+
+
+class Numeral(str):
+    """A number as text, which a table sets to the right like any other."""
+
+    __slots__ = ()
+
+
+def show_near(numbers: Sequence[float]) -> list[Numeral]:
+    """Write numbers that belong together, as quantiles of one step, with the digits in which they differ."""
+    width, size = max(numbers) - min(numbers), max(abs(number) for number in numbers)
+    digits = 6 if width == 0.0 else min(17, max(6, 4 + math.ceil(math.log10(size / width))))
+    return [Numeral(f"{number + 0.0:.{digits}g}") for number in numbers]
 
 
 def cell(value: object) -> str:

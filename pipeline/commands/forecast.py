@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.commands.display import read_moment, say, show_rows, write_json
+from pipeline.commands.display import read_moment, say, show_near, show_rows, write_json
 from pipeline.commands.invocation import with_settings
 from pipeline.commands.opened import opened
 from pipeline.visible import csv_cell
@@ -15,7 +15,8 @@ from pipeline.visible import csv_cell
 if TYPE_CHECKING:
     from pipeline.settings import Settings
 
-SHOWN = ("series", "target_time", "step", "q10", "q50", "q90", "model_version", "quality", "origin", "issued_at")
+NEAR = ("q10", "q50", "q90")
+SHOWN = ("series", "target_time", "step", *NEAR, "model_version", "quality", "origin", "issued_at")
 SERIES = click.option("--series", metavar="NAME", help="Only this series.")
 LIMIT = click.option("--limit", type=click.IntRange(1), default=48, show_default=True, help="At most so many rows.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Write JSON, with every quantile.")
@@ -104,8 +105,12 @@ def plot(settings: "Settings", series: str, output: Path | None, at: str | None)
 
 def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
     if not as_json:
-        rows = [{name: row[name] for name in SHOWN} for row in rows]
+        rows = [{name: row[name] for name in SHOWN} | _write_near(row) for row in rows]
     show_rows(rows, as_json=as_json, empty="no forecast yet; run tidecast stream, or look at tidecast doctor")
+
+
+def _write_near(row: dict[str, Any]) -> dict[str, Any]:
+    return dict(zip(NEAR, show_near([row[name] for name in NEAR]), strict=True))
 
 
 def _csv(fields: list[Any]) -> str:

@@ -53,10 +53,10 @@ class Registry:
 
 def due(names: str = "abz", seen: float = 1.0, covariates: int = 0) -> Due:
     count = len(names)
-    past = np.ones((count, 24, covariates), np.float32)
+    past = np.ones((count, 24, covariates))
     observed = np.zeros((count, 24), np.bool_)
     observed[:, 24 - round(24 * seen) :] = True
-    target = np.where(observed, np.arange(24, dtype=np.float32), np.float32(0))
+    target = np.where(observed, np.arange(24.0), 0.0)
     steps = np.arange(count) + 1_000
     offsets = np.arange(count)[::-1] + 50
     partition, partial = np.ones(count, np.int64), np.zeros(count, np.bool_)
@@ -319,7 +319,7 @@ def test_a_champion_reads_the_past_covariates_of_its_windows() -> None:
     one = Scorer(registry, MemoryCalibrations(), Grid(HOURS, SETTINGS.series), WITH_WIND)
     one.refresh(0)
     windows = due("a", covariates=1)
-    windy = replace(windows, past=windows.past * np.arange(24, dtype=np.float32)[:, None])
+    windy = replace(windows, past=windows.past * np.arange(24.0)[:, None])
     made = [one.score([each], now=0).quantiles for each in (windows, windy)]
     assert not np.allclose(made[0], made[1])
     with torch.inference_mode():

@@ -5,7 +5,7 @@ import pytest
 
 from jobs.calibrate import run_calibration
 from pipeline.calibration import correct
-from pipeline.codec import nine_digits
+from pipeline.codec import shorten
 from pipeline.database import Database
 from pipeline.errors import ConfigError, Corrupt
 from pipeline.grid import Frequency
@@ -125,7 +125,7 @@ def test_the_job_takes_out_what_a_stored_forecast_carries(database: Database) ->
     assert plain is not None
     carried = record(database)
     matured = database.calibrations.matured(0, database.calibrations.series(), START + HOUR * np.arange(HOURS))
-    numbers = nine_digits(correct(matured.quantiles[:1], np.array(FACTORS[0])))[0].tolist()
+    numbers = shorten(correct(matured.quantiles[:1], np.array(FACTORS[0])))[0].tolist()
     names = ["q025", "q05", "q10", "q20", "q30", "q40", "q50", "q60", "q70", "q80", "q90", "q95", "q975"]
     with database.engine.begin() as connection:
         each = ", ".join(f"{name} = {number!r}" for name, number in zip(names, numbers, strict=True))
