@@ -1,8 +1,9 @@
 """Which part of a network is computed in bfloat16, and which must not be.
 
-In bfloat16: everything between the scaled window and the head. In float32: the scale of a window (values may be 1e25
-beside 1e25 + 1e19), the seasonal skip (a seasonal naive of three digits is none), quantiles, loss, gradients of the
-weights, the optimiser, and every validation and forecast.
+In bfloat16: everything between the scaled window and the head. In float32: the seasonal skip (a seasonal naive of three
+digits is none), loss, gradients of the weights, the optimiser, and what every validation and forecast computes between
+the scaled window and the quantiles. In float64: values, the scale of a window and quantiles, which a small wave on a
+large level needs.
 """
 
 from __future__ import annotations

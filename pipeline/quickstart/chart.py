@@ -154,9 +154,12 @@ def text(fan: Fan, width: int = 100, height: int = 12) -> list[str]:
             grid[row(actual[i])][column] = MARKS["actual"]
     for i in np.flatnonzero(np.isfinite(history)).tolist():
         grid[row(history[i])][i] = MARKS["observed"]
-    labels = {0: top, (height - 1) // 2: top - span * ((height - 1) // 2) / (height - 1), height - 1: bottom}
-    lines = [f"{_short(labels.get(y)):>{LABEL}} ┤{''.join(line).rstrip()}" for y, line in enumerate(grid)]
-    return [*lines, _time_axis(fan, past, horizon), _legend()]
+    places = (0, (height - 1) // 2, height - 1)
+    labels = dict(zip(places, _tell_apart([top, top - span * places[1] / (height - 1), bottom]), strict=True))
+    room = max(LABEL, *(len(label) for label in labels.values()))
+    lines = [f"{labels.get(y, ''):>{room}} ┤{''.join(line).rstrip()}" for y, line in enumerate(grid)]
+    under = (_time_axis(fan, past, horizon), _legend())
+    return [*lines, *(" " * (room + 2) + each for each in under)]
 
 
 def _time_axis(fan: Fan, past: int, horizon: int) -> str:
@@ -164,12 +167,12 @@ def _time_axis(fan: Fan, past: int, horizon: int) -> str:
         _stamp(times) for times in (fan.history_times[-past:][:1], fan.history_times[-1:], fan.target_times[-1:])
     )
     line = first.ljust(max(past - len(origin) // 2, len(first) + 1)) + origin
-    return " " * (LABEL + 2) + line + " " + last.rjust(max(past + 1 + horizon - len(line) - 1, 0))
+    return line + " " + last.rjust(max(past + 1 + horizon - len(line) - 1, 0))
 
 
 def _legend() -> str:
     names = {"observed": "observed", "median": "median", "band": "80 % interval", "actual": "what came"}
-    return " " * (LABEL + 2) + "   ".join(f"{MARKS[mark]} {name}" for mark, name in names.items())
+    return "   ".join(f"{MARKS[mark]} {name}" for mark, name in names.items())
 
 
 def _squeeze(values: Floats, columns: int) -> Floats:
@@ -186,5 +189,11 @@ def _stamp(times: Ints) -> str:
     return clock(times)[0].strftime("%Y-%m-%d %H:%M") if len(times) else ""
 
 
-def _short(value: float | None) -> str:
-    return "" if value is None else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+def _tell_apart(values: Sequence[float]) -> list[str]:
+    """Write numbers with four digits, or as many more as it takes to tell them apart."""
+    texts: list[str] = []
+    for more in range(14):
+        texts = [f"{value:,.{more}f}" if abs(value) >= 1000 else f"{value:.{4 + more}g}" for value in values]
+        if len(set(texts)) == len(set(values)):
+            break
+    return texts

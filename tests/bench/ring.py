@@ -19,7 +19,7 @@ STEPS = 60  # appended to every series
 PEER = "a deque per series"
 PROTOCOL = (
     "{series} series of {context} steps; append: {steps} hourly ticks, each one value for every series; window: the "
-    "newest {context} values of every series as one float32 matrix; both checked against each other; one thread, "
+    "newest {context} values of every series as one float64 matrix; both checked against each other; one thread, "
     "median of {rounds} rounds in turn"
 )
 
@@ -36,8 +36,8 @@ def run(series: int, rounds: int) -> Path:
     report = Report("ring")
     random = np.random.default_rng(0)
     rows = np.arange(series)
-    history = random.normal(size=(CONTEXT, series)).astype(np.float32).astype(np.float64)
-    ticks = random.normal(size=(STEPS, series)).astype(np.float32).astype(np.float64)
+    history = random.normal(size=(CONTEXT, series))
+    ticks = random.normal(size=(STEPS, series))
     appended: dict[str, list[float]] = {"tidecast": [], PEER: [], "memcpy": []}
     cut: dict[str, list[float]] = {"tidecast": [], PEER: [], "memcpy": []}
     for number in range(rounds):
@@ -47,10 +47,10 @@ def run(series: int, rounds: int) -> Path:
         appended[PEER].append(STEPS * series / _timed(lambda d=deques, x=lists: _append_deques(d, x)))  # type: ignore[misc]
         appended["memcpy"].append(STEPS * series / _timed(ticks.copy))
         origins = np.full(series, CONTEXT + STEPS - 1)
-        ours, theirs = ring.windows(rows, origins, CONTEXT)[0], np.array(deques, np.float32)
+        ours, theirs = ring.windows(rows, origins, CONTEXT)[0], np.array(deques)
         assert np.array_equal(ours, theirs), "the ring and the deques hold different windows"
         cut["tidecast"].append(series / _timed(lambda ring=ring, at=origins: ring.windows(rows, at, CONTEXT)))  # type: ignore[misc]
-        cut[PEER].append(series / _timed(lambda d=deques: np.array(d, np.float32)))  # type: ignore[misc]
+        cut[PEER].append(series / _timed(lambda d=deques: np.array(d)))  # type: ignore[misc]
         cut["memcpy"].append(series / _timed(ours.copy))
         say(f"round {number + 1}/{rounds} ring: {appended['tidecast'][-1]:,.0f} appends/s")
     for bench, unit, found in (("ring/append", "values/s", appended), ("ring/window", "windows/s", cut)):

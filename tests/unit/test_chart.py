@@ -5,7 +5,7 @@ import pytest
 
 from models.config import QUANTILE_LEVELS
 from pipeline.errors import ConfigError
-from pipeline.quickstart.chart import Fan, Lines, bars, save, save_lines, text
+from pipeline.quickstart.chart import Fan, Lines, _tell_apart, bars, save, save_lines, text
 
 HOUR = 3_600_000_000
 START = 1_767_225_600_000_000  # 2026-01-01 00:00 UTC
@@ -88,3 +88,11 @@ def test_lines_are_written_as_a_png(ideal: bool, tmp_path: Path) -> None:
     lines = {"tidecast": np.array([0.2, np.nan, 0.9]), "seasonal naive": np.full(3, np.nan)}
     save_lines(Lines("Error by step", "step", "MASE", np.arange(1.0, 4.0), lines, ideal=ideal), file)
     assert file.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_axis_of_a_small_wave_on_a_large_level_tells_its_values_apart() -> None:
+    assert _tell_apart([53.0, 51.5, 50.0]) == ["53", "51.5", "50"]
+    assert _tell_apart([12_345.6, 1000.0, 999.0]) == ["12,346", "1,000", "999"]
+    assert _tell_apart([50.002, 50.0, 49.998]) == ["50.002", "50", "49.998"]
+    assert _tell_apart([1e9 + 0.2, 1e9 + 0.1, 1e9]) == ["1,000,000,000.2", "1,000,000,000.1", "1,000,000,000.0"]
+    assert _tell_apart([7.0, 7.0, 7.0]) == ["7", "7", "7"]

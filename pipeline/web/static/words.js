@@ -86,7 +86,7 @@ export function ago(time, now = Date.now()) {
 export function quality(word) {
   if (word === "ok") return { level: "ok", words: "ok", meaning: "made by the model on a well observed window" };
   if (word === "degraded") {
-    return { level: "warn", words: "degraded", meaning: "less than half of the window was observed" };
+    return { level: "warn", words: "degraded", meaning: "too little of the window was observed, or it moves too little for its level" };
   }
   if (word === "fallback") {
     return {

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.artifact import pack, unpack
 from models.config import ModelConfig, TrainConfig
 from models.covariates import StaticEmbedding, scale_channels
 from models.fit import fit
@@ -116,6 +119,32 @@ def test_static_covariates_are_scaled_by_the_training_series_once() -> None:
     torch.testing.assert_close(embed(torch.tensor([[3.0, 1e9, 1e9]]), there), wanted)
     embed.learn(static * 10.0, observed)
     assert embed.mean.tolist() == [2.0, 5.0, 4.0], "a warm start keeps its champion's"
+
+
+def test_the_level_of_static_covariates_does_not_matter_and_an_older_model_has_no_rest() -> None:
+    static = torch.tensor([[1.0], [3.0], [6.0]], dtype=torch.float64)
+    seen = torch.ones_like(static, dtype=torch.bool)
+    plain, raised = StaticEmbedding(1, 4), StaticEmbedding(1, 4)
+    raised.load_state_dict(plain.state_dict())
+    plain.learn(static, seen)
+    for level in (1e5, 1e9, 100_100_037.0):  # as an id that float32 would round
+        raised.spread.zero_()
+        raised.learn(static + level, seen)
+        torch.testing.assert_close(raised(static + level, seen), plain(static, seen), rtol=1e-4, atol=1e-5)
+    constant = StaticEmbedding(1, 4)
+    constant.learn(0.0 * static + 52.1234567, seen)
+    assert constant.spread.tolist() == [0.0]
+
+    config = ModelConfig(
+        hidden=8, heads=2, segment=2, context_length=4, horizon=2, season=2, series_dim=0, static_covariates=("size",)
+    )
+    model = build(config, seed=1)
+    artifact = pack(model, series=(), provenance={})
+    weights = safetensors.torch.load(artifact)
+    del weights["static.rest"]
+    metadata = json.loads(artifact[8 : 8 + int.from_bytes(artifact[:8], "little")])["__metadata__"]
+    older = unpack(safetensors.torch.save(weights, metadata=metadata))
+    assert older.model.state_dict()["static.rest"].tolist() == [0.0]
 
 
 def test_some_covariates_are_hidden_in_training_and_short_histories_have_none() -> None:
