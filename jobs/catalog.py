@@ -1,6 +1,5 @@
 """The jobs by name, and what each needs to run; torch is imported when one does, not by the scheduler."""
 
-import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -19,6 +18,7 @@ from jobs.ports import (
 )
 from jobs.retention import Stock
 from jobs.runner import Work
+from models.cores import count_threads
 from pipeline.phase import with_phase
 from pipeline.settings import Settings
 
@@ -100,10 +100,8 @@ def timetable(settings: Settings) -> dict[str, str | None]:
 
 
 def training_threads(settings: Settings) -> int:
-    """Count the CPU threads of a fit: the setting, or this process's part of the cores that it may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's processes on this machine
-    return settings.training.threads or max(1, cores // max(1, beside))
+    """Count the CPU threads of a fit: the setting, or for 0 this process's part of the cores that are free now."""
+    return count_threads(settings.training.threads)
 
 
 def code_version() -> str:

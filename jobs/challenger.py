@@ -85,7 +85,7 @@ def fit_challenger(
             "fit",
             0,
             model.config.members * count_steps(training),
-            f"{len(trained_on.learned)} series on {device.type}{f' x {ranks.world}' if others else ''}, {start.words}",
+            f"{len(trained_on.learned)} series on {_name_place(device, ranks.world if others else 1)}, {start.words}",
         )
     )
     known = name_series(trained_on.known, trained_on.rows_of(trained_on.learned))
@@ -96,6 +96,12 @@ def fit_challenger(
     if report.path not in (EAGER, GRAPH):
         on_stage(Stage("fit", report.steps, report.steps, report.path))
     return Fitted(model, training, report, start, device, found)
+
+
+def _name_place(device: torch.device, processes: int) -> str:
+    together = f" x {processes}" if processes > 1 else ""
+    threads = f" ({torch.get_num_threads()} threads)" if device.type == "cpu" else ""
+    return f"{device.type}{together}{threads}"
 
 
 def train_config(settings: Settings, validation_steps: int) -> TrainConfig:

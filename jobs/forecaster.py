@@ -19,15 +19,14 @@ import pandas as pd
 from pydantic import ValidationError
 
 from jobs import evaluation
-from jobs.catalog import code_version
-from jobs.challenger import Fitted, fit_challenger
 from jobs.covariates import CovariateNames
 from jobs.evaluation import MODEL, NAIVE, Backtest
+from jobs.fitting import Recipe, choose_beginning, fit_frame, refuse_service_keys
 from jobs.frames import Columns, Readings, read_frame, write_frame
 from jobs.grid_choice import Wish, wish_for
 from jobs.outcome import OnStage, Stage
 from jobs.series_names import note_names
-from jobs.training_set import Lineage, TrainingSet, find_rows, name_series
+from jobs.training_set import find_rows, name_series
 from jobs.warm_start import COLD
 from models.artifact import ArtifactError, Loaded, hash_artifact, pack, unpack
 from models.baselines import SeasonalNaive
@@ -60,8 +59,8 @@ class Forecaster:
 
     Times without an offset are UTC. Rows may come in any order; gaps and NaN are missing; series may have different
     lengths and ends, and each is forecast from its own last row; with future covariates, from its last row with a
-    value, as the rows after it are its future. All of a frame is used: training.history is for what the service reads
-    from SQL. Raises ConfigError for what cannot work.
+    value, as the rows after it are its future. All of a frame is used unless training.history is given; keys of
+    [training] that concern the service alone are refused. Raises ConfigError for what cannot work.
     """
 
     def __init__(  # noqa: PLR0913 - what a forecaster is made of, all by name
@@ -83,6 +82,7 @@ class Forecaster:
         time_unit: str = "auto",
         oldest_time: date | str | None = None,
     ) -> None:
+        refuse_service_keys(training or {})
         self._wish = wish_for(frequency, timezone, phase)
         self._lengths = (context, season)
         self.columns = Columns.of(columns)
@@ -120,13 +120,21 @@ class Forecaster:
         """Lay a frame on the grid as `fit` does; warns of what a reader may not expect."""
         return self._read(frame, self._grid(), future)
 
-    def fit(self, frame: pd.DataFrame, *, on_stage: OnStage | None = None) -> Self:
-        """Train on every series of the frame, from scratch; the last horizon of each only chooses the best weights."""
-        readings = self._read(frame, self._wish)
-        self._settle(readings.frequency)
-        panel = self._lay_out(readings)
-        self._loaded, _ = self._train(readings, panel, panel, on_stage or _silent)
-        return self
+    def fit(self, frame: pd.DataFrame, *, warm: bool = False, on_stage: OnStage | None = None) -> Self:
+        """Train on every series of the frame; the last horizon of each only chooses the best weights.
+
+        From scratch, or as `training.mode` says from the weights that this forecaster has: `warm`, for
+        `training.warm_steps`, or fine-tune, as `fine_tune` does. ConfigError for `warm` without weights.
+        """
+        return self._fit(frame, "warm" if warm else self.settings.training.mode, on_stage, must=warm)
+
+    def fine_tune(self, frame: pd.DataFrame, *, on_stage: OnStage | None = None) -> Self:
+        """Go on from this forecaster's weights, only with the last `training.recent` of the frame.
+
+        For `training.warm_steps` at `training.fine_tune_rate` of the learning rate. Series that the frame lacks stay
+        known, those that are new start as unknown ones. ConfigError when it is not fitted.
+        """
+        return self._fit(frame, "fine-tune", on_stage, must=True)
 
     def predict(self, frame: pd.DataFrame, future: pd.DataFrame | None = None) -> pd.DataFrame:
         """Forecast the horizon after each series' last row: series, time, origin, step, q025 ... q975, quality.
@@ -197,7 +205,7 @@ class Forecaster:
             stride=stride,
             common_time=common_time,
         )
-        judged._loaded, fitted = judged._train(readings, held_out.known, panel, report)
+        judged._loaded, fitted = fit_frame(judged._recipe(), readings, held_out.known, panel, COLD, report)
         report(Stage("backtest", 0, 0, f"{len(held_out.pairs):,} windows"))
         model, config = judged._loaded.model, judged._loaded.config
         named = name_series(panel, find_rows(readings.names, judged._loaded.series))
@@ -307,48 +315,17 @@ class Forecaster:
             known=readings.known,
         )
 
-    def _train(self, readings: Readings, known: Panel, panel: Panel, on_stage: OnStage) -> tuple[Loaded, Fitted]:
-        validation = self.settings.training.validation_steps or self.settings.series.horizon
-        every = np.arange(len(known))
-        counts = evaluation.count_observed(known, every, 0 * every, known.length.numpy() - validation)
-        learned = tuple(name for name, count in zip(readings.names, counts, strict=True) if count >= 2)
-        if not learned:
-            raise ConfigError(
-                f"too little history: the longest series has {int(known.length.max())} steps to learn from, its last "
-                f"{validation} choose the weights, and before them no series has two observed values: give more "
-                "history, or lower the horizon, the origins or training.validation_steps"
-            )
-        lineage = self._lineage(known, panel, len(learned))
-        names = (self.covariates.future, self.covariates.static)
-        trained_on = TrainingSet(readings.names, learned, panel, known, (), validation, lineage, *names)
-        fitted = fit_challenger(trained_on, COLD, self.settings, frequency=self.frequency, on_stage=on_stage)
-        model = fitted.model.to("cpu").eval()
-        searched = {"search": fitted.search.provenance()} if fitted.search else {}
-        kind = {"series_kind": readings.kind}
-        return Loaded(model, model.config, learned, self._provenance(lineage) | searched | kind), fitted
+    def _fit(self, frame: pd.DataFrame, mode: str, on_stage: OnStage | None, *, must: bool) -> Self:
+        readings = self._read(frame, self._wish if mode == "cold" else self._grid())
+        self._settle(readings.frequency)
+        recipe = self._recipe()
+        start = choose_beginning(recipe, self._loaded, mode, must=must)
+        panel = self._lay_out(readings)
+        self._loaded, _ = fit_frame(recipe, readings, panel, panel, start, on_stage or _silent)
+        return self
 
-    def _lineage(self, known: Panel, panel: Panel, series: int) -> Lineage:
-        first, last = (known.first_step.min(), (known.first_step + known.length - 1).max())
-        steps = np.array([int(first), int(last), int((panel.first_step + panel.length - 1).max())], np.int64)
-        times = self.frequency.time_of(steps).tolist()
-        return Lineage(times[0], times[1], times[2], int(known.length.sum()), series)
-
-    def _provenance(self, lineage: Lineage) -> dict[str, Any]:
-        settings, chosen = self.settings, self.settings.series
-        return {
-            **self.frequency.facts,
-            "seed": settings.training.seed,
-            "code": code_version(),
-            "lineage": lineage.to_dict(),
-            "forecaster": {
-                "timezone": self._wish.timezone,
-                "duplicates": chosen.duplicates if "duplicates" in chosen.model_fields_set else None,
-                "columns": self.columns.to_dict(),
-                "model": settings.model.model_dump(mode="json"),
-                "training": settings.training.model_dump(mode="json"),
-                **settings.input.model_dump(mode="json", include={"time_unit", "oldest_time"}),
-            },
-        }
+    def _recipe(self) -> Recipe:
+        return Recipe(self.frequency, self.settings, self.columns, self.covariates, self._wish.timezone)
 
 
 def _silent(stage: Stage) -> None:

@@ -39,41 +39,46 @@ class Start:
 COLD = Start("cold", None, "from scratch")
 
 
-def choose_start(champion: Champion | None, settings: Settings, frequency: Frequency) -> Start:
+def choose_start(
+    champion: Champion | None, settings: Settings, frequency: Frequency, *, called: str = "champion"
+) -> Start:
     """Start as training.mode says if the champion's weights fit the network of the settings; else cold, and say why.
 
-    What the history decides and the settings leave open, calendar and location, stays as the champion has it.
+    What the history decides and the settings leave open, calendar and location, stays as the champion has it. The
+    words name it as it is `called`.
     """
     mode = settings.training.mode
     if mode == "cold":
         return COLD
     loaded, unfit = champion.loaded if champion else None, ""
     if champion is None:
-        unfit = "there is no champion"
+        unfit = f"there is no {called}"
     elif loaded is None:
         unfit = f"version {champion.version} cannot be used ({champion.unfit})"
     else:
-        unfit = _find_difference(loaded, settings, frequency)
+        unfit = _find_difference(loaded, settings, frequency, called)
     if unfit:
         return Start("cold", None, f"from scratch, not {mode}: {unfit}")
     part = ", on recent history" if mode == "fine-tune" else ""
-    return Start(mode, loaded, f"from the champion's weights{part}")
+    return Start(mode, loaded, f"from the {called}'s weights{part}")
 
 
-def _find_difference(champion: Loaded, settings: Settings, frequency: Frequency) -> str:
+def _find_difference(champion: Loaded, settings: Settings, frequency: Frequency, called: str) -> str:
     has = champion.config
     if isinstance(champion.model, SeasonalNaive):
-        return "the champion is another kind of model"
+        return f"the {called} is another kind of model"
     searched = keep_found(settings, champion.provenance)
     if searched is None:
-        return "the settings ask for a search that the champion did not come from"
+        return f"the settings ask for a search that the {called} did not come from"
     chosen = searched.model
-    needs = model_config(searched, frequency, has.series)
+    needs = model_config(
+        searched, frequency, has.series, future=has.future_covariates, static=has.static_covariates
+    )  # covariates of the past are in the settings
     if chosen.calendar == "auto":
         needs = replace(needs, calendar_features=has.calendar_features)
     if chosen.location not in LOCATIONS:
         needs = replace(needs, location=has.location)
-    return "" if needs == has else "the champion's network has another shape"
+    return "" if needs == has else f"the {called}'s network has another shape"
 
 
 def warm_start(model: Network, learned: Sequence[str], champion: Loaded) -> None:

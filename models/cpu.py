@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+
+from models.cores import count_threads
 
 # glibc's malloc.h: keep tensors of up to 32 MiB (the largest value it takes) on the heap, and give the heap back late.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
@@ -33,6 +37,20 @@ def tune_cpu(threads: int) -> CpuSwitches:
     malloc = _tune_malloc()
     torch.set_num_threads(threads)
     return CpuSwitches(flush and _flushes_everywhere(), malloc, threads)
+
+
+@contextmanager
+def fitting_threads(wish: int) -> Iterator[int]:
+    """For the length of a block, compute on `wish` threads, or for 0 on as many as there are free cores.
+
+    For a process that is not ours, such as a notebook: it has its own number back afterwards.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count_threads(wish))
+    try:
+        yield torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
 
 
 def _flushes_everywhere() -> bool:

@@ -49,7 +49,7 @@ def fit(
     def tell(progress: Progress) -> None:
         on_progress(replace(progress, steps=planned))
 
-    share = None if config.max_seconds is None else config.max_seconds * config.steps / planned
+    share = None if config.max_seconds is None else max(config.max_seconds * config.steps / planned, 1e-3)
     panel = panel.to(device)
     once = replace(config, max_seconds=share)
     report, last = learn(model, panel, once, device=device, on_progress=tell, ranks=ranks)

@@ -57,7 +57,6 @@ def backtest(settings: "Settings", /, file: Path, *, as_json: bool, output: Path
     Settings (`--set model.hidden=128`, duplicates, seed) come from where those of every command come from. A file
     without a column of series is one series.
     """
-    from jobs.catalog import training_threads
     from jobs.frames import Columns, read_table
     from jobs.torchrun import leading
     from models.cpu import tune_cpu
@@ -65,7 +64,7 @@ def backtest(settings: "Settings", /, file: Path, *, as_json: bool, output: Path
 
     if output:
         chart.load_pyplot()
-    tune_cpu(training_threads(settings))
+    tune_cpu(settings.training.threads or 1)  # the fit takes what is free, see models.cores
     columns = Columns(given["series_id"], given["timestamp"], given["value"])
     forecaster = make_forecaster(settings, columns, given)
     with leading(settings) as first:
@@ -89,9 +88,11 @@ def backtest(settings: "Settings", /, file: Path, *, as_json: bool, output: Path
 
 def make_forecaster(settings: "Settings", columns: "Columns", given: dict[str, Any]) -> "Forecaster":
     """Read the options over the settings; a context and a season that nobody chose are found from the frequency."""
+    from jobs.fitting import ONLY_SERVICE
     from jobs.forecaster import Forecaster
 
     series, chosen = settings.series, settings.series.model_fields_set
+    training = settings.training.model_dump(exclude_unset=True, exclude=set(ONLY_SERVICE))
     wishes = {name: given[name] for name in ("steps", "budget") if given[name] is not None}
     return Forecaster(
         given["frequency"] or (series.frequency if "frequency" in chosen else None),
@@ -103,7 +104,7 @@ def make_forecaster(settings: "Settings", columns: "Columns", given: dict[str, A
         duplicates=series.duplicates if "duplicates" in chosen else None,
         columns=columns.to_dict(),
         model=settings.model.model_dump(),
-        training=settings.training.model_dump() | wishes,
+        training=training | wishes,
         past_covariates=given["past"] or settings.input.covariates,
         future_covariates=given["future"],
         static_covariates=given["static"],

@@ -1,0 +1,140 @@
+"""The fit of the Python interface: from readings and a start to a model, with every key of [training] in effect.
+
+training.history, max_rows and rank_timeout belong to the service. Of them only history means something for a frame.
+"""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jobs import evaluation
+from jobs.catalog import code_version
+from jobs.challenger import Fitted, fit_challenger
+from jobs.champion import Champion
+from jobs.covariates import CovariateNames
+from jobs.frames import Columns, Readings
+from jobs.history import count_recent
+from jobs.outcome import OnStage
+from jobs.training_set import Lineage, TrainingSet, drop_older
+from jobs.warm_start import COLD, Start, choose_start
+from models.artifact import Loaded
+from models.cpu import fitting_threads
+from models.panel import Panel
+from pipeline.errors import ConfigError
+from pipeline.grid import Frequency
+from pipeline.settings import Settings, TrainingSettings
+
+ONLY_SERVICE: Mapping[str, str] = {
+    "max_rows": "it bounds what the service reads from SQL, and of a frame all rows are used",
+    "rank_timeout": "it is for the processes of torchrun, which tidecast job run and tidecast backtest join",
+}
+"""Keys of [training] that change nothing here, and why."""
+
+
+class TooShort(ConfigError):
+    """No series has steps to learn from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What a forecaster is made of, beside its weights; `timezone`, if given, is that of times without an offset."""
+
+    frequency: Frequency
+    settings: Settings
+    columns: Columns
+    covariates: CovariateNames
+    timezone: str | None = None
+
+
+def refuse_service_keys(training: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a key of ONLY_SERVICE that somebody has set; its default says nothing."""
+    for key, reason in ONLY_SERVICE.items():
+        if training.get(key, default := TrainingSettings.model_fields[key].default) != default:
+            raise ConfigError(f"Forecaster: training.{key} has no effect here: {reason}; leave it away")
+
+
+def choose_beginning(recipe: Recipe, before: Loaded | None, mode: str, *, must: bool) -> Start:
+    """Start from the weights of `before` as `mode` says; where that cannot be, ConfigError if it `must`, or a warning.
+
+    Series that `before` knows and the frame lacks stay known.
+    """
+    if mode == "cold":
+        return COLD
+    chosen = recipe.settings.training.model_copy(update={"mode": mode})
+    settings = recipe.settings.model_copy(update={"training": chosen})
+    in_hand = Champion(1, before) if before else None
+    start = choose_start(in_hand, settings, recipe.frequency, called="fitted forecaster")
+    if start.mode == "cold":
+        reason = start.words.partition(": ")[2]
+        if must:
+            raise ConfigError(f"{mode}: there are no weights to start from: {reason}; call fit(frame) first")
+        warnings.warn(f"training.mode = {mode!r}: this fit is {start.words}", stacklevel=4)
+    return start
+
+
+def fit_frame(
+    recipe: Recipe, readings: Readings, known: Panel, panel: Panel, start: Start, on_stage: OnStage
+) -> tuple[Loaded, Fitted]:
+    """Fit on `known`, the part of the `panel` that may be learned; TooShort when no series has two steps for it."""
+    settings = recipe.settings
+    training = settings.training
+    if start.mode == "fine-tune":
+        known = _keep_newest(known, count_recent(settings, recipe.frequency))
+    elif "history" in training.model_fields_set:
+        known = _keep_newest(known, training.history)
+    validation = training.validation_steps or settings.series.horizon
+    every = np.arange(len(known))
+    counts = evaluation.count_observed(known, every, 0 * every, known.length.numpy() - validation)
+    learned = tuple(name for name, count in zip(readings.names, counts, strict=True) if count >= 2)
+    if not learned:
+        raise TooShort(
+            f"too little history: the longest series has {int(known.length.max())} steps to learn from, its last "
+            f"{validation} choose the weights, and before them no series has two observed values: give more "
+            "history, or lower the horizon, the origins or training.validation_steps"
+        )
+    if start.champion:
+        learned += tuple(sorted(set(start.champion.series) - set(learned)))
+    lineage = find_lineage(recipe, known, panel, len(learned))
+    names = (recipe.covariates.future, recipe.covariates.static)
+    trained_on = TrainingSet(readings.names, learned, panel, known, (), validation, lineage, *names)
+    with fitting_threads(training.threads):
+        fitted = fit_challenger(trained_on, start, settings, frequency=recipe.frequency, on_stage=on_stage)
+    model = fitted.model.to("cpu").eval()
+    searched = {"search": fitted.search.provenance()} if fitted.search else {}
+    kind = {"series_kind": readings.kind}
+    return Loaded(model, model.config, learned, describe_origin(recipe, lineage) | searched | kind), fitted
+
+
+def find_lineage(recipe: Recipe, known: Panel, panel: Panel, series: int) -> Lineage:
+    """Say what a model is made from: times and rows of `known`, and where the whole panel ends."""
+    first, last = (known.first_step.min(), (known.first_step + known.length - 1).max())
+    steps = np.array([int(first), int(last), int((panel.first_step + panel.length - 1).max())], np.int64)
+    times = recipe.frequency.time_of(steps).tolist()
+    return Lineage(times[0], times[1], times[2], int(known.length.sum()), series)
+
+
+def describe_origin(recipe: Recipe, lineage: Lineage) -> dict[str, Any]:
+    """Collect what an artifact says of where it comes from; `Forecaster.load` makes the forecaster of it again."""
+    settings, chosen = recipe.settings, recipe.settings.series
+    return {
+        **recipe.frequency.facts,
+        "seed": settings.training.seed,
+        "code": code_version(),
+        "lineage": lineage.to_dict(),
+        "forecaster": {
+            "timezone": recipe.timezone,
+            "duplicates": chosen.duplicates if "duplicates" in chosen.model_fields_set else None,
+            "columns": recipe.columns.to_dict(),
+            "model": settings.model.model_dump(mode="json"),
+            "training": settings.training.model_dump(mode="json", exclude_unset=True),
+            **settings.input.model_dump(mode="json", include={"time_unit", "oldest_time"}),
+        },
+    }
+
+
+def _keep_newest(known: Panel, steps: int) -> Panel:
+    """Learn from the newest `steps` alone, counted from the newest step of all; contexts may reach farther back."""
+    return drop_older(known, int((known.first_step + known.length).max()) - steps)
