@@ -18,7 +18,7 @@ from jobs.covariates import CovariateNames
 from jobs.frames import Columns, Readings
 from jobs.history import count_recent
 from jobs.outcome import OnStage
-from jobs.training_set import Lineage, TrainingSet, drop_older
+from jobs.training_set import Lineage, TrainingSet, drop_older, usual_validation
 from jobs.warm_start import COLD, Start, choose_start
 from models.artifact import Loaded
 from models.cpu import fitting_threads
@@ -85,7 +85,7 @@ def fit_frame(
         known = _keep_newest(known, count_recent(settings, recipe.frequency))
     elif "history" in training.model_fields_set:
         known = _keep_newest(known, training.history)
-    validation = training.validation_steps or settings.series.horizon
+    validation = training.validation_steps or usual_validation(known.length.numpy(), settings.series.horizon)
     every = np.arange(len(known))
     counts = evaluation.count_observed(known, every, 0 * every, known.length.numpy() - validation)
     learned = tuple(name for name, count in zip(readings.names, counts, strict=True) if count >= 2)

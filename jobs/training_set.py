@@ -23,6 +23,9 @@ from pipeline.windows import lay_out
 
 HELD_OUT = 4
 """At most one part in so many of the history is held out."""
+VALIDATED, VALIDATION = 8, 5
+"""Horizons held back for validation, of all series together, as long as they are no more than one part in VALIDATION of
+the usual series. One horizon of one series neither chooses weights nor tells how wide intervals must be."""
 
 
 class TooLittleHistory(TidecastError):
@@ -99,7 +102,7 @@ def cut_training_set(
     known = replace(panel, length=(firsts[0] - panel.first_step).clamp(min=0).minimum(panel.length))
     begin = oldest if recent is None else max(oldest, firsts[0] - recent)
     known = drop_older(known, begin)
-    validation = settings.training.validation_steps or horizon
+    validation = settings.training.validation_steps or usual_validation(known.length.numpy(), horizon)
     learnable = (known.length - validation >= 2).tolist()
     learned = tuple(name for name, enough in zip(names, learnable, strict=True) if enough)
     if not learned:
@@ -119,6 +122,14 @@ def cut_training_set(
         validation_steps=validation,
         lineage=Lineage(times[0], times[1], times[2], rows, len(learned)),
     )
+
+
+def usual_validation(length: Ints, horizon: int) -> int:
+    """Choose how many of the last steps of series of `length` (S,) steps are held back, where nobody has chosen."""
+    some = length[length > 0]
+    if not len(some):
+        return horizon
+    return max(horizon, min(horizon * -(-VALIDATED // len(some)), int(np.median(some)) // VALIDATION))
 
 
 def drop_older(panel: Panel, begin: int) -> Panel:

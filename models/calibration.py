@@ -3,6 +3,11 @@
 A network that was trained on one value takes the quantiles of its own residuals. One with quantiles of its own keeps
 their shape, and both sides of its 80 % interval are stretched until they hold their share: trained on every hour many
 times, it is surer of itself than it should be (one network on M4-Hourly's cuts: the interval held 73 %, then 80 %).
+
+The steps that were held back are learned in a refit, so who has seen them cannot judge its errors on them any more. The
+errors are therefore those of weights that have not, and the distances those of the weights that will serve:
+
+    score = (actual - median of the blind weights) / (quantile - median of the final weights), as in jobs/conformal.py
 """
 
 from __future__ import annotations
@@ -12,9 +17,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from models.batch import Batch
 from models.config import TrainConfig
 from models.forecasters import RecurrentForecaster
 from models.heads import PointHead
+from models.losses import Truth
 from models.panel import Panel
 from models.sampling import Windows, cut_with_truth, held_back_origins
 
@@ -23,9 +30,15 @@ ENOUGH = 100
 """Residuals of one step from which its quantiles are taken alone; with fewer, those of all steps are pooled."""
 SIDES = (0.1, 0.9)
 """The levels that must hold their share: the 80 % interval."""
+SCORES = 20
+"""Scores of a side from which it is stretched."""
+PER_WINDOW = 8
+"""Independent scores in a horizon that was held back: neighbouring steps err alike, so they are fewer than steps."""
 WINDOWS = 10
-"""Of a side's stretch half is believed with so many windows: their errors lean the same way, so few say little."""
-STRETCH = (0.5, 3.0)
+"""Of a side's narrowing half is believed with so many windows; what they show to be too narrow is believed at once."""
+STRETCH = (0.5, 4.0)
+ORIGINS = 64
+"""Windows that few series are looked at through: they overlap, where so many do not fit side by side."""
 
 
 def loosen(model: RecurrentForecaster) -> None:
@@ -35,24 +48,49 @@ def loosen(model: RecurrentForecaster) -> None:
 
 
 @torch.no_grad()
-def measure_widths(model: RecurrentForecaster, panel: Panel, windows: Windows, config: TrainConfig) -> Tensor | None:
+def find_points(model: RecurrentForecaster, windows: Windows, config: TrainConfig) -> Tensor | None:
+    """Forecast the median (M, H) in the held-back windows with weights that have not learned from them.
+
+    `windows` are those of the whole panel. None where nothing was held back.
+    """
+    if not config.validation_steps:
+        return None
+    rows, ends = held_back_windows(windows.panel, model.config.horizon, config)
+    median, parts = model.config.quantile_levels.index(0.5), [torch.zeros((0, model.config.horizon))]
+    for part in _pieces(rows):
+        batch, _ = _cut(model, windows, rows[part], ends[part])
+        parts.append(model(batch)[:, :, median].cpu())
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def measure_widths(
+    model: RecurrentForecaster, panel: Panel, windows: Windows, config: TrainConfig, *, points: Tensor | None = None
+) -> Tensor | None:
     """Measure on the held-back steps, or for a point loss without any on the newest horizon; None if there are too few.
 
     A point head's offsets (H, Q) are the quantiles of (target - point) / window scale, per step of the horizon where
     there are ENOUGH. The level 0.5 stays the trained value itself, so the levels below it are at most that and those
-    above at least that. A quantile head's are the stretch (2,) of its distances below and above the median.
+    above at least that. A quantile head's are the stretch (2,) of its distances below and above the median, by the
+    errors of `points`, as `find_points` found them, or of its own medians.
     """
     own, horizon = isinstance(model.head, PointHead), model.config.horizon
-    if not own and not config.validation_steps:
-        return None
+    windows = replace(windows, panel=panel)
+    if not own:
+        return _find_stretch(model, windows, config, points) if config.validation_steps else None
     rows, ends = held_back_origins(
         panel,
         held_back=config.validation_steps or horizon,
         horizon=horizon,
         stride=config.validation_stride if config.validation_steps else 0,
     )
-    windows = replace(windows, panel=panel)
-    return _find_offsets(model, windows, rows, ends) if own else _find_stretch(model, windows, rows, ends)
+    return _find_offsets(model, windows, rows, ends)
+
+
+def held_back_windows(panel: Panel, horizon: int, config: TrainConfig) -> tuple[Tensor, Tensor]:
+    """Rows (M,) and ends (M,) of the windows by which widths are measured: ORIGINS of them, if there are few series."""
+    stride = min(config.validation_stride or horizon, max(1, config.validation_steps * len(panel) // ORIGINS))
+    return held_back_origins(panel, held_back=config.validation_steps, horizon=horizon, stride=stride)
 
 
 def set_widths(model: RecurrentForecaster, widths: Tensor | None) -> None:
@@ -76,31 +114,43 @@ def _find_offsets(model: RecurrentForecaster, windows: Windows, rows: Tensor, en
     return torch.cat((below, torch.zeros_like(offsets[:, :1]), above), dim=1)
 
 
-def _find_stretch(model: RecurrentForecaster, windows: Windows, rows: Tensor, ends: Tensor) -> Tensor | None:
-    levels = model.config.quantile_levels
+def _find_stretch(
+    model: RecurrentForecaster, windows: Windows, config: TrainConfig, points: Tensor | None
+) -> Tensor | None:
+    levels, horizon = model.config.quantile_levels, model.config.horizon
     if not all(level in levels for level in SIDES):
         return None
     low, middle, high = (levels.index(level) for level in (SIDES[0], 0.5, SIDES[1]))
+    rows, ends = held_back_windows(windows.panel, horizon, config)
     below: list[Tensor] = []
     above: list[Tensor] = []
-    for first in range(0, len(rows), BATCH):
-        part = slice(first, first + BATCH)
-        batch, truth = cut_with_truth(
-            windows, rows[part], ends[part], context_length=model.config.context_length, horizon=model.config.horizon
-        )
+    for part in _pieces(rows):
+        batch, truth = _cut(model, windows, rows[part], ends[part])
         quantiles = model(batch)  # (B, H, Q)
-        point = quantiles[:, :, middle]  # (B, H)
-        for ratios, level, sign in ((below, low, -1.0), (above, high, 1.0)):
-            distance = sign * (quantiles[:, :, level] - point)  # (B, H)
+        centre = quantiles[:, :, middle]  # (B, H)
+        error = truth.target - (centre if points is None else points[part].to(centre.device))  # (B, H)
+        for scores, level, sign in ((below, low, -1.0), (above, high, 1.0)):
+            distance = sign * (quantiles[:, :, level] - centre)  # (B, H)
             usable = truth.observed & (distance > 0.0)
-            ratios.append((sign * (truth.target - point) / distance.where(usable, 1.0))[usable])
-    if not below or min(len(torch.cat(below)), len(torch.cat(above))) < ENOUGH:
+            scores.append((sign * error / distance.where(usable, 1.0))[usable])
+    if not below or min(len(torch.cat(below)), len(torch.cat(above))) < SCORES:
         return None
-    found = [torch.cat(ratios).double() for ratios in (below, above)]
-    share = torch.tensor([SIDES[1]], dtype=torch.float64, device=found[0].device)
-    stretch = torch.cat([find_quantiles(ratios, share) for ratios in found])  # (2,)
-    belief = len(rows) / (len(rows) + WINDOWS)
-    return (1.0 + belief * (stretch.clamp(*STRETCH) - 1.0)).float()
+    windows_apart = len(rows.bincount().nonzero()) * config.validation_steps / horizon
+    count = PER_WINDOW * windows_apart
+    share = min(SIDES[1] * (count + 1.0) / count, 1.0)  # of few scores a higher one: the next may be beyond them all
+    found = [torch.cat(scores).double() for scores in (below, above)]
+    wanted = torch.tensor([share], dtype=torch.float64, device=found[0].device)
+    stretch = torch.cat([find_quantiles(scores, wanted) for scores in found]).clamp(*STRETCH)  # (2,)
+    belief = windows_apart / (windows_apart + WINDOWS)
+    return stretch.where(stretch > 1.0, 1.0 + belief * (stretch - 1.0)).float()
+
+
+def _pieces(rows: Tensor) -> list[slice]:
+    return [slice(first, first + BATCH) for first in range(0, len(rows), BATCH)]
+
+
+def _cut(model: RecurrentForecaster, windows: Windows, rows: Tensor, ends: Tensor) -> tuple[Batch, Truth]:
+    return cut_with_truth(windows, rows, ends, context_length=model.config.context_length, horizon=model.config.horizon)
 
 
 @torch.no_grad()
@@ -108,11 +158,8 @@ def find_residuals(model: RecurrentForecaster, windows: Windows, rows: Tensor, e
     """Residuals of the point forecast in window scales and which of them were observed, (M, H) each."""
     median = model.config.quantile_levels.index(0.5)
     residuals, known = [], []
-    for first in range(0, len(rows), BATCH):
-        part = slice(first, first + BATCH)
-        batch, truth = cut_with_truth(
-            windows, rows[part], ends[part], context_length=model.config.context_length, horizon=model.config.horizon
-        )
+    for part in _pieces(rows):
+        batch, truth = _cut(model, windows, rows[part], ends[part])
         spread = model.find_scale(batch).spread  # (B, 1)
         usable = truth.observed & (spread > 0.0)  # (B, H)
         error = truth.target - model(batch)[:, :, median]  # (B, H)

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import torch
 
-from models.calibration import loosen, measure_widths, set_widths
+from models.calibration import find_points, loosen, measure_widths, set_widths
 from models.config import TrainConfig
 from models.forecasters import RecurrentForecaster
+from models.heads import PointHead
 from models.panel import Panel
 from models.ranks import ALONE, Ranks
 from models.training import FitReport, Progress, clone, learn, list_known
@@ -22,6 +23,12 @@ M4-Hourly's cuts, one seed: 0.4 gave MASE 0.811 and sMAPE 10.57, 1 gave 0.805 an
 """
 REFIT_SEED = 500_009
 """Between the seeds of a fit and of its refit."""
+EARLY = 2
+"""A refit counts no more steps of a fit than so many times those that the best weights took."""
+LEAST = 0.125
+"""Share of the steps of a fit that a refit counts at least."""
+LATE = 0.75
+"""Where the best weights came after this share of the steps, the last ones stand for a refit that is blind."""
 
 
 def fit(
@@ -36,12 +43,16 @@ def fit(
     """Trains `model` in place on all but the last `validation_steps` of every series, then for a share `refit` of the
     steps that took on everything; leaves it in eval mode on `device`.
 
-    The weights it starts from are validated too, so without a refit a warm start never ends worse than it began. The
-    widths of the quantiles are measured on the held-back steps before the refit, with the last weights of the fit: the
-    best ones were trained less, and a network grows surer of itself with every step. Randomness is `config.seed`
-    alone, and the caller's random state is kept. Several `ranks` call it with the same model, panel and config, and all
-    end with the weights of one process that takes the same steps; only their dropout differs. ValueError when no series
-    has two steps to learn from, or the loss does not suit the model's output.
+    The weights it starts from are validated too, so without a refit a warm start never ends worse than it began. Where
+    the best weights came early, the refit is shorter: a fit that only grew surer of itself would do so again.
+
+    The widths of the quantiles are measured on the held-back steps by the errors of weights that have not seen them and
+    were not chosen by them: those of a rehearsal, which goes on from the best weights as the refit will, but blindly.
+    Where the best weights are nearly the last, the last ones serve for it. Without a refit, the best weights do.
+
+    Randomness is `config.seed` alone, and the caller's random state is kept. Several `ranks` call it with the same
+    model, panel and config, and all end with the weights of one process that takes the same steps; only their dropout
+    differs. ValueError when no series has two steps to learn from, or the loss does not suit the model's output.
     """
     planned = count_steps(config)
     loosen(model)
@@ -54,13 +65,21 @@ def fit(
     once = replace(config, max_seconds=share)
     report, last = learn(model, panel, once, device=device, on_progress=tell, ranks=ranks)
     best = clone(model)
-    refits = planned > config.steps and report.stopped != "loss not finite"
-    if refits:
+    windows = list_known(model, panel, config)
+    if planned == config.steps or report.stopped == "loss not finite":
+        set_widths(model, measure_widths(model, panel, windows, config))
+        return report
+    along = _Course(config, report, ranks, on_progress)
+    if report.best_step >= LATE * report.steps:
         model.load_state_dict(last)
-    widths = measure_widths(model, panel, list_known(model, panel, config), config)
+    else:
+        along.go_on(model, windows.panel, device=device)
+    widths = measure_widths(model, panel, windows, config)
+    points = find_points(model, replace(windows, panel=panel), config)
     model.load_state_dict(best)
-    if refits:
-        report = _refit(model, panel, config, report, device=device, on_progress=on_progress, ranks=ranks)
+    report = along.go_on(model, panel, device=device)
+    if not isinstance(model.head, PointHead):
+        widths = measure_widths(model, panel, windows, config, points=points)
     set_widths(model, widths)
     return report
 
@@ -70,39 +89,49 @@ def count_steps(config: TrainConfig) -> int:
     return config.steps + (math.ceil(config.refit * config.steps) if config.validation_steps else 0)
 
 
-def _refit(
-    model: RecurrentForecaster,
-    panel: Panel,
-    config: TrainConfig,
-    first: FitReport,
-    *,
-    device: torch.device,
-    on_progress: Callable[[Progress], None],
-    ranks: Ranks,
-) -> FitReport:
-    """Go on from the best weights with everything, the held-back steps too; there is nothing left to validate on."""
-    steps = math.ceil(config.refit * first.steps)
-    (spent,) = ranks.follow(first.seconds)  # rank 0's, so that all have the same time left and end at the same step
-    again = replace(
-        config,
-        steps=steps,
-        learning_rate=REFIT_RATE * config.learning_rate,
-        seed=config.seed + REFIT_SEED,
-        validation_steps=0,
-        max_seconds=None if config.max_seconds is None else max(config.max_seconds - spent, 1e-3),
-    )
-    told: list[Progress] = []
+class _Course:
+    """What comes after the best weights are known: goes on from them, with what is known by then.
 
-    def tell(progress: Progress) -> None:
-        step, total = first.steps + progress.step, first.steps + steps
-        told.append(replace(progress, step=step, steps=total, seconds=first.seconds + progress.seconds))
-        on_progress(told[-1])
+    There is nothing left to validate on. `report` is that of the fit and of what followed.
+    """
 
-    second, _ = learn(model, panel, again, device=device, on_progress=tell, ranks=ranks)
-    return replace(
-        first,
-        steps=first.steps + second.steps,
-        seconds=first.seconds + second.seconds,
-        history=(*first.history, *told),
-        refit_steps=second.steps,
-    )
+    def __init__(
+        self, config: TrainConfig, first: FitReport, ranks: Ranks, on_progress: Callable[[Progress], None]
+    ) -> None:
+        self._config, self._ranks, self._tell = config, ranks, on_progress
+        counted = min(first.steps, max(EARLY * first.best_step, LEAST * first.steps))
+        self._steps = math.ceil(config.refit * counted)
+        self._parts = 1 if first.best_step >= LATE * first.steps else 2
+        self._total = first.steps + self._parts * self._steps
+        self.report = first
+
+    def go_on(self, model: RecurrentForecaster, panel: Panel, *, device: torch.device) -> FitReport:
+        """Learn from all of the panel, from the weights that the model has, in an equal part of the time left."""
+        config, before = self._config, self.report
+        (spent,) = self._ranks.follow(before.seconds)  # rank 0's, so that all end at the same step
+        left = None if config.max_seconds is None else max((config.max_seconds - spent) / self._parts, 1e-3)
+        again = replace(
+            config,
+            steps=self._steps,
+            learning_rate=REFIT_RATE * config.learning_rate,
+            seed=config.seed + REFIT_SEED,
+            validation_steps=0,
+            max_seconds=left,
+        )
+        told: list[Progress] = []
+
+        def tell(progress: Progress) -> None:
+            step, seconds = before.steps + progress.step, before.seconds + progress.seconds
+            told.append(replace(progress, step=step, steps=self._total, seconds=seconds))
+            self._tell(told[-1])
+
+        found, _ = learn(model, panel, again, device=device, on_progress=tell, ranks=self._ranks)
+        self._parts -= 1
+        self.report = replace(
+            before,
+            steps=before.steps + found.steps,
+            seconds=before.seconds + found.seconds,
+            history=(*before.history, *told),
+            refit_steps=found.steps,
+        )
+        return self.report

@@ -368,7 +368,7 @@ def test_without_anything_observed_to_validate_on_the_settings_are_fitted_as_the
     for series in values.values():
         series[144:148] = np.nan  # the validation steps before three origins of four steps
     registry = FakeRegistry()
-    settings = tiny(training={"search": 3, "search_over": ("hidden",)})
+    settings = tiny(training={"search": 3, "search_over": ("hidden",), "validation_steps": 4})
     outcome = run(settings, registry, FakeReader(*make_history(values)))
     assert "search: no finite validation loss in 3 trials, so the settings stay as they are" in outcome.reason
     assert registry.models[0]["config"]["hidden"] == 8

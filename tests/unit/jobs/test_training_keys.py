@@ -38,7 +38,7 @@ TRAINING: dict[str, tuple[Change, Change]] = {
     "budget": ({"budget": 1e-3}, LONG),
     "history": ({"history": 30}, {}),
     "validation_steps": ({"validation_steps": 11}, {}),
-    "validation_stride": ({"validation_stride": 1}, {"validation_steps": 12, "steps": 50}),
+    "validation_stride": ({"validation_stride": 1}, {"validation_steps": 12, "steps": 100}),
     "scaled": ({"scaled": False}, {}),
     "mode": ({"mode": "warm"}, {}),
     "warm_steps": ({"warm_steps": 3}, {"mode": "warm"}),

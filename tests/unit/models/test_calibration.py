@@ -145,11 +145,49 @@ def test_a_fit_measures_anew_and_the_stretch_is_in_the_artifact() -> None:
     assert stretch(model) == [1.0, 1.0], "with nothing held back there is nothing to measure by"
 
 
-def test_a_handful_of_held_back_steps_stretches_nothing() -> None:
-    panel = make_panel(series=2, steps=120, season=6, noise=0.3)
+def measure_scaled(factor: float, held_back: int) -> list[float]:
+    """The stretch found on two series for a network whose distances are `factor` times those that would hold."""
+    panel = make_panel(series=2, steps=240, season=6, noise=0.3)
     model = build(replace(CONFIG, series=2, output="quantiles"), seed=0)
     assert isinstance(model, RecurrentForecaster)
-    assert measure_widths(model.eval(), panel, find_windows(panel, 12), replace(TRAIN, validation_steps=12)) is None
+    train = replace(TRAIN, loss="pinball", steps=60, validation_steps=held_back)
+    fit(model, panel, train, device=torch.device("cpu"), on_progress=lambda _: None)
+    assert isinstance(model.head, QuantileHead)
+    model.head.stretch *= factor
+    widths = measure_widths(model, panel, find_windows(panel, held_back), train)
+    assert widths is not None
+    return widths.tolist()
+
+
+def test_few_windows_widen_what_they_show_to_be_too_narrow_at_once_and_narrow_little() -> None:
+    narrow, wide = measure_scaled(0.5, 12), measure_scaled(2.5, 12)
+    assert min(narrow) > 1.5
+    assert min(wide) > 0.7, "four windows are believed by less than a third"
+    assert min(measure_scaled(2.5, 96)) < min(wide), "32 windows are believed more"
+
+
+def test_of_a_dozen_scores_nothing_is_made() -> None:
+    panel = make_panel(series=1, steps=120, season=6, noise=0.3)
+    model = build(replace(CONFIG, series=1, output="quantiles"), seed=0)
+    assert isinstance(model, RecurrentForecaster)
+    few = replace(TRAIN, validation_steps=3)
+    assert measure_widths(model.eval(), panel, find_windows(panel, 3), few) is None
+
+
+@pytest.mark.parametrize("refit", [0.0, 0.5])
+def test_a_fit_of_one_series_is_no_surer_than_its_held_back_steps_show(refit: float) -> None:
+    whole = make_panel(series=1, steps=500, season=6, noise=0.5)
+    known = replace(whole, length=whole.length - 120)
+    model = build(replace(CONFIG, hidden=32, series=1, output="quantiles"), seed=0)
+    assert isinstance(model, RecurrentForecaster)
+    sure = replace(TRAIN, loss="pinball", steps=300, refit=refit, patience=100, validation_steps=72, ema=0.0)
+    fit(model, known, sure, device=torch.device("cpu"), on_progress=lambda _: None)
+    ends = np.arange(380, 494)
+    rows = np.zeros_like(ends)
+    target, _ = whole.future(torch.from_numpy(rows), torch.from_numpy(ends), HORIZON)
+    quantiles = predict(model, whole, rows, ends)
+    held = measure(Matured(target=target.double().numpy(), quantiles=quantiles, scale=np.ones(len(ends))))
+    assert 0.72 < held["coverage_80"] < 0.9
 
 
 def test_quantiles_are_those_of_numpy() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -61,12 +62,16 @@ def test_a_refit_goes_on_from_the_best_weights_and_says_what_it_did() -> None:
     assert torch.equal(weights(model), weights(fitted(config, panel)[0])), "the seed decides everything"
 
 
-def test_an_early_end_makes_the_refit_shorter() -> None:
+def test_a_refit_is_shorter_and_rehearsed_where_the_best_weights_came_early() -> None:
     panel = make_panel(series=8, steps=90, season=6, noise=0.3)
-    config = replace(TRAIN, refit=0.5, patience=1, learning_rate=1.0, clip_norm=1e6, steps=400)
-    _, report = fitted(config, panel)
-    assert report.stopped.startswith("no better")
-    assert report.refit_steps == (report.steps - report.refit_steps) // 2 < 200
+    config = replace(TRAIN, refit=0.5, patience=3, learning_rate=0.5, clip_norm=1e6, steps=400)
+    told: list[Progress] = []
+    _, report = fitted(config, panel, told)
+    _, alone = fitted(replace(config, refit=0.0), panel)
+    assert alone.stopped.startswith("no better")
+    assert alone.steps == alone.best_step + 60
+    assert report.refit_steps == math.ceil(0.5 * max(2 * alone.best_step, alone.steps / 8)) < alone.steps / 2
+    assert report.steps == alone.steps + 2 * report.refit_steps == told[-1].step == told[-1].steps
 
 
 def test_a_fit_that_diverged_keeps_its_best_weights_and_is_not_gone_on_with() -> None:
