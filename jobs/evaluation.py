@@ -8,15 +8,17 @@ Nothing of an origin or later is known to the forecaster that is judged there, a
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
 
+from jobs import charts
 from jobs.backtest import MAX_TARGETS, Forecast, Pairs, find_scales
 from jobs.frames import Readings, write_frame
 from jobs.search import Found
@@ -29,6 +31,7 @@ from models.scaling import find_coarse
 from models.training import FitReport
 from pipeline.errors import ConfigError
 from pipeline.grid import Frequency
+from pipeline.quickstart import chart
 from pipeline.records import Floats, Ints, Mask
 
 if TYPE_CHECKING:
@@ -45,13 +48,31 @@ the usual series is held out."""
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """A panel whose series end at the first origin (`known`), the whole (`panel`), and the pairs to be scored."""
+    """A panel whose series end at the first origin (`known`), the whole (`panel`), and the pairs to be scored.
+
+    at (N,): the number of each pair's origin, from 0; ends (S,): where the series end for the count of origins.
+    """
 
     panel: Panel
     known: Panel
     pairs: Pairs
     origins: int
     stride: int
+    at: Ints
+    ends: Ints
+    horizon: int
+
+    def split(self, every: int) -> list[tuple[Panel, Mask]]:
+        """Split the origins into groups of `every`: what is known before the first of a group, and its pairs (N,)."""
+        parts = []
+        for first in range(0, self.origins, every):
+            back = self.horizon + self.stride * (self.origins - 1 - first)
+            length = np.clip(self.ends - back, 0, self.panel.length.cpu().numpy())
+            known = replace(self.panel, length=torch.from_numpy(length).to(self.panel.device))
+            inside = (self.at >= first) & (self.at < first + every)
+            if inside.any():
+                parts.append((known, inside))
+        return parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +87,9 @@ class Evaluation:
 class Backtest:
     """What a backtest found; the tables are pandas frames.
 
-    forecaster: the one that was fitted on the part before the first origin; readings: what was read from the frame;
-    evaluation: the forecasts as arrays; report: how the fit went; search: what was chosen before it, if anything was.
+    forecaster: the one that was fitted on the part before the first origin, or the last of them where it was fitted
+    anew; readings: what was read from the frame; evaluation: the forecasts as arrays; report: how its fit went; search:
+    what was chosen before it, if anything was; notes: what a reader may not expect.
     """
 
     forecaster: "Forecaster"
@@ -76,6 +98,13 @@ class Backtest:
     evaluation: Evaluation
     report: FitReport
     search: Found | None = None
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """The scores in one line."""
+        own, naive = (METRICS["mase"](self.evaluation.matured[name]) for name in (MODEL, NAIVE))
+        size = f"{len(np.unique(self.held_out.pairs.rows)):,} series, {len(self.held_out.pairs):,} windows"
+        return f"Backtest({size}, MASE {own:.3f}, seasonal naive {naive:.3f})"
 
     @property
     def held_out(self) -> HeldOut:
@@ -93,6 +122,11 @@ class Backtest:
         return step_table(self.evaluation)
 
     @cached_property
+    def by_series(self) -> pd.DataFrame:
+        """One row per forecaster and series: MASE, MAE, WQL, coverage and how many targets were scored."""
+        return series_table(self.evaluation, self.readings)
+
+    @cached_property
     def reliability(self) -> pd.DataFrame:
         """One row per forecaster and central interval: the share that it should hold, and the share that it held."""
         return reliability_table(self.evaluation)
@@ -106,6 +140,25 @@ class Backtest:
         return write_frame(
             self.readings, pairs.rows, pairs.origins, matured.quantiles, frequency=self.frequency, more=more
         )
+
+    def plot(
+        self, what: str = "forecasts", *, series: Sequence[object] | None = None, file: str | Path | None = None
+    ) -> Any:
+        """Draw a figure of matplotlib, and write it where a file is named (PNG, SVG or PDF by its suffix).
+
+        what: "forecasts", the last one of three series or of those named, with what came; "steps", the error by step;
+        "reliability", what intervals hold. ConfigError for anything else, or without matplotlib.
+        """
+        if what == "forecasts":
+            figure = chart.draw(charts.draw_backtest(self, series))
+        elif what in ("steps", "reliability"):
+            lines = charts.error_lines(self) if what == "steps" else charts.reliability_lines(self)
+            figure = chart.draw_lines(lines)
+        else:
+            raise ConfigError(f"there is no chart {what!r}: use forecasts, steps or reliability")
+        if file is not None:
+            chart.write(figure, Path(file))
+        return figure
 
 
 def hold_out(
@@ -126,13 +179,13 @@ def hold_out(
     before = horizon + apart * np.arange(many - 1, -1, -1)  # (O,)
     wanted = max(1, MAX_TARGETS // (horizon * many))
     chosen = np.unique(np.linspace(0, len(panel) - 1, min(wanted, len(panel))).round().astype(np.int64))
-    rows, back = (grid.ravel() for grid in np.meshgrid(chosen, before, indexing="ij"))
-    ends = end[rows] - back
+    rows, at = (grid.ravel() for grid in np.meshgrid(chosen, np.arange(many), indexing="ij"))
+    ends = end[rows] - before[at]
     inside = (ends >= 1) & (ends < length[rows])
-    rows, ends = rows[inside], ends[inside]
+    rows, ends, at = rows[inside], ends[inside], at[inside]
     seen = np.isfinite(find_truth(panel, rows, ends, horizon)).any(axis=1)
     seen &= count_observed(panel, rows, ends - context, ends) > 0
-    rows, ends = rows[seen], ends[seen]
+    rows, ends, at = rows[seen], ends[seen], at[seen]
     if not len(rows):
         raise ConfigError(
             f"nothing to score: the longest series has {int(length.max())} steps, a horizon of {horizon} and {many} "
@@ -140,7 +193,7 @@ def hold_out(
         )
     cut = torch.from_numpy(np.clip(end - before[0], 0, length)).to(panel.device)
     pairs = Pairs(rows, ends, first_step[rows] + ends)
-    return HeldOut(panel, replace(panel, length=cut), pairs, many, apart)
+    return HeldOut(panel, replace(panel, length=cut), pairs, many, apart, at, end, horizon)
 
 
 def evaluate(held_out: HeldOut, forecasters: Mapping[str, Forecast], *, horizon: int, season: int) -> Evaluation:
@@ -225,6 +278,25 @@ def step_table(evaluation: Evaluation) -> pd.DataFrame:
             one = replace(matured, target=matured.target[:, part], quantiles=matured.quantiles[:, part])
             scores = {metric: METRICS[metric](one) for metric in chosen}
             rows.append({"forecaster": name, "step": step + 1, **scores, "targets": int(one.observed.sum())})
+    return pd.DataFrame(rows)
+
+
+def series_table(evaluation: Evaluation, readings: Readings) -> pd.DataFrame:
+    """One row per forecaster and series: MASE, MAE, WQL and coverage of that series alone."""
+    chosen = ("mase", "mae", "wql", "coverage_80")
+    column = readings.columns.series_id or "series_id"
+    pairs = evaluation.held_out.pairs
+    order = np.argsort(pairs.rows, kind="stable")
+    each, firsts = np.unique(pairs.rows[order], return_index=True)
+    rows = []
+    for name, matured in evaluation.matured.items():
+        for row, part in zip(each.tolist(), np.split(order, firsts[1:]), strict=True):
+            one = replace(
+                matured, target=matured.target[part], quantiles=matured.quantiles[part], scale=matured.scale[part]
+            )
+            scores = {metric: METRICS[metric](one) for metric in chosen}
+            label = {"forecaster": name, column: readings.labels[row]}
+            rows.append({**label, **scores, "targets": int(one.observed.sum())})
     return pd.DataFrame(rows)
 
 

@@ -5,7 +5,7 @@ training.history, max_rows and rank_timeout belong to the service. Of them only 
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,17 +15,24 @@ from jobs.catalog import code_version
 from jobs.challenger import Fitted, fit_challenger
 from jobs.champion import Champion
 from jobs.covariates import CovariateNames
+from jobs.evaluation import MODEL, Evaluation, HeldOut
+from jobs.evaluation import NAIVE as NAIVE_NAME
 from jobs.frames import Columns, Readings
 from jobs.history import count_recent
-from jobs.outcome import OnStage
-from jobs.training_set import Lineage, TrainingSet, drop_older, usual_validation
+from jobs.outcome import OnStage, Stage
+from jobs.training_set import Lineage, TrainingSet, drop_older, find_rows, name_series, usual_validation
 from jobs.warm_start import COLD, Start, choose_start
 from models.artifact import Loaded
+from models.baselines import SeasonalNaive
+from models.config import QUANTILE_LEVELS
 from models.cpu import fitting_threads
 from models.panel import Panel
+from models.presets import NAIVE
 from pipeline.errors import ConfigError
 from pipeline.grid import Frequency
+from pipeline.records import Floats, Ints
 from pipeline.settings import Settings, TrainingSettings
+from pipeline.windows import model_config
 
 ONLY_SERVICE: Mapping[str, str] = {
     "max_rows": "it bounds what the service reads from SQL, and of a frame all rows are used",
@@ -95,7 +102,7 @@ def fit_frame(
             f"{validation} choose the weights, and before them no series has two observed values: give more "
             "history, or lower the horizon, the origins or training.validation_steps"
         )
-    if start.champion:
+    if start.champion:  # what it knows of series that are not in this frame
         learned += tuple(sorted(set(start.champion.series) - set(learned)))
     lineage = find_lineage(recipe, known, panel, len(learned))
     names = (recipe.covariates.future, recipe.covariates.static)
@@ -106,6 +113,47 @@ def fit_frame(
     searched = {"search": fitted.search.provenance()} if fitted.search else {}
     kind = {"series_kind": readings.kind}
     return Loaded(model, model.config, learned, describe_origin(recipe, lineage) | searched | kind), fitted
+
+
+def fall_back(recipe: Recipe, panel: Panel) -> Loaded:
+    """Make the seasonal naive of a recipe: what forecasts where there is too little to train on."""
+    shape = model_config(
+        recipe.settings, recipe.frequency, 0, future=recipe.covariates.future, static=recipe.covariates.static
+    )
+    config = replace(shape, kind=NAIVE, members=1)
+    origin = describe_origin(recipe, find_lineage(recipe, panel, panel, 0))
+    return Loaded(SeasonalNaive(config).eval(), config, (), origin)
+
+
+def backtest_frame(
+    recipe: Recipe, readings: Readings, held_out: HeldOut, *, every: int, on_stage: OnStage
+) -> tuple[Evaluation, Loaded, Fitted]:
+    """Fit before the first origin, and anew before each `every` origins after it, and score all pairs.
+
+    A later fit begins as training.mode says from the one before; the first is from scratch, as is an only one. Returned
+    are the newest model and its fit.
+    """
+    pairs, panel, horizon = held_out.pairs, held_out.panel, recipe.settings.series.horizon
+    quantiles = np.full((len(pairs), horizon, len(QUANTILE_LEVELS)), np.nan)
+    loaded: Loaded | None = None
+    for known, inside in held_out.split(every):
+        start = choose_beginning(recipe, loaded, recipe.settings.training.mode, must=False) if loaded else COLD
+        loaded, fitted = fit_frame(recipe, readings, known, panel, start, on_stage)
+        on_stage(Stage("backtest", 0, 0, f"{int(inside.sum()):,} windows"))
+        named = name_series(panel, find_rows(readings.names, loaded.series))
+        rows, ends = pairs.rows[inside], pairs.ends[inside]
+        quantiles[inside], _ = evaluation.forecast_finite(loaded.model, named, rows, ends, device=fitted.device)
+        loaded.model.to("cpu")
+    assert loaded is not None, "there are pairs, so there is a part with some"
+    config = loaded.config
+
+    def naive(rows: Ints, ends: Ints) -> Floats:
+        return evaluation.forecast_finite(SeasonalNaive(config), panel, rows, ends)[0]
+
+    found = evaluation.evaluate(
+        held_out, {MODEL: lambda rows, ends: quantiles, NAIVE_NAME: naive}, horizon=horizon, season=config.season
+    )
+    return found, loaded, fitted
 
 
 def find_lineage(recipe: Recipe, known: Panel, panel: Panel, series: int) -> Lineage:

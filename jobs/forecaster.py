@@ -8,7 +8,7 @@ forecaster.save("model.safetensors")
 
 import contextlib
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from datetime import date
 from pathlib import Path
@@ -19,15 +19,23 @@ import pandas as pd
 from pydantic import ValidationError
 
 from jobs import evaluation
+from jobs.charts import draw_forecast
 from jobs.covariates import CovariateNames
-from jobs.evaluation import MODEL, NAIVE, Backtest
-from jobs.fitting import Recipe, choose_beginning, fit_frame, refuse_service_keys
+from jobs.evaluation import Backtest
+from jobs.fitting import (
+    Recipe,
+    TooShort,
+    backtest_frame,
+    choose_beginning,
+    fall_back,
+    fit_frame,
+    refuse_service_keys,
+)
 from jobs.frames import Columns, Readings, read_frame, write_frame
 from jobs.grid_choice import Wish, wish_for
 from jobs.outcome import OnStage, Stage
 from jobs.series_names import note_names
 from jobs.training_set import find_rows, name_series
-from jobs.warm_start import COLD
 from models.artifact import ArtifactError, Loaded, hash_artifact, pack, unpack
 from models.baselines import SeasonalNaive
 from models.config import COVARIATES
@@ -35,7 +43,7 @@ from models.panel import Panel
 from pipeline.configuration import explain
 from pipeline.errors import ConfigError
 from pipeline.grid import Frequency
-from pipeline.records import Floats, Ints
+from pipeline.quickstart import chart
 from pipeline.settings import InputSettings, ModelSettings, SeriesSettings, Settings, TrainingSettings
 from pipeline.windows import lay_out, usual_context
 
@@ -124,7 +132,8 @@ class Forecaster:
         """Train on every series of the frame; the last horizon of each only chooses the best weights.
 
         From scratch, or as `training.mode` says from the weights that this forecaster has: `warm`, for
-        `training.warm_steps`, or fine-tune, as `fine_tune` does. ConfigError for `warm` without weights.
+        `training.warm_steps`, or fine-tune, as `fine_tune` does. ConfigError for `warm` without weights. Where no
+        series has steps to learn from, seasonal naive forecasts, with a warning.
         """
         return self._fit(frame, "warm" if warm else self.settings.training.mode, on_stage, must=warm)
 
@@ -144,8 +153,8 @@ class Forecaster:
 
         A series that was not in the training data is served as an unknown one. quality, as in the product: ok;
         degraded when less than half of the context was observed, or it moves by less than float64 holds at its level;
-        fallback when the network's answer was not finite and seasonal naive's stands in. Series without an observed
-        value in their context are left out, with a warning.
+        fallback when the network's answer was not finite, or nothing could be trained, and seasonal naive's stands in.
+        Series without an observed value in their context are left out, with a warning.
         """
         loaded = self._trained()
         if future is not None and not self.covariates.future:
@@ -171,6 +180,7 @@ class Forecaster:
         panel = name_series(panel, find_rows(readings.names, loaded.series))
         quantiles, broken = evaluation.forecast_finite(loaded.model, panel, rows, ends)
         full = (seen >= self.settings.series.min_observed) & ~evaluation.find_coarse_windows(panel, rows, ends, context)
+        broken |= isinstance(loaded.model, SeasonalNaive)
         quality = np.where(broken, "fallback", np.where(full, "ok", "degraded"))
         firsts = panel.first_step.numpy()[rows] + ends
         return write_frame(readings, rows, firsts, quantiles, frequency=self.frequency, more={"quality": quality})
@@ -182,6 +192,7 @@ class Forecaster:
         *,
         stride: int | None = None,
         common_time: bool = False,
+        refit: bool | int = False,
         on_stage: OnStage | None = None,
     ) -> Backtest:
         """Fit a forecaster on what was known before the first origin, and score it at every origin.
@@ -189,9 +200,12 @@ class Forecaster:
         Seasonal naive is scored on exactly the same (series, origin) pairs. The origins are `stride` steps apart (the
         horizon if left away) and end a horizon before each series' own end, or with `common_time` before the newest
         end of all, so that nothing later than the first origin is learned from any series. There are four if left away,
-        more for few series, within a quarter of the data. The model is fitted once. This forecaster stays as it is.
+        more for few series, within a quarter of the data. The model is fitted once, or with `refit` anew before every
+        origin (True) or every so many of them, from scratch or as training.mode says from the fit before. This
+        forecaster stays as it is.
         """
-        report = on_stage or _silent
+        if int(refit) < 0:
+            raise ConfigError(f"refit {refit} must be True, False or how many origins apart, at least 1")
         readings = self._read(frame, self._wish)
         judged = copy(self)
         judged._settle(readings.frequency)
@@ -205,22 +219,50 @@ class Forecaster:
             stride=stride,
             common_time=common_time,
         )
-        judged._loaded, fitted = fit_frame(judged._recipe(), readings, held_out.known, panel, COLD, report)
-        report(Stage("backtest", 0, 0, f"{len(held_out.pairs):,} windows"))
-        model, config = judged._loaded.model, judged._loaded.config
-        named = name_series(panel, find_rows(readings.names, judged._loaded.series))
-
-        def tested(rows: Ints, ends: Ints) -> Floats:
-            return evaluation.forecast_finite(model, named, rows, ends, device=fitted.device)[0]
-
-        def naive(rows: Ints, ends: Ints) -> Floats:
-            return evaluation.forecast_finite(SeasonalNaive(config), panel, rows, ends)[0]
-
-        found = evaluation.evaluate(
-            held_out, {MODEL: tested, NAIVE: naive}, horizon=config.horizon, season=config.season
+        mode = judged.settings.training.mode
+        notes: tuple[str, ...] = ()
+        if mode != "cold" and not refit:
+            notes = (f"training.mode = {mode!r} is left out: a backtest that fits once does so from scratch",)
+            warnings.warn(notes[0], stacklevel=2)
+        found, loaded, fitted = backtest_frame(
+            judged._recipe(), readings, held_out, every=int(refit) or held_out.origins, on_stage=on_stage or _silent
         )
-        model.to("cpu")
-        return Backtest(judged, readings, readings.frequency, found, fitted.report, fitted.search)
+        judged._loaded = loaded
+        return Backtest(judged, readings, readings.frequency, found, fitted.report, fitted.search, notes)
+
+    def plot(
+        self,
+        frame: pd.DataFrame,
+        *,
+        future: pd.DataFrame | None = None,
+        series: Sequence[object] | None = None,
+        file: str | Path | None = None,
+    ) -> Any:
+        """Draw the forecasts of three series, or of those named, after their history: a figure of matplotlib.
+
+        It is written where a `file` is named (PNG, SVG or PDF by its suffix). ConfigError without matplotlib.
+        """
+        forecast = self.predict(frame, future)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # predict has said it
+            readings = self.read(frame, future)
+        fans = draw_forecast(forecast, readings, self._lay_out(readings), self.frequency, series)
+        figure = chart.draw(fans)
+        if file is not None:
+            chart.write(figure, Path(file))
+        return figure
+
+    def __repr__(self) -> str:
+        """What it forecasts, and whether it is fitted."""
+        series, loaded = self.settings.series, self._loaded
+        if loaded is None:
+            state = "not fitted"
+        elif isinstance(loaded.model, SeasonalNaive):
+            state = "seasonal naive"
+        else:
+            state = f"{loaded.config.kind} fitted on {len(loaded.series):,} series"
+        grid = self._frequency.words if self._frequency else "frequency to be found"
+        return f"Forecaster({grid}, horizon={series.horizon}, context={series.context}: {state})"
 
     def save(self, path: str | Path) -> str:
         """Write the fitted model as one safetensors file, without the data; returns its SHA-256."""
@@ -321,7 +363,13 @@ class Forecaster:
         recipe = self._recipe()
         start = choose_beginning(recipe, self._loaded, mode, must=must)
         panel = self._lay_out(readings)
-        self._loaded, _ = fit_frame(recipe, readings, panel, panel, start, on_stage or _silent)
+        try:
+            self._loaded, _ = fit_frame(recipe, readings, panel, panel, start, on_stage or _silent)
+        except TooShort as error:
+            if start.champion:
+                raise
+            warnings.warn(f"{error}; until then the forecasts are seasonal naive's", stacklevel=3)
+            self._loaded = fall_back(recipe, panel)
         return self
 
     def _recipe(self) -> Recipe:

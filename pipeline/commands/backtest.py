@@ -18,13 +18,12 @@ if TYPE_CHECKING:
     from jobs.evaluation import Backtest
     from jobs.forecaster import Forecaster
     from jobs.frames import Columns
-    from pipeline.quickstart.chart import Fan, Lines
+    from pipeline.quickstart.chart import Fan
     from pipeline.settings import Settings
 
 SHOWN = {"mase": 3, "smape": 2, "wql": 4, "sql": 3, "skill": 3}
 FIT = ("steps", "best_step", "seconds", "stopped", "path", "precision", "processes")
-FANS = 3
-PAST = 2  # horizons of history in a chart
+WORST = 5  # series shown, of those with the largest error
 COUNT = click.IntRange(1)
 
 
@@ -36,6 +35,7 @@ COUNT = click.IntRange(1)
 @click.option("--season", type=COUNT, metavar="N", help="Steps in a season; by the frequency if left away.")
 @click.option("--origins", type=COUNT, metavar="N", help="How many; as many as the data bears if left away.")
 @click.option("--stride", type=COUNT, metavar="N", help="Steps between two origins; the horizon if left away.")
+@click.option("--refit", type=COUNT, metavar="N", help="Fit anew every N origins; once if left away.")
 @click.option("--common-time", is_flag=True, help="Cut all series at one time instead of each before its own end.")
 @click.option("--steps", type=COUNT, metavar="N", help="Training steps; training.steps if left away.")
 @click.option("--budget", metavar="TIME", help="Longest training, as '2 min'; training.budget if left away.")
@@ -57,13 +57,14 @@ def backtest(settings: "Settings", /, file: Path, *, as_json: bool, output: Path
     Settings (`--set model.hidden=128`, duplicates, seed) come from where those of every command come from. A file
     without a column of series is one series.
     """
+    from jobs.charts import draw_backtest
     from jobs.frames import Columns, read_table
     from jobs.torchrun import leading
     from models.cpu import tune_cpu
     from pipeline.quickstart import chart
 
     if output:
-        chart.load_pyplot()
+        chart.load_matplotlib()
     tune_cpu(settings.training.threads or 1)  # the fit takes what is free, see models.cores
     columns = Columns(given["series_id"], given["timestamp"], given["value"])
     forecaster = make_forecaster(settings, columns, given)
@@ -74,10 +75,15 @@ def backtest(settings: "Settings", /, file: Path, *, as_json: bool, output: Path
         with contextlib.nullcontext() if as_json else stages() as on_stage, warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # what `read` warns of is shown as notes
             result = forecaster.backtest(
-                frame, given["origins"], stride=given["stride"], common_time=given["common_time"], on_stage=on_stage
+                frame,
+                given["origins"],
+                stride=given["stride"],
+                common_time=given["common_time"],
+                refit=given["refit"] or False,
+                on_stage=on_stage,
             )
     facts = summarize(result, file)
-    fans = draw_fans(result)
+    fans = draw_backtest(result)
     if output:
         facts["files"] = write_files(result, facts, fans, output)
     if as_json:
@@ -128,13 +134,14 @@ def summarize(result: "Backtest", file: Path) -> dict[str, Any]:
         **counts,
         "left_out": list(readings.left_out),
         **result.forecaster.covariates.keywords(),
-        "notes": readings.notes(),
+        "notes": [*readings.notes(), *result.notes],
         "origins": result.held_out.origins,
         "stride": result.held_out.stride,
         "fit": {name: getattr(report, name) for name in FIT},
         "search": finite(result.search.to_dict()) if result.search else None,
         "scores": _records(result.scores),
         "by_step": _records(result.by_step),
+        "by_series": _records(result.by_series),
         "reliability": _records(result.reliability),
     }
 
@@ -143,6 +150,7 @@ def show(result: "Backtest", facts: dict[str, Any], fans: "list[Fan]") -> None:
     """Write the page: what was read, scores, error by step, reliability, a chart."""
     import numpy as np
 
+    from jobs.charts import error_lines, reliability_lines
     from pipeline.quickstart import chart
 
     words = f"{facts['series']:,} series, {facts['rows']:,} rows, {facts['merged']:,} merged into a step that had one"
@@ -171,6 +179,10 @@ def show(result: "Backtest", facts: dict[str, Any], fans: "list[Fan]") -> None:
     _section("By step", f"{errors.up} at step 1 to {facts['horizon']}, bars from 0 to {top:.3g}")
     for name, line in errors.lines.items():
         say(f"  {name:<14}  {chart.bars(line, top)}")
+    if facts["scored"] > 1:
+        worst = worst_series(result)
+        _section("By series", f"the {len(worst)} with the largest MASE, of {facts['scored']:,}")
+        show_table(["", "MASE", "seasonal naive", "WQL", "in 80 %", "targets"], worst, indent="  ")
     _section("Reliability", "share of what came inside each central interval")
     held = reliability_lines(result)
     header = [f"{100 * place:.0f} %" for place in held.places]
@@ -184,8 +196,29 @@ def show(result: "Backtest", facts: dict[str, Any], fans: "list[Fan]") -> None:
         say(f"wrote {name}")
 
 
+def worst_series(result: "Backtest") -> list[list[str]]:
+    """List the series with the largest MASE, as cells: those that somebody should look at first."""
+    from jobs.evaluation import MODEL, NAIVE
+
+    table = result.by_series
+    own = table[table["forecaster"] == MODEL].reset_index(drop=True)
+    naive = table[table["forecaster"] == NAIVE].reset_index(drop=True)
+    order = own["mase"].sort_values(ascending=False, kind="stable").index[:WORST]
+    return [
+        [
+            str(own.iloc[at, 1]),
+            *(_fixed(_finite(float(each["mase"].iloc[at])), 3) for each in (own, naive)),
+            _fixed(_finite(float(own["wql"].iloc[at])), 4),
+            _percent(float(own["coverage_80"].iloc[at])),
+            f"{own['targets'].iloc[at]:,}",
+        ]
+        for at in order.tolist()
+    ]
+
+
 def write_files(result: "Backtest", facts: dict[str, Any], fans: "list[Fan]", output: Path) -> list[str]:
     """Write charts, scores, forecasts and the model that was judged into a directory."""
+    from jobs.charts import error_lines, reliability_lines
     from pipeline.errors import ConfigError
     from pipeline.quickstart import chart
 
@@ -193,14 +226,16 @@ def write_files(result: "Backtest", facts: dict[str, Any], fans: "list[Fan]", ou
         output.mkdir(parents=True, exist_ok=True)
         (output / "scores.json").write_text(write_json(facts, indent=2) + "\n", encoding="utf-8")
         spreadsheet(shorten_table(result.forecasts)).to_csv(output / "forecasts.csv", index=False)
+        spreadsheet(result.by_series).to_csv(output / "by_series.csv", index=False, float_format="%.9g")
     except OSError as error:
         raise ConfigError(f"{output} cannot be written: {error.strerror}") from error
     chart.save(fans, output / "fan.png")
     chart.save_lines(error_lines(result), output / "error_by_step.png")
     chart.save_lines(reliability_lines(result), output / "reliability.png")
     result.forecaster.save(output / "model.safetensors")
-    names = ("scores.json", "forecasts.csv", "fan.png", "error_by_step.png", "reliability.png", "model.safetensors")
-    return [str(output / name) for name in names]
+    tables = ("scores.json", "forecasts.csv", "by_series.csv")
+    charts = ("fan.png", "error_by_step.png", "reliability.png")
+    return [str(output / name) for name in (*tables, *charts, "model.safetensors")]
 
 
 def shorten_table(table: "pd.DataFrame") -> "pd.DataFrame":
@@ -216,60 +251,6 @@ def spreadsheet(table: "pd.DataFrame") -> "pd.DataFrame":
     """Make the texts of a table, and the names of its columns, harmless in a spreadsheet."""
     texts = table.select_dtypes(exclude=["number", "datetime", "datetimetz"]).columns
     return table.assign(**{name: table[name].map(csv_cell) for name in texts}).rename(columns=csv_cell)
-
-
-def error_lines(result: "Backtest") -> "Lines":
-    """Error by step of the horizon: MASE, or the mean absolute error where no series has a scale."""
-    from pipeline.quickstart.chart import Lines
-
-    table = result.by_step
-    name, up = ("mase", "MASE") if table["mase"].notna().any() else ("mae", "mean absolute error")
-    lines = {str(who): rows[name].to_numpy() for who, rows in table.groupby("forecaster", sort=False)}
-    places = table["step"].unique().astype(float)
-    return Lines("Error by step of the horizon", "step", up, places, lines)
-
-
-def reliability_lines(result: "Backtest") -> "Lines":
-    """What central intervals should hold, and what they held."""
-    from pipeline.quickstart.chart import Lines
-
-    table = result.reliability
-    lines = {str(who): rows["held"].to_numpy() for who, rows in table.groupby("forecaster", sort=False)}
-    places = table["interval"].unique()
-    return Lines("Reliability", "central interval", "share of what came inside", places, lines, ideal=True)
-
-
-def draw_fans(result: "Backtest") -> "list[Fan]":
-    """Lay out the last forecast of evenly spread series for charts."""
-    import numpy as np
-
-    from jobs.evaluation import MODEL
-    from pipeline.quickstart.chart import Fan
-
-    pairs, panel, matured = result.held_out.pairs, result.held_out.panel, result.evaluation.matured[MODEL]
-    rows, columns = np.unique(pairs.rows), result.readings.columns
-    picked = rows[np.unique(np.linspace(0, len(rows) - 1, FANS).round().astype(int))]
-    fans = []
-    for row in picked.tolist():
-        pair = int(np.flatnonzero(pairs.rows == row)[-1])
-        end, horizon = int(pairs.ends[pair]), matured.target.shape[1]
-        past = min(end, PAST * horizon)
-        stop = int(panel.start[row]) + end
-        seen = panel.observed[stop - past : stop].numpy()
-        values = panel.target[stop - past : stop].double().numpy()
-        steps = int(pairs.origins[pair]) + np.arange(-past, horizon)
-        times = result.frequency.time_of(steps)
-        fans.append(
-            Fan(
-                series=result.readings.names[row] if columns.series_id else str(columns.value),
-                history_times=times[:past],
-                history=np.where(seen, values, np.nan),
-                target_times=times[past:],
-                quantiles=matured.quantiles[pair],
-                actual=matured.target[pair],
-            )
-        )
-    return fans
 
 
 def _records(table: "pd.DataFrame") -> list[dict[str, Any]]:

@@ -55,31 +55,46 @@ class Lines:
     ideal: bool = False
 
 
-def load_pyplot() -> Any:
-    """Import matplotlib for files; ConfigError, with the remedy, where it is not installed."""
+def load_matplotlib() -> Any:
+    """Import matplotlib, and leave its backend as it is; ConfigError, with the remedy, where it is not installed."""
     try:
         import matplotlib
     except ImportError as error:
         raise ConfigError("charts need matplotlib: pip install 'tidecast[plot]'") from error
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    return matplotlib
 
-    return pyplot
+
+def _make_figure(width: float, height: float) -> Any:
+    load_matplotlib()
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height))
 
 
 def save(fans: Sequence[Fan], file: Path) -> None:
     """Write the fans one under the other as PNG (or SVG, PDF: by the file's suffix)."""
-    pyplot = load_pyplot()
+    write(draw(fans), file)
+
+
+def save_lines(drawn: Lines, file: Path) -> None:
+    """Write the lines as PNG (or SVG, PDF: by the file's suffix)."""
+    write(draw_lines(drawn), file)
+
+
+def draw(fans: Sequence[Fan]) -> Any:
+    """Draw the fans one under the other: a figure of matplotlib, which pyplot does not know of."""
+    figure = _make_figure(10, 2.6 * len(fans) + 0.4)
     from matplotlib import dates
 
-    figure, axes = pyplot.subplots(len(fans), 1, figsize=(10, 2.6 * len(fans) + 0.4), squeeze=False)
+    axes = figure.subplots(len(fans), 1, squeeze=False)
     for axis, fan in zip(axes[:, 0], fans, strict=True):
         past, future = clock(fan.history_times), clock(fan.target_times)
         for (low, high, name), shade in zip(BANDS, ("#cfe3f2", "#9cc6e6"), strict=True):
             axis.fill_between(future, fan.quantile(low), fan.quantile(high), color=shade, linewidth=0, label=name)
         axis.plot(future, fan.quantile(0.5), color="#1f6fb2", linewidth=1.4, label="median")
         axis.plot(past, fan.history, color="#444444", linewidth=1.0, label="observed")
-        axis.plot(future, fan.actual, color="#d1495b", linewidth=1.0, marker=".", markersize=3, label="actual")
+        if np.isfinite(fan.actual).any():
+            axis.plot(future, fan.actual, color="#d1495b", linewidth=1.0, marker=".", markersize=3, label="actual")
         axis.axvline(past[-1], color="#999999", linewidth=0.6, linestyle=":")
         axis.set_title(visible(fan.series), loc="left", fontsize=9, parse_math=False)
         ticks: Any = axis.xaxis
@@ -87,12 +102,14 @@ def save(fans: Sequence[Fan], file: Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=8)
     axes[0, 0].legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), fontsize=7, ncols=5, frameon=False)
-    _write(figure, file)
+    figure.tight_layout()
+    return figure
 
 
-def save_lines(drawn: Lines, file: Path) -> None:
-    """Write the lines as PNG (or SVG, PDF: by the file's suffix)."""
-    figure, axis = load_pyplot().subplots(figsize=(7, 3.6) if not drawn.ideal else (4.6, 4.4))
+def draw_lines(drawn: Lines) -> Any:
+    """Draw the lines: a figure of matplotlib, which pyplot does not know of."""
+    figure = _make_figure(*((7, 3.6) if not drawn.ideal else (4.6, 4.4)))
+    axis = figure.subplots()
     if drawn.ideal:
         axis.plot([0, 1], [0, 1], color="#cccccc", linewidth=1.0, linestyle="--", label="ideal")
     marker = "." if len(drawn.places) <= 60 else ""
@@ -105,7 +122,16 @@ def save_lines(drawn: Lines, file: Path) -> None:
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8)
     axis.legend(fontsize=7, frameon=False)
-    _write(figure, file)
+    figure.tight_layout()
+    return figure
+
+
+def write(figure: Any, file: Path) -> None:
+    """Write a figure as PNG (or SVG, PDF: by the file's suffix); ConfigError where that cannot be."""
+    try:
+        figure.savefig(file, dpi=120)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"the chart cannot be written to {file}: {error}") from error
 
 
 def bars(values: Floats, top: float, width: int = 60) -> str:
@@ -115,16 +141,6 @@ def bars(values: Floats, top: float, width: int = 60) -> str:
     last = len(BARS) - 1
     share = [mean / top if top > 0.0 else 0.0 for mean in means]
     return "".join(" " if np.isnan(each) else BARS[min(last, max(0, int(each * len(BARS))))] for each in share)
-
-
-def _write(figure: Any, file: Path) -> None:
-    figure.tight_layout()
-    try:
-        figure.savefig(file, dpi=120)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"the chart cannot be written to {file}: {error}") from error
-    finally:
-        load_pyplot().close(figure)
 
 
 def text(fan: Fan, width: int = 100, height: int = 12) -> list[str]:

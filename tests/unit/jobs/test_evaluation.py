@@ -56,7 +56,7 @@ def fit_with(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
             report = FitReport(0, 0, 0.0, 0.0, "not trained", ())
             return Fitted(network, TrainConfig(), report, "from nothing", torch.device("cpu"))  # type: ignore[arg-type]
 
-        monkeypatch.setattr("jobs.forecaster.fit_challenger", fit_challenger)
+        monkeypatch.setattr("jobs.fitting.fit_challenger", fit_challenger)
 
     return put
 

@@ -323,8 +323,8 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "not fitted": (lambda: Forecaster().predict(make_frame(a=make_wave())), "not fitted yet"),
     "not fitted, saved": (lambda: Forecaster().save("model"), "not fitted yet"),
-    "too little history": (
-        lambda: make_forecaster().fit(make_frame(a=make_wave(5), b=[1.0])),
+    "too little history for a backtest": (
+        lambda: make_forecaster().backtest(make_frame(a=make_wave(9), b=[1.0]), 1),
         "too little history: the longest series has 5 steps to learn from, its last 4 choose the weights",
     ),
     "all missing": (lambda: make_forecaster().fit(make_frame(a=[np.nan] * 40)), "has no observed value"),
