@@ -64,7 +64,7 @@ def read_periods(column: "pd.Series[Any]") -> tuple["pd.Series[Any]", str | None
             try:
                 column = pd.Series(pd.PeriodIndex(column), name=column.name)
             except (TypeError, ValueError) as error:
-                raise ConfigError(f"column {column.name} holds periods of several lengths: {error}") from error
+                raise ConfigError(f"column {column.name} holds what are not periods of one length: {error}") from error
         if not isinstance(column.dtype, pd.PeriodDtype):
             return column, None
         return column.dt.start_time, column.array.freqstr

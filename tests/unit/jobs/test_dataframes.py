@@ -204,7 +204,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "a lazy table": (Lazy(), r"Lazy is not computed yet: give its \.compute\(\)"),
     "periods of two lengths": (
         pd.DataFrame({"time": [pd.Period("2001-01", "M"), pd.Period("2001", "Y")], "value": 1.0}),
-        "column time holds periods of several lengths",
+        "column time holds what are not periods of one length",
     ),
     "two times": (
         ONE.set_index("time", drop=False).rename_axis("Date"),
