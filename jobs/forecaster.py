@@ -261,7 +261,7 @@ class Forecaster:
             state = "seasonal naive"
         else:
             state = f"{loaded.config.kind} fitted on {len(loaded.series):,} series"
-        grid = self._frequency.words if self._frequency else "frequency to be found"
+        grid = repr(self._frequency.words) if self._frequency else "no frequency yet"
         return f"Forecaster({grid}, horizon={series.horizon}, context={series.context}: {state})"
 
     def save(self, path: str | Path) -> str:

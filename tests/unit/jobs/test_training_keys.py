@@ -37,14 +37,14 @@ TRAINING: dict[str, tuple[Change, Change]] = {
     "precision": ({"precision": "bfloat16"}, {}),
     "budget": ({"budget": 1e-3}, LONG),
     "history": ({"history": 30}, {}),
-    "validation_steps": ({"validation_steps": 11}, {}),
-    "validation_stride": ({"validation_stride": 1}, {"validation_steps": 12, "steps": 100}),
+    "validation_steps": ({"validation_steps": 20}, {}),
+    "validation_stride": ({"validation_stride": 1}, {"validation_steps": 12, "steps": 200, "learning_rate": 0.05}),
     "scaled": ({"scaled": False}, {}),
     "mode": ({"mode": "warm"}, {}),
     "warm_steps": ({"warm_steps": 3}, {"mode": "warm"}),
     "recent": ({"recent": "30 hours"}, {"mode": "fine-tune"}),
     "fine_tune_rate": ({"fine_tune_rate": 1.0}, {"mode": "fine-tune"}),
-    "search": ({"search": 3}, {}),
+    "search": ({"search": 6}, {}),
     "search_over": ({"search_over": ["learning_rate"]}, {"search": 4, "seed": 1}),
 }
 """The change of each key, and what it is a change to."""
