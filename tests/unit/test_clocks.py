@@ -100,7 +100,7 @@ def test_whatever_the_clocks_say_a_ring_holds_what_sql_holds_up_to_its_newest_st
             }
             expected = [truth.get(step, (0.0, False, 0)) for step in range(newest - 7, newest + 1)]
             assert seen[0].tolist() == [cell[1] for cell in expected]
-            assert window[0].tolist() == [np.float32(cell[0]) if cell[1] else 0.0 for cell in expected]
+            assert window[0].tolist() == [cell[0] if cell[1] else 0.0 for cell in expected]
 
 
 def test_events_may_lie_two_steps_ahead_unless_told_otherwise() -> None:
