@@ -235,3 +235,27 @@ def test_forecasts_of_a_backtest_keep_their_digits_in_a_file() -> None:
     table = pd.DataFrame({name: [value] for name, value in zip(QUANTILE_COLUMNS, level, strict=True)})
     text = shorten_table(table).to_csv(index=False).splitlines()[1]
     assert text.split(",")[:3] == ["1000000000.0", "1000000000.1", "1000000000.2"]
+
+
+@pytest.mark.parametrize("level", [0.0, 20.0, 1e9])
+def test_a_tick_in_a_constant_window_moves_a_forecast_by_about_a_tick(level: float) -> None:
+    forecaster = make_forecaster().fit(make_frame(a=make_whole_wave(60), b=make_whole_wave(50, seed=2)))
+    tick = 2.0**-6
+    for length, at in ((1, 50), (1, 58), (1, 59), (12, 54)):
+        values = np.full(60, level)
+        values[at : at + length] += tick
+        forecast = forecaster.predict(make_frame(a=values))
+        distance = np.abs(forecast[list(QUANTILE_COLUMNS)].to_numpy() - level).max()
+        assert distance <= 3.0 * tick
+        assert set(forecast["quality"]) == {"ok"}
+
+
+@pytest.mark.parametrize("level", [0.0, 20.0, 1e9, 1e18])
+@pytest.mark.parametrize("loss", ["pinball", "mse"])
+def test_a_constant_panel_is_learned_and_forecast_as_that_constant(level: float, loss: str) -> None:
+    frame = make_frame(a=np.full(60, level), b=np.full(50, level))
+    forecaster = make_forecaster(training={"loss": loss}).fit(frame)
+    forecast = forecaster.predict(frame)
+    assert (forecast[list(QUANTILE_COLUMNS)] == level).all(axis=None)
+    assert set(forecast["quality"]) == {"ok"}
+    assert forecaster.backtest(frame, 2).scores["mae"].tolist() == [0.0, 0.0]
