@@ -69,7 +69,9 @@ def fit_challenger(
         ranks.share(training.batch_size)
     except ValueError as error:
         raise ConfigError(f"settings: training.{error}") from error
-    config = replace(champion.config, series=len(trained_on.learned)) if champion else shape(settings)
+    config = shape(settings)
+    if champion:  # whose weights need its shape, but a floor has none
+        config = replace(champion.config, series=len(trained_on.learned), non_negative=config.non_negative)
     model = build(config, seed=training.seed)
     assert not isinstance(model, SeasonalNaive), "settings name no such kind"
     if champion:

@@ -15,7 +15,7 @@ from pipeline.grid import Frequency
 from pipeline.settings import Settings
 from pipeline.windows import model_config
 
-SERIES_ROWS = ("series.rows.weight", "spreads.rows")
+SERIES_ROWS = ("series.rows.weight", "spreads.rows", "signs.rows")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,7 @@ def _find_difference(champion: Loaded, settings: Settings, frequency: Frequency,
         needs = replace(needs, calendar_features=has.calendar_features)
     if chosen.location not in LOCATIONS:
         needs = replace(needs, location=has.location)
+    needs = replace(needs, non_negative=has.non_negative)  # changes no weight
     return "" if needs == has else f"the {called}'s network has another shape"
 
 
@@ -89,7 +90,7 @@ def warm_start(model: Network, learned: Sequence[str], champion: Loaded) -> None
     """
     row = {name: index for index, name in enumerate(champion.series, start=1)}
     rows = torch.tensor([0, *(row.get(name, 0) for name in learned)])
-    weights = champion.model.state_dict()
-    model.load_state_dict(
-        {name: weight[rows] if name.endswith(SERIES_ROWS) else weight for name, weight in weights.items()}
-    )
+    weights, own = champion.model.state_dict(), model.state_dict()
+    found = {name: weight[rows] if name.endswith(SERIES_ROWS) else weight for name, weight in weights.items()}
+    signs = {name: own[name] for name in own if name.endswith("signs.rows")}  # the champion may have none, or alone
+    model.load_state_dict(signs | {name: weight for name, weight in found.items() if name in own})

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from models.batch import Batch
 from models.config import ModelConfig
+from models.floor import find_floor, raise_to
 from models.scaling import last_observed
 
 
@@ -19,7 +20,7 @@ class SeasonalNaive(nn.Module):
 
     Median: the newest observed value of the same phase, walking back over whole periods; else the last
     observed value; else 0. Spread: the mean absolute seasonal difference as a normal deviation, times
-    sqrt(periods walked). No weights.
+    sqrt(periods walked). No quantile is below the window's floor. No weights.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -48,7 +49,11 @@ class SeasonalNaive(nn.Module):
         spread = deviation * walked.sqrt()  # (B, H)
         scores = torch.tensor(self.scores, dtype=known.dtype, device=known.device)  # (Q,)
         quantiles: Tensor = phase_value[:, phase, None] + spread[:, :, None] * scores  # (B, H, Q)
-        return quantiles
+        return raise_to(quantiles, self.find_floor(batch))
+
+    def find_floor(self, batch: Batch) -> Tensor | None:
+        """The least value (B,) of the forecast of each window; None where nothing has one."""
+        return find_floor(self.config.non_negative, batch)
 
 
 def _find_deviation(known: Tensor, observed: Tensor, season: int) -> Tensor:

@@ -59,7 +59,7 @@ def find_points(model: RecurrentForecaster, windows: Windows, config: TrainConfi
     median, parts = model.config.quantile_levels.index(0.5), [torch.zeros((0, model.config.horizon))]
     for part in _pieces(rows):
         batch, _ = _cut(model, windows, rows[part], ends[part])
-        parts.append(model(batch)[:, :, median].cpu())
+        parts.append(model.unbounded(batch)[:, :, median].cpu())
     return torch.cat(parts)
 
 
@@ -126,7 +126,7 @@ def _find_stretch(
     above: list[Tensor] = []
     for part in _pieces(rows):
         batch, truth = _cut(model, windows, rows[part], ends[part])
-        quantiles = model(batch)  # (B, H, Q)
+        quantiles = model.unbounded(batch)  # (B, H, Q): one at its floor would seem to be nearer than it is
         centre = quantiles[:, :, middle]  # (B, H)
         error = truth.target - (centre if points is None else points[part].to(centre.device))  # (B, H)
         for scores, level, sign in ((below, low, -1.0), (above, high, 1.0)):
@@ -162,7 +162,7 @@ def find_residuals(model: RecurrentForecaster, windows: Windows, rows: Tensor, e
         batch, truth = _cut(model, windows, rows[part], ends[part])
         spread = model.find_scale(batch).spread  # (B, 1)
         usable = truth.observed & (spread > 0.0)  # (B, H)
-        error = truth.target - model(batch)[:, :, median]  # (B, H)
+        error = truth.target - model.unbounded(batch)[:, :, median]  # (B, H)
         residuals.append((error / spread.where(spread > 0.0, 1.0)).where(usable, 0.0))
         known.append(usable)
     if not residuals:

@@ -21,6 +21,7 @@ OPTIMIZERS = ("adamw", "adam", "rmsprop")
 SCHEDULES = ("one_cycle", "cosine", "constant")
 COVARIATES = ("past_covariates", "future_covariates", "static_covariates")
 GRAPHS = ("auto", "off")
+FLOORS = ("auto", "on", "off")
 PRECISIONS = ("auto", "float32", "bfloat16")
 PARTS = {"cell": CELLS, "direction": DIRECTIONS, "stack": STACKS, "attention": ATTENTIONS, "decoder": DECODERS}
 
@@ -36,7 +37,8 @@ class ModelConfig:
     series: known series, embedding rows 1..series; row 0 is UNK. series_dim: width of the series embedding, 0 for none.
     location: what a window is centred on. spread: what it is divided by, its own deviation ("window") or a known
     series' in training ("series"). output: "quantiles", for pinball loss, or "point", for a point loss. members:
-    networks of different seeds whose quantiles are averaged. past_covariates (P), future_covariates (K),
+    networks of different seeds whose quantiles are averaged. non_negative: which forecasts stay at zero or above, see
+    models/floor.py. past_covariates (P), future_covariates (K),
     static_covariates (Z): names of what it reads beside the values, in the order of a batch's columns. Raises
     ValueError, with what to change, when a field cannot work.
     """
@@ -63,6 +65,7 @@ class ModelConfig:
     spread: str = "window"
     output: str = "quantiles"
     members: int = 1
+    non_negative: str = "off"
     past_covariates: tuple[str, ...] = ()
     future_covariates: tuple[str, ...] = ()
     static_covariates: tuple[str, ...] = ()
@@ -80,6 +83,7 @@ class ModelConfig:
         _check_choice("location", self.location, LOCATIONS)
         _check_choice("spread", self.spread, SPREADS)
         _check_choice("output", self.output, OUTPUTS)
+        _check_choice("non_negative", self.non_negative, FLOORS)
         for name in ("hidden", "layers", "heads", "segment", "context_length", "horizon", "season", "members"):
             _check_integer(name, getattr(self, name), 1)
         for name in ("calendar_features", "series", "series_dim"):

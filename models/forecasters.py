@@ -13,6 +13,7 @@ from models.batch import Batch
 from models.config import ModelConfig
 from models.covariates import StaticEmbedding, read_covariates
 from models.decoders import RecurrentStep
+from models.floor import SeriesSign, find_floor, raise_to
 from models.heads import HorizonQueries, PointHead, QuantileHead, SeasonalSkip, StepStates
 from models.panel import Panel
 from models.precision import full
@@ -38,6 +39,7 @@ class RecurrentForecaster(nn.Module):
         self.tokens = SegmentTokens(config.segment, hidden, beside=2 * (past + future), rectify=config.rectify)
         self.series = SeriesEmbedding(config.series, config.series_dim, hidden) if config.series_dim else None
         self.spreads = SeriesSpread(config.series) if config.spread == "series" else None
+        self.signs = SeriesSign(config.series) if config.non_negative == "auto" else None
         self.static = StaticEmbedding(static, hidden) if static else None
         self.encoder = StackedEncoder(config)
         self.queries = HorizonQueries(horizon, horizon if dense else config.segment, hidden, features=features)
@@ -48,7 +50,16 @@ class RecurrentForecaster(nn.Module):
         self.head = _build_head(config, hidden if self.steps is None else self.steps.width)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Quantiles (B, H, Q) float64, ascending, in the user's units; of the calendar, F columns are read."""
+        """Quantiles (B, H, Q) float64, ascending, in the user's units, and in eval mode none below the window's floor."""
+        quantiles = self.unbounded(batch)  # (B, H, Q)
+        return quantiles if self.training else raise_to(quantiles, self.find_floor(batch))
+
+    def find_floor(self, batch: Batch) -> Tensor | None:
+        """The least value (B,) of the forecast of each window; None where nothing has one."""
+        return find_floor(self.config.non_negative, batch, self.signs(batch.series) if self.signs else None)
+
+    def unbounded(self, batch: Batch) -> Tensor:
+        """Quantiles (B, H, Q) float64 as the network says them; of the calendar, F columns are read."""
         _check_widths(batch, self.config)
         calendar = batch.calendar[:, :, : self.config.calendar_features]  # (B, H, F)
         beside, ahead = read_covariates(batch, calendar)  # (B, T, 2P + 2K), (B, H, F + 2K)
@@ -134,6 +145,10 @@ class Ensemble(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Quantiles (B, H, Q) float64, ascending, in the user's units."""
         return torch.stack([member(batch) for member in self.members]).mean(dim=0)  # (B, H, Q)
+
+    def find_floor(self, batch: Batch) -> Tensor | None:
+        """The least value (B,) of the forecast of each window: that of any member, for they learned from one panel."""
+        return self.networks()[0].find_floor(batch)
 
 
 Network = RecurrentForecaster | Ensemble

@@ -95,6 +95,8 @@ def learn(
         generator = torch.Generator(device).manual_seed(config.seed)
         model.to(device).train()
         model.learn_static(panel)
+        if model.signs is not None:
+            model.signs.learn(windows.panel)
         if model.spreads is not None:
             model.spreads.learn(windows.panel.series, find_deviation(windows.panel))
         average = copy.deepcopy(model).eval()

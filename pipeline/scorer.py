@@ -18,7 +18,7 @@ from pipeline.errors import ConfigError, Corrupt, Unloadable
 from pipeline.loading import ADVICE, FAILURES, load_model, number_series
 from pipeline.observe import Due, Grid
 from pipeline.ports import Calibrations, Champion
-from pipeline.records import Floats, Forecasts, Ints, Quality, no_forecasts
+from pipeline.records import Floats, Forecasts, Ints, Mask, Quality, no_forecasts
 from pipeline.windows import batch
 
 log = structlog.get_logger()
@@ -158,9 +158,15 @@ class Scorer:
         quantiles = np.clip(quantiles, -WIDEST, WIDEST)
         own = version == self.version
         if self._factors is not None:
-            quantiles[own] = np.clip(correct(quantiles[own], self._factors), -WIDEST, WIDEST)
+            corrected = np.clip(correct(quantiles[own], self._factors), -WIDEST, WIDEST)
+            quantiles[own] = self._raise(corrected, windows, own)
         calibration = np.where(own, self.calibration, NO_CALIBRATION)
         return assemble(due, self._grid, quantiles, version=version, calibration=calibration, now=now)
+
+    def _raise(self, quantiles: Floats, windows: Batch, own: Mask) -> Floats:
+        """Raise what a calibration has put below the floor of its window again."""
+        floor = (self._loaded.model if self._loaded else self._naive).find_floor(windows)
+        return quantiles if floor is None else np.maximum(quantiles, floor.double().numpy()[own, None, None])
 
     def _forward(self, windows: Batch) -> Floats:
         """Run the model in use; a champion that fails is left out for a while, or no worker would get past a window."""

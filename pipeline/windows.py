@@ -141,6 +141,7 @@ def model_config(
             location=located,
             spread=chosen.spread,
             members=settings.training.members,
+            non_negative=chosen.non_negative,
             past_covariates=settings.input.covariates,
             future_covariates=tuple(future),
             static_covariates=tuple(static),

@@ -28,6 +28,7 @@ class ModelSettings(Section):
     location: Literal["auto", "mean", "last", "validate"] = "auto"
     spread: Literal["window", "series"] = "window"
     series_dim: int = Field(16, ge=0)
+    non_negative: Literal["auto", "on", "off"] = "auto"
 
 
 class TrainingSettings(Section):

@@ -8,6 +8,7 @@ import torch
 from structlog.testing import capture_logs
 
 from models.artifact import pack, unpack
+from models.batch import Batch
 from models.config import ModelConfig
 from models.forecasters import build
 from pipeline.calibration import Calibration, correct
@@ -351,6 +352,9 @@ class Broken(torch.nn.Module):
         answer[0] = torch.nan
         return answer
 
+    def find_floor(self, batch: Batch) -> None:
+        return None
+
 
 def test_a_forecast_that_is_not_finite_is_replaced_by_the_fallback() -> None:
     registry = Registry()
@@ -428,7 +432,8 @@ def test_the_newest_calibration_of_the_model_in_use_is_applied_and_named() -> No
     made = one.score([due()], now=0)
     assert made.calibration.tolist() == [1, 1, 1]
     np.testing.assert_array_equal(made.quantiles[:, :, 6], plain.quantiles[:, :, 6])
-    np.testing.assert_allclose(made.quantiles, correct(plain.quantiles, np.array(wider(2.0))), rtol=1e-7, atol=1e-6)
+    wanted = np.maximum(correct(plain.quantiles, np.array(wider(2.0))), 0.0)  # no window has a negative value
+    np.testing.assert_allclose(made.quantiles, wanted, rtol=1e-7, atol=1e-6)
     registry.promote(2)
     one.refresh(10 * SECOND)
     assert set(one.score([due()], now=0).calibration.tolist()) == {2}
@@ -493,3 +498,21 @@ def test_a_forecast_of_the_fallback_beside_a_calibrated_champion_carries_no_cali
     one._loaded = one._loaded._replace(model=Broken())  # type: ignore[arg-type]
     made = one.score([due()], now=0)
     assert dict(zip(made.series, made.calibration.tolist(), strict=True)) == {"a": 0, "b": 1, "z": 1}
+
+
+@pytest.mark.parametrize("version", [1, 0])
+def test_a_calibration_puts_no_quantile_of_a_count_below_zero(version: int) -> None:
+    registry, calibrations = Registry(), MemoryCalibrations()
+    if version:
+        registry.promote(version)
+    calibrations.store(version, wider(9.0))
+    one = scorer_of(registry, calibrations)
+    one.refresh(0)
+    waiting = due()
+    waiting.target[:] = waiting.target % 3  # 0, 1, 2
+    waiting.target[1, 7] = -1.0
+    made = one.score([waiting], now=0)
+    lowest = dict(zip(made.series, made.quantiles.min(axis=(1, 2)).tolist(), strict=True))
+    assert set(made.calibration.tolist()) == {1}
+    assert (lowest["a"], lowest["z"]) == (0.0, 0.0)
+    assert lowest["b"] < 0.0
