@@ -15,7 +15,8 @@ from pipeline.grid import Frequency
 from pipeline.settings import Settings
 from pipeline.windows import model_config
 
-SERIES_ROWS = ("series.rows.weight", "spreads.rows", "signs.rows")
+SIGNS = ("signs.rows", "signs.ended")
+SERIES_ROWS = ("series.rows.weight", "spreads.rows", *SIGNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,5 +93,7 @@ def warm_start(model: Network, learned: Sequence[str], champion: Loaded) -> None
     rows = torch.tensor([0, *(row.get(name, 0) for name in learned)])
     weights, own = champion.model.state_dict(), model.state_dict()
     found = {name: weight[rows] if name.endswith(SERIES_ROWS) else weight for name, weight in weights.items()}
-    signs = {name: own[name] for name in own if name.endswith("signs.rows")}  # the champion may have none, or alone
+    signs = {
+        name: own[name] for name in own if name.endswith(("signs.rows", "signs.ended"))
+    }  # the champion may have none, or alone
     model.load_state_dict(signs | {name: weight for name, weight in found.items() if name in own})

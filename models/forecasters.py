@@ -50,7 +50,7 @@ class RecurrentForecaster(nn.Module):
         self.head = _build_head(config, hidden if self.steps is None else self.steps.width)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Quantiles (B, H, Q) float64, ascending, in the user's units, and in eval mode none below the window's floor."""
+        """Quantiles (B, H, Q) float64, ascending, in the user's units; in eval mode none below the window's floor."""
         quantiles = self.unbounded(batch)  # (B, H, Q)
         return quantiles if self.training else raise_to(quantiles, self.find_floor(batch))
 

@@ -51,6 +51,14 @@ def test_counts_stay_at_zero_or_above_beside_degrees_that_do_not(
     assert lowest(backtest)["counts"] >= 0.0
 
 
+def test_degrees_that_were_not_negative_yet_may_become_so() -> None:
+    autumn = 12.0 - np.arange(60) / 5.0 + np.random.default_rng(0).normal(0.0, 0.2, 60)
+    frame = make_frame(degrees=np.maximum(autumn, 0.1), counts=np.maximum(autumn, 0.0).round())
+    found = lowest(widened(make_forecaster(training=QUICK).fit(frame)).predict(frame))
+    assert found["degrees"] < 0.0
+    assert found["counts"] == 0.0
+
+
 @pytest.mark.parametrize(("wish", "signs"), [("on", [False, False, False]), ("off", [True, True, True])])
 def test_a_wish_is_for_all_series(wish: str, signs: list[bool], mixed: pd.DataFrame) -> None:
     forecaster = widened(make_forecaster(training=QUICK, model={"non_negative": wish}).fit(mixed))

@@ -25,10 +25,12 @@ TRAIN = TrainConfig(steps=5, batch_size=8, validation_steps=6)
 
 
 def low_panel(lowest: tuple[float, ...] = (0.0, 0.0, -1.0)) -> Panel:
-    """Three series near zero; the lowest value of each, in its oldest steps, is as given."""
+    """Three series near zero, which rest there at times; the lowest value of each, in its oldest steps, as given."""
     panel = make_panel(series=3, steps=90, season=6, noise=0.3)
     target = (panel.target - panel.target.mean()).abs() / 10.0 * panel.observed
-    target[panel.start + 1] = torch.tensor(lowest)
+    for step in (70, 71):  # in the windows
+        target[panel.start + step] = 0.0
+    target[panel.start + 1] = torch.tensor(lowest, dtype=target.dtype)
     return replace(panel, target=target)
 
 
@@ -131,6 +133,29 @@ def test_signs_are_those_of_the_observed_steps_of_a_series_and_what_was_seen_onc
     fresh = SeriesSign(3)
     fresh.learn(shorter)
     assert not fresh.rows.any(), "the second step is not known yet"
+
+
+def test_zero_is_an_end_where_a_series_rests_or_counts() -> None:
+    rests = low_panel((0.0, 0.0, 0.0))
+    degrees = replace(rests, target=rests.target + 0.37 * rests.observed)
+    counts = replace(rests, target=(10 * rests.target).round() + 1.0 * rests.observed)
+    for panel, ended in ((rests, True), (degrees, False), (counts, True)):
+        signs = SeriesSign(3)
+        signs.learn(panel)
+        assert signs.ended.tolist() == [False, ended, ended, ended]
+        floor = find_floor("auto", windows(panel, [0], [0]))
+        assert floor is not None and floor.tolist() == [0.0 if ended else -np.inf]
+        model = fitted(CONFIG, panel)
+        assert (model(windows(panel, [0], [1])).min() < 0.0) == (not ended)
+
+
+def test_what_training_showed_counts_where_the_window_shows_nothing() -> None:
+    panel = low_panel()
+    cut = windows(panel, [0, 0], [1, 0])
+    batch = replace(cut, target=cut.target + 0.37 * cut.observed)
+    model = fitted(CONFIG, panel)
+    lowest = model(batch).amin(dim=(1, 2))
+    assert (lowest[0] == 0.0, lowest[1] < 0.0) == (True, True)
 
 
 def test_an_artifact_of_before_has_no_floor() -> None:
