@@ -95,6 +95,9 @@ class Oracle(torch.nn.Module):
         answer = batch.target[:, -1:] + steps  # (B, H)
         return answer[:, :, None].expand(-1, -1, len(QUANTILE_LEVELS))
 
+    def find_floor(self, batch: Batch) -> None:
+        return None
+
 
 def events_of_step(policy: str, t: int) -> list[tuple[float, float]]:
     """Values that the policy merges to t, and where in the step they lie."""
@@ -115,7 +118,9 @@ def test_an_oracle_makes_no_error_over_the_whole_path(
     place = Place("", development_broker.bootstrap_servers, f"sqlite:///{tmp_path}/tidecast.db", tmp_path)
     shape = [f"series.{key}={value}" for key, value in {"context": context, "horizon": horizon}.items()]
     deployment = place.deploy(
-        *shape, f"series.frequency={frequency}", f"series.duplicates={policy}", "series.on=every_step", partitions=1
+        *(*shape, f"series.frequency={frequency}", "series.phase=0 s"),
+        *(f"series.duplicates={policy}", "series.on=every_step"),
+        partitions=1,
     )
     times = pd.date_range("2015-01-01", periods=45, freq=frequency, tz="UTC")
     length = (times[1:] - times[:-1]).min()

@@ -250,6 +250,9 @@ class Window:
         seasonal = self._changes(values, self.season)
         changes = seasonal or self._changes(values, 1)
         deviation = math.sqrt(math.pi / 2) * math.fsum(changes) / len(changes) if changes else 0.0
+        seen = [value for value in values if value is not None]
+        ends = seen.count(0.0) >= 2 or all(value == round(value) for value in seen)
+        floor = 0.0 if ends and min(seen, default=0.0) >= 0.0 else -math.inf
         rows = []
         for h in range(1, self.horizon + 1):
             first = (h - 1) // self.season + 1
@@ -257,7 +260,7 @@ class Window:
             never = (first + math.ceil(len(values) / self.season), self._last(values))
             walked, median = next(((k, value) for k, value in back if value is not None), never)
             spread = deviation * math.sqrt(walked)
-            rows.append([(median or 0.0) + spread * NormalDist().inv_cdf(level) for level in LEVELS])
+            rows.append([max(floor, (median or 0.0) + spread * NormalDist().inv_cdf(level)) for level in LEVELS])
         return rows
 
     def _phase(self, h: int) -> Iterator[int]:

@@ -87,7 +87,7 @@ class Panel:
                 place += 1
 
     def forecast(self, name: str, t: int) -> list[list[float]]:
-        """The closed form of the forecast made at step t: horizon x levels."""
+        """The closed form of the forecast made at step t: horizon x levels; whole numbers that are never negative."""
         oldest = max(self.resumes if t >= self.resumes else 0, t - self.context + 1)
         change = self.value(name, 1) - self.value(name, 0)
         seen = t - oldest + 1
@@ -103,7 +103,7 @@ class Panel:
                 walked += 1
             median = self.value(name, source if source >= oldest else t)
             spread = deviation * math.sqrt(walked if source >= oldest else self._never(h))
-            rows.append([median + spread * NormalDist().inv_cdf(level) for level in LEVELS])
+            rows.append([max(0.0, median + spread * NormalDist().inv_cdf(level)) for level in LEVELS])
         return rows
 
     def _never(self, h: int) -> int:
