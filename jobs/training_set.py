@@ -25,7 +25,7 @@ HELD_OUT = 4
 """At most one part in so many of the history is held out."""
 VALIDATED, VALIDATION = 8, 5
 """Horizons held back for validation, of all series together, as long as they are no more than one part in VALIDATION of
-the usual series. One horizon of one series neither chooses weights nor tells how wide intervals must be."""
+the shortest. One horizon of one series neither chooses weights nor tells how wide intervals must be."""
 
 
 class TooLittleHistory(TidecastError):
@@ -126,10 +126,10 @@ def cut_training_set(
 
 def usual_validation(length: Ints, horizon: int) -> int:
     """Choose how many of the last steps of series of `length` (S,) steps are held back, where nobody has chosen."""
-    some = length[length > 0]
+    some = length[length >= horizon + 2]  # those that can be learned from
     if not len(some):
         return horizon
-    return max(horizon, min(horizon * -(-VALIDATED // len(some)), int(np.median(some)) // VALIDATION))
+    return max(horizon, min(horizon * -(-VALIDATED // len(some)), int(some.min()) // VALIDATION))
 
 
 def drop_older(panel: Panel, begin: int) -> Panel:

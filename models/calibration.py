@@ -32,8 +32,10 @@ SIDES = (0.1, 0.9)
 """The levels that must hold their share: the 80 % interval."""
 SCORES = 20
 """Scores of a side from which it is stretched."""
-PER_WINDOW = 8
+PER_WINDOW = 6
 """Independent scores in a horizon that was held back: neighbouring steps err alike, so they are fewer than steps."""
+ALIKE = 0.5
+"""Power of the number of series that counts as so many windows: series err alike, too, at one time."""
 WINDOWS = 10
 """Of a side's narrowing half is believed with so many windows; what they show to be too narrow is believed at once."""
 STRETCH = (0.5, 4.0)
@@ -135,13 +137,13 @@ def _find_stretch(
             scores.append((sign * error / distance.where(usable, 1.0))[usable])
     if not below or min(len(torch.cat(below)), len(torch.cat(above))) < SCORES:
         return None
-    windows_apart = len(rows.bincount().nonzero()) * config.validation_steps / horizon
-    count = PER_WINDOW * windows_apart
+    series, times = len(rows.bincount().nonzero()), config.validation_steps / horizon
+    count = PER_WINDOW * series**ALIKE * times
     share = min(SIDES[1] * (count + 1.0) / count, 1.0)  # of few scores a higher one: the next may be beyond them all
     found = [torch.cat(scores).double() for scores in (below, above)]
     wanted = torch.tensor([share], dtype=torch.float64, device=found[0].device)
     stretch = torch.cat([find_quantiles(scores, wanted) for scores in found]).clamp(*STRETCH)  # (2,)
-    belief = windows_apart / (windows_apart + WINDOWS)
+    belief = series * times / (series * times + WINDOWS)
     return stretch.where(stretch > 1.0, 1.0 + belief * (stretch - 1.0)).float()
 
 

@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from jobs.backtest import backtest, find_scales, pick_pairs
-from jobs.training_set import TooLittleHistory, TrainingSet, cut_training_set, keep_newest, pick_origins
+from jobs.training_set import (
+    TooLittleHistory,
+    TrainingSet,
+    cut_training_set,
+    keep_newest,
+    pick_origins,
+    usual_validation,
+)
 from models.baselines import SeasonalNaive
 from models.config import QUANTILE_LEVELS, ModelConfig
 from models.predict import predict
@@ -194,3 +201,23 @@ def test_too_little_history_says_what_is_there_and_what_is_needed(tiny: Make) ->
         cut(tiny())
     with pytest.raises(TooLittleHistory, match="no series has steps to learn from before the 60 validation"):
         cut(tiny(training={"validation_steps": 60}), a=np.arange(64.0))
+
+
+@pytest.mark.parametrize(
+    ("lengths", "validation"),
+    [
+        ([1000], 192),
+        ([400], 80),
+        ([60], 24),
+        ([20], 24),
+        ([1000, 1000, 1000], 72),
+        ([1000, 1000, 60], 24),
+        ([1000, 1000, 3], 96),
+        ([1000] * 8, 24),
+        ([1000] * 500, 24),
+    ],
+)
+def test_few_series_hold_back_several_horizons_and_no_series_loses_its_history_to_that(
+    lengths: list[int], validation: int
+) -> None:
+    assert usual_validation(np.array(lengths), 24) == validation
