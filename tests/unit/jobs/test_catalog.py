@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from jobs.catalog import CATALOG, TRAINING
+from jobs.catalog import CATALOG, TRAINING, training_threads
 from jobs.commands import NAMES
-from pipeline.settings import Settings
+from pipeline.settings import Settings, TrainingSettings
 
 LIGHT = ("monitor", "calibrate", "retention")
 RUN = """
@@ -15,7 +15,7 @@ import sys
 from types import SimpleNamespace
 import jobs.__main__
 from jobs.catalog import find_work
-from pipeline.settings import Settings
+from pipeline.settings import Settings, TrainingSettings
 try:
     grids = SimpleNamespace(phase=lambda: None)
     find_work(sys.argv[1], Settings(), SimpleNamespace(pipelines=grids), lambda: 0)(lambda stage: None)
@@ -35,3 +35,11 @@ def test_every_job_has_a_command_and_a_timetable() -> None:
 def test_a_job_that_trains_nothing_does_not_import_torch(job: str, imported: str) -> None:
     done = subprocess.run([sys.executable, "-c", RUN, job], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == imported
+
+
+@pytest.mark.parametrize(("wish", "threads"), [(0, 3), (1, 1), (5, 5)])
+def test_a_job_trains_on_the_cores_that_are_free_or_as_the_setting_says(
+    wish: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.cores.count_free", lambda: 3)
+    assert training_threads(Settings(training=TrainingSettings(threads=wish))) == threads
