@@ -152,6 +152,22 @@ def forecasters(
 
 
 @bench.command()
+@click.option(
+    "--data", type=click.Path(file_okay=False, exists=True, path_type=Path), help="Folder of public, sensors."
+)
+@click.option("--only", multiple=True, help="A series, by its name in the table; may be repeated.")
+@click.option("--steps", type=click.IntRange(1), default=1_200, show_default=True, help="Of training.")
+def intervals(data: Path | None, only: tuple[str, ...], steps: int) -> None:
+    """What the intervals of single series hold; needs the files, so it is run by name only."""
+    from tests.bench import intervals as bench
+
+    unknown = sorted(set(only) - set(bench.TASKS))
+    if unknown:
+        raise click.BadParameter(f"{', '.join(unknown)}: choose from {', '.join(bench.TASKS)}")
+    say(f"written to {bench.run(data or bench.FOLDER, only=only, steps=steps)}")
+
+
+@bench.command()
 @click.option("--data", type=click.Path(dir_okay=False, exists=True, path_type=Path), help="The file ETTh1.csv.")
 @click.option("--horizon", "horizons", multiple=True, type=int, help="96, 192, 336 or 720; may be repeated.")
 @click.option("--seed", "seeds", multiple=True, type=int, default=(0,), show_default=True, help="May be repeated.")
