@@ -52,9 +52,8 @@ TARGETS = (
             ["series.frequency=1D", f"series.timezone={BERLIN}"],
             regular("2024-10-20 06:00", 24, "D", BERLIN),
         ),
-        (["series.frequency=MS", "series.timezone=Asia/Kolkata"], regular("2020-01-01", 24, "MS", "Asia/Kolkata")),
     ],
-    ids=["midnights of a zone", "gas days", "months of a zone"],
+    ids=["midnights of a zone", "gas days"],
 )
 def test_steps_are_those_of_the_events(place: Place, settings: Sequence[str], times: pd.DatetimeIndex) -> None:
     deployment = place.deploy(*SMALL, *settings)

@@ -71,7 +71,14 @@ def run(sets: list[str], point: str = "", turn: int = 1) -> subprocess.Completed
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize(
+    ("broker", "point"),
+    [
+        *(pytest.param("apache", point, marks=pytest.mark.apache) for point in POINTS),
+        *(("development", point) for point in ("assigned", "sent")),
+    ],
+    indirect=["broker"],
+)
 def test_letters_come_once_as_they_were_however_often_it_is_killed(sets: list[str], point: str) -> None:
     settings = load(None, sets)
     letters = [letter(i) for i in range(COUNT)]

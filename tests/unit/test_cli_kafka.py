@@ -161,7 +161,7 @@ def test_an_output_topic_too_small_for_the_horizon_is_refused_at_the_start(
     deployment: tuple[Settings, list[str]],
 ) -> None:
     settings, _ = deployment
-    create_topic(settings.kafka.bootstrap_servers, settings.kafka.output_topic, max_message_bytes="2500")
+    create_topic(settings.kafka.bootstrap_servers, settings.kafka.output_topic, max_message_bytes="2800")
     with (
         pytest.raises(ConfigError, match="horizon 3 does not fit into one message; at most 1 steps do; or give"),
         built_worker(settings),

@@ -1,5 +1,6 @@
 """What a forecaster hands out beside forecasts: scores per series, refits, charts, words, and seasonal naive."""
 
+import sys
 import warnings
 from pathlib import Path
 
@@ -150,6 +151,6 @@ def test_charts_are_figures_and_files(frame: pd.DataFrame, tmp_path: Path) -> No
 
 
 def test_without_matplotlib_a_chart_says_what_to_install(frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ConfigError, match="charts need matplotlib: pip install"):
         chart.load_matplotlib()

@@ -160,8 +160,12 @@ def check_melt(wide: pd.DataFrame) -> None:
         ConfigError, match=r"no column value or y: .*; if north, south are series, make a row of"
     ) as refused:
         read(wide)
-    melt = str(refused.value).rsplit(": ", 1)[1]
-    assert read(eval(melt, {"frame": wide})).names == ("north", "south")
+    time = "ds" if "ds" in wide or wide.index.name else "time"
+    first = "" if "ds" in wide else f".reset_index(names={time!r})"
+    line = f"frame{first}.melt({time!r}, var_name='series_id', value_name='value')"
+    assert str(refused.value).endswith(f": {line}")
+    table = wide if "ds" in wide else wide.reset_index(names=time)
+    assert read(table.melt(time, var_name="series_id", value_name="value")).names == ("north", "south")
 
 
 REFUSED: dict[str, tuple[Any, str]] = {

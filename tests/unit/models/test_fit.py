@@ -64,7 +64,7 @@ def test_a_refit_goes_on_from_the_best_weights_and_says_what_it_did() -> None:
 
 def test_a_refit_is_shorter_and_rehearsed_where_the_best_weights_came_early() -> None:
     panel = make_panel(series=8, steps=90, season=6, noise=0.3)
-    config = replace(TRAIN, refit=0.5, patience=3, learning_rate=0.5, clip_norm=1e6, steps=400)
+    config = replace(TRAIN, refit=0.5, patience=3, learning_rate=2.0, clip_norm=1e6, steps=400)
     told: list[Progress] = []
     _, report = fitted(config, panel, told)
     _, alone = fitted(replace(config, refit=0.0), panel)
