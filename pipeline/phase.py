@@ -48,8 +48,8 @@ class PhaseSearch:
         """Settle the phase. Raises Regridded if it is not 0, and TooFew, at first, if there is too little to go by."""
         if self._decide is None or not events:
             return
-        names = [name for run in events for name in run.series]
-        series = np.unique(names, return_inverse=True)[1]
+        numbers: dict[str, int] = {}  # not an array of texts, whose every row is as wide as the longest name
+        series = np.array([numbers.setdefault(name, len(numbers)) for run in events for name in run.series], np.int64)
         found = find_phase(np.concatenate([run.event_time for run in events]), series, self._frequency)
         if found is None:
             self._looks += 1

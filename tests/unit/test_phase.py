@@ -1,6 +1,7 @@
 """Where the steps of the grid begin is found from the first events, or not at all."""
 
 import json
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from pipeline.errors import Regridded
 from pipeline.grid import Frequency
 from pipeline.phase import PhaseSearch, find_phase, with_phase
+from pipeline.records import Events
 from pipeline.settings import SeriesSettings, Settings
 from pipeline.stream import Worker
 from tests.fakes import MemoryStore, MemoryTopics
@@ -130,3 +132,22 @@ def test_too_few_events_for_long_are_stored_where_the_frequency_says() -> None:
     assert noted == [0]
     assert len(store.observations) == 1
     assert one.parts.vitals.off_grid == 1
+
+
+def test_a_long_name_among_many_events_takes_no_memory_of_its_own() -> None:
+    noted: list[int] = []
+    events = Events(
+        np.zeros(20_000, np.int64),
+        ["a"] * 19_999 + ["n" * 1_000_000],
+        np.arange(20_000) * H * 1_000_000,
+        np.ones(20_000),
+        np.ones(20_000, np.bool_),
+        np.arange(20_000),
+        np.empty((20_000, 0)),
+    )
+    tracemalloc.start()
+    PhaseSearch(Frequency("h"), lambda seconds: noted.append(seconds) or seconds).settle([events])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert noted == [0]
+    assert peak < 50_000_000
