@@ -129,6 +129,7 @@ def built_worker(
         stack.callback(publisher.close)
         store = database.store(settings.kafka.input_topic, settings.series.duplicates, now, settings.input.covariates)
         watched = WatchedStore(store, answering)
+        decide = answering.guarding("noting the grid's phase in SQL", database.pipelines.decide_phase)
         new, total = settings.input.max_new_series, settings.input.max_series
         held = settings.input.series_in_memory
         parts = Parts(
@@ -146,7 +147,7 @@ def built_worker(
             shadow=ShadowScorer(WatchedShadow(database.registry, answering), grid, shape),
             newcomers=Newcomers(new, watched.known, total=total, count=watched.count_series) if new or total else None,
             eviction=Eviction(held) if held else None,
-            phase=SETTLED if phase is not None else PhaseSearch(frequency, database.pipelines.decide_phase),
+            phase=SETTLED if phase is not None else PhaseSearch(frequency, decide),
             input_topic=settings.kafka.input_topic,
             topics=written,
         )

@@ -46,6 +46,15 @@ class Watchdog:
         finally:
             self._guarded = outer
 
+    def guarding(self, doing: str, call: Callable[[int], int]) -> Callable[[int], int]:
+        """Return the call under the watchdog."""
+
+        def guarded(argument: int) -> int:
+            with self.guard(doing):
+                return call(argument)
+
+        return guarded
+
     def _watch(self) -> None:
         pause = min(1.0, self._seconds / 10)
         while True:

@@ -65,3 +65,18 @@ def test_a_frozen_database_is_noticed() -> None:
 
     WatchedStore(FrozenStore(rang), Watchdog(0.2, expire)).claim(0, "me")
     assert doing == ["claiming a partition in SQL"]
+
+
+def test_a_frozen_database_is_noticed_while_the_grid_is_settled() -> None:
+    rang, doing = threading.Event(), []
+
+    def expire(what: str, _: float) -> None:
+        doing.append(what)
+        rang.set()
+
+    def note(seconds: int) -> int:
+        assert rang.wait(20)
+        return seconds
+
+    assert Watchdog(0.2, expire).guarding("noting the phase", note)(60) == 60
+    assert doing == ["noting the phase"]
