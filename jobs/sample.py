@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline.grid import DAY
 from pipeline.records import Floats, Ints, Mask
 
-SECOND = 1_000_000
-DAY = 86_400 * SECOND
 SERIES, ROWS, SAY = 200, 100_000, 100
 """Series in a sample, spread evenly; its rows, the newest of each; the rows from which on a series has a full say."""
 COMMON, RARE = 6, 0.05
