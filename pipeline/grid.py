@@ -67,14 +67,18 @@ class Frequency:
                 self._table = self._times(np.arange(first, stop) * self._length)
             else:
                 self._origin = int(self._phase - self._zone.offsets[-1]) % self._length
-            shortest = self._length
+            self._shortest = self._length
         else:
             wall = pd.date_range(*TABLE, freq=offset, unit="us").to_numpy().astype("datetime64[us]").astype(np.int64)
             self._table = self._times(wall)
             self._length = int((wall[-1] - wall[0]) / (len(wall) - 1))
-            shortest = int(np.diff(wall).min())
-        if self.phase != phase or not 0 <= self._phase < shortest:
+            self._shortest = int(np.diff(wall).min())
+        if self.phase != phase or not self.allows(self.phase):
             raise ConfigError(f"series.phase must be whole seconds, at least 0 and less than a step of {text}")
+
+    def allows(self, phase: int) -> bool:
+        """Tell whether a grid of this frequency may have a phase: each of its steps is longer than those seconds."""
+        return 0 <= phase * SECOND < self._shortest
 
     @classmethod
     def of(cls, series: "SeriesSettings") -> Self:

@@ -83,7 +83,7 @@ def find_phase(times: Ints, series: Ints, frequency: Frequency) -> int | None:
     phase, agreeing = int(phases[counts.argmax()]), int(counts.max())
     if phase == 0 or agreeing < AGREEING * len(times):
         return 0
-    if phase % SECOND:
+    if phase % SECOND or not frequency.allows(phase // SECOND):  # such as the 31st under MS: February has none
         return 0
     agree = past == phase
     places = np.unique(np.stack([series[agree], frequency.step_of(times[agree])]), axis=1)

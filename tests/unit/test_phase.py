@@ -45,6 +45,9 @@ def found(frequency: str, first: str, every: str, count: int, zone: str = "UTC",
         (found("D", "2024-01-01 14:00", "h", 1), None),
         (found("MS", "2024-01-31", "ME", 24), 0),
         (found("D", "2024-01-01 00:00:00.5", "D", 8), 0),
+        (found("MS", "2024-07-31", "ME", 2), 0),
+        (found("B", "2024-01-06", "W-SAT", 8), 0),
+        (found("bh", "2024-01-01 17:30", "D", 5), 0),
     ],
 )
 def test_a_phase_is_found_where_times_of_several_steps_agree(case: int | None, phase: int | None) -> None:
