@@ -747,6 +747,7 @@ class StoreContract:
     def test_a_phase_in_the_settings_is_noted_when_none_is_known(self, database: Database) -> None:
         unknown = Binding("group", "in", "out", "dead", "86400s")
         database.pipelines.bind(unknown, NOW)
+        database.pipelines.check_frequency("86400s", 60)
         assert database.pipelines.bind(replace(unknown, phase=60), NOW) == database.pipelines.phase() == 60
 
     def test_observations_of_before_are_on_a_grid_without_a_phase(self, database: Database) -> None:

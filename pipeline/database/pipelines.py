@@ -113,10 +113,10 @@ class Pipelines:
         return [KEYS.get(name, f"series.{name}") for name in changed]
 
     def check_frequency(self, frequency: str, phase: int | None = None) -> None:
-        """Raise ConfigError if the database's rows are on another grid; a phase of None fits any."""
+        """Raise ConfigError if the database's rows are on another grid; a phase that either leaves open fits."""
         with reading(self._engine) as connection:
             found = _row(connection)
-        if found is not None and (found.frequency != frequency or phase not in (None, found.phase)):
+        if found is not None and (found.frequency != frequency or _phases_differ(found.phase, phase)):
             raise ConfigError(_grids(spell(frequency, phase), spell(found.frequency, found.phase)))
 
     def known_topics(self) -> set[str]:
@@ -172,7 +172,11 @@ def _change(**values: object) -> Update:
 
 def _unlike(found: "Row[Any]", mine: Binding) -> list[str]:
     unlike = [name for name in KEYS if getattr(found, name) != getattr(mine, name)]
-    return [*unlike, "phase"] if None not in (found.phase, mine.phase) and found.phase != mine.phase else unlike
+    return [*unlike, "phase"] if _phases_differ(found.phase, mine.phase) else unlike
+
+
+def _phases_differ(one: int | None, other: int | None) -> bool:
+    return None not in (one, other) and one != other
 
 
 def spell(frequency: str, phase: int | None) -> str:
