@@ -359,17 +359,19 @@ class Forecaster:
 
     def _fit(self, frame: pd.DataFrame, mode: str, on_stage: OnStage | None, *, must: bool) -> Self:
         readings = self._read(frame, self._wish if mode == "cold" else self._grid())
-        self._settle(readings.frequency)
-        recipe = self._recipe()
+        fresh = copy(self)  # a fit that does not end well leaves this forecaster as it was, on the grid of its model
+        fresh._settle(readings.frequency)
+        recipe = fresh._recipe()
         start = choose_beginning(recipe, self._loaded, mode, must=must)
-        panel = self._lay_out(readings)
+        panel = fresh._lay_out(readings)
         try:
-            self._loaded, _ = fit_frame(recipe, readings, panel, panel, start, on_stage or _silent)
+            fresh._loaded, _ = fit_frame(recipe, readings, panel, panel, start, on_stage or _silent)
         except TooShort as error:
             if start.champion:
                 raise
             warnings.warn(f"{error}; until then the forecasts are seasonal naive's", stacklevel=3)
-            self._loaded = fall_back(recipe, panel)
+            fresh._loaded = fall_back(recipe, panel)
+        self._frequency, self.settings, self._loaded = fresh._frequency, fresh.settings, fresh._loaded
         return self
 
     def _recipe(self) -> Recipe:

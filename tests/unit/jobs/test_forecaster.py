@@ -183,6 +183,19 @@ def test_a_backtest_finds_the_frequency_and_leaves_the_forecaster_open_to_anothe
     assert forecaster.fit(days).fit(frame).frequency.text == "1h"
 
 
+def test_a_fit_that_is_interrupted_leaves_the_forecaster_as_it_was(frame: pd.DataFrame) -> None:
+    forecaster = Forecaster(None, 4, model=MODEL, training=TRAINING).fit(frame)
+    before = forecaster.predict(frame)
+
+    def interrupt(stage: object) -> None:
+        raise KeyboardInterrupt
+
+    days = frame.assign(time=pd.Timestamp("2020-01-01") + 24 * (frame["time"] - frame["time"].min()))
+    with pytest.raises(KeyboardInterrupt):
+        forecaster.fit(days, on_stage=interrupt)
+    pd.testing.assert_frame_equal(forecaster.predict(frame), before)
+
+
 def test_a_frame_of_another_frequency_is_not_forecast(fitted: Forecaster, tmp_path: Path) -> None:
     fitted.save(tmp_path / "model")
     for forecaster in (fitted, Forecaster.load(tmp_path / "model")):
