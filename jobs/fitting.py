@@ -47,13 +47,17 @@ class TooShort(ConfigError):
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What a forecaster is made of, beside its weights; `timezone`, if given, is that of times without an offset."""
+    """What a forecaster is made of, beside its weights.
+
+    timezone, phase: those given; times without an offset are of the zone, and a phase that is None is found.
+    """
 
     frequency: Frequency
     settings: Settings
     columns: Columns
     covariates: CovariateNames
     timezone: str | None = None
+    phase: float | None = None
 
 
 def refuse_service_keys(training: Mapping[str, Any]) -> None:
@@ -174,6 +178,7 @@ def describe_origin(recipe: Recipe, lineage: Lineage) -> dict[str, Any]:
         "lineage": lineage.to_dict(),
         "forecaster": {
             "timezone": recipe.timezone,
+            "phase": recipe.phase,
             "duplicates": chosen.duplicates if "duplicates" in chosen.model_fields_set else None,
             "columns": recipe.columns.to_dict(),
             "model": settings.model.model_dump(mode="json"),

@@ -47,7 +47,7 @@ from pipeline.quickstart import chart
 from pipeline.settings import InputSettings, ModelSettings, SeriesSettings, Settings, TrainingSettings
 from pipeline.windows import lay_out, usual_context
 
-GIVEN = ("timezone", "duplicates", "columns", "model", "training", "time_unit", "oldest_time")
+GIVEN = ("timezone", "phase", "duplicates", "columns", "model", "training", "time_unit", "oldest_time")
 """What a saved model keeps of how it was made, besides its config."""
 
 
@@ -375,7 +375,8 @@ class Forecaster:
         return self
 
     def _recipe(self) -> Recipe:
-        return Recipe(self.frequency, self.settings, self.columns, self.covariates, self._wish.timezone)
+        wish = self._wish
+        return Recipe(self.frequency, self.settings, self.columns, self.covariates, wish.timezone, wish.phase)
 
 
 def _silent(stage: Stage) -> None:

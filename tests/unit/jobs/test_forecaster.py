@@ -183,6 +183,15 @@ def test_a_backtest_finds_the_frequency_and_leaves_the_forecaster_open_to_anothe
     assert forecaster.fit(days).fit(frame).frequency.text == "1h"
 
 
+def test_a_phase_that_was_given_is_kept_by_save_and_load(tmp_path: Path) -> None:
+    days = make_frame("2026-01-01 06:00", "1D", a=make_wave())
+    make_forecaster("1D", phase="6h", training={"steps": 3}).fit(days).save(tmp_path / "model")
+    later = days.assign(time=days["time"] + pd.Timedelta("1h"))
+    with pytest.warns(UserWarning, match="60 of 60 rows are between two steps of 1D, 6 h after"):
+        again = Forecaster.load(tmp_path / "model").fit(later)
+    assert again.frequency.phase == 6 * 3600
+
+
 def test_a_fit_that_is_interrupted_leaves_the_forecaster_as_it_was(frame: pd.DataFrame) -> None:
     forecaster = Forecaster(None, 4, model=MODEL, training=TRAINING).fit(frame)
     before = forecaster.predict(frame)
