@@ -52,6 +52,9 @@ class Frequency:
         self.text = text
         self._offset = offset
         self._zone = find_zone(timezone)
+        unfit = f"series.phase must be whole seconds, at least 0 and less than a step of {text}"
+        if not 0 <= phase < LONGEST_HORIZON:
+            raise ConfigError(unfit)
         self.phase = int(phase)
         self._phase = self.phase * SECOND
         self._table: Ints | None = None
@@ -74,7 +77,7 @@ class Frequency:
             self._length = int((wall[-1] - wall[0]) / (len(wall) - 1))
             self._shortest = int(np.diff(wall).min())
         if self.phase != phase or not self.allows(self.phase):
-            raise ConfigError(f"series.phase must be whole seconds, at least 0 and less than a step of {text}")
+            raise ConfigError(unfit)
 
     def allows(self, phase: int) -> bool:
         """Tell whether a grid of this frequency may have a phase: each of its steps is longer than those seconds."""

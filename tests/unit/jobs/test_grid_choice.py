@@ -105,6 +105,7 @@ def test_irregular_rows_have_no_phase_and_are_counted() -> None:
     [
         ((None, "Mars", None), "series.timezone 'Mars' is not a time zone"),
         (("1h", None, "2h"), "series.phase must be"),
+        (("1D", None, 1e18), "series.phase must be whole seconds, at least 0 and less than a step of 1D"),
         (("1h", None, "soon"), "phase 'soon' is not a duration"),
         (("1h", None, 0.5), "phase must be 'auto', or a duration of whole seconds"),
     ],
