@@ -44,8 +44,10 @@ class Wish:
     phase: float | None = None
 
 
-def wish_for(frequency: object, timezone: str | None, phase: object) -> Wish:
+def wish_for(frequency: object, timezone: object, phase: object) -> Wish:
     """Read the arguments of a forecaster; ConfigError for what cannot be a part of a grid."""
+    if not isinstance(timezone, str | None):
+        raise ConfigError(f"Forecaster: timezone {timezone!r} is not the name of a time zone, such as 'Europe/Berlin'")
     try:
         wish = Wish(None if frequency is None else str(frequency), timezone, parse_phase(phase))
     except ValueError as error:
