@@ -28,6 +28,8 @@ NAMES: dict[str, str] = {"s": "seconds", "ms": "milliseconds", "us": "microsecon
 TICKS = (624_511_296_000_000_000, 662_380_416_000_000_000)
 """.NET's 100 ns since the year 1, of 1980 to 2100; as nanoseconds since 1970 these numbers are of 1989 and 1990."""
 SAME_AS_UTC = frozenset({"utc", "etc/utc", "uct", "etc/uct", "zulu", "etc/zulu", "universal", "etc/universal", "z"})
+OF_THE_MACHINE = frozenset({"localtime", "posixrules", "Factory"})
+"""Files beside the zones that mean another one on each machine, or none."""
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 
 
@@ -156,7 +158,7 @@ def read_written(text: str, rule: TimeRule = AUTO, *, utc: bool = False) -> int:
 def open_zone(name: str) -> ZoneInfo:
     """Open a zone of the IANA database; UTC under all its names is UTC. ValueError for what is no zone."""
     try:
-        if not name or name != name.strip() or name.startswith("/"):
+        if not name or name != name.strip() or name.startswith("/") or name in OF_THE_MACHINE:
             raise ValueError(name)
         return ZoneInfo("UTC" if name.lower() in SAME_AS_UTC else name)
     except (ValueError, OSError, KeyError) as error:

@@ -64,7 +64,8 @@ def test_utc_under_another_name_is_utc(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "Berlin", "+01:00", "../../etc/passwd", "/etc/localtime", "Europe/Berlin ", "CETX"]
+    "name",
+    ["", "Berlin", "+01:00", "../../etc/passwd", "/etc/localtime", "Europe/Berlin ", "CETX", "localtime", "Factory"],
 )
 def test_what_is_no_zone_is_refused_in_words(name: str) -> None:
     with pytest.raises(ConfigError, match=r"series\.timezone .* is not a time zone; write its name"):
