@@ -11,12 +11,14 @@ what is stored first decides: with too little to go by, the steps begin where th
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import structlog
 
 from pipeline.errors import Regridded, TooFew
 from pipeline.grid import DAY, SECOND, Frequency
 from pipeline.records import Events, Ints
 from pipeline.settings import Settings
 
+log = structlog.get_logger()
 AGREEING = 0.95
 """Share of the times that must have the phase: others are strays."""
 BY_CHANCE = 0.01
@@ -55,6 +57,7 @@ class PhaseSearch:
             self._looks += 1
             if self._looks <= LOOKS:
                 raise TooFew("the first events do not tell where the steps of the grid begin")
+            log.warning("too few events to find the grid's phase", grid=self._frequency.words, action=OFF_GRID)
         settled = self._decide(found or 0)
         self._decide = None
         if settled:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from structlog.testing import capture_logs
 
 from pipeline.errors import Regridded
 from pipeline.grid import Frequency
@@ -131,7 +132,11 @@ def test_too_few_events_for_long_are_stored_where_the_frequency_says() -> None:
     store, topics, noted = MemoryStore(), MemoryTopics(), []  # type: ignore[var-annotated]
     topics.inputs[0] = [late(event("a", 0, 1.0), 900)]
     one = undecided(store, topics, noted)
-    run_dry(one)
+    with capture_logs() as said:
+        run_dry(one)
+    assert "set series.timezone, series.phase" in next(
+        each["action"] for each in said if each["event"] == "too few events to find the grid's phase"
+    )
     assert noted == [0]
     assert len(store.observations) == 1
     assert one.parts.vitals.off_grid == 1
