@@ -49,7 +49,7 @@ class SeasonalNaive(nn.Module):
         spread = deviation * walked.sqrt()  # (B, H)
         scores = torch.tensor(self.scores, dtype=known.dtype, device=known.device)  # (Q,)
         quantiles: Tensor = phase_value[:, phase, None] + spread[:, :, None] * scores  # (B, H, Q)
-        return raise_to(quantiles, self.find_floor(batch))
+        return raise_to(quantiles, lambda: self.find_floor(batch))
 
     def find_floor(self, batch: Batch) -> Tensor | None:
         """The least value (B,) of the forecast of each window; None where nothing has one."""

@@ -10,6 +10,7 @@ rest at zero. A series that is far above zero is never cut.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -46,8 +47,9 @@ def find_floor(wish: str, batch: Batch, before: Before | None = None) -> Tensor 
     return floor.masked_fill(negative | ~ended, -torch.inf)
 
 
-def raise_to(quantiles: Tensor, floor: Tensor | None) -> Tensor:
-    """Quantiles (B, H, Q), none below the floor (B,)."""
+def raise_to(quantiles: Tensor, find: Callable[[], Tensor | None]) -> Tensor:
+    """Quantiles (B, H, Q), none below the floor (B,), which is looked for only where a quantile is below zero."""
+    floor = find() if bool((quantiles < 0.0).any()) else None
     return quantiles if floor is None else torch.maximum(quantiles, floor[:, None, None].to(quantiles))
 
 

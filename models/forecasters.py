@@ -52,7 +52,7 @@ class RecurrentForecaster(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Quantiles (B, H, Q) float64, ascending, in the user's units; in eval mode none below the window's floor."""
         quantiles = self.unbounded(batch)  # (B, H, Q)
-        return quantiles if self.training else raise_to(quantiles, self.find_floor(batch))
+        return quantiles if self.training else raise_to(quantiles, lambda: self.find_floor(batch))
 
     def find_floor(self, batch: Batch) -> Tensor | None:
         """The least value (B,) of the forecast of each window; None where nothing has one."""
