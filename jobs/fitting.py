@@ -103,8 +103,9 @@ def fit_frame(
     if not learned:
         raise TooShort(
             f"too little history: the longest series has {int(known.length.max())} steps to learn from, its last "
-            f"{validation} choose the weights, and before them no series has two observed values: give more "
-            "history, or lower the horizon, the origins or training.validation_steps"
+            f"{validation} choose the weights, and before them no series has two observed values: "
+            f"{'raise training.recent' if start.mode == 'fine-tune' else 'give more history'}, or lower the horizon, "
+            "the origins or training.validation_steps"
         )
     if start.champion:  # what it knows of series that are not in this frame
         learned += tuple(sorted(set(start.champion.series) - set(learned)))

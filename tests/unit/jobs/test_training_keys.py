@@ -212,3 +212,9 @@ def test_a_mode_without_weights_is_from_scratch_and_says_so(frame: pd.DataFrame)
     with pytest.warns(UserWarning, match="training.mode = 'fine-tune': this fit is from scratch") as caught:
         make_forecaster(training={"mode": "fine-tune"}).fit(frame)
     assert {warning.filename for warning in caught} == {__file__}
+
+
+def test_a_fine_tuning_of_too_few_steps_names_the_key_that_makes_them_more(frame: pd.DataFrame) -> None:
+    forecaster = make_forecaster(training={"threads": 1, "recent": "2 hours"}).fit(frame)
+    with pytest.raises(ConfigError, match=r"too little history: .*: raise training\.recent, or lower the horizon"):
+        forecaster.fine_tune(frame)
