@@ -1,8 +1,11 @@
 """Where a topic ends, for whoever wants to know how far behind it is."""
 
+import time
+from collections.abc import Sequence
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import LeaderNotAvailableError
 
 from pipeline.kafka.connection import arguments, explained
 from pipeline.settings import KafkaSettings
@@ -23,6 +26,22 @@ class EndedConsumer(KafkaConsumer):  # type: ignore[misc]  # the library has no 
             raise
 
 
+def read_ends(consumer: KafkaConsumer, partitions: Sequence[TopicPartition], seconds: float) -> dict[int, int]:
+    """Return the offset after the last message of each partition; LeaderNotAvailableError or KafkaTimeoutError.
+
+    Of several partitions kafka-python 3.0.12 leaves out those whose leader it does not know yet, such as one that was
+    just added, and then misses them.
+    """
+    late = time.monotonic() + seconds
+    while True:
+        try:
+            return {at.partition: int(end) for at, end in consumer.end_offsets(partitions, seconds * 1000).items()}
+        except KeyError as error:
+            if time.monotonic() > late:
+                raise LeaderNotAvailableError(f"no broker says that it leads {error}") from error
+            time.sleep(0.05)
+
+
 def end_offsets(settings: KafkaSettings, topic: str, seconds: float) -> dict[int, int]:
     """Return the offset after the last committed message of each partition; Unavailable after about `seconds`."""
     hurried = settings.model_copy(update={"call_timeout": seconds})
@@ -36,6 +55,6 @@ def end_offsets(settings: KafkaSettings, topic: str, seconds: float) -> dict[int
         )
         try:
             found = [TopicPartition(topic, each) for each in sorted(consumer.partitions_for_topic(topic) or ())]
-            return {each.partition: int(end) for each, end in consumer.end_offsets(found).items()}
+            return read_ends(consumer, found, seconds)
         finally:
             consumer.close(autocommit=False)

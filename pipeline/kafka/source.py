@@ -19,6 +19,7 @@ from kafka.structs import MemberState
 from pipeline.errors import Fenced, Unavailable
 from pipeline.kafka.batches import BATCH_BYTES, Bounds, Columns, Unread, install
 from pipeline.kafka.connection import MARK, arguments, explained, require_codecs
+from pipeline.kafka.ends import read_ends
 from pipeline.kafka.envelopes import has_requeued, written_at
 from pipeline.kafka.orphans import find_orphans
 from pipeline.records import Committed, Envelope, Messages
@@ -26,7 +27,7 @@ from pipeline.settings import KafkaSettings
 from pipeline.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
-LOOK_MS = 2_000
+LOOK = 2.0
 METADATA_SECONDS = 30
 """Within so many, partitions that were added to the topic are found; the library would take five minutes."""
 
@@ -141,7 +142,7 @@ class KafkaSource:
         """See pipeline.ports.Source."""
         held = [self._at(partition) for partition in partitions]
         with self._watchdog.guard("reading the topic's ends"), explained("reading the topic's ends", self._settings):
-            return {at.partition: int(end) for at, end in self._consumer.end_offsets(held, LOOK_MS).items()}
+            return read_ends(self._consumer, held, LOOK)
 
     def heard_at(self) -> float | None:
         """See pipeline.ports.Source."""

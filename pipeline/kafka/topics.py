@@ -9,6 +9,7 @@ from kafka.errors import TopicAlreadyExistsError
 from pipeline.errors import ConfigError
 from pipeline.kafka.connection import ACLS, arguments, explained
 from pipeline.kafka.encryption import check_security
+from pipeline.kafka.ends import read_ends
 from pipeline.settings import KafkaSettings
 
 Message = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
@@ -122,8 +123,8 @@ def read_topic(settings: KafkaSettings, topic: str) -> Iterator[Any]:
             at = [TopicPartition(topic, partition) for partition in sorted(found)]
             consumer.assign(at)
             consumer.seek_to_beginning(*at)
-            ends = consumer.end_offsets(at)
-            while any(consumer.position(partition) < ends[partition] for partition in at):
+            ends = read_ends(consumer, at, settings.call_timeout)
+            while any(consumer.position(each) < ends[each.partition] for each in at):
                 for records in consumer.poll(timeout_ms=500, max_records=5_000).values():
                     yield from records
         finally:

@@ -88,8 +88,9 @@ def story(drive: Drive, without: frozenset[str]) -> str:
     lines += [f"  {number:3d} {step}" for number, step in enumerate(drive.done, start=1)]
     words = [f"--seed {drive.outline.seed} --steps {drive.plan.steps}"]
     words += [f"--without {each}" for each in sorted(without)]
+    test = "random" if drive.place.name.startswith("Apache") else "short-random"
     lines.append(
-        f"again: python -m tests.faults --only random --place '{drive.place.name}' --seconds 1 {' '.join(words)}"
+        f"again: python -m tests.faults --only {test} --place '{drive.place.name}' --seconds 1 {' '.join(words)}"
     )
     return "\n".join(lines)
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from kafka import TopicPartition
+from kafka.cluster import ClusterMetadata
 
 from pipeline.database import upgrade
 from pipeline.kafka.ends import end_offsets
@@ -24,6 +26,22 @@ def test_each_partition_has_the_offset_after_its_last_message(broker: KafkaAddre
     assert end_offsets(settings, name, 30.0) == {0: 0, 1: 0, 2: 0}
     send(settings, name, [(b"one key", b"x", []) for _ in range(5)])
     assert sorted(end_offsets(settings, name, 30.0).values()) == [0, 0, 5]
+
+
+def test_a_partition_whose_leader_is_not_known_yet_is_waited_for(
+    broker: KafkaAddress, topic: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = topic(partitions=3)
+    settings = KafkaSettings(bootstrap_servers=broker.bootstrap_servers, input_topic=name)
+    leader, asked = ClusterMetadata.leader_for_partition, []
+
+    def forgetful(cluster: ClusterMetadata, at: TopicPartition) -> int | None:
+        asked.append(at.partition)
+        return None if at.partition == 2 and asked.count(2) < 4 else leader(cluster, at)
+
+    monkeypatch.setattr(ClusterMetadata, "leader_for_partition", forgetful)
+    assert end_offsets(settings, name, 30.0) == {0: 0, 1: 0, 2: 0}
+    assert asked.count(2) >= 4
 
 
 ASKING = """

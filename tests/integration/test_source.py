@@ -91,6 +91,8 @@ def test_the_ends_say_what_is_left_to_read_and_markers_of_transactions_are_nothi
             assert source.ends() == {}
             source.poll(10)
         assert holds_within(lambda: source.look([0]) == {0: 12}, 60.0), "ten messages and two markers"
+        with pytest.raises(Unavailable, match="no broker says that it leads"):
+            source.look([0, 9])  # a partition that is so new that the client knows no leader of it
         source.start(0, 0)
         assert read(source, 10) == 11, "the first marker is between the messages"
         assert holds_within(lambda: not source.poll(10) and source.ends() == {0: 11}, 60.0)
