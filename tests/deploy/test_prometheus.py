@@ -40,6 +40,7 @@ PROMETHEUS = shutil.which("prometheus")
 MISSING = None if PROMETHEUS else "prometheus is not on PATH; Debian's package prometheus has it"
 SERIES, HOURS = 12, 60
 LONG = 180.0
+TIMETABLE = ("jobs.retrain=0 0 1 1 *", "jobs.calibrate=0 0 1 1 *", "jobs.monitor=*/1 * * * *")
 UNCALIBRATED = "time() - max(tidecast_calibration_created_timestamp_seconds)"  # the model is new: it has none
 
 
@@ -175,7 +176,7 @@ def messages_until_now() -> list[Message]:
 
 @contextmanager
 def scheduler(deployment: Deployment, folder: Path, port: int) -> Iterator[Telemetry]:
-    sets = [*deployment.sets, f"metrics.listen=127.0.0.1:{port}", "jobs.retrain=0 0 1 1 *", "jobs.monitor=*/1 * * * *"]
+    sets = [*deployment.sets, f"metrics.listen=127.0.0.1:{port}", *TIMETABLE]
     words = [word for text in sets for word in ("--set", text)]
     with (folder / "scheduler.log").open("wb") as output:
         process = subprocess.Popen(
