@@ -10,7 +10,7 @@ quarters, years       QS-JAN, QE-DEC, YS-JAN, YE-DEC, 2YS-JAN, of months in the 
 import numpy as np
 
 from jobs.sample import Candidate, Sample, commonest, mode
-from pipeline.grid import DAY
+from pipeline.grid.frequency import DAY
 from pipeline.records import Ints, Mask
 
 WEEKDAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")

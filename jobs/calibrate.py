@@ -12,7 +12,7 @@ from jobs.ports import Calibrations, Registry
 from models.config import QUANTILE_LEVELS
 from pipeline.calibration import NO_CALIBRATION, MaturedSteps, read_factors, undo
 from pipeline.errors import Corrupt
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.records import Floats, Ints, Mask
 from pipeline.settings import Settings
 

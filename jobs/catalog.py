@@ -19,7 +19,7 @@ from jobs.ports import (
 from jobs.retention import Stock
 from jobs.runner import Work
 from models.cores import count_threads
-from pipeline.phase import with_phase
+from pipeline.grid.phase import with_phase
 from pipeline.settings import Settings
 
 

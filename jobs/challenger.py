@@ -25,7 +25,7 @@ from models.precision import choose_precision
 from models.ranks import ALONE, RankLost
 from models.training import FitReport, Progress, choose_device
 from pipeline.errors import ConfigError, Unavailable
-from pipeline.grid import DAY, Frequency
+from pipeline.grid.frequency import DAY, Frequency
 from pipeline.settings import Settings
 from pipeline.windows import model_config
 

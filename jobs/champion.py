@@ -7,7 +7,7 @@ from models.artifact import ArtifactError, Loaded, unpack
 from models.baselines import SeasonalNaive
 from models.config import ModelConfig
 from pipeline.errors import ConfigError, Corrupt
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.windows import compare_covariates
 
 NAIVE = 0

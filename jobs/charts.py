@@ -9,7 +9,7 @@ import numpy as np
 from jobs.frames import QUANTILE_COLUMNS, Readings
 from models.panel import Panel
 from pipeline.errors import ConfigError
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.quickstart.chart import Fan, Lines
 from pipeline.records import Floats
 

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import ConfigError
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
+from pipeline.grid.stamps import Stamps, explain_cell, read_floats, read_stamps
+from pipeline.grid.times import OUTSIDE, TimeRule
 from pipeline.records import Floats, Ints, Mask
-from pipeline.stamps import Stamps, explain_cell, read_floats, read_stamps
-from pipeline.times import OUTSIDE, TimeRule
 
 LARGEST = 1e30
 """The models compute in float32, and squares and sums of values must fit."""

@@ -19,9 +19,9 @@ from jobs.columns import read_numbers, read_times
 from jobs.dataframes import open_table, read_periods
 from jobs.series_names import read_series
 from pipeline.errors import ConfigError
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
+from pipeline.grid.times import TimeRule
 from pipeline.records import Floats, Ints, Mask
-from pipeline.times import TimeRule
 
 if TYPE_CHECKING:
     from jobs.frames import Columns

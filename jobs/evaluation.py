@@ -30,7 +30,7 @@ from models.predict import predict
 from models.scaling import find_coarse
 from models.training import FitReport
 from pipeline.errors import ConfigError
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.quickstart import chart
 from pipeline.records import Floats, Ints, Mask
 

@@ -29,7 +29,7 @@ from models.cpu import fitting_threads
 from models.panel import Panel
 from models.presets import NAIVE
 from pipeline.errors import ConfigError
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.records import Floats, Ints
 from pipeline.settings import Settings, TrainingSettings
 from pipeline.windows import model_config

@@ -42,7 +42,7 @@ from models.config import COVARIATES
 from models.panel import Panel
 from pipeline.configuration import explain
 from pipeline.errors import ConfigError
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.quickstart import chart
 from pipeline.settings import InputSettings, ModelSettings, SeriesSettings, Settings, TrainingSettings
 from pipeline.windows import lay_out, usual_context

@@ -27,12 +27,12 @@ from jobs.grid_choice import Wish, choose_grid, say_off_grid
 from jobs.series_names import read_series
 from models.config import QUANTILE_LEVELS
 from pipeline.errors import ConfigError
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
+from pipeline.grid.stamps import as_written
+from pipeline.grid.times import AUTO, TimeRule
 from pipeline.observe import fold
 from pipeline.records import Events, Floats, History, Ints
 from pipeline.settings import Policy
-from pipeline.stamps import as_written
-from pipeline.times import AUTO, TimeRule
 from pipeline.windows import Known
 
 KNOWN = {"series_id": ("series_id", "unique_id"), "time": ("time", "timestamp", "ds"), "value": ("value", "y")}

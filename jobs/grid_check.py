@@ -12,7 +12,7 @@ import numpy as np
 from jobs.sample import draw
 from jobs.spacing import search
 from pipeline.errors import ConfigError
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.records import Floats, Ints
 
 MOST_MERGED = 0.05

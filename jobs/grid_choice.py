@@ -2,7 +2,7 @@
 
 frequency   given, or found from the distances of the rows (jobs.spacing)
 zone        given, or that of the times, unless more rows are on the grid in UTC
-phase       given, or what nearly all rows have (pipeline.phase)
+phase       given, or what nearly all rows have (pipeline.grid.phase)
 
 A frequency whose steps the rows do not have gives way to one of the same length that they do have, which is said:
 days at the end of each month under MS are ME.
@@ -17,11 +17,11 @@ import numpy as np
 from jobs.sample import Sample, draw
 from jobs.spacing import find_frequency, search
 from pipeline.errors import ConfigError
-from pipeline.grid import Frequency
-from pipeline.phase import AGREEING, find_phase
+from pipeline.grid.frequency import Frequency
+from pipeline.grid.phase import AGREEING, find_phase
+from pipeline.grid.zones import UTC, find_zone
 from pipeline.records import Ints
 from pipeline.settings.values import parse_phase
-from pipeline.zones import UTC, find_zone
 
 SAME_LENGTH = 0.1
 """Steps differ in length by no more than this share: months of first days, of last days, of business days."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from jobs.ports import Reader
 from jobs.training_set import HELD_OUT
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.records import History, Ints
 from pipeline.settings import Settings
 

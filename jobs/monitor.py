@@ -10,7 +10,7 @@ import structlog
 from jobs.drift import Alarm, Limits, Step, Watch, feed
 from jobs.outcome import OnStage, Outcome, Stage
 from jobs.ports import Evaluations, LiveErrors, Registry, States
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.settings import JobSettings, Settings
 
 STATE = "drift"

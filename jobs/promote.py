@@ -18,7 +18,7 @@ from jobs.outcome import OnStage, Outcome, Stage
 from jobs.ports import ShadowRegistry, Shadows
 from jobs.significance import Losses, find_evidence
 from jobs.verdict import Rival, Score, Verdict, find_gain, verdict
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.live import LivePairs
 from pipeline.records import Floats, Ints
 from pipeline.settings import Settings

@@ -15,7 +15,7 @@ from jobs.ports import Reader, Registry
 from jobs.training_set import TooLittleHistory, TrainingSet, cut_training_set, drop_future
 from jobs.verdict import Verdict
 from jobs.warm_start import Start, choose_start
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.settings import Settings
 from pipeline.windows import model_config
 

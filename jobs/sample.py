@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.grid import DAY
+from pipeline.grid.frequency import DAY
 from pipeline.records import Floats, Ints, Mask
 
 SERIES, ROWS, SAY = 200, 100_000, 100

@@ -18,7 +18,7 @@ import numpy as np
 from jobs.calendars import calendars
 from jobs.sample import Candidate, Sample, commonest, draw, pick
 from pipeline.errors import ConfigError
-from pipeline.grid import DAY, SECOND
+from pipeline.grid.frequency import DAY, SECOND
 from pipeline.records import Ints
 
 LEAST_ON, LEAST_NEXT = 0.8, 0.25

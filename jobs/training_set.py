@@ -16,7 +16,7 @@ import torch
 
 from models.panel import Panel
 from pipeline.errors import TidecastError
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.records import History, Ints
 from pipeline.settings import Settings
 from pipeline.windows import lay_out

@@ -11,7 +11,7 @@ from models.artifact import Loaded
 from models.baselines import SeasonalNaive
 from models.config import LOCATIONS
 from models.forecasters import Network
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.settings import Settings
 from pipeline.windows import model_config
 

@@ -22,7 +22,8 @@ from pipeline.codec import Reader, check_horizon
 from pipeline.database import Binding, Database
 from pipeline.errors import Regridded, Unavailable
 from pipeline.eviction import Eviction
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
+from pipeline.grid.phase import SETTLED, PhaseSearch, with_phase
 from pipeline.incarnations import remade
 from pipeline.kafka import topics
 from pipeline.kafka.limits import read_limits
@@ -30,7 +31,6 @@ from pipeline.kafka.publisher import KafkaPublisher
 from pipeline.kafka.source import KafkaSource
 from pipeline.newcomers import Newcomers
 from pipeline.observe import Grid
-from pipeline.phase import SETTLED, PhaseSearch, with_phase
 from pipeline.probes import Probes, serving
 from pipeline.pulse import LATELY
 from pipeline.scorer import Scorer

@@ -13,12 +13,12 @@ import numpy as np
 
 from models.config import QUANTILE_LEVELS
 from pipeline.errors import ConfigError
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
+from pipeline.grid.times import OUTSIDE, number_reader, read_text, read_written
 from pipeline.letters import make_letter
 from pipeline.records import DeadLetter, Events, Floats, Forecasts, Ints, Kind, Messages
 from pipeline.settings import InputSettings
 from pipeline.shown import quoted, shown
-from pipeline.times import OUTSIDE, number_reader, read_text, read_written
 from pipeline.unreadable import Fault, Fields, explain
 from pipeline.untimely import explain_future, explain_time
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.columns import concat, take
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.records import NOTHING, Events, Floats, Ints, Mask, Observations, RecentHistory
 from pipeline.ring import NEVER, Merged, RingStore
 from pipeline.settings import Policy, SeriesSettings

@@ -13,8 +13,8 @@ import structlog
 from pipeline.breaker import Trip
 from pipeline.claim import Accept, claim
 from pipeline.errors import Fenced, TooFew, Unavailable
+from pipeline.grid.phase import OFF_GRID
 from pipeline.observe import SEEN_IS_COMPLETE
-from pipeline.phase import OFF_GRID
 from pipeline.turn import Owned, Parts, take_turn
 from pipeline.vitals import DATABASE
 

@@ -22,10 +22,10 @@ from pipeline.codec import Reader
 from pipeline.columns import concat
 from pipeline.errors import Corrupt, Unavailable
 from pipeline.eviction import Eviction
+from pipeline.grid.phase import SETTLED, PhaseSearch
 from pipeline.incarnations import Incarnations
 from pipeline.newcomers import Newcomers
 from pipeline.observe import Due, Grid, observe
-from pipeline.phase import SETTLED, PhaseSearch
 from pipeline.ports import Publisher, Source, Store
 from pipeline.records import (
     Advance,

@@ -4,8 +4,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 
-from pipeline.shown import quoted, shown
-from pipeline.times import (
+from pipeline.grid.times import (
     EPOCH,
     FIRST_TIME,
     NAMES,
@@ -19,6 +18,7 @@ from pipeline.times import (
     number_reader,
     read_text,
 )
+from pipeline.shown import quoted, shown
 
 ADVICE = "send ISO 8601 with an offset, as 2026-01-01T00:00:00Z, or a number of s, ms, us or ns since 1970"
 _ZONE = re.compile(r"(.*[0-9])(\s*\[.*\]|\s*[A-Za-z]{1,5}|\s+[A-Za-z]+/[A-Za-z_]+)")

@@ -11,7 +11,7 @@ from models.batch import Batch
 from models.config import COVARIATES, LOCATIONS, ModelConfig
 from models.panel import Covariates, Panel, build_panel
 from pipeline.errors import ConfigError
-from pipeline.grid import DAY, LONGEST_HORIZON, SECOND, YEAR, Frequency
+from pipeline.grid.frequency import DAY, LONGEST_HORIZON, SECOND, YEAR, Frequency
 from pipeline.observe import Due
 from pipeline.records import Floats, History, Ints
 from pipeline.settings import Settings

@@ -42,7 +42,7 @@ def check(settings: "Settings") -> None:
     from jobs.timing import check_timing
     from pipeline.codec import check_horizon
     from pipeline.configuration import masked
-    from pipeline.grid import Frequency
+    from pipeline.grid.frequency import Frequency
     from pipeline.windows import model_config
 
     model_config(settings, Frequency.of(settings.series), 0)

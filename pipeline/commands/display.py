@@ -127,7 +127,7 @@ def moment(microseconds: int | None) -> datetime | None:
 
 def read_moment(text: str, option: str) -> int:
     """Read a time on the command line as microseconds; without an offset it is UTC."""
-    from pipeline.times import OUTSIDE, read_written
+    from pipeline.grid.times import OUTSIDE, read_written
     from pipeline.untimely import explain_written
 
     time = read_written(text, utc=True)

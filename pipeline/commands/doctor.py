@@ -90,9 +90,9 @@ def check_keys(settings: "Settings") -> Finding:
 def check_grid(settings: "Settings") -> Finding:
     """Count the events that came between two steps, where another one may replace them."""
     from pipeline.database import open_database
-    from pipeline.grid import Frequency
+    from pipeline.grid.frequency import Frequency
+    from pipeline.grid.phase import OFF_GRID, with_phase
     from pipeline.observe import SEEN_IS_COMPLETE
-    from pipeline.phase import OFF_GRID, with_phase
     from pipeline.stream import SHARE_OFF
 
     database = open_database(settings.database.url.get_secret_value(), timeout=min(SECONDS, settings.database.timeout))
@@ -109,10 +109,10 @@ def check_grid(settings: "Settings") -> Finding:
 def check_model(settings: "Settings") -> Finding:
     """Load the champion as a worker would; none yet is not bad, forecasts are then seasonal naive."""
     from pipeline.database import open_database
-    from pipeline.grid import Frequency
+    from pipeline.grid.frequency import Frequency
+    from pipeline.grid.phase import with_phase
     from pipeline.loading import load_model
     from pipeline.observe import Grid
-    from pipeline.phase import with_phase
     from pipeline.windows import model_config
 
     database = open_database(settings.database.url.get_secret_value(), timeout=min(SECONDS, settings.database.timeout))

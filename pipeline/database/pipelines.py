@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, Row, Update, select, update
 from pipeline.database.engine import reading, writing
 from pipeline.database.tables import ingest_jumps, ingest_state, inserting, observations, pipelines
 from pipeline.errors import ConfigError
-from pipeline.grid import spell_seconds
+from pipeline.grid.frequency import spell_seconds
 
 MAIN = "main"
 """The name of the one pipeline that a database has today."""

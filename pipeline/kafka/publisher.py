@@ -8,7 +8,7 @@ from kafka.structs import OffsetAndMetadata
 
 from pipeline import codec
 from pipeline.errors import Refused, TidecastError
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.kafka.connection import MARK, explained
 from pipeline.kafka.limits import Limits, read_limits
 from pipeline.kafka.refusals import ARGUMENTS, Outgoing, find_refused, is_refusal

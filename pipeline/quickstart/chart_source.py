@@ -4,8 +4,8 @@ import numpy as np
 
 from models.config import QUANTILE_LEVELS
 from pipeline.database import Reader
+from pipeline.grid.times import read_text
 from pipeline.quickstart.chart import Fan
-from pipeline.times import read_text
 
 PAST = 2  # horizons of history
 MOST_STEPS = 10_000

@@ -13,9 +13,9 @@ import pandas as pd
 
 from pipeline.codec import LARGEST
 from pipeline.errors import ConfigError
+from pipeline.grid.stamps import as_written, explain_cell, read_floats, read_stamps, show_cell
+from pipeline.grid.times import AUTO, OUTSIDE, TimeRule
 from pipeline.settings import InputSettings
-from pipeline.stamps import as_written, explain_cell, read_floats, read_stamps, show_cell
-from pipeline.times import AUTO, OUTSIDE, TimeRule
 
 MISSING = ("", "NA", "NaN", "nan", "null", "NULL", "None")
 PARQUET = (".parquet", ".pq")

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from pipeline.grid.times import TimeRule, Unit, midnight, open_zone
 from pipeline.settings.values import Day, Limit, Password, Phase, Policy, Seconds, Section, Share, Skew, Steps
-from pipeline.times import TimeRule, Unit, midnight, open_zone
 
 LEAST_SKEW = 60.0
 """Seconds by which honest clocks may differ, however fine the grid."""

@@ -16,9 +16,9 @@ from pydantic import (
     field_validator,
 )
 
+from pipeline.grid.times import FIRST_TIME, LAST_TIME, midnight
 from pipeline.settings.durations import parse_seconds
 from pipeline.settings.texts import VERBATIM, read
-from pipeline.times import FIRST_TIME, LAST_TIME, midnight
 
 Policy = Literal["last", "first", "mean", "sum", "max"]
 DAY = 86_400.0

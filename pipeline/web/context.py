@@ -12,7 +12,7 @@ from models.config import QUANTILE_LEVELS
 from pipeline.database import service_pages
 from pipeline.database.pages import Pages
 from pipeline.errors import TidecastError
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.settings import SeriesSettings, Settings
 from pipeline.web.answers import Status
 from pipeline.web.desk import Away, Desk

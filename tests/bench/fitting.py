@@ -14,7 +14,7 @@ from models.ensembles import fit_members
 from models.forecasters import Ensemble, RecurrentForecaster, build
 from models.panel import Panel, build_panel
 from models.training import FitReport
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.records import Floats
 from pipeline.settings import Settings
 from pipeline.windows import model_config

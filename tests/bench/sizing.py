@@ -11,7 +11,7 @@ from models.forecasters import build
 from pipeline import database as databases
 from pipeline.app import clock, open_database
 from pipeline.database import Database
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.records import Advance, Forecasts, Observations, Turn, no_forecasts, no_observations
 from pipeline.settings import Settings
 from pipeline.windows import model_config

@@ -21,7 +21,7 @@ from models.artifact import pack
 from models.forecasters import build
 from pipeline import database as databases
 from pipeline.app import clock, open_database
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.records import Observations, Turn, no_forecasts
 from pipeline.settings import Settings
 from pipeline.windows import model_config

@@ -20,7 +20,7 @@ import pytest
 from models.artifact import pack
 from models.forecasters import build
 from pipeline.app import clock, open_database
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.windows import model_config
 from tests import servers
 from tests.faults.conftest import QUICK

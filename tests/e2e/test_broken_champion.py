@@ -11,7 +11,7 @@ from pipeline.app import clock, open_database
 from pipeline.commands.doctor import check_model
 from pipeline.errors import Unloadable
 from pipeline.exposition import Exposition
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.windows import model_config
 from pipeline.worker_metrics import WorkerCollector
 from tests.e2e.test_topic_to_sql import catch_up, rows, working

@@ -21,7 +21,7 @@ from pipeline.app import built_worker, clock, open_database
 from pipeline.claim import Accept
 from pipeline.database import upgrade
 from pipeline.errors import ConfigError
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.stream import Worker
 from pipeline.windows import model_config
 from tests import servers

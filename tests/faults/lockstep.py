@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.codec import Reader
 from pipeline.errors import Fenced, Unavailable
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.observe import Grid
 from pipeline.records import Claim, Committed, DeadLetter, Forecasts, Messages, RecentHistory, Standing, Turn
 from pipeline.scorer import Scorer

@@ -10,7 +10,7 @@ from sqlalchemy import make_url
 from models.artifact import pack
 from models.forecasters import build
 from pipeline.database import open_database
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.windows import model_config
 from tests import servers
 from tests.faults.conftest import Place

@@ -20,7 +20,7 @@ from pipeline.commands.opened import now
 from pipeline.configuration import load
 from pipeline.database import Database, open_database, upgrade
 from pipeline.errors import ConfigError
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.observe import Grid
 from pipeline.observe import observe as observe_events
 from pipeline.records import Advance, Events, Observations, Turn, no_forecasts

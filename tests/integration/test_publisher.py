@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ConfigError, Refused
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.kafka.limits import Limits, read_limits
 from pipeline.kafka.publisher import KafkaPublisher
 from pipeline.kafka.topics import check_topics, read_topic

@@ -11,7 +11,7 @@ from models.artifact import pack
 from models.forecasters import build
 from pipeline.codec import Reader
 from pipeline.database import Database, open_database, upgrade
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.observe import Grid
 from pipeline.scorer import Scorer
 from pipeline.settings import Settings

@@ -12,7 +12,7 @@ from pipeline.breaker import Breaker, Breakers, commonest, mark_bad, most_in_a_r
 from pipeline.codec import Reader
 from pipeline.configuration import load
 from pipeline.errors import ConfigError
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.records import DeadLetter, Kind, Messages
 from pipeline.settings import InputSettings
 from pipeline.stream import Worker

@@ -12,7 +12,7 @@ from models.config import QUANTILE_LEVELS
 from pipeline import codec
 from pipeline.codec import FITS, Reader, check_horizon, shorten
 from pipeline.errors import ConfigError
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.records import DeadLetter, Events, Forecasts, Messages
 from pipeline.settings import InputSettings
 

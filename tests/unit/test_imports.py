@@ -25,21 +25,6 @@ HOMES = {
     "matplotlib": ("pipeline/quickstart/chart.py",),
     "click": ("pipeline/cli.py", "pipeline/commands/", "jobs/commands.py"),
 }
-SERVICES = (
-    "codec",
-    "grid",
-    "ring",
-    "observe",
-    "windows",
-    "scorer",
-    "turn",
-    "claim",
-    "stream",
-    "letters",
-    "refused",
-    "requeue",
-)
-ADAPTERS = ("pipeline.kafka", "pipeline.database", "pipeline.app", "pipeline.cli", "pipeline.commands", "jobs")
 VAGUE = {"utils", "util", "common", "base", "manager", "managers", "helpers", "helper", "misc"}
 MOST_LINES = 400
 
@@ -82,11 +67,6 @@ def test_pipeline_imports_no_jobs_outside_the_wiring() -> None:
 def test_jobs_import_no_adapters_outside_the_wiring() -> None:
     paths = [path for path in MODULES if name(path).startswith("jobs/") and not name(path).startswith(WIRING)]
     assert offenders(paths, ("pipeline.kafka", "pipeline.database", "pipeline.app")) == []
-
-
-@pytest.mark.parametrize("service", SERVICES)
-def test_services_import_ports_and_never_adapters(service: str) -> None:
-    assert offenders([ROOT / "pipeline" / f"{service}.py"], (*ADAPTERS, *HOMES)) == []
 
 
 @pytest.mark.parametrize("library", HOMES)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from models.batch import Batch
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.observe import Due, Grid, observe, waves
 from pipeline.records import Events, History, Ints, Mask
 from pipeline.ring import NEVER, RingStore

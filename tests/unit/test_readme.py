@@ -17,7 +17,7 @@ from pipeline.cli import root
 from pipeline.codec import Reader, write_forecasts
 from pipeline.configuration import load, shown
 from pipeline.database.migrate import VIEWS
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.records import Forecasts, Messages
 from pipeline.settings import Settings
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.codec import Reader
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.records import DeadLetter, Kind, Messages
 from pipeline.settings import InputSettings
 from pipeline.shown import SHOWN

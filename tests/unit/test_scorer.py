@@ -13,7 +13,7 @@ from models.config import ModelConfig
 from models.forecasters import build
 from pipeline.calibration import Calibration, correct
 from pipeline.errors import ConfigError, Corrupt, Unavailable
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.observe import Due, Grid
 from pipeline.scorer import Scorer
 from pipeline.settings import InputSettings, ModelSettings, SeriesSettings, Settings

@@ -12,7 +12,7 @@ from models.batch import Batch
 from models.config import ModelConfig
 from models.forecasters import build
 from pipeline.errors import Unavailable
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.observe import Grid
 from pipeline.settings import InputSettings, ModelSettings, SeriesSettings, Settings
 from pipeline.shadow import ShadowScorer

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from pipeline.codec import Reader
 from pipeline.eviction import Eviction
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.newcomers import Newcomers
 from pipeline.observe import Grid
 from pipeline.ports import Shadow

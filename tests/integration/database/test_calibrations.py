@@ -8,7 +8,7 @@ from pipeline.calibration import correct
 from pipeline.codec import shorten
 from pipeline.database import Database
 from pipeline.errors import ConfigError, Corrupt
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.observe import Grid
 from pipeline.records import Claim, Forecasts
 from pipeline.scorer import Scorer

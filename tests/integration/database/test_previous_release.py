@@ -20,7 +20,7 @@ from pipeline.cli import root
 from pipeline.database import Database, open_database
 from pipeline.database.engine import connect, writing
 from pipeline.database.migrate import VIEWS, _config
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.scorer import Scorer
 from pipeline.settings import SeriesSettings, Settings
 from pipeline.windows import model_config

@@ -17,7 +17,7 @@ from jobs.training_set import (
 from models.baselines import SeasonalNaive
 from models.config import QUANTILE_LEVELS, ModelConfig
 from models.predict import predict
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.settings import Settings
 from tests.unit.jobs.fakes import HOUR, START, make_history
 

@@ -16,7 +16,7 @@ from models.fit import fit
 from models.forecasters import RecurrentForecaster, build
 from models.panel import build_panel
 from pipeline.configuration import load
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.settings import Settings
 from pipeline.windows import model_config
 

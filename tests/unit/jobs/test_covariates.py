@@ -13,7 +13,7 @@ from jobs.covariates import CovariateNames
 from jobs.forecaster import Forecaster
 from jobs.frames import QUANTILE_COLUMNS, Columns, Readings, read_frame
 from pipeline.errors import ConfigError
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from tests.unit.jobs.frames import make_forecaster, make_frame
 
 HOUR = 3_600_000_000

@@ -13,7 +13,7 @@ from jobs.dataframes import name_periods
 from jobs.frames import Columns, Readings, read_frame, read_table, write_frame
 from jobs.grid_choice import Wish
 from pipeline.errors import ConfigError
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from tests.unit.jobs.frames import make_forecaster, make_frame, make_wave
 
 LONG = make_frame(a=np.arange(30.0), b=np.arange(20.0))

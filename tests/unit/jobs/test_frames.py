@@ -11,9 +11,9 @@ import pytest
 from jobs.covariates import CovariateNames
 from jobs.frames import Columns, Readings, read_frame, read_table
 from pipeline.errors import ConfigError
-from pipeline.grid import Frequency
-from pipeline.stamps import read_stamps
-from pipeline.times import AUTO
+from pipeline.grid.frequency import Frequency
+from pipeline.grid.stamps import read_stamps
+from pipeline.grid.times import AUTO
 from tests.unit.jobs.frames import make_frame
 
 HOURLY = Frequency("1h")

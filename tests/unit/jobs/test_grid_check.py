@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jobs.frames import Columns, Readings, read_frame
 from jobs.grid_choice import Wish
 from pipeline.errors import ConfigError
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.settings import Policy
 from tests.unit.jobs.frames import make_frame, make_wave
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.history import count_recent, find_depth, find_floor, plan_sample, read_history
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.settings import Settings
 from tests.unit.jobs.fakes import FakeReader, make_history
 

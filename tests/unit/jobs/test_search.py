@@ -28,7 +28,7 @@ from jobs.search import (
 from models.artifact import unpack
 from models.config import ModelConfig
 from models.training import FitReport
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 from pipeline.settings import SearchKey, Settings
 from pipeline.windows import model_config
 from tests.unit.jobs.fakes import HOUR, START, Clock, FakeReader, FakeRegistry, make_history

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from jobs.spacing import Spacing, find_frequency
 from pipeline.errors import ConfigError
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
 
 TICKS = ["1s", "7s", "1min", "5min", "15min", "1h", "2h", "6h", "12h", "36h"]
 DAYS = ["1D", "2D", "3D", "B", "W-SUN", "W-MON", "W-WED", "2W-MON"]

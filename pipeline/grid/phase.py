@@ -14,7 +14,7 @@ import numpy as np
 import structlog
 
 from pipeline.errors import Regridded, TooFew
-from pipeline.grid import DAY, SECOND, Frequency
+from pipeline.grid.frequency import DAY, SECOND, Frequency
 from pipeline.records import Events, Ints
 from pipeline.settings import Settings
 

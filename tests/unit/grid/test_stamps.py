@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.codec import Reader
-from pipeline.grid import Frequency
+from pipeline.grid.frequency import Frequency
+from pipeline.grid.stamps import Stamps, explain_cell, read_floats, read_stamps
+from pipeline.grid.times import AUTO, OUTSIDE, TimeRule, midnight
 from pipeline.records import Messages
 from pipeline.settings import InputSettings
-from pipeline.stamps import Stamps, explain_cell, read_floats, read_stamps
-from pipeline.times import AUTO, OUTSIDE, TimeRule, midnight
 
 NEW_YEAR = 1_767_225_600_000_000  # 2026-01-01
 HOUR = 3_600_000_000

@@ -1,7 +1,7 @@
 """A column of times, whatever it is made of, to microseconds in UTC: numbers, texts, datetimes, dates and periods.
 
-Each cell is read by the rule of pipeline.times, so a file gives the times that its rows would give as messages. Only a
-text or datetime without an offset is more than there: it is UTC, or local time of the rule's zone.
+Each cell is read by the rule of pipeline.grid.times, so a file gives the times that its rows would give as messages.
+Only a text or datetime without an offset is more than there: it is UTC, or local time of the rule's zone.
 
     2026-10-25T02:30 in Europe/Berlin   is there twice: a series' first row is the earlier one, its next the later one,
                                         the other way round if the rows begin with the newest
@@ -19,8 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.shown import quoted, shown
-from pipeline.times import (
+from pipeline.grid.times import (
     EPOCH,
     FIRST_TIME,
     LAST_TIME,
@@ -33,6 +32,7 @@ from pipeline.times import (
     number_reader,
     read_numbers,
 )
+from pipeline.shown import quoted, shown
 from pipeline.untimely import explain_number, explain_text
 
 Ints = NDArray[np.int64]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import ConfigError
-from pipeline.zones import find_zone
+from pipeline.grid.zones import find_zone
 
 NAMES = (
     "Europe/Berlin",

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import ConfigError
+from pipeline.grid.times import open_zone
 from pipeline.records import Ints
-from pipeline.times import open_zone
 
 UTC = "UTC"
 LOOK = pd.Timedelta(hours=6)

@@ -10,8 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from pipeline.errors import Regridded
-from pipeline.grid import Frequency
-from pipeline.phase import PhaseSearch, find_phase, with_phase
+from pipeline.grid.frequency import Frequency
+from pipeline.grid.phase import PhaseSearch, find_phase, with_phase
 from pipeline.records import Events
 from pipeline.settings import SeriesSettings, Settings
 from pipeline.stream import Worker

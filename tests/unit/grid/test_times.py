@@ -13,10 +13,8 @@ from pipeline.codec import Reader
 from pipeline.commands.display import read_moment
 from pipeline.configuration import load
 from pipeline.errors import ConfigError
-from pipeline.grid import Frequency
-from pipeline.records import DeadLetter, Kind, Messages
-from pipeline.settings import InputSettings
-from pipeline.times import (
+from pipeline.grid.frequency import Frequency
+from pipeline.grid.times import (
     AUTO,
     EPOCH,
     FIRST_NUMBER,
@@ -31,6 +29,8 @@ from pipeline.times import (
     read_text,
     read_written,
 )
+from pipeline.records import DeadLetter, Kind, Messages
+from pipeline.settings import InputSettings
 from pipeline.untimely import explain_number
 from pipeline.web.questions import read_time
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from pandas.tseries.frequencies import to_offset
 
 from pipeline.errors import ConfigError
+from pipeline.grid.times import FIRST_TIME, LAST_TIME
+from pipeline.grid.zones import UTC, find_zone
 from pipeline.records import Floats, Ints
-from pipeline.times import FIRST_TIME, LAST_TIME
-from pipeline.zones import UTC, find_zone
 
 if TYPE_CHECKING:
     from pipeline.settings import SeriesSettings

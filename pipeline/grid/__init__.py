@@ -1,0 +1,1 @@
+"""When: times on a grid of steps, in any frequency, zone and phase."""
