@@ -18,7 +18,6 @@ from pipeline import database as databases
 from pipeline.address import check_free, number_address
 from pipeline.breaker import Breakers
 from pipeline.claim import Accept
-from pipeline.codec import Reader, check_horizon
 from pipeline.database import Binding, Database
 from pipeline.errors import Regridded, Unavailable
 from pipeline.eviction import Eviction
@@ -29,6 +28,7 @@ from pipeline.kafka import topics
 from pipeline.kafka.limits import read_limits
 from pipeline.kafka.publisher import KafkaPublisher
 from pipeline.kafka.source import KafkaSource
+from pipeline.messages.codec import Reader, check_horizon
 from pipeline.newcomers import Newcomers
 from pipeline.observe import Grid
 from pipeline.probes import Probes, serving

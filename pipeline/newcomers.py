@@ -14,7 +14,7 @@ import numpy as np
 import structlog
 
 from pipeline.columns import take
-from pipeline.letters import make_letter
+from pipeline.messages.letters import make_letter
 from pipeline.records import DeadLetter, Events, Kind, Messages
 
 log = structlog.get_logger()

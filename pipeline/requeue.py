@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 from pipeline.errors import Refused
-from pipeline.letters import REQUEUED, is_whole
+from pipeline.messages.letters import REQUEUED, is_whole
 from pipeline.records import DeadLetter
 
 MOST_LETTERS = 500

@@ -12,10 +12,10 @@ from models.batch import Batch
 from models.config import ModelConfig
 from models.scaling import find_coarse
 from pipeline.calibration import NO_CALIBRATION, correct, read_factors
-from pipeline.codec import shorten
 from pipeline.columns import concat
 from pipeline.errors import ConfigError, Corrupt, Unloadable
 from pipeline.loading import ADVICE, FAILURES, load_model, number_series
+from pipeline.messages.codec import shorten
 from pipeline.observe import Due, Grid
 from pipeline.ports import Calibrations, Champion
 from pipeline.records import Floats, Forecasts, Ints, Mask, Quality, no_forecasts

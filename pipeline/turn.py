@@ -18,12 +18,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from pipeline.breaker import Breakers, Trip
-from pipeline.codec import Reader
 from pipeline.columns import concat
 from pipeline.errors import Corrupt, Unavailable
 from pipeline.eviction import Eviction
 from pipeline.grid.phase import SETTLED, PhaseSearch
 from pipeline.incarnations import Incarnations
+from pipeline.messages.codec import Reader
 from pipeline.newcomers import Newcomers
 from pipeline.observe import Due, Grid, observe
 from pipeline.ports import Publisher, Source, Store

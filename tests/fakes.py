@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipeline.calibration import Calibration
-from pipeline.codec import forecast_id
 from pipeline.errors import Fenced, Refused
+from pipeline.messages.codec import forecast_id
 from pipeline.records import (
     DEAD_LETTER,
     NOTHING,

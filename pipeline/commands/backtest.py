@@ -241,7 +241,7 @@ def write_files(result: "Backtest", facts: dict[str, Any], fans: "list[Fan]", ou
 def shorten_table(table: "pd.DataFrame") -> "pd.DataFrame":
     """Round the quantiles as the service does: nothing of a small wave on a large level is lost."""
     from jobs.frames import QUANTILE_COLUMNS
-    from pipeline.codec import shorten
+    from pipeline.messages.codec import shorten
 
     names = list(QUANTILE_COLUMNS)
     return table.assign(**dict(zip(names, shorten(table[names].to_numpy()).T, strict=True)))

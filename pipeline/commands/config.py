@@ -40,9 +40,9 @@ def check(settings: "Settings") -> None:
     """Check the settings without connecting to anything; exit 2 and one line when they are wrong."""
     from jobs.catalog import timetable
     from jobs.timing import check_timing
-    from pipeline.codec import check_horizon
     from pipeline.configuration import masked
     from pipeline.grid.frequency import Frequency
+    from pipeline.messages.codec import check_horizon
     from pipeline.windows import model_config
 
     model_config(settings, Frequency.of(settings.series), 0)

@@ -32,8 +32,8 @@ from pipeline.grid.times import (
     number_reader,
     read_numbers,
 )
-from pipeline.shown import quoted, shown
-from pipeline.untimely import explain_number, explain_text
+from pipeline.messages.shown import quoted, shown
+from pipeline.messages.untimely import explain_number, explain_text
 
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]

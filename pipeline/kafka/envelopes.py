@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pipeline.letters import REQUEUED
+from pipeline.messages.letters import REQUEUED
 from pipeline.records import Envelope
 
 LAST_MS = 253_402_300_799_999  # of year 9999, beyond which there is no time in SQL

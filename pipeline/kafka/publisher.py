@@ -6,13 +6,13 @@ from typing import Any
 from kafka import KafkaProducer, TopicPartition
 from kafka.structs import OffsetAndMetadata
 
-from pipeline import codec
 from pipeline.errors import Refused, TidecastError
 from pipeline.grid.frequency import Frequency
 from pipeline.kafka.connection import MARK, explained
 from pipeline.kafka.limits import Limits, read_limits
 from pipeline.kafka.refusals import ARGUMENTS, Outgoing, find_refused, is_refusal
 from pipeline.kafka.transactional import ALONE, start_producer
+from pipeline.messages import codec
 from pipeline.records import DEAD_LETTER, DeadLetter, Forecasts, Left
 from pipeline.settings import KafkaSettings
 from pipeline.watchdog import Watchdog

@@ -11,10 +11,10 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from pipeline.codec import LARGEST
 from pipeline.errors import ConfigError
 from pipeline.grid.stamps import as_written, explain_cell, read_floats, read_stamps, show_cell
 from pipeline.grid.times import AUTO, OUTSIDE, TimeRule
+from pipeline.messages.codec import LARGEST
 from pipeline.settings import InputSettings
 
 MISSING = ("", "NA", "NaN", "nan", "null", "NULL", "None")

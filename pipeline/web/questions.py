@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from pipeline.grid.times import FIRST_TIME, LAST_TIME, OUTSIDE, number_in, read_written
-from pipeline.untimely import explain_written
+from pipeline.messages.untimely import explain_written
 from pipeline.web.answers import write_time
 
 LARGEST = 2**31 - 1  # of versions, run numbers and partitions in SQL

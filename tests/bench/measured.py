@@ -21,9 +21,9 @@ from confluent_kafka import Consumer, TopicPartition
 
 from models.cpu import tune_cpu
 from pipeline import app
-from pipeline.codec import Reader
 from pipeline.grid.frequency import Frequency
 from pipeline.kafka.source import KafkaSource
+from pipeline.messages.codec import Reader
 from pipeline.settings import Settings
 from pipeline.stream import Worker
 from pipeline.telemetry import start_logging

@@ -10,9 +10,9 @@ from random import Random
 
 import numpy as np
 
-from pipeline.codec import Reader
 from pipeline.errors import Fenced, Unavailable
 from pipeline.grid.frequency import Frequency
+from pipeline.messages.codec import Reader
 from pipeline.observe import Grid
 from pipeline.records import Claim, Committed, DeadLetter, Forecasts, Messages, RecentHistory, Standing, Turn
 from pipeline.scorer import Scorer

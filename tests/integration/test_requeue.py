@@ -14,7 +14,7 @@ from pipeline import requeue
 from pipeline.configuration import load
 from pipeline.database import open_database, upgrade
 from pipeline.kafka.topics import read_topic
-from pipeline.letters import REQUEUED
+from pipeline.messages.letters import REQUEUED
 from pipeline.records import DeadLetter
 from pipeline.settings import Settings
 from tests.contracts import NOW, turn_of

@@ -9,9 +9,9 @@ import pytest
 from jobs.catalog import find_work
 from models.artifact import pack
 from models.forecasters import build
-from pipeline.codec import Reader
 from pipeline.database import Database, open_database, upgrade
 from pipeline.grid.frequency import Frequency
+from pipeline.messages.codec import Reader
 from pipeline.observe import Grid
 from pipeline.scorer import Scorer
 from pipeline.settings import Settings

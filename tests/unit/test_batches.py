@@ -25,7 +25,7 @@ from pipeline.kafka.batches import (
     unusable,
 )
 from pipeline.kafka.unpacking import bound_library
-from pipeline.letters import REQUEUED
+from pipeline.messages.letters import REQUEUED
 
 CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 AT = TopicPartition("t", 0)

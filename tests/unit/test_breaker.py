@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from pipeline.breaker import Breaker, Breakers, commonest, mark_bad, most_in_a_row
-from pipeline.codec import Reader
 from pipeline.configuration import load
 from pipeline.errors import ConfigError
 from pipeline.grid.frequency import Frequency
+from pipeline.messages.codec import Reader
 from pipeline.records import DeadLetter, Kind, Messages
 from pipeline.settings import InputSettings
 from pipeline.stream import Worker

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.codec import Reader
 from pipeline.grid.frequency import Frequency
+from pipeline.messages.codec import Reader
 from pipeline.records import Messages
 from pipeline.settings import InputSettings, Policy, SeriesSettings
 from tests.fakes import Clock, MemoryStore, MemoryTopics

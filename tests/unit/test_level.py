@@ -15,10 +15,10 @@ from jobs.forecaster import Forecaster
 from jobs.frames import QUANTILE_COLUMNS
 from models.metrics import Matured, measure
 from models.metrics import seasonal_scale as scale_of_metrics
-from pipeline import codec
 from pipeline.commands.backtest import shorten_table
 from pipeline.commands.display import show_near
 from pipeline.database.scales import find_scales
+from pipeline.messages import codec
 from pipeline.observe import Grid, observe
 from pipeline.records import Events, Floats, Forecasts, History
 from pipeline.scorer import Scorer

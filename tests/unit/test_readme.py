@@ -14,10 +14,10 @@ import pytest
 
 from models.config import QUANTILE_LEVELS
 from pipeline.cli import root
-from pipeline.codec import Reader, write_forecasts
 from pipeline.configuration import load, shown
 from pipeline.database.migrate import VIEWS
 from pipeline.grid.frequency import Frequency
+from pipeline.messages.codec import Reader, write_forecasts
 from pipeline.records import Forecasts, Messages
 from pipeline.settings import Settings
 

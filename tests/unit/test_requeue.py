@@ -8,7 +8,7 @@ import pytest
 
 from pipeline import requeue
 from pipeline.errors import Fenced, Refused
-from pipeline.letters import REQUEUED
+from pipeline.messages.letters import REQUEUED
 from pipeline.records import DEAD_LETTER, DeadLetter, Left
 from pipeline.requeue import Place, Requeue, Waiting, again, never
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pipeline.codec import Reader
 from pipeline.errors import Fenced, Unavailable
 from pipeline.exposition import Exposition, find_memory_limit, histogram
 from pipeline.grid.frequency import Frequency
+from pipeline.messages.codec import Reader
 from pipeline.pulse import LATELY, Pulse
 from pipeline.records import Claim, DeadLetter, Forecasts, Kind, Messages, Turn
 from pipeline.ring import RingStore

@@ -3,9 +3,9 @@
 import json
 from collections.abc import Callable, Sequence
 
-from pipeline.codec import Reader
 from pipeline.eviction import Eviction
 from pipeline.grid.frequency import Frequency
+from pipeline.messages.codec import Reader
 from pipeline.newcomers import Newcomers
 from pipeline.observe import Grid
 from pipeline.ports import Shadow

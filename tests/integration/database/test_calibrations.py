@@ -5,10 +5,10 @@ import pytest
 
 from jobs.calibrate import run_calibration
 from pipeline.calibration import correct
-from pipeline.codec import shorten
 from pipeline.database import Database
 from pipeline.errors import ConfigError, Corrupt
 from pipeline.grid.frequency import Frequency
+from pipeline.messages.codec import shorten
 from pipeline.observe import Grid
 from pipeline.records import Claim, Forecasts
 from pipeline.scorer import Scorer

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.codec import Reader
 from pipeline.grid.frequency import Frequency
 from pipeline.grid.stamps import Stamps, explain_cell, read_floats, read_stamps
 from pipeline.grid.times import AUTO, OUTSIDE, TimeRule, midnight
+from pipeline.messages.codec import Reader
 from pipeline.records import Messages
 from pipeline.settings import InputSettings
 

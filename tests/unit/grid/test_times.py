@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.codec import Reader
 from pipeline.commands.display import read_moment
 from pipeline.configuration import load
 from pipeline.errors import ConfigError
@@ -29,9 +28,10 @@ from pipeline.grid.times import (
     read_text,
     read_written,
 )
+from pipeline.messages.codec import Reader
+from pipeline.messages.untimely import explain_number
 from pipeline.records import DeadLetter, Kind, Messages
 from pipeline.settings import InputSettings
-from pipeline.untimely import explain_number
 from pipeline.web.questions import read_time
 
 SECOND = 1_000_000

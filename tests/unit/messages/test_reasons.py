@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.codec import Reader
 from pipeline.grid.frequency import Frequency
+from pipeline.messages.codec import Reader
+from pipeline.messages.shown import SHOWN
+from pipeline.messages.untimely import ADVICE
 from pipeline.records import DeadLetter, Kind, Messages
 from pipeline.settings import InputSettings
-from pipeline.shown import SHOWN
-from pipeline.untimely import ADVICE
 
 NOW = 1_800_000_000_000_000
 READER = Reader(InputSettings(covariates=("wind",)), Frequency("h"))

@@ -9,10 +9,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from models.config import QUANTILE_LEVELS
-from pipeline import codec
-from pipeline.codec import FITS, Reader, check_horizon, shorten
 from pipeline.errors import ConfigError
 from pipeline.grid.frequency import Frequency
+from pipeline.messages import codec
+from pipeline.messages.codec import FITS, Reader, check_horizon, shorten
 from pipeline.records import DeadLetter, Events, Forecasts, Messages
 from pipeline.settings import InputSettings
 

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from pipeline.letters import KEPT_BYTES, MOST_BYTES, is_whole, make_letter
+from pipeline.messages.letters import KEPT_BYTES, MOST_BYTES, is_whole, make_letter
 from pipeline.records import DeadLetter, Envelope, Messages
 
 
