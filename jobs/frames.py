@@ -30,9 +30,9 @@ from pipeline.errors import ConfigError
 from pipeline.grid.frequency import Frequency
 from pipeline.grid.stamps import as_written
 from pipeline.grid.times import AUTO, TimeRule
-from pipeline.observe import fold
 from pipeline.records import Events, Floats, History, Ints
 from pipeline.settings import Policy
+from pipeline.stream.observe import fold
 from pipeline.windows import Known
 
 KNOWN = {"series_id": ("series_id", "unique_id"), "time": ("time", "timestamp", "ds"), "value": ("value", "y")}

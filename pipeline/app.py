@@ -16,34 +16,34 @@ import structlog
 from models.cpu import tune_cpu
 from pipeline import database as databases
 from pipeline.address import check_free, number_address
-from pipeline.breaker import Breakers
-from pipeline.claim import Accept
 from pipeline.database import Binding, Database
 from pipeline.errors import Regridded, Unavailable
-from pipeline.eviction import Eviction
 from pipeline.grid.frequency import Frequency
 from pipeline.grid.phase import SETTLED, PhaseSearch, with_phase
-from pipeline.incarnations import remade
 from pipeline.kafka import topics
 from pipeline.kafka.limits import read_limits
 from pipeline.kafka.publisher import KafkaPublisher
 from pipeline.kafka.source import KafkaSource
 from pipeline.messages.codec import Reader, check_horizon
-from pipeline.newcomers import Newcomers
-from pipeline.observe import Grid
 from pipeline.probes import Probes, serving
 from pipeline.pulse import LATELY
 from pipeline.scorer import Scorer
 from pipeline.secrets import list_secrets
 from pipeline.settings import Settings
 from pipeline.shadow import ShadowScorer
-from pipeline.stream import Worker
+from pipeline.stream.breaker import Breakers
+from pipeline.stream.claim import Accept
+from pipeline.stream.eviction import Eviction
+from pipeline.stream.incarnations import remade
+from pipeline.stream.observe import Grid
+from pipeline.stream.series_limit import Newcomers
+from pipeline.stream.turn import Parts, nothing_happens
+from pipeline.stream.worker import Worker
+from pipeline.stream.worker_metrics import WorkerCollector, checks_of
 from pipeline.supervisor import Role, Supervisor
 from pipeline.telemetry import Phases, start_logging
-from pipeline.turn import Parts, nothing_happens
 from pipeline.watchdog import Watchdog, WatchedCalibrations, WatchedChampion, WatchedShadow, WatchedStore
 from pipeline.windows import model_config
-from pipeline.worker_metrics import WorkerCollector, checks_of
 
 log = structlog.get_logger()
 DATABASE_CALLS = 4.0

@@ -5,7 +5,7 @@ from typing import Protocol
 from models.artifact import ArtifactError, Loaded, unpack
 from models.config import ModelConfig
 from pipeline.errors import ConfigError, Corrupt, Unloadable
-from pipeline.observe import Grid
+from pipeline.stream.observe import Grid
 from pipeline.windows import compare_covariates
 
 ADVICE = "run tidecast job run retrain, tidecast models rollback, or tidecast models promote 0"

@@ -16,9 +16,9 @@ from pipeline.columns import concat
 from pipeline.errors import ConfigError, Corrupt, Unloadable
 from pipeline.loading import ADVICE, FAILURES, load_model, number_series
 from pipeline.messages.codec import shorten
-from pipeline.observe import Due, Grid
-from pipeline.ports import Calibrations, Champion
 from pipeline.records import Floats, Forecasts, Ints, Mask, Quality, no_forecasts
+from pipeline.stream.observe import Due, Grid
+from pipeline.stream.ports import Calibrations, Champion
 from pipeline.windows import batch
 
 log = structlog.get_logger()

@@ -15,10 +15,10 @@ from pipeline.calibration import NO_CALIBRATION
 from pipeline.columns import concat
 from pipeline.errors import ConfigError, Unloadable
 from pipeline.loading import FAILURES, load_model, number_series
-from pipeline.observe import Due, Grid
-from pipeline.ports import Shadow
 from pipeline.records import Forecasts, Mask
 from pipeline.scorer import WIDEST, assemble, run
+from pipeline.stream.observe import Due, Grid
+from pipeline.stream.ports import Shadow
 from pipeline.windows import batch
 
 log = structlog.get_logger()

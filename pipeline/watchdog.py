@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from pipeline.calibration import Calibration
-from pipeline.ports import Calibrations, Champion, Shadow, Store
 from pipeline.records import Claim, DeadLetter, Forecasts, Left, RecentHistory, Standing, Turn
+from pipeline.stream.ports import Calibrations, Champion, Shadow, Store
 
 log = logging.getLogger(__name__)
 
@@ -73,67 +73,67 @@ class WatchedStore:
         self._watchdog = watchdog
 
     def claim(self, partition: int, owner: str) -> Claim:
-        """See pipeline.ports.Store."""
+        """See pipeline.stream.ports.Store."""
         with self._watchdog.guard("claiming a partition in SQL"):
             return self._store.claim(partition, owner)
 
     def recent(self, names: Sequence[str], depth: int, until: int | None = None) -> RecentHistory:
-        """See pipeline.ports.Store."""
+        """See pipeline.stream.ports.Store."""
         with self._watchdog.guard("reading history from SQL"):
             return self._store.recent(names, depth, until)
 
     def place(self, names: Sequence[str], partition: int) -> set[str]:
-        """See pipeline.ports.Store."""
+        """See pipeline.stream.ports.Store."""
         with self._watchdog.guard("placing series in SQL"):
             return self._store.place(names, partition)
 
     def standing(self) -> Standing:
-        """See pipeline.ports.Store."""
+        """See pipeline.stream.ports.Store."""
         with self._watchdog.guard("reading the standing from SQL"):
             return self._store.standing()
 
     def spread_after(self, number: int) -> set[str]:
-        """See pipeline.ports.Store."""
+        """See pipeline.stream.ports.Store."""
         with self._watchdog.guard("looking for spread series in SQL"):
             return self._store.spread_after(number)
 
     def known(self, names: Sequence[str]) -> set[str]:
-        """See pipeline.ports.Store."""
+        """See pipeline.stream.ports.Store."""
         with self._watchdog.guard("looking for series in SQL"):
             return self._store.known(names)
 
     def count_series(self) -> int:
-        """See pipeline.ports.Store."""
+        """See pipeline.stream.ports.Store."""
         with self._watchdog.guard("counting series in SQL"):
             return self._store.count_series()
 
     def commit(self, turn: Turn) -> Forecasts:
-        """See pipeline.ports.Store."""
+        """See pipeline.stream.ports.Store."""
         with self._watchdog.guard("storing a turn in SQL"):
             return self._store.commit(turn)
 
     def identify(self, partition: int, incarnation: str) -> str:
-        """See pipeline.ports.Store."""
+        """See pipeline.stream.ports.Store."""
         with self._watchdog.guard("identifying the topic in SQL"):
             return self._store.identify(partition, incarnation)
 
     def retire(self, incarnation: str, reason: str) -> str:
-        """See pipeline.ports.Store."""
+        """See pipeline.stream.ports.Store."""
         with self._watchdog.guard("retiring a topic in SQL"):
             return self._store.retire(incarnation, reason)
 
     def unpublished(self, partition: int, start: int, stop: int) -> tuple[Forecasts, tuple[DeadLetter, ...]]:
-        """See pipeline.ports.Store."""
+        """See pipeline.stream.ports.Store."""
         with self._watchdog.guard("reading the outbox from SQL"):
             return self._store.unpublished(partition, start, stop)
 
     def leave(self, left: Sequence[Left]) -> None:
-        """See pipeline.ports.Store."""
+        """See pipeline.stream.ports.Store."""
         with self._watchdog.guard("noting in SQL what a topic refused"):
             self._store.leave(left)
 
     def rewind(self, claim: Claim, next_offset: int, reason: str) -> Claim:
-        """See pipeline.ports.Store."""
+        """See pipeline.stream.ports.Store."""
         with self._watchdog.guard("moving an offset in SQL"):
             return self._store.rewind(claim, next_offset, reason)
 
@@ -146,12 +146,12 @@ class WatchedChampion:
         self._watchdog = watchdog
 
     def champion(self) -> int | None:
-        """See pipeline.ports.Champion."""
+        """See pipeline.stream.ports.Champion."""
         with self._watchdog.guard("looking for the champion in SQL"):
             return self._registry.champion()
 
     def artifact(self, version: int) -> bytes:
-        """See pipeline.ports.Champion."""
+        """See pipeline.stream.ports.Champion."""
         with self._watchdog.guard("reading a model from SQL"):
             return self._registry.artifact(version)
 
@@ -164,12 +164,12 @@ class WatchedShadow:
         self._watchdog = watchdog
 
     def shadow(self) -> int | None:
-        """See pipeline.ports.Shadow."""
+        """See pipeline.stream.ports.Shadow."""
         with self._watchdog.guard("looking for the shadow in SQL"):
             return self._registry.shadow()
 
     def artifact(self, version: int) -> bytes:
-        """See pipeline.ports.Shadow."""
+        """See pipeline.stream.ports.Shadow."""
         with self._watchdog.guard("reading a shadow from SQL"):
             return self._registry.artifact(version)
 
@@ -182,6 +182,6 @@ class WatchedCalibrations:
         self._watchdog = watchdog
 
     def newest(self, model_version: int, after: int = 0) -> Calibration | None:
-        """See pipeline.ports.Calibrations."""
+        """See pipeline.stream.ports.Calibrations."""
         with self._watchdog.guard("looking for a calibration in SQL"):
             return self._calibrations.newest(model_version, after)

@@ -12,9 +12,9 @@ from models.config import COVARIATES, LOCATIONS, ModelConfig
 from models.panel import Covariates, Panel, build_panel
 from pipeline.errors import ConfigError
 from pipeline.grid.frequency import DAY, LONGEST_HORIZON, SECOND, YEAR, Frequency
-from pipeline.observe import Due
 from pipeline.records import Floats, History, Ints
 from pipeline.settings import Settings
+from pipeline.stream.observe import Due
 
 YEARS_DAYS = 700.0
 """Days of history from which yearly calendar columns are used: two years, nearly."""

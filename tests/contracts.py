@@ -20,7 +20,6 @@ from sqlalchemy import event, text
 from pipeline.database import Binding, Database, SqlStore
 from pipeline.database.requeue import RequeueShelf
 from pipeline.errors import ConfigError, Corrupt, Fenced
-from pipeline.ports import Store
 from pipeline.records import (
     DEAD_LETTER,
     NOTHING,
@@ -35,8 +34,9 @@ from pipeline.records import (
     no_forecasts,
     no_observations,
 )
-from pipeline.requeue import Place
 from pipeline.settings import Policy
+from pipeline.stream.ports import Store
+from pipeline.stream.requeue import Place
 
 HOUR = 3_600_000_000
 POLICIES: tuple[Policy, ...] = ("last", "first", "mean", "sum", "max")
@@ -166,7 +166,9 @@ OpenStore = Callable[[Policy, Sequence[str]], Store]
 
 
 class CovariateContract:
-    """`pipeline.ports.Store`: covariates. `open_store` opens stores over one database, which is empty at first."""
+    """`pipeline.stream.ports.Store`: covariates. `open_store` opens stores over one database, which is empty at
+    first.
+    """
 
     @pytest.mark.parametrize("policy", POLICIES)
     def test_each_covariate_combines_like_a_fold_over_the_events_in_order(
@@ -273,7 +275,7 @@ class CovariateContract:
 
 
 class StoreContract:
-    """`pipeline.ports.Store` over SQL."""
+    """`pipeline.stream.ports.Store` over SQL."""
 
     @pytest.fixture
     def store(self, database: Database) -> SqlStore:

@@ -1,4 +1,4 @@
-"""Working stand-ins for the outside, in memory; they keep the contracts of pipeline.ports."""
+"""Working stand-ins for the outside, in memory; they keep the contracts of pipeline.stream.ports."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -22,8 +22,8 @@ from pipeline.records import (
     Standing,
     Turn,
 )
-from pipeline.ring import Merged, merge
 from pipeline.settings import Policy
+from pipeline.stream.ring import Merged, merge
 
 
 class Clock:
@@ -41,7 +41,7 @@ class Clock:
 
 @dataclass
 class MemoryStore:
-    """`pipeline.ports.Store`: rows in dictionaries, all or nothing per commit."""
+    """`pipeline.stream.ports.Store`: rows in dictionaries, all or nothing per commit."""
 
     policy: Policy = "last"
     covariates: tuple[str, ...] = ()
@@ -215,7 +215,7 @@ class MemoryTopics:
 
 
 class MemorySource:
-    """`pipeline.ports.Source` over MemoryTopics, handing out at most `most` messages of a partition per poll."""
+    """`pipeline.stream.ports.Source` over MemoryTopics, handing out at most `most` messages of a partition per poll."""
 
     def __init__(self, topics: MemoryTopics, most: int = 100) -> None:
         self.topics = topics
@@ -283,7 +283,7 @@ class MemorySource:
 
 
 class MemoryPublisher:
-    """`pipeline.ports.Publisher` over MemoryTopics: all or nothing, fenced by the group's generation."""
+    """`pipeline.stream.ports.Publisher` over MemoryTopics: all or nothing, fenced by the group's generation."""
 
     def __init__(self, topics: MemoryTopics) -> None:
         self.topics = topics
@@ -331,7 +331,7 @@ class MemoryPublisher:
 
 
 class NoChampion:
-    """`pipeline.ports.Champion` before the first retraining."""
+    """`pipeline.stream.ports.Champion` before the first retraining."""
 
     def champion(self) -> int | None:
         return None
@@ -342,7 +342,7 @@ class NoChampion:
 
 @dataclass
 class OneShadow:
-    """`pipeline.ports.Shadow` with one alias."""
+    """`pipeline.stream.ports.Shadow` with one alias."""
 
     artifacts: dict[int, bytes] = field(default_factory=dict)
     alias: int | None = None
@@ -356,7 +356,7 @@ class OneShadow:
 
 @dataclass
 class MemoryCalibrations:
-    """`pipeline.ports.Calibrations`: what was stored, in the order of versions."""
+    """`pipeline.stream.ports.Calibrations`: what was stored, in the order of versions."""
 
     stored: list[Calibration] = field(default_factory=list)
 

@@ -9,7 +9,7 @@ import click
 from pipeline.commands.display import progress, say, show_json, show_rows, show_table
 from pipeline.commands.invocation import with_settings
 from pipeline.commands.opened import now, opened
-from pipeline.requeue import Place
+from pipeline.stream.requeue import Place
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings
@@ -98,7 +98,7 @@ def requeue(settings: "Settings", message: tuple[Place, ...], everything: bool) 
     from pipeline.kafka.limits import read_limits
     from pipeline.kafka.requeue import RequeueSender
     from pipeline.kafka.topics import check_topics
-    from pipeline.requeue import Requeue
+    from pipeline.stream.requeue import Requeue
     from pipeline.watchdog import Watchdog
 
     if bool(message) == everything:

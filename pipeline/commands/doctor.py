@@ -92,8 +92,8 @@ def check_grid(settings: "Settings") -> Finding:
     from pipeline.database import open_database
     from pipeline.grid.frequency import Frequency
     from pipeline.grid.phase import OFF_GRID, with_phase
-    from pipeline.observe import SEEN_IS_COMPLETE
-    from pipeline.stream import SHARE_OFF
+    from pipeline.stream.observe import SEEN_IS_COMPLETE
+    from pipeline.stream.worker import SHARE_OFF
 
     database = open_database(settings.database.url.get_secret_value(), timeout=min(SECONDS, settings.database.timeout))
     try:
@@ -112,7 +112,7 @@ def check_model(settings: "Settings") -> Finding:
     from pipeline.grid.frequency import Frequency
     from pipeline.grid.phase import with_phase
     from pipeline.loading import load_model
-    from pipeline.observe import Grid
+    from pipeline.stream.observe import Grid
     from pipeline.windows import model_config
 
     database = open_database(settings.database.url.get_secret_value(), timeout=min(SECONDS, settings.database.timeout))

@@ -59,7 +59,7 @@ def run(invocation: Invocation, /, workers: int, **accept: bool) -> None:
 def stream(settings: "Settings", /, **accept: bool) -> None:
     """Run one stream worker until SIGTERM or Ctrl-C: topic in, SQL rows and forecast messages out."""
     from pipeline.app import run_worker
-    from pipeline.claim import Accept
+    from pipeline.stream.claim import Accept
 
     accepted = Accept.NOTHING
     for name, given in accept.items():

@@ -58,7 +58,9 @@ class Shadowing:
 
 
 class Registry:
-    """The models table and the aliases; satisfies `pipeline.ports.Champion` and `pipeline.ports.Shadow`."""
+    """The models table and the aliases; satisfies `pipeline.stream.ports.Champion` and
+    `pipeline.stream.ports.Shadow`.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

@@ -1,4 +1,4 @@
-"""The dead letters in SQL as a requeue sees them; the contract is `pipeline.requeue.Shelf`."""
+"""The dead letters in SQL as a requeue sees them; the contract is `pipeline.stream.requeue.Shelf`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from pipeline.database.letters import COLUMNS, letter_of
 from pipeline.database.tables import dead_letters, inserting, leases
 from pipeline.errors import ConfigError, Fenced
 from pipeline.records import DeadLetter
-from pipeline.requeue import Place, Waiting
+from pipeline.stream.requeue import Place, Waiting
 
 LEASE = "requeue"  # never held: its epoch alone counts
 _own = dead_letters.c
@@ -20,13 +20,13 @@ _AT_ONCE = 500
 
 
 class RequeueShelf:
-    """`pipeline.requeue.Shelf` over the table dead_letters."""
+    """`pipeline.stream.requeue.Shelf` over the table dead_letters."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def begin(self, owner: str, now: int) -> int:
-        """See pipeline.requeue.Shelf."""
+        """See pipeline.stream.requeue.Shelf."""
         with writing(self._engine) as connection:
             new = inserting(connection, leases).values(name=LEASE, owner=owner, epoch=1, expires_at=now)
             raised = {"owner": owner, "epoch": leases.c.epoch + 1, "expires_at": now}
@@ -34,7 +34,7 @@ class RequeueShelf:
             return int(connection.execute(taken).scalar_one())
 
     def last_arrival(self) -> int | None:
-        """See pipeline.requeue.Shelf."""
+        """See pipeline.stream.requeue.Shelf."""
         with reading(self._engine) as connection:
             last: int | None = connection.execute(
                 select(_own.recorded_at).where(_own.requeued_at.is_(None)).order_by(_own.recorded_at.desc()).limit(1)
@@ -48,19 +48,19 @@ class RequeueShelf:
             return int(connection.execute(query).scalar_one())
 
     def last_number(self) -> int:
-        """See pipeline.requeue.Shelf."""
+        """See pipeline.stream.requeue.Shelf."""
         with reading(self._engine) as connection:
             return int(connection.execute(select(func.coalesce(func.max(_own.requeue_batch), -1))).scalar_one())
 
     def unfinished(self) -> list[int]:
-        """See pipeline.requeue.Shelf."""
+        """See pipeline.stream.requeue.Shelf."""
         query = select(_own.requeue_batch).distinct().order_by(_own.requeue_batch)
         with reading(self._engine) as connection:
             found = connection.execute(query.where(_own.requeued_at.is_(None), _own.requeue_batch.is_not(None)))
             return [int(number) for (number,) in found]
 
     def page(self, after: Waiting | None, until: int, most: int) -> list[Waiting]:
-        """See pipeline.requeue.Shelf."""
+        """See pipeline.stream.requeue.Shelf."""
         waiting = _outline().where(_own.requeued_at.is_(None), _own.requeue_batch.is_(None), _own.recorded_at <= until)
         if after is not None:
             here = (after.recorded_at, *after.place)
@@ -69,7 +69,7 @@ class RequeueShelf:
             return [_waiting(row) for row in connection.execute(waiting.order_by(*_ARRIVAL).limit(most))]
 
     def find(self, places: Sequence[Place]) -> list[Waiting]:
-        """See pipeline.requeue.Shelf."""
+        """See pipeline.stream.requeue.Shelf."""
         found: list[Waiting] = []
         wanted = list(dict.fromkeys(places))
         with reading(self._engine) as connection:
@@ -81,27 +81,27 @@ class RequeueShelf:
         return sorted(found, key=lambda one: (one.recorded_at, one.place))
 
     def assign(self, epoch: int, number: int, places: Sequence[Place]) -> None:
-        """See pipeline.requeue.Shelf."""
+        """See pipeline.stream.requeue.Shelf."""
         with writing(self._engine) as connection:
             _refuse_old(connection, epoch)
             chosen = update(dead_letters).where(_PLACE.in_(list(places)))
             connection.execute(chosen.values(requeue_batch=number, requeued_at=None))
 
     def release(self, epoch: int, places: Sequence[Place]) -> None:
-        """See pipeline.requeue.Shelf."""
+        """See pipeline.stream.requeue.Shelf."""
         with writing(self._engine) as connection:
             _refuse_old(connection, epoch)
             connection.execute(update(dead_letters).where(_PLACE.in_(list(places))).values(requeue_batch=None))
 
     def batch(self, number: int) -> list[tuple[Place, DeadLetter]]:
-        """See pipeline.requeue.Shelf."""
+        """See pipeline.stream.requeue.Shelf."""
         query = select(_own.topic, *COLUMNS).where(_own.requeue_batch == number, _own.requeued_at.is_(None))
         with reading(self._engine) as connection:
             rows = connection.execute(query.order_by(*_ARRIVAL)).all()
         return [(Place(row[0], row[1], row[2]), letter_of(row[1:])) for row in rows]
 
     def mark(self, number: int, now: int) -> int:
-        """See pipeline.requeue.Shelf."""
+        """See pipeline.stream.requeue.Shelf."""
         waiting = update(dead_letters).where(_own.requeue_batch == number, _own.requeued_at.is_(None))
         with writing(self._engine) as connection:
             return connection.execute(waiting.values(requeued_at=now)).rowcount

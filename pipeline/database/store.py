@@ -1,4 +1,4 @@
-"""The database as the stream worker sees it; the contract is `pipeline.ports.Store`."""
+"""The database as the stream worker sees it; the contract is `pipeline.stream.ports.Store`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -27,7 +27,7 @@ def name_transactions(group: str, instance: str) -> str:
 
 
 class KafkaPublisher:
-    """`pipeline.ports.Publisher` on kafka-python.
+    """`pipeline.stream.ports.Publisher` on kafka-python.
 
     After any error the producer is dropped: a delayed request of its transaction could land in the next one. The new
     one's init_transactions ends whatever the old one left open. `partitions` is the output topics' partition count,
@@ -54,12 +54,12 @@ class KafkaPublisher:
         self._producer: KafkaProducer | None = None
 
     def prepare(self) -> None:
-        """See pipeline.ports.Publisher."""
+        """See pipeline.stream.ports.Publisher."""
         with self._watchdog.guard("starting the producer"), explained("starting the producer", self._settings):
             self._ready()
 
     def publish(self, forecasts: Forecasts, dead_letters: Sequence[DeadLetter], next_offsets: dict[int, int]) -> None:
-        """See pipeline.ports.Publisher."""
+        """See pipeline.stream.ports.Publisher."""
         topic = self._settings.input_topic
         messages = self._write(forecasts, dead_letters)
         offsets = {

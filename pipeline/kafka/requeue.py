@@ -1,4 +1,4 @@
-"""Sending dead letters to the input topic again; the contract is `pipeline.requeue.Sender`."""
+"""Sending dead letters to the input topic again; the contract is `pipeline.stream.requeue.Sender`."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,15 +12,15 @@ from pipeline.kafka.limits import Limits
 from pipeline.kafka.refusals import ARGUMENTS, Outgoing, find_refused, is_refusal
 from pipeline.kafka.transactional import ALONE, start_producer
 from pipeline.records import DEAD_LETTER, DeadLetter, Left
-from pipeline.requeue import Place
 from pipeline.settings import KafkaSettings
+from pipeline.stream.requeue import Place
 from pipeline.watchdog import Watchdog
 
 BATCH_BYTES = 900_000
 
 
 class RequeueSender:
-    """`pipeline.requeue.Sender` on kafka-python.
+    """`pipeline.stream.requeue.Sender` on kafka-python.
 
     The group `GROUP.requeue` has no members; the offset of partition 0 of the dead-letter topic is its number. The
     transactional id `GROUP-requeue` fences a requeue that was thought dead. `partitions` are those of the input topic.
@@ -47,7 +47,7 @@ class RequeueSender:
         self._producer: KafkaProducer | None = None
 
     def begin(self) -> int:
-        """See pipeline.requeue.Sender."""
+        """See pipeline.stream.requeue.Sender."""
         doing = "taking over the requeue"
         with self._watchdog.guard(doing), explained(doing, self._settings):
             self._ready()
@@ -66,11 +66,11 @@ class RequeueSender:
         return int(number or 0)
 
     def fits(self) -> int:
-        """See pipeline.requeue.Sender."""
+        """See pipeline.stream.requeue.Sender."""
         return self._limits.fits
 
     def send(self, number: int, letters: Sequence[tuple[Place, DeadLetter]]) -> None:
-        """See pipeline.requeue.Sender."""
+        """See pipeline.stream.requeue.Sender."""
         messages = [self._write(i, place, letter) for i, (place, letter) in enumerate(letters)]
         sent: list[Any] = []
         try:

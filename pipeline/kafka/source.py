@@ -52,7 +52,7 @@ class Listener(ConsumerRebalanceListener):  # type: ignore[misc]
 
 
 class KafkaSource:
-    """`pipeline.ports.Source` on kafka-python.
+    """`pipeline.stream.ports.Source` on kafka-python.
 
     Every call that can wait is under the watchdog, because some of the library's never return.
     """
@@ -90,7 +90,7 @@ class KafkaSource:
         self._consumer.subscribe([self._topic], listener=self._listener)
 
     def poll(self, most: int) -> list[Messages]:
-        """See pipeline.ports.Source."""
+        """See pipeline.stream.ports.Source."""
         self._bounds.begin_poll()
         with self._watchdog.guard("poll"), self._paced(), explained("polling", self._settings):
             polled = self._consumer.poll(timeout_ms=int(self._settings.poll * 1000), max_records=most)
@@ -103,16 +103,16 @@ class KafkaSource:
         return runs
 
     def changes(self) -> list[tuple[int, bool]]:
-        """See pipeline.ports.Source."""
+        """See pipeline.stream.ports.Source."""
         waiting = self._listener.changes  # the I/O thread appends, so take one at a time
         return [waiting.popleft() for _ in range(len(waiting))]
 
     def joined(self) -> bool:
-        """See pipeline.ports.Source."""
+        """See pipeline.stream.ports.Source."""
         return bool(self._consumer.group_metadata().state == MemberState.STABLE)
 
     def published(self, partition: int) -> Committed | None:
-        """See pipeline.ports.Source."""
+        """See pipeline.stream.ports.Source."""
         with (
             self._watchdog.guard("reading the group's offset"),
             explained("reading the group's offset", self._settings),
@@ -121,13 +121,13 @@ class KafkaSource:
         return None if found is None else Committed(int(found.offset), found.metadata == MARK)
 
     def bounds(self, partition: int) -> tuple[int, int]:
-        """See pipeline.ports.Source."""
+        """See pipeline.stream.ports.Source."""
         at = self._at(partition)
         with self._watchdog.guard("reading the topic's ends"), explained("reading the topic's ends", self._settings):
             return int(self._consumer.beginning_offsets([at])[at]), int(self._consumer.end_offsets([at])[at])
 
     def ends(self) -> dict[int, int]:
-        """See pipeline.ports.Source."""
+        """See pipeline.stream.ports.Source."""
         ends = {}
         for at in self._consumer.assignment():
             returned, state = self._returned.get(at.partition), self._consumer._subscription.assignment.get(at)
@@ -139,18 +139,18 @@ class KafkaSource:
         return ends
 
     def look(self, partitions: Sequence[int]) -> dict[int, int]:
-        """See pipeline.ports.Source."""
+        """See pipeline.stream.ports.Source."""
         held = [self._at(partition) for partition in partitions]
         with self._watchdog.guard("reading the topic's ends"), explained("reading the topic's ends", self._settings):
             return read_ends(self._consumer, held, LOOK)
 
     def heard_at(self) -> float | None:
-        """See pipeline.ports.Source."""
+        """See pipeline.stream.ports.Source."""
         received = float(self._consumer._coordinator.heartbeat.last_receive)
         return None if received == -float("inf") else received
 
     def ask(self) -> None:
-        """See pipeline.ports.Source."""
+        """See pipeline.stream.ports.Source."""
         settings = self._settings
         names = (settings.input_topic, settings.output_topic, settings.dead_letter_topic)
         request = MetadataRequest(
@@ -163,7 +163,7 @@ class KafkaSource:
         self._asked = manager.call_soon(manager.send, request)
 
     def incarnations(self) -> dict[str, str]:
-        """See pipeline.ports.Source."""
+        """See pipeline.stream.ports.Source."""
         asked, self._asked = self._asked, None
         assert asked is not None, "nobody asked"
         manager = self._consumer._manager
@@ -173,16 +173,16 @@ class KafkaSource:
         return {topic.name: str(topic.topic_id) if topic.topic_id else "" for topic in there}
 
     def orphans(self) -> set[int]:
-        """See pipeline.ports.Source."""
+        """See pipeline.stream.ports.Source."""
         with self._watchdog.guard("describing the group"), explained("describing the group", self._settings):
             return find_orphans(self._consumer, self._topic, self._settings.group, self._timeout())
 
     def rejoin(self) -> None:
-        """See pipeline.ports.Source."""
+        """See pipeline.stream.ports.Source."""
         self._consumer._coordinator.request_rejoin()
 
     def start(self, partition: int, offset: int) -> None:
-        """See pipeline.ports.Source."""
+        """See pipeline.stream.ports.Source."""
         at = self._at(partition)
         self._forget_parked(at)
         try:
@@ -193,7 +193,7 @@ class KafkaSource:
         self._returned[partition] = offset
 
     def hold(self, partitions: Sequence[int]) -> None:
-        """See pipeline.ports.Source."""
+        """See pipeline.stream.ports.Source."""
         for partition in partitions:
             self._returned.pop(partition, None)
             with suppress(KeyError):  # not assigned: the I/O thread has revoked it

@@ -25,7 +25,7 @@ from pipeline.grid.frequency import Frequency
 from pipeline.kafka.source import KafkaSource
 from pipeline.messages.codec import Reader
 from pipeline.settings import Settings
-from pipeline.stream import Worker
+from pipeline.stream.worker import Worker
 from pipeline.telemetry import start_logging
 from pipeline.watchdog import Watchdog
 

@@ -37,7 +37,7 @@ from pipeline.kafka.topics import check_topics, send
 from pipeline.quickstart.broker import DevelopmentBroker
 from pipeline.quickstart.produce import messages
 from pipeline.settings import Settings
-from pipeline.stream import Worker
+from pipeline.stream.worker import Worker
 from tests.bench.month_scores import score_weeks
 from tests.bench.results import Figure, Report, say
 from tests.bench.sensors import CHANGE, END, START, inject_change, read_sensors

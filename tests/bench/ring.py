@@ -11,7 +11,7 @@ import psutil
 import torch
 
 from pipeline.records import Ints
-from pipeline.ring import RingStore
+from pipeline.stream.ring import RingStore
 from tests.bench.results import Figure, Report, median, ratios, say
 
 CONTEXT = 336

@@ -14,10 +14,10 @@ from pipeline import database as databases
 from pipeline.app import clock
 from pipeline.probes import Checks, Probes
 from pipeline.settings import SeriesSettings
-from pipeline.stream import Worker
+from pipeline.stream.worker import Worker
+from pipeline.stream.worker_metrics import WorkerCollector
+from pipeline.stream.worker_state import Vitals
 from pipeline.telemetry import Durations
-from pipeline.vitals import Vitals
-from pipeline.worker_metrics import WorkerCollector
 from tests.bench.results import Figure, Report, median, say
 from tests.fakes import MemoryStore, MemoryTopics
 from tests.unit.workers import event, worker

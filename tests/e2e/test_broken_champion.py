@@ -12,8 +12,8 @@ from pipeline.commands.doctor import check_model
 from pipeline.errors import Unloadable
 from pipeline.exposition import Exposition
 from pipeline.grid.frequency import Frequency
+from pipeline.stream.worker_metrics import WorkerCollector
 from pipeline.windows import model_config
-from pipeline.worker_metrics import WorkerCollector
 from tests.e2e.test_topic_to_sql import catch_up, rows, working
 from tests.faults.conftest import Place
 from tests.faults.deployment import Deployment, Sender

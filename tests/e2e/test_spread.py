@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from pipeline.app import built_worker
-from pipeline.stream import Worker
+from pipeline.stream.worker import Worker
 from tests.e2e.test_topic_to_sql import rows
 from tests.faults.conftest import Place
 from tests.faults.deployment import Deployment, Sender

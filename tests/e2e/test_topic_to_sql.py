@@ -18,11 +18,11 @@ from models.batch import Batch
 from models.config import QUANTILE_LEVELS
 from models.forecasters import build
 from pipeline.app import built_worker, clock, open_database
-from pipeline.claim import Accept
 from pipeline.database import upgrade
 from pipeline.errors import ConfigError
 from pipeline.grid.frequency import Frequency
-from pipeline.stream import Worker
+from pipeline.stream.claim import Accept
+from pipeline.stream.worker import Worker
 from pipeline.windows import model_config
 from tests import servers
 from tests.faults.conftest import Place

@@ -1,7 +1,8 @@
 """The real worker in lockstep with the model: every call it makes must be the line that the model is at.
 
-Worker 0 of the model is pipeline.stream.Worker on ports that only advance the model; worker 1, Kafka, the network and
-every fault are the model's, chosen at random between any two lines. So the model cannot drift from the code.
+Worker 0 of the model is pipeline.stream.worker.Worker on ports that only advance the model; worker 1, Kafka, the
+network and every fault are the model's, chosen at random between any two lines. So the model cannot drift from the
+code.
 """
 
 from collections.abc import Sequence
@@ -13,13 +14,13 @@ import numpy as np
 from pipeline.errors import Fenced, Unavailable
 from pipeline.grid.frequency import Frequency
 from pipeline.messages.codec import Reader
-from pipeline.observe import Grid
 from pipeline.records import Claim, Committed, DeadLetter, Forecasts, Messages, RecentHistory, Standing, Turn
 from pipeline.scorer import Scorer
 from pipeline.settings import InputSettings, SeriesSettings, Settings
-from pipeline.stream import Worker
+from pipeline.stream.observe import Grid
+from pipeline.stream.turn import Parts
+from pipeline.stream.worker import Worker
 from pipeline.telemetry import Phases
-from pipeline.turn import Parts
 from pipeline.windows import model_config
 from tests.fakes import Clock, MemoryCalibrations, MemoryStore, MemoryTopics, NoChampion, joined
 from tests.faults.model import NEVER, Event, Model, State
@@ -101,7 +102,7 @@ class World:
 
 @dataclass
 class SteppedSource:
-    """`pipeline.ports.Source` that advances the model."""
+    """`pipeline.stream.ports.Source` that advances the model."""
 
     world: World
     waiting: list[tuple[int, bool]] = field(default_factory=list)
@@ -173,7 +174,7 @@ class SteppedSource:
 
 @dataclass
 class SteppedStore:
-    """`pipeline.ports.Store` that advances the model."""
+    """`pipeline.stream.ports.Store` that advances the model."""
 
     world: World
 
@@ -212,7 +213,7 @@ class SteppedStore:
 
 @dataclass
 class SteppedPublisher:
-    """`pipeline.ports.Publisher` that advances the model through a whole transaction."""
+    """`pipeline.stream.ports.Publisher` that advances the model through a whole transaction."""
 
     world: World
 

@@ -10,8 +10,8 @@ one, so that the states are finitely many even where faults are not bounded. A f
 for a while, so zombies are in every interleaving. A request that failed may still be on its way and land at any later
 time, one such at a time; landing at once is the lost reply.
 
-The lines are those of pipeline.turn and pipeline.claim; a `Mutant` moves or drops one. tests/faults/test_model.py runs
-the real worker in lockstep with them.
+The lines are those of pipeline.stream.turn and pipeline.stream.claim; a `Mutant` moves or drops one.
+tests/faults/test_model.py runs the real worker in lockstep with them.
 """
 
 import gc

@@ -79,7 +79,7 @@ def test_in_sql_either_half_of_the_compare_and_set_fences_by_itself(mutant: Muta
 
 @pytest.mark.parametrize("bounds", [TWO, Bounds(messages=3, turn=3), Bounds(messages=3, turn=2, twins=True)], ids=str)
 def test_the_real_worker_takes_the_lines_of_the_model(bounds: Bounds, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.turn.MOST_MESSAGES", bounds.transaction)
+    monkeypatch.setattr("pipeline.stream.turn.MOST_MESSAGES", bounds.transaction)
     deaths = done = 0
     lines: set[str] = set()
     for seed in range(15):
@@ -94,6 +94,6 @@ def test_the_real_worker_takes_the_lines_of_the_model(bounds: Bounds, monkeypatc
 
 def test_a_worker_that_skips_a_line_is_out_of_step_with_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(Model(TWO), Random(1), chance=0.0)
-    monkeypatch.setattr("pipeline.turn.publish", lambda *_: None)
+    monkeypatch.setattr("pipeline.stream.turn.publish", lambda *_: None)
     with pytest.raises(AssertionError, match="has ended its step, the model is at begin"):
         walk(world, steps=30, calm=0)

@@ -1,6 +1,6 @@
 """`python -m tests.integration.requeue_once POINT TURN KEY=VALUE...`: requeue everything and kill -9 at a point.
 
-The points are those of pipeline.requeue, and `in_transaction`; with an empty one it goes to its end.
+The points are those of pipeline.stream.requeue, and `in_transaction`; with an empty one it goes to its end.
 """
 
 import os
@@ -14,7 +14,7 @@ from pipeline.database.requeue import RequeueShelf
 from pipeline.kafka.limits import read_limits
 from pipeline.kafka.requeue import RequeueSender
 from pipeline.kafka.topics import check_topics
-from pipeline.requeue import Place, Requeue
+from pipeline.stream.requeue import Place, Requeue
 from pipeline.watchdog import Watchdog
 
 

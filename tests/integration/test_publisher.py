@@ -12,9 +12,9 @@ from pipeline.kafka.limits import Limits, read_limits
 from pipeline.kafka.publisher import KafkaPublisher
 from pipeline.kafka.topics import check_topics, read_topic
 from pipeline.records import DEAD_LETTER, DeadLetter, Forecasts, no_forecasts
-from pipeline.refused import publish_or_leave
 from pipeline.settings import KafkaSettings
-from pipeline.vitals import Vitals
+from pipeline.stream.refused import publish_or_leave
+from pipeline.stream.worker_state import Vitals
 from pipeline.watchdog import Watchdog
 from tests.fakes import MemoryStore
 from tests.faults.fleet import holds_within

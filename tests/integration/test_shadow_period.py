@@ -12,13 +12,13 @@ from models.forecasters import build
 from pipeline.database import Database, open_database, upgrade
 from pipeline.grid.frequency import Frequency
 from pipeline.messages.codec import Reader
-from pipeline.observe import Grid
 from pipeline.scorer import Scorer
 from pipeline.settings import Settings
 from pipeline.shadow import ShadowScorer
-from pipeline.stream import Worker
+from pipeline.stream.observe import Grid
+from pipeline.stream.turn import Parts
+from pipeline.stream.worker import Worker
 from pipeline.telemetry import Phases
-from pipeline.turn import Parts
 from pipeline.windows import model_config
 from tests.fakes import Clock, MemoryPublisher, MemorySource, MemoryTopics
 from tests.unit.jobs.conftest import TINY

@@ -11,10 +11,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from jobs.metrics import JobCollector
 from pipeline.exposition import Exposition
 from pipeline.probes import Checks, Probes
-from pipeline.stream import Worker
+from pipeline.stream.worker import Worker
+from pipeline.stream.worker_metrics import WorkerCollector
 from pipeline.web.telemetry import PageCollector
 from pipeline.web.traffic import Traffic
-from pipeline.worker_metrics import WorkerCollector
 from tests.facts import FACTS, NOW, PERIODS
 from tests.fakes import MemoryStore, MemoryTopics
 from tests.unit.workers import panel, run_dry, worker

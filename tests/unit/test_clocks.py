@@ -13,7 +13,7 @@ from pipeline.messages.codec import Reader
 from pipeline.records import Messages
 from pipeline.settings import InputSettings, Policy, SeriesSettings
 from tests.fakes import Clock, MemoryStore, MemoryTopics
-from tests.unit.test_spread import medians, of_one, settle, stored
+from tests.unit.stream.test_spread import medians, of_one, settle, stored
 from tests.unit.workers import HOUR, START, event, worker
 
 POLICIES: tuple[Policy, ...] = ("last", "first", "mean", "sum", "max")

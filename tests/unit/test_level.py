@@ -19,9 +19,9 @@ from pipeline.commands.backtest import shorten_table
 from pipeline.commands.display import show_near
 from pipeline.database.scales import find_scales
 from pipeline.messages import codec
-from pipeline.observe import Grid, observe
 from pipeline.records import Events, Floats, Forecasts, History
 from pipeline.scorer import Scorer
+from pipeline.stream.observe import Grid, observe
 from tests.fakes import MemoryCalibrations, MemoryStore
 from tests.unit.jobs.frames import make_forecaster, make_frame
 from tests.unit.test_scorer import HOURS, SETTINGS, Registry, scorer, scorer_of

@@ -23,8 +23,8 @@ METHODS_THAT_PICKLE = {
 RUN_CODE = {"eval", "exec", "compile", "__import__", "os.system", "os.popen"}
 REASONS = {
     "tests/integration/database/test_promotion_race.py imports multiprocessing": "two processes of the test's own",
-    "tests/unit/test_protocol.py calls exec": "runs turn.py with a line moved",
-    "tests/unit/test_protocol.py calls compile": "runs turn.py with a line moved",
+    "tests/unit/stream/test_protocol.py calls exec": "runs turn.py with a line moved",
+    "tests/unit/stream/test_protocol.py calls compile": "runs turn.py with a line moved",
     "tests/unit/test_readme.py calls exec": "runs README's code",
     "tests/unit/test_readme.py calls compile": "runs README's code",
 }

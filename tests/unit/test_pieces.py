@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.records import DeadLetter, Forecasts, no_forecasts
-from pipeline.turn import pieces
+from pipeline.stream.turn import pieces
 
 
 def forecasts_at(places: list[tuple[int, int]]) -> Forecasts:

@@ -14,9 +14,9 @@ from models.forecasters import build
 from pipeline.calibration import Calibration, correct
 from pipeline.errors import ConfigError, Corrupt, Unavailable
 from pipeline.grid.frequency import Frequency
-from pipeline.observe import Due, Grid
 from pipeline.scorer import Scorer
 from pipeline.settings import InputSettings, ModelSettings, SeriesSettings, Settings
+from pipeline.stream.observe import Due, Grid
 from pipeline.windows import batch, model_config
 from tests.fakes import MemoryCalibrations
 
@@ -30,7 +30,7 @@ SECOND = 1_000_000
 
 
 class Registry:
-    """`pipeline.ports.Champion` with one alias."""
+    """`pipeline.stream.ports.Champion` with one alias."""
 
     def __init__(self) -> None:
         self.artifacts: dict[int, bytes] = {}

@@ -13,12 +13,20 @@ from models.config import ModelConfig
 from models.forecasters import build
 from pipeline.errors import Unavailable
 from pipeline.grid.frequency import Frequency
-from pipeline.observe import Grid
 from pipeline.settings import InputSettings, ModelSettings, SeriesSettings, Settings
 from pipeline.shadow import ShadowScorer
+from pipeline.stream.observe import Grid
 from pipeline.windows import model_config
 from tests.fakes import MemoryCalibrations, MemoryStore, MemoryTopics, OneShadow
-from tests.unit.test_protocol import EVERY, POINTS, CrashAt, CrashError, check_exactly_once, filled, nothing_stored
+from tests.unit.stream.test_protocol import (
+    EVERY,
+    POINTS,
+    CrashAt,
+    CrashError,
+    check_exactly_once,
+    filled,
+    nothing_stored,
+)
 from tests.unit.test_scorer import Registry as OneChampion
 from tests.unit.test_scorer import due, scorer_of
 from tests.unit.workers import run_dry, worker

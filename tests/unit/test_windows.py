@@ -6,9 +6,9 @@ import torch
 
 from pipeline.errors import ConfigError
 from pipeline.grid.frequency import Frequency
-from pipeline.observe import Due
 from pipeline.records import History
 from pipeline.settings import Settings
+from pipeline.stream.observe import Due
 from pipeline.windows import Known, batch, calendar_columns, lay_out, model_config, usual_location
 
 

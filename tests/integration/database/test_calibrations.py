@@ -9,10 +9,10 @@ from pipeline.database import Database
 from pipeline.errors import ConfigError, Corrupt
 from pipeline.grid.frequency import Frequency
 from pipeline.messages.codec import shorten
-from pipeline.observe import Grid
 from pipeline.records import Claim, Forecasts
 from pipeline.scorer import Scorer
 from pipeline.settings import JobSettings, SeriesSettings, Settings
+from pipeline.stream.observe import Grid
 from pipeline.windows import model_config
 from tests.contracts import HOUR, NOW, START, observations, turn_of
 

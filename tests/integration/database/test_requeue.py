@@ -6,7 +6,7 @@ from pipeline.database import Database
 from pipeline.database.requeue import RequeueShelf
 from pipeline.errors import ConfigError, Fenced
 from pipeline.records import Claim, DeadLetter
-from pipeline.requeue import Place, Waiting
+from pipeline.stream.requeue import Place, Waiting
 from tests.contracts import NOW, turn_of
 
 HEADERS = (("a", b"\x00"), ("b", None))

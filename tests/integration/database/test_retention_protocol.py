@@ -13,9 +13,9 @@ from jobs.retention import clear_out
 from pipeline.database import Database, SqlStore
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings
-from pipeline.stream import Worker
+from pipeline.stream.worker import Worker
 from tests.fakes import MemoryTopics
-from tests.unit.test_protocol import EVERY, POINTS, CrashAt, CrashError, filled, nothing_stored
+from tests.unit.stream.test_protocol import EVERY, POINTS, CrashAt, CrashError, filled, nothing_stored
 from tests.unit.workers import run_dry, worker
 
 DAY = 86_400_000_000

@@ -14,7 +14,7 @@ from pipeline.grid.frequency import Frequency
 from pipeline.grid.phase import PhaseSearch, find_phase, with_phase
 from pipeline.records import Events
 from pipeline.settings import SeriesSettings, Settings
-from pipeline.stream import Worker
+from pipeline.stream.worker import Worker
 from tests.fakes import MemoryStore, MemoryTopics
 from tests.unit.workers import event, run_dry, worker
 

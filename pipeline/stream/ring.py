@@ -113,7 +113,7 @@ class RingStore:
     `newest` (S,) is each row's newest step and `scored` (S,) the newest step that was forecast from; both NEVER for a
     new series. `touched` (S,) is the `turn` in which something was last put into a row; the owner counts `turn` up.
     `beyond` gives the first and last step of what SQL holds of a row ahead of its ring, and `fast` names the series
-    whose last events were all ahead of time (pipeline.observe), also those that are not here now.
+    whose last events were all ahead of time (pipeline.stream.observe), also those that are not here now.
     """
 
     def __init__(self, capacity: int, policy: Policy, covariates: int = 0) -> None:

@@ -11,13 +11,13 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from pipeline import turn
-from pipeline.claim import Accept
 from pipeline.errors import ConfigError, Corrupt, Fenced, Unavailable
 from pipeline.kafka.publisher import name_transactions
 from pipeline.records import DEAD_LETTER, Claim, DeadLetter, Forecasts, Messages, Turn
 from pipeline.settings import SeriesSettings
-from pipeline.stream import Worker
+from pipeline.stream import turn
+from pipeline.stream.claim import Accept
+from pipeline.stream.worker import Worker
 from tests.fakes import Clock, MemoryCalibrations, MemoryPublisher, MemorySource, MemoryStore, MemoryTopics
 from tests.unit.workers import event, panel, run_dry, worker
 
@@ -261,7 +261,7 @@ class HalfWay(MemoryPublisher):
 
 @pytest.mark.parametrize("good", range(2, 25, 3))
 def test_a_turn_of_many_transactions_can_die_between_any_two(good: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.turn.MOST_MESSAGES", 7)
+    monkeypatch.setattr("pipeline.stream.turn.MOST_MESSAGES", 7)
     store, topics = nothing_stored(), filled()
     dying = worker(store, topics, series=EVERY)
     object.__setattr__(dying.parts, "publisher", HalfWay(topics, good))
@@ -284,7 +284,7 @@ def test_publishing_before_storing_would_be_caught(monkeypatch: pytest.MonkeyPat
     module = types.ModuleType("moved_turn")
     monkeypatch.setitem(sys.modules, "moved_turn", module)
     exec(compile(moved, "moved_turn", "exec"), module.__dict__)
-    monkeypatch.setattr("pipeline.stream.take_turn", module.take_turn)
+    monkeypatch.setattr("pipeline.stream.worker.take_turn", module.take_turn)
     memory, topics = nothing_stored(), filled()
     with pytest.raises(CrashError):
         run_dry(worker(memory, topics, series=EVERY, most=17, passed=CrashAt("between", 2)))

@@ -8,7 +8,7 @@ after the turn's messages came, so messages of a new topic are never taken for t
 from collections.abc import Mapping
 
 from pipeline.errors import ConfigError, Unavailable
-from pipeline.ports import Source
+from pipeline.stream.ports import Source
 
 ADVICE = (
     "Start once with --accept-new-topic: what the database holds of the former topic is kept under the name {0}@{1}, "

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.eviction import Eviction
 from pipeline.records import Events
-from pipeline.ring import RingStore
 from pipeline.settings import Policy, SeriesSettings
+from pipeline.stream.eviction import Eviction
+from pipeline.stream.ring import RingStore
 from tests.fakes import MemoryStore, MemoryTopics
-from tests.unit.test_ring import POLICIES
+from tests.unit.stream.test_ring import POLICIES
 from tests.unit.workers import event, run_dry, worker
 
 

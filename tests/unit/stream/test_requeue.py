@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from pipeline import requeue
 from pipeline.errors import Fenced, Refused
 from pipeline.messages.letters import REQUEUED
 from pipeline.records import DEAD_LETTER, DeadLetter, Left
-from pipeline.requeue import Place, Requeue, Waiting, again, never
+from pipeline.stream import requeue
+from pipeline.stream.requeue import Place, Requeue, Waiting, again, never
 
 POINTS = ("begun", "assigned", "in_transaction", "sent", "marked")
 
@@ -32,7 +32,7 @@ class Row:
 
 @dataclass
 class MemoryShelf:
-    """`pipeline.requeue.Shelf` over a list."""
+    """`pipeline.stream.requeue.Shelf` over a list."""
 
     rows: list[Row]
     epoch: int = 0
@@ -98,7 +98,7 @@ def outline(row: Row) -> Waiting:
 
 @dataclass
 class MemoryTopic:
-    """`pipeline.requeue.Sender` over a list; `dies` raises in the middle of a transaction."""
+    """`pipeline.stream.requeue.Sender` over a list; `dies` raises in the middle of a transaction."""
 
     sent: list[tuple[Place, DeadLetter]] = field(default_factory=list)
     number: int = 0

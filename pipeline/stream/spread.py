@@ -15,10 +15,10 @@ import numpy as np
 import structlog
 
 from pipeline.columns import concat, take
-from pipeline.observe import Grid
-from pipeline.ports import Store
 from pipeline.records import Events, Standing
-from pipeline.ring import RingStore
+from pipeline.stream.observe import Grid
+from pipeline.stream.ports import Store
+from pipeline.stream.ring import RingStore
 
 log = structlog.get_logger()
 

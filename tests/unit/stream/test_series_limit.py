@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.newcomers import MINUTE, Bucket, Newcomers, refill, spend
 from pipeline.records import Events, Messages
+from pipeline.stream.series_limit import MINUTE, Bucket, Newcomers, refill, spend
 from tests.fakes import MemoryStore, MemoryTopics
-from tests.unit.test_protocol import EVERY, POINTS, CrashAt, CrashError
+from tests.unit.stream.test_protocol import EVERY, POINTS, CrashAt, CrashError
 from tests.unit.workers import event, run_dry, worker
 
 NOW = 1_800_000_000_000_000

@@ -12,12 +12,12 @@ from pipeline.grid.frequency import Frequency
 from pipeline.messages.codec import Reader
 from pipeline.pulse import LATELY, Pulse
 from pipeline.records import Claim, DeadLetter, Forecasts, Kind, Messages, Turn
-from pipeline.ring import RingStore
 from pipeline.settings import InputSettings, SeriesSettings
-from pipeline.stream import Worker
+from pipeline.stream.ring import RingStore
+from pipeline.stream.worker import Worker
+from pipeline.stream.worker_metrics import WorkerCollector, checks_of
+from pipeline.stream.worker_state import SETBACKS, PartitionVitals, Vitals
 from pipeline.telemetry import BOUNDS, Durations
-from pipeline.vitals import SETBACKS, PartitionVitals, Vitals
-from pipeline.worker_metrics import WorkerCollector, checks_of
 from tests.fakes import MemorySource, MemoryStore, MemoryTopics
 from tests.unit.workers import START, event, panel, run_dry, worker
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pipeline.exposition import Collector, Metric, counter, gauge, histogram, in_seconds
 from pipeline.probes import Checks
 from pipeline.records import Kind, Quality
-from pipeline.stream import Worker
-from pipeline.vitals import KINDS, SETBACKS, PartitionVitals
+from pipeline.stream.worker import Worker
+from pipeline.stream.worker_state import KINDS, SETBACKS, PartitionVitals
 
 PARTITION = ("partition",)
 QUALITIES: tuple[Quality, ...] = ("ok", "degraded", "fallback")

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.ring import NEVER, RingStore, merge
 from pipeline.settings import Policy
+from pipeline.stream.ring import NEVER, RingStore, merge
 
 POLICIES: tuple[Policy, ...] = ("last", "first", "mean", "sum", "max")
 # (row, step, value or None for an explicit null); whole numbers, so that sums are exact in any order

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pipeline.errors import Fenced, Unavailable
 from pipeline.pulse import Pulse
 from pipeline.records import DEAD_LETTER, Claim, Events, Forecasts, Left, Messages, Turn
-from pipeline.ring import RingStore
+from pipeline.stream.ring import RingStore
 
 FENCED, BROKER, DATABASE, BREAKER = "fenced", "broker", "database", "breaker"
 SETBACKS = (FENCED, BROKER, DATABASE, BREAKER)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pipeline.errors import Unavailable
 from pipeline.records import Events
 from pipeline.settings import Policy, SeriesSettings
-from pipeline.spread import interleave
-from pipeline.stream import Worker
+from pipeline.stream.spread import interleave
+from pipeline.stream.worker import Worker
 from tests.fakes import Clock, MemorySource, MemoryStore, MemoryTopics
 from tests.unit.workers import HOUR, START, event, run_dry, worker
 

@@ -20,8 +20,8 @@ import numpy as np
 from pipeline.columns import concat, take
 from pipeline.grid.frequency import Frequency
 from pipeline.records import NOTHING, Events, Floats, Ints, Mask, Observations, RecentHistory
-from pipeline.ring import NEVER, Merged, RingStore
 from pipeline.settings import Policy, SeriesSettings
+from pipeline.stream.ring import NEVER, Merged, RingStore
 
 SEEN_IS_COMPLETE: frozenset[Policy] = frozenset({"last", "first"})
 FOREVER = np.iinfo(np.int64).max // 2

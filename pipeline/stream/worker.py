@@ -10,13 +10,13 @@ from contextlib import suppress
 
 import structlog
 
-from pipeline.breaker import Trip
-from pipeline.claim import Accept, claim
 from pipeline.errors import Fenced, TooFew, Unavailable
 from pipeline.grid.phase import OFF_GRID
-from pipeline.observe import SEEN_IS_COMPLETE
-from pipeline.turn import Owned, Parts, take_turn
-from pipeline.vitals import DATABASE
+from pipeline.stream.breaker import Trip
+from pipeline.stream.claim import Accept, claim
+from pipeline.stream.observe import SEEN_IS_COMPLETE
+from pipeline.stream.turn import Owned, Parts, take_turn
+from pipeline.stream.worker_state import DATABASE
 
 log = structlog.get_logger()
 SECOND = 1_000_000

@@ -11,9 +11,9 @@ import numpy as np
 import structlog
 
 from pipeline.errors import Refused
-from pipeline.ports import Publisher, Store
 from pipeline.records import DEAD_LETTER, DeadLetter, Forecasts, Left
-from pipeline.vitals import Vitals
+from pipeline.stream.ports import Publisher, Store
+from pipeline.stream.worker_state import Vitals
 
 log = structlog.get_logger()
 

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from models.batch import Batch
 from pipeline.grid.frequency import Frequency
-from pipeline.observe import Due, Grid, observe, waves
 from pipeline.records import Events, History, Ints, Mask
-from pipeline.ring import NEVER, RingStore
 from pipeline.settings import Policy, SeriesSettings
+from pipeline.stream.observe import Due, Grid, observe, waves
+from pipeline.stream.ring import NEVER, RingStore
 from pipeline.windows import batch, lay_out
 from tests import strategies
 from tests.fakes import MemoryStore
-from tests.unit.test_ring import POLICIES
+from tests.unit.stream.test_ring import POLICIES
 from tests.unit.workers import turn_of
 
 Stream = Sequence[tuple[str, int, float | None, *tuple[float | None, ...]]]  # the last are covariates

@@ -12,9 +12,9 @@ import enum
 import structlog
 
 from pipeline.errors import ConfigError
-from pipeline.incarnations import remade
 from pipeline.records import Claim, Committed
-from pipeline.turn import Owned, Parts, publish
+from pipeline.stream.incarnations import remade
+from pipeline.stream.turn import Owned, Parts, publish
 
 log = structlog.get_logger()
 

@@ -17,16 +17,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from pipeline.breaker import Breakers, Trip
 from pipeline.columns import concat
 from pipeline.errors import Corrupt, Unavailable
-from pipeline.eviction import Eviction
 from pipeline.grid.phase import SETTLED, PhaseSearch
-from pipeline.incarnations import Incarnations
 from pipeline.messages.codec import Reader
-from pipeline.newcomers import Newcomers
-from pipeline.observe import Due, Grid, observe
-from pipeline.ports import Publisher, Source, Store
 from pipeline.records import (
     Advance,
     Claim,
@@ -41,14 +35,20 @@ from pipeline.records import (
     Turn,
     no_observations,
 )
-from pipeline.refused import publish_or_leave
-from pipeline.ring import RingStore
 from pipeline.scorer import Scorer
 from pipeline.settings import InputSettings
 from pipeline.shadow import ShadowScorer
-from pipeline.spread import Spread
+from pipeline.stream.breaker import Breakers, Trip
+from pipeline.stream.eviction import Eviction
+from pipeline.stream.incarnations import Incarnations
+from pipeline.stream.observe import Due, Grid, observe
+from pipeline.stream.ports import Publisher, Source, Store
+from pipeline.stream.refused import publish_or_leave
+from pipeline.stream.ring import RingStore
+from pipeline.stream.series_limit import Newcomers
+from pipeline.stream.spread import Spread
+from pipeline.stream.worker_state import Vitals
 from pipeline.telemetry import Phases
-from pipeline.vitals import Vitals
 
 MOST_MESSAGES = 1000  # in one Kafka transaction
 MOST_STEPS = 200_000  # in one Kafka transaction: some 30 MB of messages

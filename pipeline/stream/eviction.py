@@ -11,7 +11,7 @@ import numpy as np
 import structlog
 
 from pipeline.records import Events, Mask
-from pipeline.ring import RingStore
+from pipeline.stream.ring import RingStore
 
 log = structlog.get_logger()
 SPARE = 100

@@ -1,0 +1,1 @@
+"""The worker: partitions claimed, messages read and scored, turns committed exactly once."""
