@@ -10,8 +10,8 @@ from jobs.conformal import Calibrated, Evidence, Method, Trial, calibrate
 from jobs.outcome import OnStage, Outcome, Stage
 from jobs.ports import Calibrations, Registry
 from models.config import QUANTILE_LEVELS
-from pipeline.calibration import NO_CALIBRATION, MaturedSteps, read_factors, undo
 from pipeline.errors import Corrupt
+from pipeline.forecasting.calibration import NO_CALIBRATION, MaturedSteps, read_factors, undo
 from pipeline.grid.frequency import Frequency
 from pipeline.records import Floats, Ints, Mask
 from pipeline.settings import Settings

@@ -25,9 +25,9 @@ from models.precision import choose_precision
 from models.ranks import ALONE, RankLost
 from models.training import FitReport, Progress, choose_device
 from pipeline.errors import ConfigError, Unavailable
+from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import DAY, Frequency
 from pipeline.settings import Settings
-from pipeline.windows import model_config
 
 
 @dataclass(frozen=True, slots=True)

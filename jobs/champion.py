@@ -7,8 +7,8 @@ from models.artifact import ArtifactError, Loaded, unpack
 from models.baselines import SeasonalNaive
 from models.config import ModelConfig
 from pipeline.errors import ConfigError, Corrupt
+from pipeline.forecasting.windows import compare_covariates
 from pipeline.grid.frequency import Frequency
-from pipeline.windows import compare_covariates
 
 NAIVE = 0
 """The version of the seasonal naive, which has no artifact and always fits; somebody may have made it champion."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from models.config import QUANTILE_LEVELS
-from pipeline.calibration import MEDIAN
+from pipeline.forecasting.calibration import MEDIAN
 from pipeline.records import Floats, Ints, Mask
 
 LEVELS = np.array(QUANTILE_LEVELS)

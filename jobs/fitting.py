@@ -29,10 +29,10 @@ from models.cpu import fitting_threads
 from models.panel import Panel
 from models.presets import NAIVE
 from pipeline.errors import ConfigError
+from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.records import Floats, Ints
 from pipeline.settings import Settings, TrainingSettings
-from pipeline.windows import model_config
 
 ONLY_SERVICE: Mapping[str, str] = {
     "max_rows": "it bounds what the service reads from SQL, and of a frame all rows are used",

@@ -27,13 +27,13 @@ from jobs.grid_choice import Wish, choose_grid, say_off_grid
 from jobs.series_names import read_series
 from models.config import QUANTILE_LEVELS
 from pipeline.errors import ConfigError
+from pipeline.forecasting.windows import Known
 from pipeline.grid.frequency import Frequency
 from pipeline.grid.stamps import as_written
 from pipeline.grid.times import AUTO, TimeRule
 from pipeline.records import Events, Floats, History, Ints
 from pipeline.settings import Policy
 from pipeline.stream.observe import fold
-from pipeline.windows import Known
 
 KNOWN = {"series_id": ("series_id", "unique_id"), "time": ("time", "timestamp", "ds"), "value": ("value", "y")}
 """Names that are looked for when none is given; a frame that has two of a kind is asked about."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from jobs.outcome import Ending
-from pipeline.calibration import Calibration, MaturedSteps
+from pipeline.forecasting.calibration import Calibration, MaturedSteps
 from pipeline.live import LivePairs
 from pipeline.records import History, Ints
 

@@ -15,9 +15,9 @@ from jobs.ports import Reader, Registry
 from jobs.training_set import TooLittleHistory, TrainingSet, cut_training_set, drop_future
 from jobs.verdict import Verdict
 from jobs.warm_start import Start, choose_start
+from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import Settings
-from pipeline.windows import model_config
 
 ONLY = ""
 """The name of the one challenger of settings that name none; it is registered under its kind and cell."""

@@ -20,8 +20,8 @@ from jobs.outcome import OnStage, Stage
 from models.config import ModelConfig
 from models.training import FitReport
 from pipeline.errors import ConfigError
+from pipeline.forecasting.windows import usual_segment
 from pipeline.settings import ModelSettings, Settings, TrainingSettings
-from pipeline.windows import usual_segment
 
 ETA = 3
 """One candidate in so many goes on to the next rung, with so many times the steps."""

@@ -16,10 +16,10 @@ import torch
 
 from models.panel import Panel
 from pipeline.errors import TidecastError
+from pipeline.forecasting.windows import lay_out
 from pipeline.grid.frequency import Frequency
 from pipeline.records import History, Ints
 from pipeline.settings import Settings
-from pipeline.windows import lay_out
 
 HELD_OUT = 4
 """At most one part in so many of the history is held out."""

@@ -11,9 +11,9 @@ from models.artifact import Loaded
 from models.baselines import SeasonalNaive
 from models.config import LOCATIONS
 from models.forecasters import Network
+from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import Settings
-from pipeline.windows import model_config
 
 SIGNS = ("signs.rows", "signs.ended")
 SERIES_ROWS = ("series.rows.weight", "spreads.rows", *SIGNS)

@@ -18,6 +18,9 @@ from pipeline import database as databases
 from pipeline.address import check_free, number_address
 from pipeline.database import Binding, Database
 from pipeline.errors import Regridded, Unavailable
+from pipeline.forecasting.scorer import Scorer
+from pipeline.forecasting.shadow import ShadowScorer
+from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.grid.phase import SETTLED, PhaseSearch, with_phase
 from pipeline.kafka import topics
@@ -27,10 +30,8 @@ from pipeline.kafka.source import KafkaSource
 from pipeline.messages.codec import Reader, check_horizon
 from pipeline.probes import Probes, serving
 from pipeline.pulse import LATELY
-from pipeline.scorer import Scorer
 from pipeline.secrets import list_secrets
 from pipeline.settings import Settings
-from pipeline.shadow import ShadowScorer
 from pipeline.stream.breaker import Breakers
 from pipeline.stream.claim import Accept
 from pipeline.stream.eviction import Eviction
@@ -43,7 +44,6 @@ from pipeline.stream.worker_metrics import WorkerCollector, checks_of
 from pipeline.supervisor import Role, Supervisor
 from pipeline.telemetry import Phases, start_logging
 from pipeline.watchdog import Watchdog, WatchedCalibrations, WatchedChampion, WatchedShadow, WatchedStore
-from pipeline.windows import model_config
 
 log = structlog.get_logger()
 DATABASE_CALLS = 4.0

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from pipeline.calibration import Calibration
+from pipeline.forecasting.calibration import Calibration
 from pipeline.records import Claim, DeadLetter, Forecasts, Left, RecentHistory, Standing, Turn
 from pipeline.stream.ports import Calibrations, Champion, Shadow, Store
 

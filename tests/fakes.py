@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipeline.calibration import Calibration
 from pipeline.errors import Fenced, Refused
+from pipeline.forecasting.calibration import Calibration
 from pipeline.messages.codec import forecast_id
 from pipeline.records import (
     DEAD_LETTER,

@@ -41,9 +41,9 @@ def check(settings: "Settings") -> None:
     from jobs.catalog import timetable
     from jobs.timing import check_timing
     from pipeline.configuration import masked
+    from pipeline.forecasting.windows import model_config
     from pipeline.grid.frequency import Frequency
     from pipeline.messages.codec import check_horizon
-    from pipeline.windows import model_config
 
     model_config(settings, Frequency.of(settings.series), 0)
     check_horizon(settings.series.horizon)

@@ -109,11 +109,11 @@ def check_grid(settings: "Settings") -> Finding:
 def check_model(settings: "Settings") -> Finding:
     """Load the champion as a worker would; none yet is not bad, forecasts are then seasonal naive."""
     from pipeline.database import open_database
+    from pipeline.forecasting.served import load_model
+    from pipeline.forecasting.windows import model_config
     from pipeline.grid.frequency import Frequency
     from pipeline.grid.phase import with_phase
-    from pipeline.loading import load_model
     from pipeline.stream.observe import Grid
-    from pipeline.windows import model_config
 
     database = open_database(settings.database.url.get_secret_value(), timeout=min(SECONDS, settings.database.timeout))
     try:

@@ -13,8 +13,8 @@ from pipeline.secrets import list_secrets
 from pipeline.telemetry import start_logging
 
 if TYPE_CHECKING:
-    from pipeline.calibration import Calibration
     from pipeline.database.registry import ModelRow, Registry
+    from pipeline.forecasting.calibration import Calibration
     from pipeline.settings import Settings
 
 TIMES = ("train_from", "train_to", "created_at")

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Engine, select
 
-from pipeline.calibration import Calibration, MaturedSteps
 from pipeline.database.engine import reading, writing
 from pipeline.database.tables import QUANTILES, calibrations, forecasts, observations, series
+from pipeline.forecasting.calibration import Calibration, MaturedSteps
 from pipeline.records import Ints
 
 _CHUNK = 10_000  # rows held as Python tuples before they become columns

@@ -6,7 +6,7 @@ Every method may raise Unavailable. After that nothing may be assumed: the calle
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from pipeline.calibration import Calibration
+from pipeline.forecasting.calibration import Calibration
 from pipeline.records import Claim, Committed, DeadLetter, Forecasts, Left, Messages, RecentHistory, Standing, Turn
 
 

@@ -19,6 +19,8 @@ import numpy as np
 
 from pipeline.columns import concat
 from pipeline.errors import Corrupt, Unavailable
+from pipeline.forecasting.scorer import Scorer
+from pipeline.forecasting.shadow import ShadowScorer
 from pipeline.grid.phase import SETTLED, PhaseSearch
 from pipeline.messages.codec import Reader
 from pipeline.records import (
@@ -35,9 +37,7 @@ from pipeline.records import (
     Turn,
     no_observations,
 )
-from pipeline.scorer import Scorer
 from pipeline.settings import InputSettings
-from pipeline.shadow import ShadowScorer
 from pipeline.stream.breaker import Breakers, Trip
 from pipeline.stream.eviction import Eviction
 from pipeline.stream.incarnations import Incarnations

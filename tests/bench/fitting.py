@@ -14,10 +14,10 @@ from models.ensembles import fit_members
 from models.forecasters import Ensemble, RecurrentForecaster, build
 from models.panel import Panel, build_panel
 from models.training import FitReport
+from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.records import Floats
 from pipeline.settings import Settings
-from pipeline.windows import model_config
 from tests.bench.results import say
 
 MARGIN = 2048

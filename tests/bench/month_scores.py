@@ -15,10 +15,10 @@ from models.metrics import METRICS, Matured
 from models.panel import Panel
 from models.predict import predict
 from pipeline.database import Database
+from pipeline.forecasting.windows import lay_out, model_config
 from pipeline.grid.frequency import DAY, Frequency
 from pipeline.records import Floats, Ints, Mask
 from pipeline.settings import Settings
-from pipeline.windows import lay_out, model_config
 from tests.bench.sensors import END, START
 
 WEEK = 7 * DAY

@@ -20,8 +20,8 @@ import pytest
 from models.artifact import pack
 from models.forecasters import build
 from pipeline.app import clock, open_database
+from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
-from pipeline.windows import model_config
 from tests import servers
 from tests.faults.conftest import QUICK
 from tests.faults.deployment import Deployment, Sender, deploy

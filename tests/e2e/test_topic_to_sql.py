@@ -20,10 +20,10 @@ from models.forecasters import build
 from pipeline.app import built_worker, clock, open_database
 from pipeline.database import upgrade
 from pipeline.errors import ConfigError
+from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.stream.claim import Accept
 from pipeline.stream.worker import Worker
-from pipeline.windows import model_config
 from tests import servers
 from tests.faults.conftest import Place
 from tests.faults.deployment import Deployment, Sender

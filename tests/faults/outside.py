@@ -10,8 +10,8 @@ from sqlalchemy import make_url
 from models.artifact import pack
 from models.forecasters import build
 from pipeline.database import open_database
+from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
-from pipeline.windows import model_config
 from tests import servers
 from tests.faults.conftest import Place
 from tests.faults.deployment import Deployment

@@ -20,13 +20,13 @@ from pipeline.commands.opened import now
 from pipeline.configuration import load
 from pipeline.database import Database, open_database, upgrade
 from pipeline.errors import ConfigError
+from pipeline.forecasting.scorer import Scorer
+from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.records import Advance, Events, Observations, Turn, no_forecasts
-from pipeline.scorer import Scorer
 from pipeline.settings import InputSettings, Settings
 from pipeline.stream.observe import Grid
 from pipeline.stream.observe import observe as observe_events
-from pipeline.windows import model_config
 from tests.servers import free_port
 
 HOUR = 3_600_000_000

@@ -10,16 +10,16 @@ from jobs.catalog import find_work
 from models.artifact import pack
 from models.forecasters import build
 from pipeline.database import Database, open_database, upgrade
+from pipeline.forecasting.scorer import Scorer
+from pipeline.forecasting.shadow import ShadowScorer
+from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.messages.codec import Reader
-from pipeline.scorer import Scorer
 from pipeline.settings import Settings
-from pipeline.shadow import ShadowScorer
 from pipeline.stream.observe import Grid
 from pipeline.stream.turn import Parts
 from pipeline.stream.worker import Worker
 from pipeline.telemetry import Phases
-from pipeline.windows import model_config
 from tests.fakes import Clock, MemoryPublisher, MemorySource, MemoryTopics
 from tests.unit.jobs.conftest import TINY
 from tests.unit.workers import START, event, run_dry

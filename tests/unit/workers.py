@@ -3,12 +3,13 @@
 import json
 from collections.abc import Callable, Sequence
 
+from pipeline.forecasting.scorer import Scorer
+from pipeline.forecasting.shadow import ShadowScorer
+from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.messages.codec import Reader
 from pipeline.records import Advance, Observations, Turn, no_forecasts
-from pipeline.scorer import Scorer
 from pipeline.settings import InputSettings, SeriesSettings, Settings
-from pipeline.shadow import ShadowScorer
 from pipeline.stream.eviction import Eviction
 from pipeline.stream.observe import Grid
 from pipeline.stream.ports import Shadow
@@ -16,7 +17,6 @@ from pipeline.stream.series_limit import Newcomers
 from pipeline.stream.turn import Parts, nothing_happens
 from pipeline.stream.worker import Worker
 from pipeline.telemetry import Phases
-from pipeline.windows import model_config
 from tests.fakes import Clock, MemoryCalibrations, MemoryPublisher, MemorySource, MemoryStore, MemoryTopics, NoChampion
 
 HOUR = 3600

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 
 from jobs.calibrate import run_calibration
-from pipeline.calibration import correct
 from pipeline.database import Database
 from pipeline.errors import ConfigError, Corrupt
+from pipeline.forecasting.calibration import correct
+from pipeline.forecasting.scorer import Scorer
+from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.messages.codec import shorten
 from pipeline.records import Claim, Forecasts
-from pipeline.scorer import Scorer
 from pipeline.settings import JobSettings, SeriesSettings, Settings
 from pipeline.stream.observe import Grid
-from pipeline.windows import model_config
 from tests.contracts import HOUR, NOW, START, observations, turn_of
 
 HORIZON = 3

@@ -20,10 +20,10 @@ from pipeline.cli import root
 from pipeline.database import Database, open_database
 from pipeline.database.engine import connect, writing
 from pipeline.database.migrate import VIEWS, _config
+from pipeline.forecasting.scorer import Scorer
+from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
-from pipeline.scorer import Scorer
 from pipeline.settings import SeriesSettings, Settings
-from pipeline.windows import model_config
 from tests.fakes import MemoryStore, MemoryTopics
 from tests.unit.workers import panel, run_dry, worker
 

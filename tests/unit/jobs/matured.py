@@ -11,7 +11,7 @@ import torch
 from models.baselines import SeasonalNaive
 from models.batch import Batch
 from models.config import ModelConfig
-from pipeline.calibration import MEDIAN, NO_CALIBRATION, Calibration, MaturedSteps, correct
+from pipeline.forecasting.calibration import MEDIAN, NO_CALIBRATION, Calibration, MaturedSteps, correct
 from pipeline.messages.codec import shorten
 from pipeline.quickstart.demo_series import load
 from pipeline.records import Floats, Ints, Mask

@@ -6,7 +6,7 @@ import pytest
 
 from jobs.calibrate import MOST_STEPS, choose_targets, run_calibration
 from jobs.outcome import Outcome, Stage
-from pipeline.calibration import read_factors
+from pipeline.forecasting.calibration import read_factors
 from pipeline.settings import Settings
 from tests.unit.jobs.fakes import HOUR, START, FakeRegistry
 from tests.unit.jobs.matured import HORIZON, Live, seasonal_naive

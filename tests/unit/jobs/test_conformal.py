@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from jobs.conformal import MISS, OUTER, Calibrated, Evidence, Method, calibrate, find_scores
 from models.config import QUANTILE_LEVELS
-from pipeline.calibration import MEDIAN, correct, undo
+from pipeline.forecasting.calibration import MEDIAN, correct, undo
 from tests.unit.jobs.matured import HORIZON, Stream, coverage, seasonal_naive
 
 METHOD = Method(window=336, minimum=100, half_life=336)

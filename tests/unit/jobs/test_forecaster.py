@@ -17,9 +17,9 @@ from jobs.frames import QUANTILE_COLUMNS
 from models.artifact import pack
 from models.predict import predict
 from pipeline.errors import ConfigError
+from pipeline.forecasting.windows import usual_context
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import ModelSettings
-from pipeline.windows import usual_context
 from tests.unit.jobs.frames import MODEL, TRAINING, make_forecaster, make_frame, make_wave
 
 QUANTILES = list(QUANTILE_COLUMNS)

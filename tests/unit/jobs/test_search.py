@@ -28,9 +28,9 @@ from jobs.search import (
 from models.artifact import unpack
 from models.config import ModelConfig
 from models.training import FitReport
+from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import SearchKey, Settings
-from pipeline.windows import model_config
 from tests.unit.jobs.fakes import HOUR, START, Clock, FakeReader, FakeRegistry, make_history
 from tests.unit.jobs.frames import make_forecaster, make_frame, make_wave
 from tests.unit.jobs.test_retrain import drifting

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from models.batch import Batch
+from pipeline.forecasting.windows import batch, lay_out
 from pipeline.grid.frequency import Frequency
 from pipeline.records import Events, History, Ints, Mask
 from pipeline.settings import Policy, SeriesSettings
 from pipeline.stream.observe import Due, Grid, observe, waves
 from pipeline.stream.ring import NEVER, RingStore
-from pipeline.windows import batch, lay_out
 from tests import strategies
 from tests.fakes import MemoryStore
 from tests.unit.stream.test_ring import POLICIES

@@ -12,12 +12,14 @@ from models.batch import Batch
 from models.config import ModelConfig
 from models.forecasters import build
 from pipeline.errors import Unavailable
+from pipeline.forecasting.shadow import ShadowScorer
+from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import InputSettings, ModelSettings, SeriesSettings, Settings
-from pipeline.shadow import ShadowScorer
 from pipeline.stream.observe import Grid
-from pipeline.windows import model_config
 from tests.fakes import MemoryCalibrations, MemoryStore, MemoryTopics, OneShadow
+from tests.unit.forecasting.test_scorer import Registry as OneChampion
+from tests.unit.forecasting.test_scorer import due, scorer_of
 from tests.unit.stream.test_protocol import (
     EVERY,
     POINTS,
@@ -27,8 +29,6 @@ from tests.unit.stream.test_protocol import (
     filled,
     nothing_stored,
 )
-from tests.unit.test_scorer import Registry as OneChampion
-from tests.unit.test_scorer import due, scorer_of
 from tests.unit.workers import run_dry, worker
 
 SECOND = 1_000_000

@@ -18,13 +18,13 @@ from models.metrics import seasonal_scale as scale_of_metrics
 from pipeline.commands.backtest import shorten_table
 from pipeline.commands.display import show_near
 from pipeline.database.scales import find_scales
+from pipeline.forecasting.scorer import Scorer
 from pipeline.messages import codec
 from pipeline.records import Events, Floats, Forecasts, History
-from pipeline.scorer import Scorer
 from pipeline.stream.observe import Grid, observe
 from tests.fakes import MemoryCalibrations, MemoryStore
+from tests.unit.forecasting.test_scorer import HOURS, SETTINGS, Registry, scorer, scorer_of
 from tests.unit.jobs.frames import make_forecaster, make_frame
-from tests.unit.test_scorer import HOURS, SETTINGS, Registry, scorer, scorer_of
 
 LEVELS = (0.0, 1e3, 1e6, 1e9, 1e12)
 AMPLITUDE = 1024.0

@@ -11,15 +11,15 @@ from models.baselines import SeasonalNaive
 from models.batch import Batch
 from models.config import ModelConfig
 from models.scaling import find_coarse
-from pipeline.calibration import NO_CALIBRATION, correct, read_factors
 from pipeline.columns import concat
 from pipeline.errors import ConfigError, Corrupt, Unloadable
-from pipeline.loading import ADVICE, FAILURES, load_model, number_series
+from pipeline.forecasting.calibration import NO_CALIBRATION, correct, read_factors
+from pipeline.forecasting.served import ADVICE, FAILURES, load_model, number_series
+from pipeline.forecasting.windows import batch
 from pipeline.messages.codec import shorten
 from pipeline.records import Floats, Forecasts, Ints, Mask, Quality, no_forecasts
 from pipeline.stream.observe import Due, Grid
 from pipeline.stream.ports import Calibrations, Champion
-from pipeline.windows import batch
 
 log = structlog.get_logger()
 NAIVE_VERSION = 0

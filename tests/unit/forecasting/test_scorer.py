@@ -11,13 +11,13 @@ from models.artifact import pack, unpack
 from models.batch import Batch
 from models.config import ModelConfig
 from models.forecasters import build
-from pipeline.calibration import Calibration, correct
 from pipeline.errors import ConfigError, Corrupt, Unavailable
+from pipeline.forecasting.calibration import Calibration, correct
+from pipeline.forecasting.scorer import Scorer
+from pipeline.forecasting.windows import batch, model_config
 from pipeline.grid.frequency import Frequency
-from pipeline.scorer import Scorer
 from pipeline.settings import InputSettings, ModelSettings, SeriesSettings, Settings
 from pipeline.stream.observe import Due, Grid
-from pipeline.windows import batch, model_config
 from tests.fakes import MemoryCalibrations
 
 SETTINGS = Settings(

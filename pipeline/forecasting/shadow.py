@@ -11,15 +11,15 @@ import structlog
 
 from models.artifact import Loaded
 from models.config import ModelConfig
-from pipeline.calibration import NO_CALIBRATION
 from pipeline.columns import concat
 from pipeline.errors import ConfigError, Unloadable
-from pipeline.loading import FAILURES, load_model, number_series
+from pipeline.forecasting.calibration import NO_CALIBRATION
+from pipeline.forecasting.scorer import WIDEST, assemble, run
+from pipeline.forecasting.served import FAILURES, load_model, number_series
+from pipeline.forecasting.windows import batch
 from pipeline.records import Forecasts, Mask
-from pipeline.scorer import WIDEST, assemble, run
 from pipeline.stream.observe import Due, Grid
 from pipeline.stream.ports import Shadow
-from pipeline.windows import batch
 
 log = structlog.get_logger()
 SECOND = 1_000_000

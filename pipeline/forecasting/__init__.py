@@ -1,0 +1,1 @@
+"""Windows to forecasts, as the worker and the jobs make them."""
