@@ -15,8 +15,8 @@ from jobs.child import read_settings
 from jobs.outcome import Outcome, Stage, write_line
 from pipeline.commands.opened import now, opened
 from pipeline.errors import TidecastError
+from pipeline.health.logs import start_logging
 from pipeline.secrets import list_secrets
-from pipeline.telemetry import start_logging
 
 
 def main(job: str) -> int:

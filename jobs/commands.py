@@ -42,8 +42,8 @@ def run(settings: "Settings", name: str, as_json: bool) -> None:
     from jobs.catalog import training_threads
     from jobs.torchrun import leading
     from models.cpu import tune_cpu
+    from pipeline.health.logs import start_logging
     from pipeline.secrets import list_secrets
-    from pipeline.telemetry import start_logging
 
     start_logging(list_secrets(settings))
     tune_cpu(training_threads(settings))
@@ -175,9 +175,9 @@ def schedule(settings: "Settings") -> None:
     the metrics of the jobs, /healthz and /readyz, on duty or not.
     """
     from jobs.schedule import checks_of
-    from pipeline.probes import Probes, serving
+    from pipeline.health.logs import start_logging
+    from pipeline.health.probes import Probes, serving
     from pipeline.secrets import list_secrets
-    from pipeline.telemetry import start_logging
 
     secrets = list_secrets(settings)
     start_logging(secrets)
@@ -193,7 +193,7 @@ def schedule(settings: "Settings") -> None:
 @with_settings
 def metrics(settings: "Settings") -> None:
     """Write the metrics of the jobs once, as Prometheus would read them from a scheduler with metrics.listen."""
-    from pipeline.exposition import Exposition
+    from pipeline.health.prometheus import Exposition
 
     with opened(settings) as database:
         say_exactly(Exposition(build_collector(settings, database)).write())

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 import structlog
 
 from pipeline.errors import TidecastError
-from pipeline.exposition import Collector, Metric, counter, gauge, in_seconds
+from pipeline.health.prometheus import Collector, Metric, counter, gauge, in_seconds
 from pipeline.job_facts import CHANGES, DELETED, ENDINGS, JobFacts
 
 KEPT = 10.0

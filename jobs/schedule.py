@@ -30,8 +30,8 @@ from jobs.ports import Leases
 from jobs.runner import SILENCE
 from jobs.timing import read_interval
 from pipeline.errors import ConfigError, Unavailable
-from pipeline.probes import Checks
-from pipeline.pulse import LATELY, Pulse
+from pipeline.health.heartbeat import LATELY, Pulse
+from pipeline.health.probes import Checks
 
 LOOK_BACK = tuple(timedelta(days=days) for days in (0.05, 1, 8, 32, 367))
 """How far to search for the last time that a job was due, nearest first."""

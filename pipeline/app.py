@@ -23,13 +23,16 @@ from pipeline.forecasting.shadow import ShadowScorer
 from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.grid.phase import SETTLED, PhaseSearch, with_phase
+from pipeline.health.heartbeat import LATELY
+from pipeline.health.logs import Phases, start_logging
+from pipeline.health.probes import Probes, serving
+from pipeline.health.supervisor import Role, Supervisor
+from pipeline.health.watchdog import Watchdog, WatchedCalibrations, WatchedChampion, WatchedShadow, WatchedStore
 from pipeline.kafka import topics
 from pipeline.kafka.limits import read_limits
 from pipeline.kafka.publisher import KafkaPublisher
 from pipeline.kafka.source import KafkaSource
 from pipeline.messages.codec import Reader, check_horizon
-from pipeline.probes import Probes, serving
-from pipeline.pulse import LATELY
 from pipeline.secrets import list_secrets
 from pipeline.settings import Settings
 from pipeline.stream.breaker import Breakers
@@ -41,9 +44,6 @@ from pipeline.stream.series_limit import Newcomers
 from pipeline.stream.turn import Parts, nothing_happens
 from pipeline.stream.worker import Worker
 from pipeline.stream.worker_metrics import WorkerCollector, checks_of
-from pipeline.supervisor import Role, Supervisor
-from pipeline.telemetry import Phases, start_logging
-from pipeline.watchdog import Watchdog, WatchedCalibrations, WatchedChampion, WatchedShadow, WatchedStore
 
 log = structlog.get_logger()
 DATABASE_CALLS = 4.0

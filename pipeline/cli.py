@@ -10,7 +10,7 @@ import click
 
 from pipeline.commands.invocation import Invocation
 from pipeline.errors import TidecastError
-from pipeline.lifeline import hold
+from pipeline.health.lifeline import hold
 from pipeline.visible import visible
 
 INTERRUPTED = 130

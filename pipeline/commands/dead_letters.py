@@ -95,11 +95,11 @@ def requeue(settings: "Settings", message: tuple[Place, ...], everything: bool) 
     that was ended halfway is finished first; one that still runs ends.
     """
     from pipeline.database.requeue import RequeueShelf
+    from pipeline.health.watchdog import Watchdog
     from pipeline.kafka.limits import read_limits
     from pipeline.kafka.requeue import RequeueSender
     from pipeline.kafka.topics import check_topics
     from pipeline.stream.requeue import Requeue
-    from pipeline.watchdog import Watchdog
 
     if bool(message) == everything:
         raise click.UsageError("name messages (TOPIC/PARTITION/OFFSET), or give --all", click.get_current_context())

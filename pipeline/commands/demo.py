@@ -72,7 +72,7 @@ def isolate() -> None:
     """Keep the environment's settings away from the demo, its logs to warnings, and let SIGTERM end it as Ctrl-C."""
     import structlog
 
-    from pipeline.telemetry import console
+    from pipeline.health.logs import console
 
     structlog.configure(
         processors=[structlog.processors.add_log_level, *console()],

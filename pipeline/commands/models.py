@@ -9,8 +9,8 @@ from pipeline.commands.display import moment, say, show_json, show_rows, show_ta
 from pipeline.commands.invocation import with_settings
 from pipeline.commands.opened import now, opened
 from pipeline.errors import ConfigError
+from pipeline.health.logs import start_logging
 from pipeline.secrets import list_secrets
-from pipeline.telemetry import start_logging
 
 if TYPE_CHECKING:
     from pipeline.database.registry import ModelRow, Registry

@@ -33,10 +33,10 @@ def serve(settings: "Settings") -> None:
     except ModuleNotFoundError as error:
         raise ConfigError(f"tidecast serve needs {error.name}: pip install 'tidecast[serve]'") from error
     from pipeline.database.pages import open_pages
+    from pipeline.health.logs import start_logging
+    from pipeline.health.probes import Probes, serving
     from pipeline.kafka.ends import end_offsets
-    from pipeline.probes import Probes, serving
     from pipeline.secrets import list_secrets
-    from pipeline.telemetry import start_logging
 
     own = settings.serve
     if own.listen is None:

@@ -8,6 +8,7 @@ from kafka.structs import OffsetAndMetadata
 
 from pipeline.errors import Refused, TidecastError
 from pipeline.grid.frequency import Frequency
+from pipeline.health.watchdog import Watchdog
 from pipeline.kafka.connection import MARK, explained
 from pipeline.kafka.limits import Limits, read_limits
 from pipeline.kafka.refusals import ARGUMENTS, Outgoing, find_refused, is_refusal
@@ -15,7 +16,6 @@ from pipeline.kafka.transactional import ALONE, start_producer
 from pipeline.messages import codec
 from pipeline.records import DEAD_LETTER, DeadLetter, Forecasts, Left
 from pipeline.settings import KafkaSettings
-from pipeline.watchdog import Watchdog
 
 
 def name_transactions(group: str, instance: str) -> str:

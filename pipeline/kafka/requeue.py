@@ -7,6 +7,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.structs import OffsetAndMetadata
 
 from pipeline.errors import Refused, TidecastError
+from pipeline.health.watchdog import Watchdog
 from pipeline.kafka.connection import arguments, explained
 from pipeline.kafka.limits import Limits
 from pipeline.kafka.refusals import ARGUMENTS, Outgoing, find_refused, is_refusal
@@ -14,7 +15,6 @@ from pipeline.kafka.transactional import ALONE, start_producer
 from pipeline.records import DEAD_LETTER, DeadLetter, Left
 from pipeline.settings import KafkaSettings
 from pipeline.stream.requeue import Place
-from pipeline.watchdog import Watchdog
 
 BATCH_BYTES = 900_000
 

@@ -17,6 +17,7 @@ from kafka.protocol.metadata import MetadataRequest
 from kafka.structs import MemberState
 
 from pipeline.errors import Fenced, Unavailable
+from pipeline.health.watchdog import Watchdog
 from pipeline.kafka.batches import BATCH_BYTES, Bounds, Columns, Unread, install
 from pipeline.kafka.connection import MARK, arguments, explained, require_codecs
 from pipeline.kafka.ends import read_ends
@@ -24,7 +25,6 @@ from pipeline.kafka.envelopes import has_requeued, written_at
 from pipeline.kafka.orphans import find_orphans
 from pipeline.records import Committed, Envelope, Messages
 from pipeline.settings import KafkaSettings
-from pipeline.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 LOOK = 2.0

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import ConfigError, Unavailable
-from pipeline.lifeline import Lifeline
+from pipeline.health.lifeline import Lifeline
 
 MARKER = ".tidecast-demo"
 SETTINGS, DATABASE, LOG, CHART = "tidecast.toml", "tidecast.db", "worker.log", "forecasts.png"

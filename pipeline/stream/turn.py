@@ -22,6 +22,7 @@ from pipeline.errors import Corrupt, Unavailable
 from pipeline.forecasting.scorer import Scorer
 from pipeline.forecasting.shadow import ShadowScorer
 from pipeline.grid.phase import SETTLED, PhaseSearch
+from pipeline.health.logs import Phases
 from pipeline.messages.codec import Reader
 from pipeline.records import (
     Advance,
@@ -48,7 +49,6 @@ from pipeline.stream.ring import RingStore
 from pipeline.stream.series_limit import Newcomers
 from pipeline.stream.spread import Spread
 from pipeline.stream.worker_state import Vitals
-from pipeline.telemetry import Phases
 
 MOST_MESSAGES = 1000  # in one Kafka transaction
 MOST_STEPS = 200_000  # in one Kafka transaction: some 30 MB of messages

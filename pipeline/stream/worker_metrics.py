@@ -6,8 +6,8 @@ A label is a partition, a phase, a quality, or one of a few classes, never text 
 
 from collections.abc import Callable, Iterator
 
-from pipeline.exposition import Collector, Metric, counter, gauge, histogram, in_seconds
-from pipeline.probes import Checks
+from pipeline.health.probes import Checks
+from pipeline.health.prometheus import Collector, Metric, counter, gauge, histogram, in_seconds
 from pipeline.records import Kind, Quality
 from pipeline.stream.worker import Worker
 from pipeline.stream.worker_state import KINDS, SETBACKS, PartitionVitals

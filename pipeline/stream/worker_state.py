@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.errors import Fenced, Unavailable
-from pipeline.pulse import Pulse
+from pipeline.health.heartbeat import Pulse
 from pipeline.records import DEAD_LETTER, Claim, Events, Forecasts, Left, Messages, Turn
 from pipeline.stream.ring import RingStore
 

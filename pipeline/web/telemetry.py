@@ -5,8 +5,8 @@ from typing import Protocol
 
 from pipeline.database.pages import Pages
 from pipeline.errors import TidecastError
-from pipeline.exposition import Collector, Metric, counter, gauge
-from pipeline.probes import Checks
+from pipeline.health.probes import Checks
+from pipeline.health.prometheus import Collector, Metric, counter, gauge
 from pipeline.web.traffic import Traffic
 
 

@@ -22,12 +22,12 @@ from confluent_kafka import Consumer, TopicPartition
 from models.cpu import tune_cpu
 from pipeline import app
 from pipeline.grid.frequency import Frequency
+from pipeline.health.logs import start_logging
+from pipeline.health.watchdog import Watchdog
 from pipeline.kafka.source import KafkaSource
 from pipeline.messages.codec import Reader
 from pipeline.settings import Settings
 from pipeline.stream.worker import Worker
-from pipeline.telemetry import start_logging
-from pipeline.watchdog import Watchdog
 
 PHASES = ("poll", "decode", "observe", "score", "store", "publish")
 LONGEST = 600.0  # seconds; a run that takes longer is a bug

@@ -12,12 +12,12 @@ import torch
 from models.cpu import tune_cpu
 from pipeline import database as databases
 from pipeline.app import clock
-from pipeline.probes import Checks, Probes
+from pipeline.health.logs import Durations
+from pipeline.health.probes import Checks, Probes
 from pipeline.settings import SeriesSettings
 from pipeline.stream.worker import Worker
 from pipeline.stream.worker_metrics import WorkerCollector
 from pipeline.stream.worker_state import Vitals
-from pipeline.telemetry import Durations
 from tests.bench.results import Figure, Report, median, say
 from tests.fakes import MemoryStore, MemoryTopics
 from tests.unit.workers import event, worker

@@ -18,8 +18,8 @@ import pytest
 import yaml
 
 from pipeline.configuration import DEFAULT_FILE, SECRETS, load
+from pipeline.health.probes import Probes
 from pipeline.hosts import KnownHosts
-from pipeline.probes import Probes
 from pipeline.settings import PREFIX, ServeSettings, Settings
 from pipeline.web.connections import BACKLOG, OTHER_FILES
 from tests.deploy.command_line import parse

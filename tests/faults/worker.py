@@ -17,7 +17,7 @@ import structlog
 from models.cpu import tune_cpu
 from pipeline.app import stop_signal, visible_worker
 from pipeline.configuration import load
-from pipeline.telemetry import start_logging
+from pipeline.health.logs import start_logging
 
 log = structlog.get_logger()
 KINDS = ("KILL", "STOP", "DOZE")

@@ -11,11 +11,11 @@ from pipeline.app import clock
 from pipeline.configuration import load
 from pipeline.database import open_database
 from pipeline.database.requeue import RequeueShelf
+from pipeline.health.watchdog import Watchdog
 from pipeline.kafka.limits import read_limits
 from pipeline.kafka.requeue import RequeueSender
 from pipeline.kafka.topics import check_topics
 from pipeline.stream.requeue import Place, Requeue
-from pipeline.watchdog import Watchdog
 
 
 def main(point: str, turn: int, sets: list[str]) -> None:

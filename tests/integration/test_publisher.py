@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.errors import ConfigError, Refused
 from pipeline.grid.frequency import Frequency
+from pipeline.health.watchdog import Watchdog
 from pipeline.kafka.limits import Limits, read_limits
 from pipeline.kafka.publisher import KafkaPublisher
 from pipeline.kafka.topics import check_topics, read_topic
@@ -15,7 +16,6 @@ from pipeline.records import DEAD_LETTER, DeadLetter, Forecasts, no_forecasts
 from pipeline.settings import KafkaSettings
 from pipeline.stream.refused import publish_or_leave
 from pipeline.stream.worker_state import Vitals
-from pipeline.watchdog import Watchdog
 from tests.fakes import MemoryStore
 from tests.faults.fleet import holds_within
 from tests.integration.conftest import KafkaAddress

@@ -14,12 +14,12 @@ from pipeline.forecasting.scorer import Scorer
 from pipeline.forecasting.shadow import ShadowScorer
 from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
+from pipeline.health.logs import Phases
 from pipeline.messages.codec import Reader
 from pipeline.settings import Settings
 from pipeline.stream.observe import Grid
 from pipeline.stream.turn import Parts
 from pipeline.stream.worker import Worker
-from pipeline.telemetry import Phases
 from tests.fakes import Clock, MemoryPublisher, MemorySource, MemoryTopics
 from tests.unit.jobs.conftest import TINY
 from tests.unit.workers import START, event, run_dry

@@ -9,11 +9,11 @@ import pytest
 from confluent_kafka import Producer
 
 from pipeline.errors import Unavailable
+from pipeline.health.watchdog import Watchdog
 from pipeline.kafka import topics
 from pipeline.kafka.source import KafkaSource
 from pipeline.quickstart.broker import DevelopmentBroker
 from pipeline.settings import KafkaSettings
-from pipeline.watchdog import Watchdog
 from tests.faults.fleet import holds_within
 from tests.integration.conftest import KafkaAddress
 

@@ -9,8 +9,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from jobs.metrics import JobCollector
-from pipeline.exposition import Exposition
-from pipeline.probes import Checks, Probes
+from pipeline.health.probes import Checks, Probes
+from pipeline.health.prometheus import Exposition
 from pipeline.stream.worker import Worker
 from pipeline.stream.worker_metrics import WorkerCollector
 from pipeline.web.telemetry import PageCollector

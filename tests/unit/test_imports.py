@@ -16,7 +16,7 @@ HOMES = {
     "alembic": ("pipeline/database/",),
     "psycopg": ("pipeline/database/",),
     "apscheduler": ("jobs/schedule.py",),
-    "prometheus_client": ("pipeline/exposition.py",),
+    "prometheus_client": ("pipeline/health/prometheus.py",),
     "fastapi": ("pipeline/web/",),
     "starlette": ("pipeline/web/",),
     "anyio": ("pipeline/web/",),

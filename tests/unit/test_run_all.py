@@ -41,7 +41,7 @@ def test_sigterm_during_the_check_of_the_topics_ends_it_well_and_starts_no_role(
         raise Unavailable("no broker answers")
 
     monkeypatch.setattr(app.topics, "check_topics", check)
-    monkeypatch.setattr("pipeline.supervisor.subprocess.Popen", started.append)
+    monkeypatch.setattr("pipeline.health.supervisor.subprocess.Popen", started.append)
     settings = Settings.model_validate(
         {"database": {"url": f"sqlite:///{tmp_path}/t.db"}, "metrics": {"listen": None}, "serve": {"listen": None}}
     )

@@ -7,6 +7,7 @@ from pipeline.forecasting.scorer import Scorer
 from pipeline.forecasting.shadow import ShadowScorer
 from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
+from pipeline.health.logs import Phases
 from pipeline.messages.codec import Reader
 from pipeline.records import Advance, Observations, Turn, no_forecasts
 from pipeline.settings import InputSettings, SeriesSettings, Settings
@@ -16,7 +17,6 @@ from pipeline.stream.ports import Shadow
 from pipeline.stream.series_limit import Newcomers
 from pipeline.stream.turn import Parts, nothing_happens
 from pipeline.stream.worker import Worker
-from pipeline.telemetry import Phases
 from tests.fakes import Clock, MemoryCalibrations, MemoryPublisher, MemorySource, MemoryStore, MemoryTopics, NoChampion
 
 HOUR = 3600

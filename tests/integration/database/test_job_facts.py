@@ -19,8 +19,8 @@ from pipeline.database.engine import reading, writing
 from pipeline.database.monitor_tables import evaluations
 from pipeline.database.tables import job_runs
 from pipeline.database.tallies import add_deleted, read_deleted
+from pipeline.health.probes import Checks, Probes, serving
 from pipeline.job_facts import AccuracyFacts, LeaseFacts
-from pipeline.probes import Checks, Probes, serving
 from pipeline.settings import Settings
 from tests.contracts import NOW
 

@@ -16,9 +16,9 @@ from jobs.schedule import longest_period, read_trigger
 from pipeline.address import check_free
 from pipeline.configuration import load
 from pipeline.errors import ConfigError, TidecastError, Unavailable
-from pipeline.exposition import Exposition
+from pipeline.health.probes import Checks, Probes, serving
+from pipeline.health.prometheus import Exposition
 from pipeline.job_facts import JobFacts
-from pipeline.probes import Checks, Probes, serving
 from tests.facts import FACTS, NOW, PERIODS
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]

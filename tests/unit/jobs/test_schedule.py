@@ -15,7 +15,7 @@ from jobs.cron import name_weekdays, split_cron
 from jobs.lease import LEASE, Candidate
 from jobs.schedule import Duty, Schedule, checks_of, last_due, next_due, read_trigger
 from pipeline.errors import ConfigError, Unavailable
-from pipeline.pulse import Pulse
+from pipeline.health.heartbeat import Pulse
 from pipeline.settings import Settings
 from tests.unit.jobs.fakes import START, FakeLedger
 

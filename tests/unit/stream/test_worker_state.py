@@ -7,17 +7,17 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.errors import Fenced, Unavailable
-from pipeline.exposition import Exposition, find_memory_limit, histogram
 from pipeline.grid.frequency import Frequency
+from pipeline.health.heartbeat import LATELY, Pulse
+from pipeline.health.logs import BOUNDS, Durations
+from pipeline.health.prometheus import Exposition, find_memory_limit, histogram
 from pipeline.messages.codec import Reader
-from pipeline.pulse import LATELY, Pulse
 from pipeline.records import Claim, DeadLetter, Forecasts, Kind, Messages, Turn
 from pipeline.settings import InputSettings, SeriesSettings
 from pipeline.stream.ring import RingStore
 from pipeline.stream.worker import Worker
 from pipeline.stream.worker_metrics import WorkerCollector, checks_of
 from pipeline.stream.worker_state import SETBACKS, PartitionVitals, Vitals
-from pipeline.telemetry import BOUNDS, Durations
 from tests.fakes import MemorySource, MemoryStore, MemoryTopics
 from tests.unit.workers import START, event, panel, run_dry, worker
 

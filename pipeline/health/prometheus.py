@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from pipeline.telemetry import BOUNDS, Durations
+from pipeline.health.logs import BOUNDS, Durations
 
 __all__ = ["CONTENT_TYPE", "Collector", "Exposition", "Metric", "Row", "counter", "gauge", "histogram", "in_seconds"]
 

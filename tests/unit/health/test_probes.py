@@ -14,8 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from pipeline.address import number_address
 from pipeline.app import place_telemetry
 from pipeline.errors import ConfigError, Unavailable
-from pipeline.exposition import Collector, Metric, gauge
-from pipeline.probes import MOST_CLIENTS, Checks, Probes, serving
+from pipeline.health.probes import MOST_CLIENTS, Checks, Probes, serving
+from pipeline.health.prometheus import Collector, Metric, gauge
 from tests.faults.fleet import holds_within
 
 

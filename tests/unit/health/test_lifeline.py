@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.lifeline import VARIABLE, Lifeline, hold
+from pipeline.health.lifeline import VARIABLE, Lifeline, hold
+from tests.unit.health.test_supervisor import until
 from tests.unit.test_imports import ROOT
-from tests.unit.test_supervisor import until
 
 PARENT = """
 import sys
@@ -63,7 +63,7 @@ def test_no_child_outlives_a_supervisor_that_is_killed(before: str, last: str, t
 
 def test_a_lifeline_that_is_cut_before_the_child_looks_ends_it(tmp_path: Path) -> None:
     line = Lifeline()
-    code = "import sys, time; sys.stdin.read(1); from pipeline.lifeline import hold; hold(); time.sleep(600)"
+    code = "import sys, time; sys.stdin.read(1); from pipeline.health.lifeline import hold; hold(); time.sleep(600)"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, cwd=ROOT, **line.options()) as child:
         line.close()
         assert child.stdin is not None

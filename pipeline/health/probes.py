@@ -23,7 +23,7 @@ import msgspec
 import structlog
 
 from pipeline.address import cannot_listen, split_address
-from pipeline.exposition import CONTENT_TYPE, Collector, Exposition, Metric, gauge
+from pipeline.health.prometheus import CONTENT_TYPE, Collector, Exposition, Metric, gauge
 from pipeline.hosts import KnownHosts
 from pipeline.secrets import mask
 

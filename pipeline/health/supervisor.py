@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import structlog
 
 from pipeline.errors import ConfigError
-from pipeline.lifeline import Lifeline
+from pipeline.health.lifeline import Lifeline
 
 log = structlog.get_logger()
 GRACE = 20.0  # seconds that a child has to end after SIGTERM

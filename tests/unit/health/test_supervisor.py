@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.supervisor import Role, Supervisor
+from pipeline.health.supervisor import Role, Supervisor
 
 
 def python(code: str) -> list[str]:
@@ -52,7 +52,7 @@ def test_wrong_settings_are_not_tried_again() -> None:
 
 
 def test_a_child_that_ignores_the_request_is_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("pipeline.supervisor.GRACE", 0.5)
+    monkeypatch.setattr("pipeline.health.supervisor.GRACE", 0.5)
     ready = tmp_path / "ready"
     code = (
         f"import signal, time\nsignal.signal(15, lambda *_: None)\nopen({str(ready)!r}, 'w')\nwhile True: time.sleep(1)"

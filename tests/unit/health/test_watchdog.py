@@ -4,8 +4,8 @@ import subprocess
 import sys
 import threading
 
+from pipeline.health.watchdog import Watchdog, WatchedStore
 from pipeline.records import Claim
-from pipeline.watchdog import Watchdog, WatchedStore
 from tests.fakes import MemoryStore
 
 
@@ -36,7 +36,7 @@ def test_an_inner_guard_gives_the_outer_one_its_deadline_back() -> None:
 
 def test_the_process_ends_with_one_and_a_reason() -> None:
     code = (
-        "import time\nfrom pipeline.watchdog import Watchdog\n"
+        "import time\nfrom pipeline.health.watchdog import Watchdog\n"
         "with Watchdog(0.2).guard('a Kafka transaction'):\n    time.sleep(60)\n"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=False)
