@@ -16,7 +16,7 @@ from jobs.outcome import Outcome, Stage, write_line
 from pipeline.commands.opened import now, opened
 from pipeline.errors import TidecastError
 from pipeline.health.logs import start_logging
-from pipeline.secrets import list_secrets
+from pipeline.settings.secrets import list_secrets
 
 
 def main(job: str) -> int:

@@ -43,7 +43,7 @@ def run(settings: "Settings", name: str, as_json: bool) -> None:
     from jobs.torchrun import leading
     from models.cpu import tune_cpu
     from pipeline.health.logs import start_logging
-    from pipeline.secrets import list_secrets
+    from pipeline.settings.secrets import list_secrets
 
     start_logging(list_secrets(settings))
     tune_cpu(training_threads(settings))
@@ -177,7 +177,7 @@ def schedule(settings: "Settings") -> None:
     from jobs.schedule import checks_of
     from pipeline.health.logs import start_logging
     from pipeline.health.probes import Probes, serving
-    from pipeline.secrets import list_secrets
+    from pipeline.settings.secrets import list_secrets
 
     secrets = list_secrets(settings)
     start_logging(secrets)
@@ -218,7 +218,7 @@ def build_schedule(settings: "Settings", ledger: "Ledger", clock: Callable[[], i
     from jobs.child import Child, job_command, write_settings
     from jobs.runner import Runner
     from jobs.schedule import Schedule
-    from pipeline.secrets import list_secrets
+    from pipeline.settings.secrets import list_secrets
 
     given, secrets = write_settings(settings), list_secrets(settings)
 

@@ -40,12 +40,12 @@ from models.artifact import ArtifactError, Loaded, hash_artifact, pack, unpack
 from models.baselines import SeasonalNaive
 from models.config import COVARIATES
 from models.panel import Panel
-from pipeline.configuration import explain
 from pipeline.errors import ConfigError
 from pipeline.forecasting.windows import lay_out, usual_context
 from pipeline.grid.frequency import Frequency
 from pipeline.quickstart import chart
 from pipeline.settings import InputSettings, ModelSettings, SeriesSettings, Settings, TrainingSettings
+from pipeline.settings.shown import explain
 
 GIVEN = ("timezone", "phase", "duplicates", "columns", "model", "training", "time_unit", "oldest_time")
 """What a saved model keeps of how it was made, besides its config."""

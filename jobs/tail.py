@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Sequence
 
-from pipeline.secrets import mask
+from pipeline.settings.secrets import mask
 
 LENGTH = 32_768
 """Characters that are kept."""

@@ -15,7 +15,6 @@ import structlog
 
 from models.cpu import tune_cpu
 from pipeline import database as databases
-from pipeline.address import check_free, number_address
 from pipeline.database import Binding, Database
 from pipeline.errors import Regridded, Unavailable
 from pipeline.forecasting.scorer import Scorer
@@ -33,8 +32,9 @@ from pipeline.kafka.limits import read_limits
 from pipeline.kafka.publisher import KafkaPublisher
 from pipeline.kafka.source import KafkaSource
 from pipeline.messages.codec import Reader, check_horizon
-from pipeline.secrets import list_secrets
 from pipeline.settings import Settings
+from pipeline.settings.address import check_free, number_address
+from pipeline.settings.secrets import list_secrets
 from pipeline.stream.breaker import Breakers
 from pipeline.stream.claim import Accept
 from pipeline.stream.eviction import Eviction

@@ -21,7 +21,7 @@ def config() -> None:
 @with_settings
 def show(settings: "Settings", as_json: bool) -> None:
     """Show every setting as it is in force, as TOML; secrets are masked."""
-    from pipeline.configuration import shown
+    from pipeline.settings.shown import shown
 
     values = shown(settings)
     if as_json:
@@ -40,10 +40,10 @@ def check(settings: "Settings") -> None:
     """Check the settings without connecting to anything; exit 2 and one line when they are wrong."""
     from jobs.catalog import timetable
     from jobs.timing import check_timing
-    from pipeline.configuration import masked
     from pipeline.forecasting.windows import model_config
     from pipeline.grid.frequency import Frequency
     from pipeline.messages.codec import check_horizon
+    from pipeline.settings.shown import masked
 
     model_config(settings, Frequency.of(settings.series), 0)
     check_horizon(settings.series.horizon)

@@ -95,8 +95,8 @@ def copy(settings: "Settings", source: str) -> None:
     from jobs.outcome import Stage
     from pipeline.commands.display import stages
     from pipeline.commands.opened import now
-    from pipeline.configuration import masked
     from pipeline.database.transfer import copy_database
+    from pipeline.settings.shown import masked
 
     if masked(source) != source:
         raise ConfigError("--from: a command line is no place for a password; use PGPASSWORD or ~/.pgpass")

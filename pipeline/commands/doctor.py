@@ -64,8 +64,8 @@ def examine(invocation: Invocation) -> list[Finding]:
 
 def check_database(settings: "Settings") -> Finding:
     """Open it: reachable, and its schema is this release's."""
-    from pipeline.configuration import masked
     from pipeline.database import current, open_database
+    from pipeline.settings.shown import masked
 
     url = settings.database.url.get_secret_value()
     open_database(url, timeout=min(SECONDS, settings.database.timeout)).close()

@@ -10,7 +10,7 @@ from pipeline.commands.invocation import with_settings
 from pipeline.commands.opened import now, opened
 from pipeline.errors import ConfigError
 from pipeline.health.logs import start_logging
-from pipeline.secrets import list_secrets
+from pipeline.settings.secrets import list_secrets
 
 if TYPE_CHECKING:
     from pipeline.database.registry import ModelRow, Registry

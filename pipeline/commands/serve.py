@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.address import address_of, listen
 from pipeline.commands.display import say
 from pipeline.commands.invocation import with_settings
 from pipeline.commands.opened import now
 from pipeline.errors import ConfigError
+from pipeline.settings.address import address_of, listen
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings
@@ -36,7 +36,7 @@ def serve(settings: "Settings") -> None:
     from pipeline.health.logs import start_logging
     from pipeline.health.probes import Probes, serving
     from pipeline.kafka.ends import end_offsets
-    from pipeline.secrets import list_secrets
+    from pipeline.settings.secrets import list_secrets
 
     own = settings.serve
     if own.listen is None:

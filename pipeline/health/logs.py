@@ -13,7 +13,7 @@ from types import TracebackType
 import structlog
 from structlog.typing import Processor
 
-from pipeline.secrets import Masking, mask
+from pipeline.settings.secrets import Masking, mask
 from pipeline.visible import Escaping, visible_lines
 
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)

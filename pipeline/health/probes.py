@@ -22,10 +22,10 @@ from typing import Any, cast
 import msgspec
 import structlog
 
-from pipeline.address import cannot_listen, split_address
 from pipeline.health.prometheus import CONTENT_TYPE, Collector, Exposition, Metric, gauge
-from pipeline.hosts import KnownHosts
-from pipeline.secrets import mask
+from pipeline.settings.address import cannot_listen, split_address
+from pipeline.settings.hosts import KnownHosts
+from pipeline.settings.secrets import mask
 
 MOST_CLIENTS = 16  # at one time; see _Server.process_request
 HEAD_SECONDS = 10.0  # for a whole request, however slowly it comes

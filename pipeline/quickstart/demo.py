@@ -19,8 +19,6 @@ import numpy as np
 import pandas as pd
 
 from models.config import QUANTILE_LEVELS
-from pipeline.address import check_free, listen
-from pipeline.configuration import load as load_settings
 from pipeline.database import Database, open_database, upgrade
 from pipeline.errors import Corrupt, Unavailable
 from pipeline.kafka.topics import check_topics, read_topic, send
@@ -29,6 +27,8 @@ from pipeline.quickstart.demo_directory import DATABASE, LOG, PAGE_LOG, Service,
 from pipeline.quickstart.demo_series import HORIZON, Figures, Issued, load, measure
 from pipeline.quickstart.produce import messages
 from pipeline.settings import Settings
+from pipeline.settings.address import check_free, listen
+from pipeline.settings.shown import load as load_settings
 
 PATIENCE = 60.0  # seconds without any progress before the demo gives up
 SWAP_SECONDS = 60.0  # a worker looks for a new champion every 2 s; a loaded machine may take longer

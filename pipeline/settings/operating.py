@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from pipeline.address import parse_address
+from pipeline.settings.address import parse_address
 from pipeline.settings.values import DAY, KEEPING, TIMING, Keeping, LookedBack, Seconds, Section, Timing
 
 

@@ -13,8 +13,8 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipeline.hosts import is_loopback, name_in
 from pipeline.settings import ServeSettings
+from pipeline.settings.hosts import is_loopback, name_in
 from pipeline.web.answers import Problem
 from pipeline.web.problems import refuse
 from pipeline.web.traffic import Traffic

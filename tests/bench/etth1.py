@@ -20,9 +20,9 @@ from models.cpu import tune_cpu
 from models.forecasters import Forecaster
 from models.panel import Panel
 from models.predict import predict
-from pipeline.configuration import load, shown
 from pipeline.records import Floats
 from pipeline.settings import Settings
+from pipeline.settings.shown import load, shown
 from tests.bench.fitting import fit_settings, lay_out
 from tests.bench.results import Figure, Report, median, say
 

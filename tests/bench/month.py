@@ -31,12 +31,12 @@ from jobs.runner import Runner
 from jobs.schedule import last_due, read_trigger
 from models.cpu import tune_cpu
 from pipeline import app
-from pipeline.configuration import load
 from pipeline.database import Database, Ledger, upgrade
 from pipeline.kafka.topics import check_topics, send
 from pipeline.quickstart.broker import DevelopmentBroker
 from pipeline.quickstart.produce import messages
 from pipeline.settings import Settings
+from pipeline.settings.shown import load
 from pipeline.stream.worker import Worker
 from tests.bench.month_scores import score_weeks
 from tests.bench.results import Figure, Report, say

@@ -17,10 +17,10 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from pipeline.configuration import DEFAULT_FILE, SECRETS, load
 from pipeline.health.probes import Probes
-from pipeline.hosts import KnownHosts
 from pipeline.settings import PREFIX, ServeSettings, Settings
+from pipeline.settings.hosts import KnownHosts
+from pipeline.settings.shown import DEFAULT_FILE, SECRETS, load
 from pipeline.web.connections import BACKLOG, OTHER_FILES
 from tests.deploy.command_line import parse
 from tests.faults.fleet import ROOT

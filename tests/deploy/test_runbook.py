@@ -5,8 +5,8 @@ import re
 import click
 import pytest
 
-from pipeline.configuration import load
 from pipeline.database.tables import metadata
+from pipeline.settings.shown import load
 from tests.deploy.command_line import parse
 from tests.faults.fleet import ROOT
 from tests.unit.test_alert_rules import FOUND, exported

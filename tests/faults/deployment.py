@@ -11,9 +11,9 @@ from uuid import uuid4
 from confluent_kafka import Producer
 from sqlalchemy import Engine, create_engine, text
 
-from pipeline.configuration import load
 from pipeline.database import upgrade
 from pipeline.settings import Settings
+from pipeline.settings.shown import load
 from tests import servers
 from tests.faults.panel import Message, split
 

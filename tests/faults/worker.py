@@ -16,8 +16,8 @@ import structlog
 
 from models.cpu import tune_cpu
 from pipeline.app import stop_signal, visible_worker
-from pipeline.configuration import load
 from pipeline.health.logs import start_logging
+from pipeline.settings.shown import load
 
 log = structlog.get_logger()
 KINDS = ("KILL", "STOP", "DOZE")

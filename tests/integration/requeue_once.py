@@ -8,13 +8,13 @@ import signal
 import sys
 
 from pipeline.app import clock
-from pipeline.configuration import load
 from pipeline.database import open_database
 from pipeline.database.requeue import RequeueShelf
 from pipeline.health.watchdog import Watchdog
 from pipeline.kafka.limits import read_limits
 from pipeline.kafka.requeue import RequeueSender
 from pipeline.kafka.topics import check_topics
+from pipeline.settings.shown import load
 from pipeline.stream.requeue import Place, Requeue
 
 

@@ -17,7 +17,6 @@ import pytest
 from jobs.child import Child, job_command, write_settings
 from jobs.runner import Runner
 from pipeline.commands.opened import now
-from pipeline.configuration import load
 from pipeline.database import Database, open_database, upgrade
 from pipeline.errors import ConfigError
 from pipeline.forecasting.scorer import Scorer
@@ -25,6 +24,7 @@ from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.records import Advance, Events, Observations, Turn, no_forecasts
 from pipeline.settings import InputSettings, Settings
+from pipeline.settings.shown import load
 from pipeline.stream.observe import Grid
 from pipeline.stream.observe import observe as observe_events
 from tests.servers import free_port

@@ -10,9 +10,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from jobs.commands import NAMES
-from pipeline.address import check_free
 from pipeline.database import upgrade
 from pipeline.errors import TidecastError
+from pipeline.settings.address import check_free
 from tests.faults.telemetry import Telemetry
 from tests.integration.conftest import KafkaAddress
 from tests.integration.test_jobs import ran, tidecast, wait_until

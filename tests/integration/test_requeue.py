@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.configuration import load
 from pipeline.database import open_database, upgrade
 from pipeline.kafka.topics import read_topic
 from pipeline.messages.letters import REQUEUED
 from pipeline.records import DeadLetter
 from pipeline.settings import Settings
+from pipeline.settings.shown import load
 from pipeline.stream import requeue
 from tests.contracts import NOW, turn_of
 from tests.integration.conftest import KafkaAddress

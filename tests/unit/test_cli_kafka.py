@@ -11,12 +11,12 @@ import pytest
 
 from pipeline.app import built_worker
 from pipeline.cli import main
-from pipeline.configuration import load
 from pipeline.database import open_database, upgrade
 from pipeline.errors import ConfigError
 from pipeline.kafka.topics import check_topics, read_topic, send
 from pipeline.quickstart.broker import DevelopmentBroker
 from pipeline.settings import Settings
+from pipeline.settings.shown import load
 from tests.servers import create_topic
 
 HOURS = 30

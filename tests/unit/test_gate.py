@@ -8,9 +8,9 @@ import httpx
 import pytest
 from starlette.responses import PlainTextResponse
 
-from pipeline.configuration import load, shown
 from pipeline.errors import ConfigError
 from pipeline.settings import ServeSettings
+from pipeline.settings.shown import load, shown
 from pipeline.web.gate import Gate
 
 TOKEN = "a secret of sixteen or more"

@@ -14,12 +14,12 @@ import pytest
 
 from models.config import QUANTILE_LEVELS
 from pipeline.cli import root
-from pipeline.configuration import load, shown
 from pipeline.database.migrate import VIEWS
 from pipeline.grid.frequency import Frequency
 from pipeline.messages.codec import Reader, write_forecasts
 from pipeline.records import Forecasts, Messages
 from pipeline.settings import Settings
+from pipeline.settings.shown import load, shown
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

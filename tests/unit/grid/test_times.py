@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.commands.display import read_moment
-from pipeline.configuration import load
 from pipeline.errors import ConfigError
 from pipeline.grid.frequency import Frequency
 from pipeline.grid.times import (
@@ -32,6 +31,7 @@ from pipeline.messages.codec import Reader
 from pipeline.messages.untimely import explain_number
 from pipeline.records import DeadLetter, Kind, Messages
 from pipeline.settings import InputSettings
+from pipeline.settings.shown import load
 from pipeline.web.questions import read_time
 
 SECOND = 1_000_000

@@ -15,10 +15,10 @@ from models.batch import Batch
 from models.fit import fit
 from models.forecasters import RecurrentForecaster, build
 from models.panel import build_panel
-from pipeline.configuration import load
 from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import Settings
+from pipeline.settings.shown import load
 
 README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
 STEPS = 2648  # of history: 1,000 windows before the validation cut

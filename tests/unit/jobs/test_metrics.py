@@ -13,12 +13,12 @@ from structlog.testing import capture_logs
 
 from jobs.metrics import KEPT, JobCollector
 from jobs.schedule import longest_period, read_trigger
-from pipeline.address import check_free
-from pipeline.configuration import load
 from pipeline.errors import ConfigError, TidecastError, Unavailable
 from pipeline.health.probes import Checks, Probes, serving
 from pipeline.health.prometheus import Exposition
 from pipeline.job_facts import JobFacts
+from pipeline.settings.address import check_free
+from pipeline.settings.shown import load
 from tests.facts import FACTS, NOW, PERIODS
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from jobs.outcome import Stage
 from jobs.retention import MICROSECONDS_A_DAY, MOST_ROWS, Origins, choose_doomed, clear_out
-from pipeline.configuration import load
 from pipeline.errors import ConfigError
 from pipeline.records import Ints
 from pipeline.settings import RetentionSettings, Settings
+from pipeline.settings.shown import load
 from tests.unit.jobs.fakes import HOUR, START, Clock
 
 DAY = MICROSECONDS_A_DAY

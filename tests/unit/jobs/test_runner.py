@@ -14,8 +14,8 @@ from jobs.outcome import OnStage, Outcome, Stage, read_line, write_line
 from jobs.runner import Runner
 from jobs.tail import LENGTH
 from pipeline.errors import ConfigError, Unavailable
-from pipeline.secrets import list_secrets
 from pipeline.settings import Settings
+from pipeline.settings.secrets import list_secrets
 from tests.unit.jobs.fakes import START, Clock, FakeLedger
 
 SAY = """

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from pipeline.configuration import load
 from pipeline.errors import ConfigError
 from pipeline.grid.frequency import Frequency
 from pipeline.messages.codec import Reader
 from pipeline.records import DeadLetter, Kind, Messages
 from pipeline.settings import InputSettings
+from pipeline.settings.shown import load
 from pipeline.stream.breaker import Breaker, Breakers, commonest, mark_bad, most_in_a_row
 from pipeline.stream.worker import Worker
 from tests.fakes import Clock, MemorySource, MemoryStore, MemoryTopics

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.configuration import load, refuse_secrets
 from pipeline.errors import ConfigError
+from pipeline.settings.shown import load, refuse_secrets
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SECRET = "hunter2-7c1f"
 
 

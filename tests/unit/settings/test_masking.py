@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import structlog
 
-from pipeline.secrets import Masking, mask
+from pipeline.settings.secrets import Masking, mask
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LOGS = """
 import logging, structlog, sys
 from pipeline.telemetry import start_logging

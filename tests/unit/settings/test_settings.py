@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.configuration import load, masked, shown
 from pipeline.errors import ConfigError
+from pipeline.settings.shown import load, masked, shown
 
 
 def test_the_command_line_wins_over_the_environment_over_the_file(

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from pipeline.configuration import load
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings, parse_seconds
+from pipeline.settings.shown import load
 from pipeline.settings.texts import kind_of, read
 
 KEYS = {

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterable
 from ipaddress import ip_address
 
-from pipeline.address import split_address
+from pipeline.settings.address import split_address
 
 INNER = ("svc", "cluster.local", "local", "internal", "localhost")
 """Domains that cannot be registered: names of services in a cluster or a network end so."""
