@@ -35,7 +35,7 @@ def upgrade(settings: "Settings") -> None:
 def current(settings: "Settings", as_json: bool) -> None:
     """Show the schema's revision and the one that this release needs."""
     from pipeline.database import current as find
-    from pipeline.database.migrate import head
+    from pipeline.database.schema.migrate import head
 
     found, needed = find(settings.database.url.get_secret_value()), head()
     if as_json:
@@ -64,7 +64,7 @@ def rebind(settings: "Settings") -> None:
 @with_settings
 def grant_read(settings: "Settings", role: str) -> None:
     """Let the PostgreSQL role ROLE, which must exist, read all tables and views but no artifact; safe to repeat."""
-    from pipeline.database.grants import grant_read as grant
+    from pipeline.database.schema.grants import grant_read as grant
 
     grant(settings.database.url.get_secret_value(), role)
     say(f"{role} may read every table and view, those of later releases too, and write nothing")
@@ -78,7 +78,7 @@ def grant_work(settings: "Settings", role: str) -> None:
 
     It reads everything and changes rows; it changes no table, and no row of what is a record.
     """
-    from pipeline.database.grants import grant_work as grant
+    from pipeline.database.schema.grants import grant_work as grant
 
     grant(settings.database.url.get_secret_value(), role)
     say(f"{role} may read everything and change rows, and change no table")
@@ -95,7 +95,7 @@ def copy(settings: "Settings", source: str) -> None:
     from jobs.outcome import Stage
     from pipeline.commands.display import stages
     from pipeline.commands.opened import now
-    from pipeline.database.transfer import copy_database
+    from pipeline.database.schema.transfer import copy_database
     from pipeline.settings.shown import masked
 
     if masked(source) != source:

@@ -7,7 +7,7 @@ import numpy as np
 from sqlalchemy import Engine, select
 
 from pipeline.database.engine import reading, writing
-from pipeline.database.tables import QUANTILES, calibrations, forecasts, observations, series
+from pipeline.database.schema.tables import QUANTILES, calibrations, forecasts, observations, series
 from pipeline.forecasting.calibration import Calibration, MaturedSteps
 from pipeline.records import Ints
 

@@ -6,7 +6,7 @@ import numpy as np
 from sqlalchemy import Connection, select
 
 from pipeline.database.rows import CovariateRows, Rows
-from pipeline.database.tables import covariate_names, inserting
+from pipeline.database.schema.tables import covariate_names, inserting
 from pipeline.records import NOTHING, History, Ints, Mask, Observations, RecentHistory
 from pipeline.settings import Policy
 

@@ -6,10 +6,9 @@ from datetime import date, timedelta
 from sqlalchemy import BigInteger, ColumnElement, Connection, Double, Engine, cast, func, select
 
 from pipeline.database.engine import reading
-from pipeline.database.instants import to_datetime
-from pipeline.database.monitor_tables import evaluations
-from pipeline.database.states import read_state
-from pipeline.database.tables import (
+from pipeline.database.schema.instants import to_datetime
+from pipeline.database.schema.monitor_tables import evaluations
+from pipeline.database.schema.tables import (
     BASELINE,
     alias_history,
     aliases,
@@ -20,6 +19,7 @@ from pipeline.database.tables import (
     leases,
     models,
 )
+from pipeline.database.states import read_state
 from pipeline.database.tallies import read_deleted
 from pipeline.job_facts import (
     ENDINGS,

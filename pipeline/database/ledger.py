@@ -7,7 +7,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Engine, and_, delete, or_, select, update
 
 from pipeline.database.engine import reading, writing
-from pipeline.database.tables import inserting, job_pauses, job_requests, job_runs, leases
+from pipeline.database.schema.tables import inserting, job_pauses, job_requests, job_runs, leases
 
 Outcome = Literal["ok", "failed", "timeout"]
 OPEN = ("running", "lost")

@@ -4,7 +4,7 @@ import base64
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.database.tables import dead_letters
+from pipeline.database.schema.tables import dead_letters
 from pipeline.records import DeadLetter, Left
 
 _own = dead_letters.c

@@ -5,10 +5,10 @@ from typing import NamedTuple
 from sqlalchemy import Connection, Engine, bindparam, select, text
 
 from pipeline.database.engine import reading
-from pipeline.database.instants import Instant
 from pipeline.database.matured import read_grid
-from pipeline.database.monitor_tables import series_groups
 from pipeline.database.pruned import read_pruned
+from pipeline.database.schema.instants import Instant
+from pipeline.database.schema.monitor_tables import series_groups
 
 STEPS = 168
 """Steps of time that one query looks at: a week of hours."""

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Integer, bindparam, func, select, text
 
 from models.config import QUANTILE_LEVELS
-from pipeline.database.instants import Instant
-from pipeline.database.tables import QUANTILES, alias_history, aliases, models, series
+from pipeline.database.schema.instants import Instant
+from pipeline.database.schema.tables import QUANTILES, alias_history, aliases, models, series
 
 Row = dict[str, Any]
 FIGURES = ("mase", "wql", "coverage_80", "verdict")

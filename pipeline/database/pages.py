@@ -13,9 +13,9 @@ from sqlalchemy import Connection, Engine
 
 from pipeline.database import model_pages, series_pages, service_pages
 from pipeline.database.job_facts import newest_day, sum_accuracy
-from pipeline.database.migrate import check, require_file
 from pipeline.database.model_pages import Reliability
 from pipeline.database.read_only import asking, connect_reading
+from pipeline.database.schema.migrate import check, require_file
 from pipeline.database.series_pages import Head, Wanted
 from pipeline.errors import Unavailable
 from pipeline.job_facts import AccuracyFacts

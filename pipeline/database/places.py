@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, select, update
 
-from pipeline.database.tables import ingest_state, inserting, series, topics
+from pipeline.database.schema.tables import ingest_state, inserting, series, topics
 from pipeline.errors import Fenced
 from pipeline.records import Ints, Standing
 

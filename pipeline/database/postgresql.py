@@ -9,7 +9,6 @@ from sqlalchemy import Connection
 
 from pipeline.database import copy
 from pipeline.database.engine import driver
-from pipeline.database.instants import to_datetime
 from pipeline.database.rows import (
     COVARIATE_COLUMNS,
     FORECAST_COLUMNS,
@@ -20,6 +19,7 @@ from pipeline.database.rows import (
     merge_clause,
     merge_covariate_clause,
 )
+from pipeline.database.schema.instants import to_datetime
 from pipeline.errors import Corrupt
 from pipeline.records import Forecasts, History, Ints, Mask, Observations
 from pipeline.settings import Policy

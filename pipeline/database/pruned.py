@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection
 
-from pipeline.database.instants import FIRST
+from pipeline.database.schema.instants import FIRST
 from pipeline.database.states import read_state, replace_state
 
 STATE = "pruned"

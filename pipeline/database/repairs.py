@@ -13,8 +13,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, and_, select, update
 
 from pipeline.database.engine import reading, writing
-from pipeline.database.instants import to_text
-from pipeline.database.tables import covariates, observations, repairs, series, topics
+from pipeline.database.schema.instants import to_text
+from pipeline.database.schema.tables import covariates, observations, repairs, series, topics
 from pipeline.errors import ConfigError
 
 BY_HAND = -1

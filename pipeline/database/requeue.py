@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Engine, Row, Select, func, select, tuple_, up
 
 from pipeline.database.engine import reading, writing
 from pipeline.database.letters import COLUMNS, letter_of
-from pipeline.database.tables import dead_letters, inserting, leases
+from pipeline.database.schema.tables import dead_letters, inserting, leases
 from pipeline.errors import ConfigError, Fenced
 from pipeline.records import DeadLetter
 from pipeline.stream.requeue import Place, Waiting

@@ -6,13 +6,12 @@ import numpy as np
 from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, bindparam, delete, func, or_, select, update
 
 from pipeline.database.engine import reading, writing
-from pipeline.database.instants import LAST
 from pipeline.database.matured import read_grid
 from pipeline.database.pruned import note_pruned
 from pipeline.database.scales import SEASONS, season_length
-from pipeline.database.shadow_tables import shadow_forecasts
-from pipeline.database.succession import CHAMPION, SHADOW
-from pipeline.database.tables import (
+from pipeline.database.schema.instants import LAST
+from pipeline.database.schema.shadow_tables import shadow_forecasts
+from pipeline.database.schema.tables import (
     BASELINE,
     alias_history,
     aliases,
@@ -26,6 +25,7 @@ from pipeline.database.tables import (
     series,
     topics,
 )
+from pipeline.database.succession import CHAMPION, SHADOW
 from pipeline.database.tallies import add_deleted
 from pipeline.records import Ints
 

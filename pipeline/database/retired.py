@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, select, update
 
-from pipeline.database.tables import dead_letters, ingest_jumps, ingest_state, left_in_sql, topics
+from pipeline.database.schema.tables import dead_letters, ingest_jumps, ingest_state, left_in_sql, topics
 
 
 def name_retired(topic: str, incarnation: str) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 from sqlalchemy import Connection, Engine
 
 from pipeline.columns import take
-from pipeline.database.tables import QUANTILES
+from pipeline.database.schema.tables import QUANTILES
 from pipeline.records import Floats, Forecasts, History, Ints, Mask, Observations
 from pipeline.settings import Policy
 

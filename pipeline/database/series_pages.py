@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, literal, literal_column, select, tuple_
 
-from pipeline.database.instants import Instant
-from pipeline.database.tables import QUANTILES, forecasts, models, observations, series
+from pipeline.database.schema.instants import Instant
+from pipeline.database.schema.tables import QUANTILES, forecasts, models, observations, series
 
 Row = dict[str, Any]
 NEAREST = 100

@@ -4,11 +4,10 @@ from typing import Any
 
 from sqlalchemy import Connection, func, literal, select, tuple_
 
-from pipeline.database.instants import Instant
 from pipeline.database.ledger import RUN
-from pipeline.database.pipelines import MAIN
-from pipeline.database.series_pages import FIRST, newest_observed
-from pipeline.database.tables import (
+from pipeline.database.schema.instants import Instant
+from pipeline.database.schema.pipelines import MAIN
+from pipeline.database.schema.tables import (
     dead_letters,
     forecasts,
     ingest_state,
@@ -19,6 +18,7 @@ from pipeline.database.tables import (
     series,
     topics,
 )
+from pipeline.database.series_pages import FIRST, newest_observed
 
 Row = dict[str, Any]
 LETTER_BYTES = 4_000

@@ -6,9 +6,9 @@ import numpy as np
 from sqlalchemy import Connection, Engine, Row, bindparam, func, select, text
 
 from pipeline.database.engine import reading
-from pipeline.database.instants import LAST, Instant
-from pipeline.database.shadow_tables import shadow_forecasts
-from pipeline.database.tables import series
+from pipeline.database.schema.instants import LAST, Instant
+from pipeline.database.schema.shadow_tables import shadow_forecasts
+from pipeline.database.schema.tables import series
 from pipeline.live import LivePairs
 
 _AT_ONCE = 100  # series in one transaction

@@ -8,7 +8,6 @@ import numpy as np
 from sqlalchemy import Connection
 
 from pipeline.database.engine import driver
-from pipeline.database.instants import from_texts, to_text, to_texts
 from pipeline.database.rows import (
     COVARIATE_COLUMNS,
     FORECAST_COLUMNS,
@@ -19,6 +18,7 @@ from pipeline.database.rows import (
     merge_clause,
     merge_covariate_clause,
 )
+from pipeline.database.schema.instants import from_texts, to_text, to_texts
 from pipeline.records import Forecasts, History, Ints, Mask, Observations
 from pipeline.settings import Policy
 

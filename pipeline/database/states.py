@@ -7,8 +7,8 @@ from sqlalchemy import Connection, Engine, select, update
 
 from pipeline.database.engine import reading, writing
 from pipeline.database.ledger import request_job
-from pipeline.database.monitor_tables import job_states
-from pipeline.database.tables import inserting
+from pipeline.database.schema.monitor_tables import job_states
+from pipeline.database.schema.tables import inserting
 
 
 def read_state(connection: Connection, name: str) -> tuple[int, dict[str, Any]]:

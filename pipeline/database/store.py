@@ -14,8 +14,8 @@ from pipeline.database.letters import left_row, row_of
 from pipeline.database.outbox import read_dead_letters, read_forecasts
 from pipeline.database.retired import retire_topic
 from pipeline.database.rows import FORECASTS_AT_ONCE, Rows, first_of_each, in_key_order, rows_of
-from pipeline.database.shadow_tables import shadow_forecasts
-from pipeline.database.tables import (
+from pipeline.database.schema.shadow_tables import shadow_forecasts
+from pipeline.database.schema.tables import (
     QUANTILES,
     dead_letters,
     ingest_jumps,

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, delete, select, update
 
-from pipeline.database.tables import alias_history, aliases, inserting
+from pipeline.database.schema.tables import alias_history, aliases, inserting
 
 CHAMPION, SHADOW = "champion", "shadow"
 

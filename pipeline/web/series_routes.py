@@ -7,8 +7,8 @@ from starlette.responses import Response
 
 from models.config import QUANTILE_LEVELS
 from pipeline.database import series_pages
+from pipeline.database.schema.tables import QUANTILES
 from pipeline.database.series_pages import Wanted
-from pipeline.database.tables import QUANTILES
 from pipeline.web.answers import ForecastAnswer, History, OriginPage, SeriesPage, write_time
 from pipeline.web.context import Context
 from pipeline.web.problems import Refused

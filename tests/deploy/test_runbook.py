@@ -5,7 +5,7 @@ import re
 import click
 import pytest
 
-from pipeline.database.tables import metadata
+from pipeline.database.schema.tables import metadata
 from pipeline.settings.shown import load
 from tests.deploy.command_line import parse
 from tests.faults.fleet import ROOT

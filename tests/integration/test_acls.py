@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, TopicPartition
 from psycopg import sql
 
 from pipeline.database import open_database, upgrade
-from pipeline.database.grants import grant_work
+from pipeline.database.schema.grants import grant_work
 from pipeline.kafka.ends import end_offsets
 from pipeline.settings import Settings
 from pipeline.settings.shown import load

@@ -21,7 +21,7 @@ SINKS = {"text", "execute", "exec_driver_sql", "executemany", "executescript", "
 SPELLING = {"format", "format_map", "replace", "join"}
 CONSTANT = re.compile(r"_?[A-Z][A-Z0-9_]*")
 REASONS = {
-    "pipeline/database/grants.py": {
+    "pipeline/database/schema/grants.py": {
         "_quoted(database)": "quoted",
         "_quoted(role)": "quoted",
         "to": "a role, quoted",
@@ -41,7 +41,7 @@ REASONS = {
         "view": "the name of one of two views of ours, spelled by the module",
     },
     "pipeline/database/retention.py": {"state": "a join of SQLAlchemy", "ingest_state": "a table of SQLAlchemy"},
-    "pipeline/database/migrate.py": {
+    "pipeline/database/schema/migrate.py": {
         "name": "the name of a view of ours",
         "create": "one of two literals",
         "body": "a file of the package",

@@ -14,7 +14,7 @@ import pytest
 
 from models.config import QUANTILE_LEVELS
 from pipeline.cli import root
-from pipeline.database.migrate import VIEWS
+from pipeline.database.schema.migrate import VIEWS
 from pipeline.grid.frequency import Frequency
 from pipeline.messages.codec import Reader, write_forecasts
 from pipeline.records import Forecasts, Messages

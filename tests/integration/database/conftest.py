@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from pipeline.database import Database, open_database, upgrade
-from pipeline.database.tables import metadata
+from pipeline.database.schema.tables import metadata
 
 PATIENCE = 60.0
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from pipeline.database import copy
-from pipeline.database.instants import to_datetime
+from pipeline.database.schema.instants import to_datetime
 
 ROWS = st.integers(1, 6).flatmap(
     lambda n: st.tuples(

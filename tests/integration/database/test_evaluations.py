@@ -14,7 +14,7 @@ from jobs.retention import clear_out
 from models.config import QUANTILE_LEVELS
 from pipeline.database import Database
 from pipeline.database.evaluations import Batch, find_group
-from pipeline.database.tables import QUANTILES
+from pipeline.database.schema.tables import QUANTILES
 from pipeline.errors import Unavailable
 from pipeline.records import Claim, Forecasts
 from pipeline.settings import Settings

@@ -9,9 +9,9 @@ import pytest
 from psycopg import errors, sql
 
 from pipeline.database import Database, upgrade
-from pipeline.database.grants import grant_read
-from pipeline.database.migrate import VIEWS
-from pipeline.database.tables import metadata, models
+from pipeline.database.schema.grants import grant_read
+from pipeline.database.schema.migrate import VIEWS
+from pipeline.database.schema.tables import metadata, models
 from pipeline.errors import ConfigError
 from tests.contracts import HOUR, NOW, START, observations, turn_of
 

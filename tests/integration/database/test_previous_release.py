@@ -19,7 +19,7 @@ from sqlalchemy import JSON, Connection, DateTime, MetaData, Table, insert, text
 from pipeline.cli import root
 from pipeline.database import Database, open_database
 from pipeline.database.engine import connect, writing
-from pipeline.database.migrate import VIEWS, _config
+from pipeline.database.schema.migrate import VIEWS, _config
 from pipeline.forecasting.scorer import Scorer
 from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency

@@ -16,8 +16,8 @@ from sqlalchemy import text
 
 from pipeline.database import Database, current, open_database, upgrade
 from pipeline.database.engine import connect, writing
-from pipeline.database.migrate import VIEWS, _config, head
-from pipeline.database.tables import metadata
+from pipeline.database.schema.migrate import VIEWS, _config, head
+from pipeline.database.schema.tables import metadata
 from pipeline.errors import ConfigError, Unavailable
 from tests.contracts import HOUR, NOW, START, at_once, turn_of, wide_observations
 

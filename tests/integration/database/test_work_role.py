@@ -9,8 +9,8 @@ import pytest
 from psycopg import errors, sql
 
 from pipeline.database import Database, SqlStore
-from pipeline.database.grants import KEPT, grant_read, grant_work
-from pipeline.database.tables import metadata
+from pipeline.database.schema.grants import KEPT, grant_read, grant_work
+from pipeline.database.schema.tables import metadata
 from pipeline.errors import ConfigError
 from pipeline.settings import Policy
 from tests.contracts import NOW, CovariateContract, LedgerContract, OpenStore, RegistryContract, StoreContract

@@ -4,7 +4,7 @@ from alembic import op
 from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Integer
 from sqlalchemy.dialects.postgresql import JSONB
 
-from pipeline.database.instants import Instant
+from pipeline.database.schema.instants import Instant
 
 revision = "0005"
 down_revision = "0004"

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, Update, select, update
 
 from pipeline.database.engine import reading, writing
-from pipeline.database.tables import ingest_jumps, ingest_state, inserting, observations, pipelines
+from pipeline.database.schema.tables import ingest_jumps, ingest_state, inserting, observations, pipelines
 from pipeline.errors import ConfigError
 from pipeline.grid.frequency import spell_seconds
 

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from pipeline.database.tables import metadata
+from pipeline.database.schema.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

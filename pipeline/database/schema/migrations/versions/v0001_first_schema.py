@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from pipeline.database.instants import Instant
+from pipeline.database.schema.instants import Instant
 
 revision = "0001"
 down_revision = None

@@ -8,7 +8,7 @@ day, over `scaled_n` steps: all of the cell's or, where the series has no scale,
 
 from sqlalchemy import BigInteger, Column, Date, Double, Index, Integer, Table, Text
 
-from pipeline.database.tables import JSON_TYPE, metadata
+from pipeline.database.schema.tables import JSON_TYPE, metadata
 
 evaluations = Table(
     "evaluations",

@@ -6,7 +6,7 @@ of the same series, origin and step in `forecasts`, in the same transaction.
 
 from sqlalchemy import PrimaryKeyConstraint, Table
 
-from pipeline.database.tables import forecast_columns, metadata
+from pipeline.database.schema.tables import forecast_columns, metadata
 
 shadow_forecasts = Table(
     "shadow_forecasts",

@@ -3,7 +3,7 @@
 from alembic import op
 from sqlalchemy import Column, Integer, Text
 
-from pipeline.database.instants import Instant
+from pipeline.database.schema.instants import Instant
 
 revision = "0003"
 down_revision = "0002"

@@ -29,7 +29,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 
 from models.config import QUANTILE_LEVELS
-from pipeline.database.instants import Instant
+from pipeline.database.schema.instants import Instant
 
 QUANTILES = tuple("q" + f"{level:.3f}"[2:].removesuffix("0") for level in QUANTILE_LEVELS)
 """Column names of the quantiles: q025, q05, q10 ... q90, q95, q975."""

@@ -3,7 +3,7 @@
 from alembic import op
 from sqlalchemy import Column, Double, Integer, PrimaryKeyConstraint, Text
 
-from pipeline.database.instants import Instant
+from pipeline.database.schema.instants import Instant
 
 revision = "0007"
 down_revision = "0006"

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, text
 
 from pipeline.database.engine import connect, driver, writing
-from pipeline.database.migrate import PATIENCE, VIEWS, check
-from pipeline.database.tables import metadata, models
+from pipeline.database.schema.migrate import PATIENCE, VIEWS, check
+from pipeline.database.schema.tables import metadata, models
 from pipeline.errors import ConfigError
 
 REVISION = "alembic_version"

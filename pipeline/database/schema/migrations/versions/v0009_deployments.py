@@ -4,7 +4,7 @@ from alembic import op
 from sqlalchemy import JSON, BigInteger, Column, Double, Index, Integer, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 
-from pipeline.database.instants import Instant
+from pipeline.database.schema.instants import Instant
 
 revision = "0009"
 down_revision = "0008"

@@ -1,0 +1,1 @@
+"""Tables and views, and how a database comes to them."""
