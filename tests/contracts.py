@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from sqlalchemy import event, text
 
 from pipeline.database import Binding, Database, SqlStore
-from pipeline.database.requeue import RequeueShelf
+from pipeline.database.turns.requeue import RequeueShelf
 from pipeline.errors import ConfigError, Corrupt, Fenced
 from pipeline.records import (
     DEAD_LETTER,

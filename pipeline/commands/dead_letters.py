@@ -94,7 +94,7 @@ def requeue(settings: "Settings", message: tuple[Place, ...], everything: bool) 
     has no value (compaction would take it for a delete), is not one whole message, or too large. An earlier requeue
     that was ended halfway is finished first; one that still runs ends.
     """
-    from pipeline.database.requeue import RequeueShelf
+    from pipeline.database.turns.requeue import RequeueShelf
     from pipeline.health.watchdog import Watchdog
     from pipeline.kafka.limits import read_limits
     from pipeline.kafka.requeue import RequeueSender

@@ -23,7 +23,7 @@ from pipeline.database.schema.migrate import check, current, require_file, upgra
 from pipeline.database.schema.pipelines import Binding, Pipelines
 from pipeline.database.shadows import Shadows
 from pipeline.database.states import JobStates
-from pipeline.database.store import SqlStore
+from pipeline.database.turns.store import SqlStore
 from pipeline.settings import Policy
 
 

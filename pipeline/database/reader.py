@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, Engine, TextClause, bindparam, func, select, text
 
-from pipeline.database.covariates import with_covariates
 from pipeline.database.engine import inspecting, reading
-from pipeline.database.letters import COLUMNS, letter_of
-from pipeline.database.rows import rows_of
 from pipeline.database.schema.instants import Instant
 from pipeline.database.schema.tables import QUANTILES, dead_letters, left_in_sql, series
+from pipeline.database.turns.covariates import with_covariates
+from pipeline.database.turns.letters import COLUMNS, letter_of
+from pipeline.database.turns.rows import rows_of
 from pipeline.errors import ConfigError, Corrupt, Unavailable
 from pipeline.records import DEAD_LETTER, DeadLetter, History, Ints
 

@@ -9,7 +9,7 @@ import sys
 
 from pipeline.app import clock
 from pipeline.database import open_database
-from pipeline.database.requeue import RequeueShelf
+from pipeline.database.turns.requeue import RequeueShelf
 from pipeline.health.watchdog import Watchdog
 from pipeline.kafka.limits import read_limits
 from pipeline.kafka.requeue import RequeueSender

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from pipeline.database import copy
 from pipeline.database.schema.instants import to_datetime
+from pipeline.database.turns import copy
 
 ROWS = st.integers(1, 6).flatmap(
     lambda n: st.tuples(

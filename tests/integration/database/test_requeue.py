@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.database import Database
-from pipeline.database.requeue import RequeueShelf
+from pipeline.database.turns.requeue import RequeueShelf
 from pipeline.errors import ConfigError, Fenced
 from pipeline.records import Claim, DeadLetter
 from pipeline.stream.requeue import Place, Waiting

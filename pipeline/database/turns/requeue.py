@@ -6,8 +6,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, Select, func, select, tuple_, update
 
 from pipeline.database.engine import reading, writing
-from pipeline.database.letters import COLUMNS, letter_of
 from pipeline.database.schema.tables import dead_letters, inserting, leases
+from pipeline.database.turns.letters import COLUMNS, letter_of
 from pipeline.errors import ConfigError, Fenced
 from pipeline.records import DeadLetter
 from pipeline.stream.requeue import Place, Waiting

@@ -88,8 +88,8 @@ class Rows(Protocol):
 
 def rows_of(engine: Engine) -> Rows:
     """Choose the implementation for an engine."""
-    from pipeline.database.postgresql import PostgresRows
-    from pipeline.database.sqlite import SqliteRows
+    from pipeline.database.turns.postgresql import PostgresRows
+    from pipeline.database.turns.sqlite import SqliteRows
 
     return PostgresRows() if engine.dialect.name == "postgresql" else SqliteRows()
 

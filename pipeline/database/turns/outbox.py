@@ -5,8 +5,8 @@ from typing import Any, cast
 import numpy as np
 from sqlalchemy import Connection, select
 
-from pipeline.database.letters import COLUMNS, letter_of
 from pipeline.database.schema.tables import QUANTILES, dead_letters, forecasts, series, topics
+from pipeline.database.turns.letters import COLUMNS, letter_of
 from pipeline.errors import Corrupt
 from pipeline.records import DeadLetter, Forecasts, Quality, no_forecasts
 

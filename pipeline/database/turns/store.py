@@ -7,13 +7,7 @@ import numpy as np
 from sqlalchemy import Connection, Engine, func, select, update
 
 from pipeline.columns import take
-from pipeline.database import places
-from pipeline.database.covariates import enter_names, rows_of_covariates, with_covariates
 from pipeline.database.engine import reading, writing
-from pipeline.database.letters import left_row, row_of
-from pipeline.database.outbox import read_dead_letters, read_forecasts
-from pipeline.database.retired import retire_topic
-from pipeline.database.rows import FORECASTS_AT_ONCE, Rows, first_of_each, in_key_order, rows_of
 from pipeline.database.schema.shadow_tables import shadow_forecasts
 from pipeline.database.schema.tables import (
     QUANTILES,
@@ -26,6 +20,12 @@ from pipeline.database.schema.tables import (
     series,
     topics,
 )
+from pipeline.database.turns import places
+from pipeline.database.turns.covariates import enter_names, rows_of_covariates, with_covariates
+from pipeline.database.turns.letters import left_row, row_of
+from pipeline.database.turns.outbox import read_dead_letters, read_forecasts
+from pipeline.database.turns.retired import retire_topic
+from pipeline.database.turns.rows import FORECASTS_AT_ONCE, Rows, first_of_each, in_key_order, rows_of
 from pipeline.errors import Corrupt, Fenced, Unavailable
 from pipeline.records import (
     NOTHING,

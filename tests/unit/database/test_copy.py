@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from pipeline.database import copy
+from pipeline.database.turns import copy
 
 
 def stream(batches: list[bytes]) -> bytes:

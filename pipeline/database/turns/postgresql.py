@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
-from pipeline.database import copy
 from pipeline.database.engine import driver
-from pipeline.database.rows import (
+from pipeline.database.schema.instants import to_datetime
+from pipeline.database.turns import copy
+from pipeline.database.turns.rows import (
     COVARIATE_COLUMNS,
     FORECAST_COLUMNS,
     FORECASTS_AT_ONCE,
@@ -19,7 +20,6 @@ from pipeline.database.rows import (
     merge_clause,
     merge_covariate_clause,
 )
-from pipeline.database.schema.instants import to_datetime
 from pipeline.errors import Corrupt
 from pipeline.records import Forecasts, History, Ints, Mask, Observations
 from pipeline.settings import Policy

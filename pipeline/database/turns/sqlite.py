@@ -8,7 +8,8 @@ import numpy as np
 from sqlalchemy import Connection
 
 from pipeline.database.engine import driver
-from pipeline.database.rows import (
+from pipeline.database.schema.instants import from_texts, to_text, to_texts
+from pipeline.database.turns.rows import (
     COVARIATE_COLUMNS,
     FORECAST_COLUMNS,
     FORECASTS_AT_ONCE,
@@ -18,7 +19,6 @@ from pipeline.database.rows import (
     merge_clause,
     merge_covariate_clause,
 )
-from pipeline.database.schema.instants import from_texts, to_text, to_texts
 from pipeline.records import Forecasts, History, Ints, Mask, Observations
 from pipeline.settings import Policy
 

@@ -48,19 +48,19 @@ REASONS = {
         "published": "a constant of the module",
         "shadowed": "a constant of the module",
     },
-    "pipeline/database/postgresql.py": {
+    "pipeline/database/turns/postgresql.py": {
         "_TIME.format('observed_at')": "a constant, spelled out",
         "_TIME.format('origin')": "a constant, spelled out",
         "_TIME.format('since')": "a constant, spelled out",
         "merge_clause(policy)": "one of five policies, else KeyError",
         "merge_covariate_clause(policy)": "one of five policies, else KeyError",
     },
-    "pipeline/database/rows.py": {
+    "pipeline/database/turns/rows.py": {
         "_MERGED[policy].format('covariates')": "one of five policies, else KeyError",
         "_MERGED[policy].format('observations')": "one of five policies, else KeyError",
     },
     "pipeline/database/reader.py": {"only": "one of two literals"},
-    "pipeline/database/sqlite.py": {
+    "pipeline/database/turns/sqlite.py": {
         "merge_clause(policy)": "one of five policies, else KeyError",
         "merge_covariate_clause(policy)": "one of five policies, else KeyError",
     },
@@ -71,7 +71,7 @@ REASONS = {
         "highest * place // most": "an expression of numbers, which SQLAlchemy binds",
     },
     "pipeline/database/repairs.py": {"topics.c.repairs": "an expression of SQLAlchemy, which binds it"},
-    "pipeline/database/store.py": {
+    "pipeline/database/turns/store.py": {
         "state.off_grid": "an expression of SQLAlchemy, which binds it",
         "advance.off_grid": "a number, bound by SQLAlchemy",
     },

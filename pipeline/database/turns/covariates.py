@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from sqlalchemy import Connection, select
 
-from pipeline.database.rows import CovariateRows, Rows
 from pipeline.database.schema.tables import covariate_names, inserting
+from pipeline.database.turns.rows import CovariateRows, Rows
 from pipeline.records import NOTHING, History, Ints, Mask, Observations, RecentHistory
 from pipeline.settings import Policy
 

@@ -1,0 +1,1 @@
+"""What the stream's worker asks of the database."""
