@@ -13,7 +13,7 @@ from pipeline.health.logs import start_logging
 from pipeline.settings.secrets import list_secrets
 
 if TYPE_CHECKING:
-    from pipeline.database.registry import ModelRow, Registry
+    from pipeline.database.models.registry import ModelRow, Registry
     from pipeline.forecasting.calibration import Calibration
     from pipeline.settings import Settings
 

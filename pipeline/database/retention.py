@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, bindparam
 
 from pipeline.database.engine import reading, writing
 from pipeline.database.matured import read_grid
+from pipeline.database.models.aliases import CHAMPION, SHADOW
 from pipeline.database.pruned import note_pruned
 from pipeline.database.scales import SEASONS, season_length
 from pipeline.database.schema.instants import LAST
@@ -25,7 +26,6 @@ from pipeline.database.schema.tables import (
     series,
     topics,
 )
-from pipeline.database.succession import CHAMPION, SHADOW
 from pipeline.database.tallies import add_deleted
 from pipeline.records import Ints
 

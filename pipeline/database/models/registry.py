@@ -10,8 +10,15 @@ import structlog
 from sqlalchemy import Connection, Engine, func, select, update
 
 from pipeline.database.engine import reading, writing
+from pipeline.database.models.aliases import (
+    CHAMPION,
+    SHADOW,
+    drop_shadow_alias,
+    line_of_succession,
+    move_alias,
+    read_alias,
+)
 from pipeline.database.schema.tables import BASELINE, alias_history, aliases, backtests, models
-from pipeline.database.succession import CHAMPION, SHADOW, drop_shadow_alias, line_of_succession, move_alias, read_alias
 from pipeline.errors import ConfigError, Corrupt
 
 log = structlog.get_logger()
