@@ -10,19 +10,19 @@ from dataclasses import dataclass
 from sqlalchemy import Engine
 
 from pipeline.database.engine import connect, reading
-from pipeline.database.evaluations import Evaluations
-from pipeline.database.job_facts import JobFactsReader
-from pipeline.database.ledger import Ledger
-from pipeline.database.live_errors import LiveErrors
+from pipeline.database.jobs.evaluations import Evaluations
+from pipeline.database.jobs.job_facts import JobFactsReader
+from pipeline.database.jobs.ledger import Ledger
+from pipeline.database.jobs.live_errors import LiveErrors
+from pipeline.database.jobs.retention import Retention
+from pipeline.database.jobs.states import JobStates
 from pipeline.database.models.calibrations import Calibrations
 from pipeline.database.models.registry import Registry
 from pipeline.database.models.shadows import Shadows
 from pipeline.database.reader import Reader
 from pipeline.database.repairs import Repair, Repairs
-from pipeline.database.retention import Retention
 from pipeline.database.schema.migrate import check, current, require_file, upgrade
 from pipeline.database.schema.pipelines import Binding, Pipelines
-from pipeline.database.states import JobStates
 from pipeline.database.turns.store import SqlStore
 from pipeline.settings import Policy
 

@@ -12,7 +12,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from sqlalchemy import Connection, Engine
 
 from pipeline.database import model_pages, series_pages, service_pages
-from pipeline.database.job_facts import newest_day, sum_accuracy
+from pipeline.database.jobs.job_facts import newest_day, sum_accuracy
 from pipeline.database.model_pages import Reliability
 from pipeline.database.read_only import asking, connect_reading
 from pipeline.database.schema.migrate import check, require_file

@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, literal, select, tuple_
 
-from pipeline.database.ledger import RUN
+from pipeline.database.jobs.ledger import RUN
 from pipeline.database.schema.instants import Instant
 from pipeline.database.schema.pipelines import MAIN
 from pipeline.database.schema.tables import (

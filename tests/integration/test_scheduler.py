@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.commands.opened import now
 from pipeline.database import Database, open_database, upgrade
-from pipeline.database.ledger import RunRow
+from pipeline.database.jobs.ledger import RunRow
 from tests.integration.test_jobs import ROOT, TINY, children, observe, ran, tidecast, wait_until
 from tests.moved_clock import MovedClock
 

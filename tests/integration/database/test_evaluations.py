@@ -13,7 +13,7 @@ from sqlalchemy import event, text
 from jobs.retention import clear_out
 from models.config import QUANTILE_LEVELS
 from pipeline.database import Database
-from pipeline.database.evaluations import Batch, find_group
+from pipeline.database.jobs.evaluations import Batch, find_group
 from pipeline.database.schema.tables import QUANTILES
 from pipeline.errors import Unavailable
 from pipeline.records import Claim, Forecasts
@@ -381,7 +381,7 @@ def test_a_crash_at_any_statement_leaves_what_the_next_run_completes(world: Worl
 
 
 def test_a_sweep_that_was_cut_short_goes_on_where_it_stopped(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.database.evaluations._DAYS_OF_A_BATCH", 1)
+    monkeypatch.setattr("pipeline.database.jobs.evaluations._DAYS_OF_A_BATCH", 1)
     world.live(range(60))
     sweep = world.database.evaluations.refresh(world.now, margin=MARGIN, group=None)
     first = next(sweep)
@@ -397,7 +397,7 @@ def test_a_sweep_that_was_cut_short_goes_on_where_it_stopped(world: World, monke
 def test_two_monitors_at_once_leave_the_sums_of_one(
     world: World, url: str, open_more: Callable[..., Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.database.evaluations._DAYS_OF_A_BATCH", 2)
+    monkeypatch.setattr("pipeline.database.jobs.evaluations._DAYS_OF_A_BATCH", 2)
     world.live(range(60))
     others = [open_more(url), open_more(url)]
 

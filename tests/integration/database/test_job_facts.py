@@ -16,9 +16,9 @@ from jobs.schedule import LEASE
 from pipeline.commands.opened import now as clock
 from pipeline.database import Database
 from pipeline.database.engine import reading, writing
+from pipeline.database.jobs.tallies import add_deleted, read_deleted
 from pipeline.database.schema.monitor_tables import evaluations
 from pipeline.database.schema.tables import job_runs
-from pipeline.database.tallies import add_deleted, read_deleted
 from pipeline.health.probes import Checks, Probes, serving
 from pipeline.job_facts import AccuracyFacts, LeaseFacts
 from pipeline.settings import Settings

@@ -273,7 +273,7 @@ def test_a_monitor_that_dies_between_the_request_and_the_memory_has_asked_for_no
         raise Unavailable("the machine was lost")
 
     with monkeypatch.context() as crash:
-        crash.setattr("pipeline.database.states.replace_state", lost)
+        crash.setattr("pipeline.database.jobs.states.replace_state", lost)
         with pytest.raises(Unavailable):
             detect(at, settings(), now=START)
     assert database.ledger.requested() == [], "so a scheduler cannot run it before it is asked for again"

@@ -36,11 +36,11 @@ REASONS = {
         "counters": "names of our sequences, quoted",
         "role": "in the words of an error",
     },
-    "pipeline/database/matured.py": {
+    "pipeline/database/jobs/matured.py": {
         "BOUNDS.format(id='w.series_id', since='w.since')": "a constant, spelled out",
         "view": "the name of one of two views of ours, spelled by the module",
     },
-    "pipeline/database/retention.py": {"state": "a join of SQLAlchemy", "ingest_state": "a table of SQLAlchemy"},
+    "pipeline/database/jobs/retention.py": {"state": "a join of SQLAlchemy", "ingest_state": "a table of SQLAlchemy"},
     "pipeline/database/schema/migrate.py": {
         "name": "the name of a view of ours",
         "create": "one of two literals",
@@ -75,7 +75,7 @@ REASONS = {
         "state.off_grid": "an expression of SQLAlchemy, which binds it",
         "advance.off_grid": "a number, bound by SQLAlchemy",
     },
-    "pipeline/database/states.py": {"epoch": "an expression of SQLAlchemy, which binds it"},
+    "pipeline/database/jobs/states.py": {"epoch": "an expression of SQLAlchemy, which binds it"},
 }
 
 

@@ -17,7 +17,7 @@ from models.metrics import Matured, measure
 from models.metrics import seasonal_scale as scale_of_metrics
 from pipeline.commands.backtest import shorten_table
 from pipeline.commands.display import show_near
-from pipeline.database.scales import find_scales
+from pipeline.database.jobs.scales import find_scales
 from pipeline.forecasting.scorer import Scorer
 from pipeline.messages import codec
 from pipeline.records import Events, Floats, Forecasts, History

@@ -6,10 +6,11 @@ import numpy as np
 from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, bindparam, delete, func, or_, select, update
 
 from pipeline.database.engine import reading, writing
-from pipeline.database.matured import read_grid
+from pipeline.database.jobs.matured import read_grid
+from pipeline.database.jobs.pruned import note_pruned
+from pipeline.database.jobs.scales import SEASONS, season_length
+from pipeline.database.jobs.tallies import add_deleted
 from pipeline.database.models.aliases import CHAMPION, SHADOW
-from pipeline.database.pruned import note_pruned
-from pipeline.database.scales import SEASONS, season_length
 from pipeline.database.schema.instants import LAST
 from pipeline.database.schema.shadow_tables import shadow_forecasts
 from pipeline.database.schema.tables import (
@@ -26,7 +27,6 @@ from pipeline.database.schema.tables import (
     series,
     topics,
 )
-from pipeline.database.tallies import add_deleted
 from pipeline.records import Ints
 
 _STATE, _FORECAST, _SHADOW = ingest_state.c, forecasts.c, shadow_forecasts.c

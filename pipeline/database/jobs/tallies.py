@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from pipeline.database.states import read_state, replace_state
+from pipeline.database.jobs.states import read_state, replace_state
 
 STATE = "deleted"
 

@@ -11,7 +11,7 @@ import numpy as np
 from sqlalchemy import Connection, select
 
 from pipeline.database.engine import driver
-from pipeline.database.scales import SEASONS, find_scales, season_length
+from pipeline.database.jobs.scales import SEASONS, find_scales, season_length
 from pipeline.database.schema.instants import EPOCH, from_datetime, from_text, to_datetime, to_text
 from pipeline.database.schema.shadow_tables import shadow_forecasts
 from pipeline.database.schema.tables import BASELINE, models

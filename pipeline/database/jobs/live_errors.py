@@ -5,8 +5,8 @@ from typing import NamedTuple
 from sqlalchemy import Connection, Engine, bindparam, select, text
 
 from pipeline.database.engine import reading
-from pipeline.database.matured import read_grid
-from pipeline.database.pruned import read_pruned
+from pipeline.database.jobs.matured import read_grid
+from pipeline.database.jobs.pruned import read_pruned
 from pipeline.database.schema.instants import Instant
 from pipeline.database.schema.monitor_tables import series_groups
 

@@ -24,12 +24,12 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Engine, delete, func, select
 
 from pipeline.database.engine import reading, writing
-from pipeline.database.matured import DAY, Range, clip, read_grid, sum_up
-from pipeline.database.pruned import read_pruned
+from pipeline.database.jobs.matured import DAY, Range, clip, read_grid, sum_up
+from pipeline.database.jobs.pruned import read_pruned
+from pipeline.database.jobs.states import read_state, replace_state
 from pipeline.database.schema.instants import FIRST, to_datetime
 from pipeline.database.schema.monitor_tables import evaluations, series_groups
 from pipeline.database.schema.tables import forecasts, ingest_jumps, ingest_state, observations, series, topics
-from pipeline.database.states import read_state, replace_state
 from pipeline.database.turns.rows import rows_of
 
 STATE = "monitor"

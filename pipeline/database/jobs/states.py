@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, select, update
 
 from pipeline.database.engine import reading, writing
-from pipeline.database.ledger import request_job
+from pipeline.database.jobs.ledger import request_job
 from pipeline.database.schema.monitor_tables import job_states
 from pipeline.database.schema.tables import inserting
 

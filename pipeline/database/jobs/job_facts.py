@@ -6,6 +6,8 @@ from datetime import date, timedelta
 from sqlalchemy import BigInteger, ColumnElement, Connection, Double, Engine, cast, func, select
 
 from pipeline.database.engine import reading
+from pipeline.database.jobs.states import read_state
+from pipeline.database.jobs.tallies import read_deleted
 from pipeline.database.schema.instants import to_datetime
 from pipeline.database.schema.monitor_tables import evaluations
 from pipeline.database.schema.tables import (
@@ -19,8 +21,6 @@ from pipeline.database.schema.tables import (
     leases,
     models,
 )
-from pipeline.database.states import read_state
-from pipeline.database.tallies import read_deleted
 from pipeline.job_facts import (
     ENDINGS,
     AccuracyFacts,

@@ -2,8 +2,8 @@
 
 from sqlalchemy import Connection
 
+from pipeline.database.jobs.states import read_state, replace_state
 from pipeline.database.schema.instants import FIRST
-from pipeline.database.states import read_state, replace_state
 
 STATE = "pruned"
 

@@ -1,0 +1,1 @@
+"""What the jobs ask of the database."""
