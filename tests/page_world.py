@@ -8,7 +8,7 @@ import httpx
 import numpy as np
 
 from pipeline.database import Database
-from pipeline.database.pages import open_pages
+from pipeline.database.pages.pages import open_pages
 from pipeline.errors import Unavailable
 from pipeline.records import Claim, DeadLetter, Forecasts
 from pipeline.settings import Settings

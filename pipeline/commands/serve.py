@@ -32,7 +32,7 @@ def serve(settings: "Settings") -> None:
         from pipeline.web.telemetry import PageCollector, checks_of
     except ModuleNotFoundError as error:
         raise ConfigError(f"tidecast serve needs {error.name}: pip install 'tidecast[serve]'") from error
-    from pipeline.database.pages import open_pages
+    from pipeline.database.pages.pages import open_pages
     from pipeline.health.logs import start_logging
     from pipeline.health.probes import Probes, serving
     from pipeline.kafka.ends import end_offsets

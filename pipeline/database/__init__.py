@@ -19,8 +19,8 @@ from pipeline.database.jobs.states import JobStates
 from pipeline.database.models.calibrations import Calibrations
 from pipeline.database.models.registry import Registry
 from pipeline.database.models.shadows import Shadows
-from pipeline.database.reader import Reader
-from pipeline.database.repairs import Repair, Repairs
+from pipeline.database.pages.reader import Reader
+from pipeline.database.pages.repairs import Repair, Repairs
 from pipeline.database.schema.migrate import check, current, require_file, upgrade
 from pipeline.database.schema.pipelines import Binding, Pipelines
 from pipeline.database.turns.store import SqlStore

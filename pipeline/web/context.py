@@ -9,8 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 
 from models.config import QUANTILE_LEVELS
-from pipeline.database import service_pages
-from pipeline.database.pages import Pages
+from pipeline.database.pages import service as service_pages
+from pipeline.database.pages.pages import Pages
 from pipeline.errors import TidecastError
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import SeriesSettings, Settings

@@ -15,8 +15,9 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from pipeline.database import series_pages, service_pages
-from pipeline.database.pages import Pages
+from pipeline.database.pages import series as series_pages
+from pipeline.database.pages import service as service_pages
+from pipeline.database.pages.pages import Pages
 from pipeline.errors import TidecastError
 from pipeline.web.answers import Origin, Point, Status
 from pipeline.web.desk import Away, Busy, Desk

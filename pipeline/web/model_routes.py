@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from models.config import QUANTILE_LEVELS
-from pipeline.database import model_pages
+from pipeline.database.pages import models as model_pages
 from pipeline.web.answers import Accuracy, ModelPage, Promotions, ReliabilityAnswer
 from pipeline.web.context import Context
 from pipeline.web.questions import OfAccuracy, OfModels, OfPromotions, OfReliability

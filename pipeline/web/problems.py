@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from pipeline.database.pages import UnknownSeries
+from pipeline.database.pages.pages import UnknownSeries
 from pipeline.errors import TidecastError, TooSlow, Unavailable
 from pipeline.web.answers import Problem, Refusal
 from pipeline.web.desk import Away, Busy

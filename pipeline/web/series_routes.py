@@ -6,9 +6,9 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from models.config import QUANTILE_LEVELS
-from pipeline.database import series_pages
+from pipeline.database.pages import series as series_pages
+from pipeline.database.pages.series import Wanted
 from pipeline.database.schema.tables import QUANTILES
-from pipeline.database.series_pages import Wanted
 from pipeline.web.answers import ForecastAnswer, History, OriginPage, SeriesPage, write_time
 from pipeline.web.context import Context
 from pipeline.web.problems import Refused

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from pipeline.database.pages import Pages
+from pipeline.database.pages.pages import Pages
 from pipeline.settings import ServeSettings, Settings
 from pipeline.web.connections import BACKLOG, HEAD_BYTES, KEEP_SECONDS, Connection, Connections, allow_files
 from pipeline.web.context import Context, installed_version

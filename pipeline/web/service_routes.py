@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
-from pipeline.database import service_pages
+from pipeline.database.pages import service as service_pages
 from pipeline.settings import JobSettings
 from pipeline.settings.values import TIMING
 from pipeline.web.answers import Health, Status, write_time

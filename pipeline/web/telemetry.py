@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Protocol
 
-from pipeline.database.pages import Pages
+from pipeline.database.pages.pages import Pages
 from pipeline.errors import TidecastError
 from pipeline.health.probes import Checks
 from pipeline.health.prometheus import Collector, Metric, counter, gauge

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import event, text
 
 from pipeline.database import Database
-from pipeline.database.pages import open_pages
+from pipeline.database.pages.pages import open_pages
 from pipeline.errors import TidecastError, TooSlow
 from tests.contracts import HOUR, NOW, START, mark_requeued
 from tests.page_world import HOURS, LETTER, MARKUP, NAMES, ORIGINS, Visitor, World

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from pipeline.database import Database
-from pipeline.database.reader import Row
+from pipeline.database.pages.reader import Row
 from pipeline.records import Forecasts
 from tests.contracts import HOUR, NOW, START, turn_of, wide_observations
 

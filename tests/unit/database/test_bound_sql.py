@@ -59,18 +59,18 @@ REASONS = {
         "_MERGED[policy].format('covariates')": "one of five policies, else KeyError",
         "_MERGED[policy].format('observations')": "one of five policies, else KeyError",
     },
-    "pipeline/database/reader.py": {"only": "one of two literals"},
+    "pipeline/database/pages/reader.py": {"only": "one of two literals"},
     "pipeline/database/turns/sqlite.py": {
         "merge_clause(policy)": "one of five policies, else KeyError",
         "merge_covariate_clause(policy)": "one of five policies, else KeyError",
     },
-    "pipeline/database/model_pages.py": {
+    "pipeline/database/pages/models.py": {
         "', '.join((f'f.{name}' for name in QUANTILES))": "names of our columns",
         "sums": "spelled by the module from names of our columns",
         "only": "one of two literals",
         "highest * place // most": "an expression of numbers, which SQLAlchemy binds",
     },
-    "pipeline/database/repairs.py": {"topics.c.repairs": "an expression of SQLAlchemy, which binds it"},
+    "pipeline/database/pages/repairs.py": {"topics.c.repairs": "an expression of SQLAlchemy, which binds it"},
     "pipeline/database/turns/store.py": {
         "state.off_grid": "an expression of SQLAlchemy, which binds it",
         "advance.off_grid": "a number, bound by SQLAlchemy",

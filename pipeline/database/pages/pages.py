@@ -11,12 +11,14 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine
 
-from pipeline.database import model_pages, series_pages, service_pages
 from pipeline.database.jobs.job_facts import newest_day, sum_accuracy
-from pipeline.database.model_pages import Reliability
-from pipeline.database.read_only import asking, connect_reading
+from pipeline.database.pages import models as model_pages
+from pipeline.database.pages import series as series_pages
+from pipeline.database.pages import service as service_pages
+from pipeline.database.pages.models import Reliability
+from pipeline.database.pages.read_only import asking, connect_reading
+from pipeline.database.pages.series import Head, Wanted
 from pipeline.database.schema.migrate import check, require_file
-from pipeline.database.series_pages import Head, Wanted
 from pipeline.errors import Unavailable
 from pipeline.job_facts import AccuracyFacts
 

@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import Connection, func, literal, select, tuple_
 
 from pipeline.database.jobs.ledger import RUN
+from pipeline.database.pages.series import FIRST, newest_observed
 from pipeline.database.schema.instants import Instant
 from pipeline.database.schema.pipelines import MAIN
 from pipeline.database.schema.tables import (
@@ -18,7 +19,6 @@ from pipeline.database.schema.tables import (
     series,
     topics,
 )
-from pipeline.database.series_pages import FIRST, newest_observed
 
 Row = dict[str, Any]
 LETTER_BYTES = 4_000

@@ -1,0 +1,1 @@
+"""What the page and people ask of the database."""
