@@ -28,8 +28,8 @@ def serve(settings: "Settings") -> None:
     metrics.listen it serves its metrics there, as workers do.
     """
     try:
+        from pipeline.web.page_metrics import PageCollector, checks_of
         from pipeline.web.server import build_app, limit_connections, run_server
-        from pipeline.web.telemetry import PageCollector, checks_of
     except ModuleNotFoundError as error:
         raise ConfigError(f"tidecast serve needs {error.name}: pip install 'tidecast[serve]'") from error
     from pipeline.database.pages.pages import open_pages

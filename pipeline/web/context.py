@@ -15,7 +15,7 @@ from pipeline.errors import TidecastError
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import SeriesSettings, Settings
 from pipeline.web.answers import Status
-from pipeline.web.desk import Away, Desk
+from pipeline.web.query_queue import Away, Desk
 
 STATUS_SECONDS = 2.0
 ENDS_SECONDS = 5.0

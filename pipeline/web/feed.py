@@ -20,7 +20,7 @@ from pipeline.database.pages import service as service_pages
 from pipeline.database.pages.pages import Pages
 from pipeline.errors import TidecastError
 from pipeline.web.answers import Origin, Point, Status
-from pipeline.web.desk import Away, Busy, Desk
+from pipeline.web.query_queue import Away, Busy, Desk
 
 log = structlog.get_logger()
 POLL_SECONDS = 1.0

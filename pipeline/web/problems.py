@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from pipeline.database.pages.pages import UnknownSeries
 from pipeline.errors import TidecastError, TooSlow, Unavailable
 from pipeline.web.answers import Problem, Refusal
-from pipeline.web.desk import Away, Busy
+from pipeline.web.query_queue import Away, Busy
 
 log = structlog.get_logger()
 AWAY_SECONDS = 5

@@ -18,15 +18,15 @@ from starlette.staticfiles import StaticFiles
 
 from pipeline.database.pages.pages import Pages
 from pipeline.settings import ServeSettings, Settings
+from pipeline.web.access import Gate
 from pipeline.web.connections import BACKLOG, HEAD_BYTES, KEEP_SECONDS, Connection, Connections, allow_files
 from pipeline.web.context import Context, installed_version
-from pipeline.web.desk import Desk
 from pipeline.web.feed import Feed
-from pipeline.web.gate import Gate
-from pipeline.web.model_routes import model_routes
+from pipeline.web.models import model_routes
 from pipeline.web.problems import Refused, explain_errors
-from pipeline.web.series_routes import series_routes
-from pipeline.web.service_routes import probes, service_routes
+from pipeline.web.query_queue import Desk
+from pipeline.web.series import series_routes
+from pipeline.web.service import probes, service_routes
 
 log = structlog.get_logger()
 STATIC = Path(__file__).parent / "static"

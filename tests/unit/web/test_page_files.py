@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-STATIC = Path(__file__).parents[2] / "pipeline" / "web" / "static"
+STATIC = Path(__file__).parents[3] / "pipeline" / "web" / "static"
 OWN = sorted(path for path in STATIC.iterdir() if path.suffix in {".js", ".css", ".html", ".svg"})
 SCRIPTS = [path for path in OWN if path.suffix == ".js"]
 MOST_LINES = 300

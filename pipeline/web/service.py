@@ -11,9 +11,9 @@ from pipeline.settings import JobSettings
 from pipeline.settings.values import TIMING
 from pipeline.web.answers import Health, Status, write_time
 from pipeline.web.context import Context
-from pipeline.web.desk import Away
 from pipeline.web.feed import EventStream, Feed
 from pipeline.web.problems import Refused
+from pipeline.web.query_queue import Away
 from pipeline.web.questions import OfDeadLetters, OfEvents, OfNothing, OfRuns
 from pipeline.web.replies import REFUSALS, reply
 from pipeline.web.service_answers import DeadLetterPage, Jobs, Partitions, RunPage

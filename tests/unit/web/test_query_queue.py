@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pipeline.errors import ConfigError, TooSlow, Unavailable
-from pipeline.web import desk as desks
-from pipeline.web.desk import Away, Busy, Desk
+from pipeline.web import query_queue as desks
+from pipeline.web.query_queue import Away, Busy, Desk
 
 NOW = 1_767_225_600_000_000
 
