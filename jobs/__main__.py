@@ -1,4 +1,5 @@
-"""The child's side of jobs/child.py: `python -m jobs NAME`, settings on standard input, the report on standard output.
+"""The child's side of jobs/clock/child.py: `python -m jobs NAME`, settings on standard input, the report on standard
+output.
 
 Exit code 0 and an `outcome` line when the job came to its end, well or not; the exit code of the error otherwise.
 """
@@ -11,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from jobs.catalog import TRAINING, find_work, training_threads
-from jobs.child import read_settings
-from jobs.outcome import Outcome, Stage, write_line
+from jobs.clock.child import read_settings
+from jobs.clock.outcome import Outcome, Stage, write_line
 from pipeline.commands.opened import now, opened
 from pipeline.errors import TidecastError
 from pipeline.health.logs import start_logging

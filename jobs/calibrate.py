@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from jobs.clock.outcome import OnStage, Outcome, Stage
 from jobs.conformal import Calibrated, Evidence, Method, Trial, calibrate
-from jobs.outcome import OnStage, Outcome, Stage
 from jobs.ports import Calibrations, Registry
 from models.config import QUANTILE_LEVELS
 from pipeline.errors import Corrupt

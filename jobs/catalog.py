@@ -5,7 +5,8 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
-from jobs.outcome import OnStage, Outcome
+from jobs.clock.outcome import OnStage, Outcome
+from jobs.clock.runner import Work
 from jobs.ports import (
     Calibrations,
     Evaluations,
@@ -17,7 +18,6 @@ from jobs.ports import (
     States,
 )
 from jobs.retention import Stock
-from jobs.runner import Work
 from models.cores import count_threads
 from pipeline.grid.phase import with_phase
 from pipeline.settings import Settings

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from jobs.clock.outcome import OnStage, Stage
 from jobs.comparison import Comparison, finite
-from jobs.outcome import OnStage, Stage
 from jobs.search import Found, find_settings
 from jobs.training_set import TrainingSet, name_series
 from jobs.verdict import Verdict

@@ -16,8 +16,8 @@ from pipeline.commands.invocation import with_settings
 from pipeline.commands.opened import now, opened
 
 if TYPE_CHECKING:
+    from jobs.clock.schedule import Schedule
     from jobs.metrics import JobCollector
-    from jobs.schedule import Schedule
     from pipeline.database import Database, Ledger
     from pipeline.settings import Settings
 
@@ -55,7 +55,7 @@ def run(settings: "Settings", name: str, as_json: bool) -> None:
 def run_job(settings: "Settings", name: str, *, as_json: bool) -> None:
     """Run a job here, show its stages and write its outcome; ClickException when it fails."""
     from jobs.catalog import find_work
-    from jobs.runner import Runner
+    from jobs.clock.runner import Runner
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, so the ledger hears of it
     with opened(settings) as database, stages() as on_stage:
@@ -77,7 +77,7 @@ def run_job(settings: "Settings", name: str, *, as_json: bool) -> None:
 def list_jobs(settings: "Settings", as_json: bool) -> None:
     """List the jobs: when each runs (UTC), when it is due next, who paused it and why, how it ended last."""
     from jobs.catalog import timetable
-    from jobs.schedule import next_due, read_trigger
+    from jobs.clock.schedule import next_due, read_trigger
 
     rows: list[dict[str, Any]] = []
     with opened(settings) as database:
@@ -174,7 +174,7 @@ def schedule(settings: "Settings") -> None:
     child process; a run that was missed while no scheduler was up is made up for once. With metrics.listen each serves
     the metrics of the jobs, /healthz and /readyz, on duty or not.
     """
-    from jobs.schedule import checks_of
+    from jobs.clock.schedule import checks_of
     from pipeline.health.logs import start_logging
     from pipeline.health.probes import Probes, serving
     from pipeline.settings.secrets import list_secrets
@@ -202,8 +202,8 @@ def metrics(settings: "Settings") -> None:
 def build_collector(settings: "Settings", database: "Database") -> "JobCollector":
     """Wire the metrics of the jobs to a database."""
     from jobs.catalog import timetable
+    from jobs.clock.schedule import longest_period, read_trigger
     from jobs.metrics import JobCollector
-    from jobs.schedule import longest_period, read_trigger
 
     periods = {
         job: longest_period(read_trigger(timing), now()) if timing else None
@@ -215,9 +215,9 @@ def build_collector(settings: "Settings", database: "Database") -> "JobCollector
 def build_schedule(settings: "Settings", ledger: "Ledger", clock: Callable[[], int]) -> "Schedule":
     """Wire a scheduler to a ledger; its jobs run as child processes with these settings."""
     from jobs.catalog import timetable
-    from jobs.child import Child, job_command, write_settings
-    from jobs.runner import Runner
-    from jobs.schedule import Schedule
+    from jobs.clock.child import Child, job_command, write_settings
+    from jobs.clock.runner import Runner
+    from jobs.clock.schedule import Schedule
     from pipeline.settings.secrets import list_secrets
 
     given, secrets = write_settings(settings), list_secrets(settings)

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from jobs import evaluation
 from jobs.charts import draw_forecast
+from jobs.clock.outcome import OnStage, Stage
 from jobs.covariates import CovariateNames
 from jobs.evaluation import Backtest
 from jobs.fitting import (
@@ -33,7 +34,6 @@ from jobs.fitting import (
 )
 from jobs.frames import Columns, Readings, read_frame, write_frame
 from jobs.grid_choice import Wish, wish_for
-from jobs.outcome import OnStage, Stage
 from jobs.series_names import note_names
 from jobs.training_set import find_rows, name_series
 from models.artifact import ArtifactError, Loaded, hash_artifact, pack, unpack

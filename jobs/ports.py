@@ -6,7 +6,7 @@ Times are int microseconds since 1970 in UTC. Every method may raise Unavailable
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from jobs.outcome import Ending
+from jobs.clock.outcome import Ending
 from pipeline.forecasting.calibration import Calibration, MaturedSteps
 from pipeline.live import LivePairs
 from pipeline.records import History, Ints

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from jobs.clock.outcome import OnStage, Outcome, Stage
 from jobs.comparison import finite, gate_of
-from jobs.outcome import OnStage, Outcome, Stage
 from jobs.ports import ShadowRegistry, Shadows
 from jobs.significance import Losses, find_evidence
 from jobs.verdict import Rival, Score, Verdict, find_gain, verdict

@@ -23,7 +23,7 @@ from typing import Protocol
 
 import numpy as np
 
-from jobs.outcome import OnStage, Outcome, Stage
+from jobs.clock.outcome import OnStage, Outcome, Stage
 from pipeline.grid.frequency import Frequency
 from pipeline.records import Ints, Mask
 from pipeline.settings import DAY, Settings

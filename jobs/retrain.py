@@ -8,9 +8,9 @@ import structlog
 
 from jobs.challenger import describe, fit_challenger, pack_challenger
 from jobs.champion import Champion, find_champion
+from jobs.clock.outcome import OnStage, Outcome, Stage
 from jobs.comparison import compare, judge, record
 from jobs.history import Share, count_recent, find_depth, read_history
-from jobs.outcome import OnStage, Outcome, Stage
 from jobs.ports import Reader, Registry
 from jobs.training_set import TooLittleHistory, TrainingSet, cut_training_set, drop_future
 from jobs.verdict import Verdict

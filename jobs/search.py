@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from jobs.outcome import OnStage, Stage
+from jobs.clock.outcome import OnStage, Stage
 from models.config import ModelConfig
 from models.training import FitReport
 from pipeline.errors import ConfigError

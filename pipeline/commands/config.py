@@ -39,7 +39,7 @@ def show(settings: "Settings", as_json: bool) -> None:
 def check(settings: "Settings") -> None:
     """Check the settings without connecting to anything; exit 2 and one line when they are wrong."""
     from jobs.catalog import timetable
-    from jobs.timing import check_timing
+    from jobs.clock.timetable import check_timing
     from pipeline.forecasting.windows import model_config
     from pipeline.grid.frequency import Frequency
     from pipeline.messages.codec import check_horizon

@@ -92,7 +92,7 @@ def copy(settings: "Settings", source: str) -> None:
 
     Rows are counted and compared; if anything differs, or a worker stored something meanwhile, nothing is copied.
     """
-    from jobs.outcome import Stage
+    from jobs.clock.outcome import Stage
     from pipeline.commands.display import stages
     from pipeline.commands.opened import now
     from pipeline.database.schema.transfer import copy_database

@@ -125,8 +125,8 @@ def monitor(settings: "Settings", database: "Database") -> str:
 def run_job(job: str, settings: "Settings", database: "Database") -> str:
     """Run a job here, in the ledger like any other run, and return its reason."""
     from jobs.catalog import find_work, training_threads
+    from jobs.clock.runner import Runner
     from jobs.commands import owner
-    from jobs.runner import Runner
     from models.cpu import tune_cpu
     from pipeline.errors import Unavailable
 

@@ -14,7 +14,7 @@ import click
 from pipeline.visible import visible, visible_cell, visible_lines
 
 if TYPE_CHECKING:
-    from jobs.outcome import Stage
+    from jobs.clock.outcome import Stage
 
 EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 PLAIN_LINE_EVERY = 5.0  # seconds between two progress lines of a long step in a log

@@ -26,9 +26,9 @@ import pandas as pd
 import structlog
 
 from jobs.catalog import find_work, timetable
-from jobs.outcome import Stage
-from jobs.runner import Runner
-from jobs.schedule import last_due, read_trigger
+from jobs.clock.outcome import Stage
+from jobs.clock.runner import Runner
+from jobs.clock.schedule import last_due, read_trigger
 from models.cpu import tune_cpu
 from pipeline import app
 from pipeline.database import Database, Ledger, upgrade

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobs.child import Child, job_command, write_settings
-from jobs.runner import Runner
+from jobs.clock.child import Child, job_command, write_settings
+from jobs.clock.runner import Runner
 from pipeline.commands.opened import now
 from pipeline.database import Database, open_database, upgrade
 from pipeline.errors import ConfigError

@@ -15,7 +15,7 @@ HOMES = {
     "sqlalchemy": ("pipeline/database/",),
     "alembic": ("pipeline/database/",),
     "psycopg": ("pipeline/database/",),
-    "apscheduler": ("jobs/schedule.py",),
+    "apscheduler": ("jobs/clock/schedule.py",),
     "prometheus_client": ("pipeline/health/prometheus.py",),
     "fastapi": ("pipeline/web/",),
     "starlette": ("pipeline/web/",),

@@ -10,9 +10,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
+from jobs.clock.schedule import LEASE
 from jobs.metrics import JobCollector
 from jobs.retention import clear_out
-from jobs.schedule import LEASE
 from pipeline.commands.opened import now as clock
 from pipeline.database import Database
 from pipeline.database.engine import reading, writing

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jobs.calibrate import MOST_STEPS, choose_targets, run_calibration
-from jobs.outcome import Outcome, Stage
+from jobs.clock.outcome import Outcome, Stage
 from pipeline.forecasting.calibration import read_factors
 from pipeline.settings import Settings
 from tests.unit.jobs.fakes import HOUR, START, FakeRegistry

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobs.outcome import Outcome
+from jobs.clock.outcome import Outcome
 from jobs.promote import SETTLING, end_shadow_period
 from pipeline.live import LivePairs
 from pipeline.settings import Settings

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.outcome import Stage
+from jobs.clock.outcome import Stage
 from jobs.retention import MICROSECONDS_A_DAY, MOST_ROWS, Origins, choose_doomed, clear_out
 from pipeline.errors import ConfigError
 from pipeline.records import Ints

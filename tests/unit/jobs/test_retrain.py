@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jobs.outcome import Outcome, Stage
+from jobs.clock.outcome import Outcome, Stage
 from jobs.retrain import retrain
 from models.artifact import pack, unpack
 from models.config import ModelConfig

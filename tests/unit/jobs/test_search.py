@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from jobs.clock.outcome import OnStage, Outcome, Stage
 from jobs.forecaster import Forecaster
-from jobs.outcome import OnStage, Outcome, Stage
 from jobs.retrain import retrain
 from jobs.search import (
     SPACE,

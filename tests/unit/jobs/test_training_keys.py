@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 import torch
 
+from jobs.clock.outcome import Stage
 from jobs.fitting import ONLY_SERVICE
 from jobs.forecaster import Forecaster
-from jobs.outcome import Stage
 from models.heads import QuantileHead
 from pipeline.errors import ConfigError
 from pipeline.settings import ModelSettings, TrainingSettings

@@ -16,15 +16,15 @@ from typing import IO
 
 from pydantic import SecretStr
 
-from jobs.outcome import Outcome, Stage, read_line
-from jobs.tail import CHUNK, Tail
+from jobs.clock.outcome import Outcome, Stage, read_line
+from jobs.clock.tail import CHUNK, Tail
 from pipeline.settings import Settings
 from pipeline.visible import visible_lines
 
 GRACE = 10.0
 """Seconds between the request to end and the kill."""
 REASON = 500
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def write_settings(settings: Settings) -> str:

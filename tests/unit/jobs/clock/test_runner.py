@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 import pytest
 from structlog.testing import capture_logs
 
-from jobs.child import Child, job_command, read_settings, write_settings
-from jobs.outcome import OnStage, Outcome, Stage, read_line, write_line
-from jobs.runner import Runner
-from jobs.tail import LENGTH
+from jobs.clock.child import Child, job_command, read_settings, write_settings
+from jobs.clock.outcome import OnStage, Outcome, Stage, read_line, write_line
+from jobs.clock.runner import Runner
+from jobs.clock.tail import LENGTH
 from pipeline.errors import ConfigError, Unavailable
 from pipeline.settings import Settings
 from pipeline.settings.secrets import list_secrets
@@ -238,7 +238,7 @@ def test_a_running_child_sends_heartbeats_with_its_stage() -> None:
 
 
 def test_a_database_that_is_away_for_a_while_does_not_end_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.runner.RETRIES", (0.0, 0.0))
+    monkeypatch.setattr("jobs.clock.runner.RETRIES", (0.0, 0.0))
     ledger = FakeLedger()
     runner = make_runner(ledger)
 

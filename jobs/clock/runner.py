@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from jobs.child import Child
-from jobs.outcome import OnStage, Outcome, Stage
+from jobs.clock.child import Child
+from jobs.clock.outcome import OnStage, Outcome, Stage
 from jobs.ports import Runs
 from pipeline.errors import TidecastError, Unavailable
 

@@ -1,6 +1,6 @@
 """When a job runs, as settings say it: a cron expression, or an interval such as `every 6h`; both in UTC."""
 
-from jobs.cron import split_cron
+from jobs.clock.cron import split_cron
 from pipeline.errors import ConfigError
 from pipeline.settings import parse_seconds
 

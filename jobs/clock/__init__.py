@@ -1,0 +1,1 @@
+"""When jobs run, where, and what became of them."""
