@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jobs.frames import QUANTILE_COLUMNS, Readings
+from jobs.frames.frames import QUANTILE_COLUMNS, Readings
 from models.panel import Panel
 from pipeline.errors import ConfigError
 from pipeline.grid.frequency import Frequency

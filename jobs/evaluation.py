@@ -20,7 +20,7 @@ import torch
 
 from jobs import charts
 from jobs.backtest import MAX_TARGETS, Forecast, Pairs, find_scales
-from jobs.frames import Readings, write_frame
+from jobs.frames.frames import Readings, write_frame
 from jobs.search import Found
 from models.baselines import SeasonalNaive
 from models.forecasters import Forecaster as Network

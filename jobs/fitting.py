@@ -15,10 +15,10 @@ from jobs.catalog import code_version
 from jobs.challenger import Fitted, fit_challenger
 from jobs.champion import Champion
 from jobs.clock.outcome import OnStage, Stage
-from jobs.covariates import CovariateNames
 from jobs.evaluation import MODEL, Evaluation, HeldOut
 from jobs.evaluation import NAIVE as NAIVE_NAME
-from jobs.frames import Columns, Readings
+from jobs.frames.covariates import CovariateNames
+from jobs.frames.frames import Columns, Readings
 from jobs.history import count_recent
 from jobs.training_set import Lineage, TrainingSet, drop_older, find_rows, name_series, usual_validation
 from jobs.warm_start import COLD, Start, choose_start

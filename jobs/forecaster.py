@@ -21,7 +21,6 @@ from pydantic import ValidationError
 from jobs import evaluation
 from jobs.charts import draw_forecast
 from jobs.clock.outcome import OnStage, Stage
-from jobs.covariates import CovariateNames
 from jobs.evaluation import Backtest
 from jobs.fitting import (
     Recipe,
@@ -32,9 +31,10 @@ from jobs.fitting import (
     fit_frame,
     refuse_service_keys,
 )
-from jobs.frames import Columns, Readings, read_frame, write_frame
-from jobs.grid_choice import Wish, wish_for
-from jobs.series_names import note_names
+from jobs.frames.covariates import CovariateNames
+from jobs.frames.frames import Columns, Readings, read_frame, write_frame
+from jobs.frames.grid_choice import Wish, wish_for
+from jobs.frames.series_names import note_names
 from jobs.training_set import find_rows, name_series
 from models.artifact import ArtifactError, Loaded, hash_artifact, pack, unpack
 from models.baselines import SeasonalNaive

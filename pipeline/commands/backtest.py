@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from jobs.evaluation import Backtest
     from jobs.forecaster import Forecaster
-    from jobs.frames import Columns
+    from jobs.frames.frames import Columns
     from pipeline.quickstart.chart import Fan
     from pipeline.settings import Settings
 
@@ -58,7 +58,7 @@ def backtest(settings: "Settings", /, file: Path, *, as_json: bool, output: Path
     without a column of series is one series.
     """
     from jobs.charts import draw_backtest
-    from jobs.frames import Columns, read_table
+    from jobs.frames.frames import Columns, read_table
     from jobs.torchrun import leading
     from models.cpu import tune_cpu
     from pipeline.quickstart import chart
@@ -240,7 +240,7 @@ def write_files(result: "Backtest", facts: dict[str, Any], fans: "list[Fan]", ou
 
 def shorten_table(table: "pd.DataFrame") -> "pd.DataFrame":
     """Round the quantiles as the service does: nothing of a small wave on a large level is lost."""
-    from jobs.frames import QUANTILE_COLUMNS
+    from jobs.frames.frames import QUANTILE_COLUMNS
     from pipeline.messages.codec import shorten
 
     names = list(QUANTILE_COLUMNS)

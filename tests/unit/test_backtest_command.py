@@ -11,7 +11,7 @@ import pytest
 
 from jobs.forecaster import Forecaster
 from pipeline.cli import main
-from tests.unit.jobs.frames import make_frame, make_wave
+from tests.unit.jobs.tiny import make_frame, make_wave
 
 Run = Callable[..., tuple[int, str, str]]
 TINY = [

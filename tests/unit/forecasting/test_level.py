@@ -12,7 +12,7 @@ import pytest
 
 from jobs.conformal import Evidence, Method, calibrate
 from jobs.forecaster import Forecaster
-from jobs.frames import QUANTILE_COLUMNS
+from jobs.frames.frames import QUANTILE_COLUMNS
 from models.metrics import Matured, measure
 from models.metrics import seasonal_scale as scale_of_metrics
 from pipeline.commands.backtest import shorten_table
@@ -24,7 +24,7 @@ from pipeline.records import Events, Floats, Forecasts, History
 from pipeline.stream.observe import Grid, observe
 from tests.fakes import MemoryCalibrations, MemoryStore
 from tests.unit.forecasting.test_scorer import HOURS, SETTINGS, Registry, scorer, scorer_of
-from tests.unit.jobs.frames import make_forecaster, make_frame
+from tests.unit.jobs.tiny import make_forecaster, make_frame
 
 LEVELS = (0.0, 1e3, 1e6, 1e9, 1e12)
 AMPLITUDE = 1024.0

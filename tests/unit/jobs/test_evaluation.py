@@ -19,12 +19,12 @@ from utilsforecast import losses
 from jobs.challenger import Fitted
 from jobs.evaluation import MODEL, NAIVE, count_observed, hold_out
 from jobs.forecaster import Forecaster
-from jobs.frames import QUANTILE_COLUMNS
+from jobs.frames.frames import QUANTILE_COLUMNS
 from models.batch import Batch
 from models.config import ModelConfig, TrainConfig
 from models.training import FitReport
 from pipeline.errors import ConfigError
-from tests.unit.jobs.frames import make_forecaster, make_frame, make_wave
+from tests.unit.jobs.tiny import make_forecaster, make_frame, make_wave
 
 
 class Oracle(nn.Module):

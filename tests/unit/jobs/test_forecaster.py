@@ -13,14 +13,14 @@ import pytest
 import torch
 
 from jobs.forecaster import Forecaster
-from jobs.frames import QUANTILE_COLUMNS
+from jobs.frames.frames import QUANTILE_COLUMNS
 from models.artifact import pack
 from models.predict import predict
 from pipeline.errors import ConfigError
 from pipeline.forecasting.windows import usual_context
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import ModelSettings
-from tests.unit.jobs.frames import MODEL, TRAINING, make_forecaster, make_frame, make_wave
+from tests.unit.jobs.tiny import MODEL, TRAINING, make_forecaster, make_frame, make_wave
 
 QUANTILES = list(QUANTILE_COLUMNS)
 

@@ -14,7 +14,7 @@ from jobs.forecaster import Forecaster
 from models.metrics import METRICS
 from pipeline.errors import ConfigError
 from pipeline.quickstart import chart
-from tests.unit.jobs.frames import make_forecaster, make_frame, make_wave
+from tests.unit.jobs.tiny import make_forecaster, make_frame, make_wave
 
 QUICK = {"steps": 5, "threads": 1}
 

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from jobs.forecaster import Forecaster
-from jobs.frames import QUANTILE_COLUMNS
+from jobs.frames.frames import QUANTILE_COLUMNS
 from models.heads import QuantileHead
-from tests.unit.jobs.frames import make_forecaster, make_frame
+from tests.unit.jobs.tiny import make_forecaster, make_frame
 
 QUANTILES = list(QUANTILE_COLUMNS)
 QUICK = {"steps": 10, "threads": 1}

@@ -32,8 +32,8 @@ from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import SearchKey, Settings
 from tests.unit.jobs.fakes import HOUR, START, Clock, FakeReader, FakeRegistry, make_history
-from tests.unit.jobs.frames import make_forecaster, make_frame, make_wave
 from tests.unit.jobs.test_retrain import drifting
+from tests.unit.jobs.tiny import make_forecaster, make_frame, make_wave
 
 Make = Callable[..., Settings]
 NAN = math.nan

@@ -15,7 +15,7 @@ from jobs.forecaster import Forecaster
 from models.heads import QuantileHead
 from pipeline.errors import ConfigError
 from pipeline.settings import ModelSettings, TrainingSettings
-from tests.unit.jobs.frames import make_forecaster, make_frame, make_wave
+from tests.unit.jobs.tiny import make_forecaster, make_frame, make_wave
 
 Change = dict[str, Any]
 POINT = {"loss": "mse"}

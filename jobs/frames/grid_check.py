@@ -9,8 +9,8 @@ from datetime import tzinfo
 
 import numpy as np
 
-from jobs.sample import draw
-from jobs.spacing import search
+from jobs.frames.sample import draw
+from jobs.frames.spacing import search
 from pipeline.errors import ConfigError
 from pipeline.grid.frequency import Frequency
 from pipeline.records import Floats, Ints

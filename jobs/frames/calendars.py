@@ -9,7 +9,7 @@ quarters, years       QS-JAN, QE-DEC, YS-JAN, YE-DEC, 2YS-JAN, of months in the 
 
 import numpy as np
 
-from jobs.sample import Candidate, Sample, commonest, mode
+from jobs.frames.sample import Candidate, Sample, commonest, mode
 from pipeline.grid.frequency import DAY
 from pipeline.records import Ints, Mask
 

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jobs.covariates import CovariateNames
-from jobs.frames import Columns, Readings, read_frame, read_table
+from jobs.frames.covariates import CovariateNames
+from jobs.frames.frames import Columns, Readings, read_frame, read_table
 from pipeline.errors import ConfigError
 from pipeline.grid.frequency import Frequency
 from pipeline.grid.stamps import read_stamps
 from pipeline.grid.times import AUTO
-from tests.unit.jobs.frames import make_frame
+from tests.unit.jobs.tiny import make_frame
 
 HOURLY = Frequency("1h")
 HOUR = 3_600_000_000

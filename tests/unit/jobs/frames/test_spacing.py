@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.spacing import Spacing, find_frequency
+from jobs.frames.spacing import Spacing, find_frequency
 from pipeline.errors import ConfigError
 from pipeline.grid.frequency import Frequency
 

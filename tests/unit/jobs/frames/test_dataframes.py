@@ -9,12 +9,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from jobs.dataframes import name_periods
-from jobs.frames import Columns, Readings, read_frame, read_table, write_frame
-from jobs.grid_choice import Wish
+from jobs.frames.dataframes import name_periods
+from jobs.frames.frames import Columns, Readings, read_frame, read_table, write_frame
+from jobs.frames.grid_choice import Wish
 from pipeline.errors import ConfigError
 from pipeline.grid.frequency import Frequency
-from tests.unit.jobs.frames import make_forecaster, make_frame, make_wave
+from tests.unit.jobs.tiny import make_forecaster, make_frame, make_wave
 
 LONG = make_frame(a=np.arange(30.0), b=np.arange(20.0))
 ONE = make_frame(a=np.arange(30.0)).drop(columns="series_id")

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 import pandas as pd
 
-from jobs.columns import read_numbers, read_times
-from jobs.dataframes import open_table, read_periods
-from jobs.series_names import read_series
+from jobs.frames.columns import read_numbers, read_times
+from jobs.frames.dataframes import open_table, read_periods
+from jobs.frames.series_names import read_series
 from pipeline.errors import ConfigError
 from pipeline.grid.frequency import Frequency
 from pipeline.grid.times import TimeRule
 from pipeline.records import Floats, Ints, Mask
 
 if TYPE_CHECKING:
-    from jobs.frames import Columns
+    from jobs.frames.frames import Columns
 
 HINT = "; a covariate is a number: encode text, 0 and 1 for each of its words"
 

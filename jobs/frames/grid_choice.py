@@ -14,8 +14,8 @@ from datetime import tzinfo
 
 import numpy as np
 
-from jobs.sample import Sample, draw
-from jobs.spacing import find_frequency, search
+from jobs.frames.sample import Sample, draw
+from jobs.frames.spacing import find_frequency, search
 from pipeline.errors import ConfigError
 from pipeline.grid.frequency import Frequency
 from pipeline.grid.phase import AGREEING, find_phase

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from jobs.columns import refuse
+from jobs.frames.columns import refuse
 from pipeline.errors import ConfigError
 from pipeline.records import Ints
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from jobs.forecaster import Forecaster
-from jobs.frames import Columns, read_frame
-from jobs.grid_choice import wish_for
+from jobs.frames.frames import Columns, read_frame
+from jobs.frames.grid_choice import wish_for
 from pipeline.errors import ConfigError
 
 BERLIN = "Europe/Berlin"

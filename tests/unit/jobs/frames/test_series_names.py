@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.series_names import Named, note_names, read_series
+from jobs.frames.series_names import Named, note_names, read_series
 from pipeline.errors import ConfigError
 
 ONE, TWO = uuid.UUID(int=1), uuid.UUID(int=2)

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jobs.covariates import CovariateNames
 from jobs.forecaster import Forecaster
-from jobs.frames import QUANTILE_COLUMNS, Columns, Readings, read_frame
+from jobs.frames.covariates import CovariateNames
+from jobs.frames.frames import QUANTILE_COLUMNS, Columns, Readings, read_frame
 from pipeline.errors import ConfigError
 from pipeline.grid.frequency import Frequency
-from tests.unit.jobs.frames import make_forecaster, make_frame
+from tests.unit.jobs.tiny import make_forecaster, make_frame
 
 HOUR = 3_600_000_000
 NAMES = CovariateNames(("wind",), ("price",), ("size",))

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.frames import Columns, Readings, read_frame
-from jobs.grid_choice import Wish
+from jobs.frames.frames import Columns, Readings, read_frame
+from jobs.frames.grid_choice import Wish
 from pipeline.errors import ConfigError
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import Policy
-from tests.unit.jobs.frames import make_frame, make_wave
+from tests.unit.jobs.tiny import make_frame, make_wave
 
 RANDOM = np.random.default_rng(0)
 

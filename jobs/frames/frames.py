@@ -19,12 +19,12 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from jobs.columns import read_numbers, read_times
-from jobs.covariates import CovariateNames, Rows, check_columns, merge, read_future, read_matrix, read_static
-from jobs.dataframes import Table, name_periods, open_table, read_periods, to_periods
-from jobs.grid_check import check_empty, check_merged
-from jobs.grid_choice import Wish, choose_grid, say_off_grid
-from jobs.series_names import read_series
+from jobs.frames.columns import read_numbers, read_times
+from jobs.frames.covariates import CovariateNames, Rows, check_columns, merge, read_future, read_matrix, read_static
+from jobs.frames.dataframes import Table, name_periods, open_table, read_periods, to_periods
+from jobs.frames.grid_check import check_empty, check_merged
+from jobs.frames.grid_choice import Wish, choose_grid, say_off_grid
+from jobs.frames.series_names import read_series
 from models.config import QUANTILE_LEVELS
 from pipeline.errors import ConfigError
 from pipeline.forecasting.windows import Known

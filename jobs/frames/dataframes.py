@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from pandas.tseries.frequencies import to_offset
 
-from jobs.calendars import MONTHS, WEEKDAYS
+from jobs.frames.calendars import MONTHS, WEEKDAYS
 from pipeline.errors import ConfigError
 
 TABLES = "a pandas DataFrame is needed, or a Series with times as its index, a polars DataFrame or an Arrow table"

@@ -15,8 +15,8 @@ from datetime import tzinfo
 
 import numpy as np
 
-from jobs.calendars import calendars
-from jobs.sample import Candidate, Sample, commonest, draw, pick
+from jobs.frames.calendars import calendars
+from jobs.frames.sample import Candidate, Sample, commonest, draw, pick
 from pipeline.errors import ConfigError
 from pipeline.grid.frequency import DAY, SECOND
 from pipeline.records import Ints
