@@ -15,8 +15,8 @@ from pipeline.visible import csv_cell
 if TYPE_CHECKING:
     import pandas as pd
 
-    from jobs.evaluation import Backtest
-    from jobs.forecaster import Forecaster
+    from jobs.forecaster.evaluation import Backtest
+    from jobs.forecaster.forecaster import Forecaster
     from jobs.frames.frames import Columns
     from pipeline.quickstart.chart import Fan
     from pipeline.settings import Settings
@@ -57,7 +57,7 @@ def backtest(settings: "Settings", /, file: Path, *, as_json: bool, output: Path
     Settings (`--set model.hidden=128`, duplicates, seed) come from where those of every command come from. A file
     without a column of series is one series.
     """
-    from jobs.charts import draw_backtest
+    from jobs.forecaster.charts import draw_backtest
     from jobs.frames.frames import Columns, read_table
     from jobs.torchrun import leading
     from models.cpu import tune_cpu
@@ -94,8 +94,8 @@ def backtest(settings: "Settings", /, file: Path, *, as_json: bool, output: Path
 
 def make_forecaster(settings: "Settings", columns: "Columns", given: dict[str, Any]) -> "Forecaster":
     """Read the options over the settings; a context and a season that nobody chose are found from the frequency."""
-    from jobs.fitting import ONLY_SERVICE
-    from jobs.forecaster import Forecaster
+    from jobs.forecaster.fitting import ONLY_SERVICE
+    from jobs.forecaster.forecaster import Forecaster
 
     series, chosen = settings.series, settings.series.model_fields_set
     training = settings.training.model_dump(exclude_unset=True, exclude=set(ONLY_SERVICE))
@@ -150,7 +150,7 @@ def show(result: "Backtest", facts: dict[str, Any], fans: "list[Fan]") -> None:
     """Write the page: what was read, scores, error by step, reliability, a chart."""
     import numpy as np
 
-    from jobs.charts import error_lines, reliability_lines
+    from jobs.forecaster.charts import error_lines, reliability_lines
     from pipeline.quickstart import chart
 
     words = f"{facts['series']:,} series, {facts['rows']:,} rows, {facts['merged']:,} merged into a step that had one"
@@ -198,7 +198,7 @@ def show(result: "Backtest", facts: dict[str, Any], fans: "list[Fan]") -> None:
 
 def worst_series(result: "Backtest") -> list[list[str]]:
     """List the series with the largest MASE, as cells: those that somebody should look at first."""
-    from jobs.evaluation import MODEL, NAIVE
+    from jobs.forecaster.evaluation import MODEL, NAIVE
 
     table = result.by_series
     own = table[table["forecaster"] == MODEL].reset_index(drop=True)
@@ -218,7 +218,7 @@ def worst_series(result: "Backtest") -> list[list[str]]:
 
 def write_files(result: "Backtest", facts: dict[str, Any], fans: "list[Fan]", output: Path) -> list[str]:
     """Write charts, scores, forecasts and the model that was judged into a directory."""
-    from jobs.charts import error_lines, reliability_lines
+    from jobs.forecaster.charts import error_lines, reliability_lines
     from pipeline.errors import ConfigError
     from pipeline.quickstart import chart
 

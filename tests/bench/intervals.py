@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from jobs.forecaster import Forecaster
+from jobs.forecaster.forecaster import Forecaster
 from models.cpu import tune_cpu
 from tests.bench.results import Figure, Report, say
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jobs.forecaster import Forecaster
+from jobs.forecaster.forecaster import Forecaster
 from pipeline.cli import main
 from tests.unit.jobs.tiny import make_frame, make_wave
 

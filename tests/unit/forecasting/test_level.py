@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from jobs.conformal import Evidence, Method, calibrate
-from jobs.forecaster import Forecaster
+from jobs.forecaster.forecaster import Forecaster
 from jobs.frames.frames import QUANTILE_COLUMNS
 from models.metrics import Matured, measure
 from models.metrics import seasonal_scale as scale_of_metrics

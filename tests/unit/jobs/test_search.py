@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from jobs.clock.outcome import OnStage, Outcome, Stage
-from jobs.forecaster import Forecaster
+from jobs.forecaster.forecaster import Forecaster
 from jobs.retrain import retrain
 from jobs.search import (
     SPACE,

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jobs.forecaster import Forecaster
+from jobs.forecaster.forecaster import Forecaster
 
 MODEL: dict[str, Any] = {"hidden": 8, "layers": 1, "heads": 1, "series_dim": 2, "dropout": 0.0}
 TRAINING: dict[str, Any] = {"steps": 20, "batch": 16, "device": "cpu", "threads": 1, "learning_rate": 0.02, "ema": 0.9}

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jobs.forecaster import Forecaster
+from jobs.forecaster.forecaster import Forecaster
 from jobs.frames.covariates import CovariateNames
 from jobs.frames.frames import QUANTILE_COLUMNS, Columns, Readings, read_frame
 from pipeline.errors import ConfigError

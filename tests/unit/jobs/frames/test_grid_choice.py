@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jobs.forecaster import Forecaster
+from jobs.forecaster.forecaster import Forecaster
 from jobs.frames.frames import Columns, read_frame
 from jobs.frames.grid_choice import wish_for
 from pipeline.errors import ConfigError

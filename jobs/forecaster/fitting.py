@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from jobs import evaluation
 from jobs.catalog import code_version
 from jobs.challenger import Fitted, fit_challenger
 from jobs.champion import Champion
 from jobs.clock.outcome import OnStage, Stage
-from jobs.evaluation import MODEL, Evaluation, HeldOut
-from jobs.evaluation import NAIVE as NAIVE_NAME
+from jobs.forecaster import evaluation
+from jobs.forecaster.evaluation import MODEL, Evaluation, HeldOut
+from jobs.forecaster.evaluation import NAIVE as NAIVE_NAME
 from jobs.frames.covariates import CovariateNames
 from jobs.frames.frames import Columns, Readings
 from jobs.history import count_recent

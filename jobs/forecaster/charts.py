@@ -16,7 +16,7 @@ from pipeline.records import Floats
 if TYPE_CHECKING:
     import pandas as pd
 
-    from jobs.evaluation import Backtest
+    from jobs.forecaster.evaluation import Backtest
 
 FANS = 3
 PAST = 2
@@ -37,7 +37,7 @@ def pick_series(readings: Readings, rows: Sequence[int], wanted: Sequence[object
 
 def draw_backtest(result: "Backtest", wanted: Sequence[object] | None = None) -> list[Fan]:
     """Lay out the last forecast of some series of a backtest, with what came."""
-    from jobs.evaluation import MODEL
+    from jobs.forecaster.evaluation import MODEL
 
     pairs, matured = result.held_out.pairs, result.evaluation.matured[MODEL]
     fans = []

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jobs.forecaster import Forecaster
+from jobs.forecaster.forecaster import Forecaster
 from jobs.frames.frames import QUANTILE_COLUMNS
 from models.heads import QuantileHead
 from tests.unit.jobs.tiny import make_forecaster, make_frame

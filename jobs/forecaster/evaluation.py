@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from jobs import charts
 from jobs.backtest import MAX_TARGETS, Forecast, Pairs, find_scales
+from jobs.forecaster import charts
 from jobs.frames.frames import Readings, write_frame
 from jobs.search import Found
 from models.baselines import SeasonalNaive
@@ -35,7 +35,7 @@ from pipeline.quickstart import chart
 from pipeline.records import Floats, Ints, Mask
 
 if TYPE_CHECKING:
-    from jobs.forecaster import Forecaster
+    from jobs.forecaster.forecaster import Forecaster
 
 NAIVE = "seasonal naive"
 MODEL = "tidecast"

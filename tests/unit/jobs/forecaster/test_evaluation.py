@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from utilsforecast import losses
 
 from jobs.challenger import Fitted
-from jobs.evaluation import MODEL, NAIVE, count_observed, hold_out
-from jobs.forecaster import Forecaster
+from jobs.forecaster.evaluation import MODEL, NAIVE, count_observed, hold_out
+from jobs.forecaster.forecaster import Forecaster
 from jobs.frames.frames import QUANTILE_COLUMNS
 from models.batch import Batch
 from models.config import ModelConfig, TrainConfig
@@ -56,7 +56,7 @@ def fit_with(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
             report = FitReport(0, 0, 0.0, 0.0, "not trained", ())
             return Fitted(network, TrainConfig(), report, "from nothing", torch.device("cpu"))  # type: ignore[arg-type]
 
-        monkeypatch.setattr("jobs.fitting.fit_challenger", fit_challenger)
+        monkeypatch.setattr("jobs.forecaster.fitting.fit_challenger", fit_challenger)
 
     return put
 

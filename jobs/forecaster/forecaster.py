@@ -18,11 +18,11 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from jobs import evaluation
-from jobs.charts import draw_forecast
 from jobs.clock.outcome import OnStage, Stage
-from jobs.evaluation import Backtest
-from jobs.fitting import (
+from jobs.forecaster import evaluation
+from jobs.forecaster.charts import draw_forecast
+from jobs.forecaster.evaluation import Backtest
+from jobs.forecaster.fitting import (
     Recipe,
     TooShort,
     backtest_frame,

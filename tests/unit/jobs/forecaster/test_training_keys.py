@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from jobs.clock.outcome import Stage
-from jobs.fitting import ONLY_SERVICE
-from jobs.forecaster import Forecaster
+from jobs.forecaster.fitting import ONLY_SERVICE
+from jobs.forecaster.forecaster import Forecaster
 from models.heads import QuantileHead
 from pipeline.errors import ConfigError
 from pipeline.settings import ModelSettings, TrainingSettings

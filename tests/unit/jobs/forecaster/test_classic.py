@@ -20,7 +20,7 @@ from pipeline.grid.frequency import Frequency
 from pipeline.settings import Settings
 from pipeline.settings.shown import load
 
-README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+README = (Path(__file__).parents[4] / "README.md").read_text(encoding="utf-8")
 STEPS = 2648  # of history: 1,000 windows before the validation cut
 HELD_BACK = 48
 

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from jobs.clock.outcome import Stage
-from jobs.evaluation import MODEL, NAIVE
-from jobs.forecaster import Forecaster
+from jobs.forecaster.evaluation import MODEL, NAIVE
+from jobs.forecaster.forecaster import Forecaster
 from models.metrics import METRICS
 from pipeline.errors import ConfigError
 from pipeline.quickstart import chart

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from jobs.forecaster import Forecaster
+from jobs.forecaster.forecaster import Forecaster
 from jobs.frames.frames import QUANTILE_COLUMNS
 from models.artifact import pack
 from models.predict import predict

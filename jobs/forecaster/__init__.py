@@ -1,0 +1,1 @@
+"""The Python interface: fit, predict and backtest on frames."""
