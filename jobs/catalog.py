@@ -113,7 +113,7 @@ def code_version() -> str:
 
 
 def _retrain(settings: Settings, database: Database, clock: Callable[[], int], on_stage: OnStage) -> Outcome:
-    from jobs.retrain import retrain
+    from jobs.retraining.retrain import retrain
 
     return retrain(database.reader, database.registry, settings, clock=clock, code=code_version(), on_stage=on_stage)
 
@@ -138,7 +138,7 @@ def _retention(settings: Settings, database: Database, clock: Callable[[], int],
 
 
 def _promote(settings: Settings, database: Database, clock: Callable[[], int], on_stage: OnStage) -> Outcome:
-    from jobs.promote import end_shadow_period
+    from jobs.retraining.promote import end_shadow_period
 
     return end_shadow_period(database.shadows, database.registry, settings, clock=clock, on_stage=on_stage)
 

@@ -40,7 +40,7 @@ def run(settings: "Settings", name: str, as_json: bool) -> None:
     Under torchrun its processes train one model together, and the first one does everything else.
     """
     from jobs.catalog import training_threads
-    from jobs.torchrun import leading
+    from jobs.retraining.torchrun import leading
     from models.cpu import tune_cpu
     from pipeline.health.logs import start_logging
     from pipeline.settings.secrets import list_secrets

@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from jobs.backtest import MAX_TARGETS, Forecast, Pairs, find_scales
 from jobs.forecaster import charts
 from jobs.frames.frames import Readings, write_frame
-from jobs.search import Found
+from jobs.retraining.backtest import MAX_TARGETS, Forecast, Pairs, find_scales
+from jobs.retraining.search import Found
 from models.baselines import SeasonalNaive
 from models.forecasters import Forecaster as Network
 from models.metrics import METRICS, Interval, Matured, Metric, average, measure, skill

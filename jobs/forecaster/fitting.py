@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 
 from jobs.catalog import code_version
-from jobs.challenger import Fitted, fit_challenger
-from jobs.champion import Champion
 from jobs.clock.outcome import OnStage, Stage
 from jobs.forecaster import evaluation
 from jobs.forecaster.evaluation import MODEL, Evaluation, HeldOut
 from jobs.forecaster.evaluation import NAIVE as NAIVE_NAME
 from jobs.frames.covariates import CovariateNames
 from jobs.frames.frames import Columns, Readings
-from jobs.history import count_recent
-from jobs.training_set import Lineage, TrainingSet, drop_older, find_rows, name_series, usual_validation
-from jobs.warm_start import COLD, Start, choose_start
+from jobs.retraining.challenger import Fitted, fit_challenger
+from jobs.retraining.champion import Champion
+from jobs.retraining.history import count_recent
+from jobs.retraining.training_set import Lineage, TrainingSet, drop_older, find_rows, name_series, usual_validation
+from jobs.retraining.warm_start import COLD, Start, choose_start
 from models.artifact import Loaded
 from models.baselines import SeasonalNaive
 from models.config import QUANTILE_LEVELS

@@ -35,7 +35,7 @@ from jobs.frames.covariates import CovariateNames
 from jobs.frames.frames import Columns, Readings, read_frame, write_frame
 from jobs.frames.grid_choice import Wish, wish_for
 from jobs.frames.series_names import note_names
-from jobs.training_set import find_rows, name_series
+from jobs.retraining.training_set import find_rows, name_series
 from models.artifact import ArtifactError, Loaded, hash_artifact, pack, unpack
 from models.baselines import SeasonalNaive
 from models.config import COVARIATES

@@ -59,7 +59,7 @@ def backtest(settings: "Settings", /, file: Path, *, as_json: bool, output: Path
     """
     from jobs.forecaster.charts import draw_backtest
     from jobs.frames.frames import Columns, read_table
-    from jobs.torchrun import leading
+    from jobs.retraining.torchrun import leading
     from models.cpu import tune_cpu
     from pipeline.quickstart import chart
 
@@ -121,7 +121,7 @@ def make_forecaster(settings: "Settings", columns: "Columns", given: dict[str, A
 
 def summarize(result: "Backtest", file: Path) -> dict[str, Any]:
     """Everything that was measured, as plain values; None where there was no evidence."""
-    from jobs.comparison import finite
+    from jobs.retraining.comparison import finite
 
     chosen, readings, report = result.forecaster.settings.series, result.readings, result.report
     counts = {"rows": len(readings.history.value) + readings.merged, "merged": readings.merged}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from jobs.challenger import train_config
+from jobs.retraining.challenger import train_config
 from models.baselines import SeasonalNaive
 from models.ensembles import fit_members
 from models.forecasters import Ensemble, RecurrentForecaster, build

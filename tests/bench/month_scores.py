@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from jobs.backtest import find_scales
-from jobs.training_set import find_rows, name_series
+from jobs.retraining.backtest import find_scales
+from jobs.retraining.training_set import find_rows, name_series
 from models.artifact import Loaded, unpack
 from models.baselines import SeasonalNaive
 from models.config import QUANTILE_LEVELS

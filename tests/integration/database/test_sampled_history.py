@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from jobs.history import read_history
+from jobs.retraining.history import read_history
 from pipeline.database import Database
 from pipeline.records import Observations
 from pipeline.settings import Settings

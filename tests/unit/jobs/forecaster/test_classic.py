@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from jobs.challenger import train_config
+from jobs.retraining.challenger import train_config
 from models.batch import Batch
 from models.fit import fit
 from models.forecasters import RecurrentForecaster, build

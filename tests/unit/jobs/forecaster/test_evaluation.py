@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from utilsforecast import losses
 
-from jobs.challenger import Fitted
 from jobs.forecaster.evaluation import MODEL, NAIVE, count_observed, hold_out
 from jobs.forecaster.forecaster import Forecaster
 from jobs.frames.frames import QUANTILE_COLUMNS
+from jobs.retraining.challenger import Fitted
 from models.batch import Batch
 from models.config import ModelConfig, TrainConfig
 from models.training import FitReport

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jobs.ports import Reader
-from jobs.training_set import HELD_OUT
+from jobs.retraining.training_set import HELD_OUT
 from pipeline.grid.frequency import Frequency
 from pipeline.records import History, Ints
 from pipeline.settings import Settings

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from jobs.champion import Champion
-from jobs.comparison import Comparison, judge
-from jobs.significance import Evidence
-from jobs.verdict import Score
+from jobs.retraining.champion import Champion
+from jobs.retraining.comparison import Comparison, judge
+from jobs.retraining.significance import Evidence
+from jobs.retraining.verdict import Score
 from models.artifact import unpack
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings
 from tests.unit.jobs.fakes import FakeRegistry
-from tests.unit.jobs.test_retrain import run, untrained
+from tests.unit.jobs.retraining.test_retrain import run, untrained
 
 Make = Callable[..., Settings]
 GOOD: dict[str, Any] = {"kind": "lstm", "seed": 3}

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from jobs.clock.outcome import OnStage, Outcome, Stage
-from jobs.comparison import finite, gate_of
 from jobs.ports import ShadowRegistry, Shadows
-from jobs.significance import Losses, find_evidence
-from jobs.verdict import Rival, Score, Verdict, find_gain, verdict
+from jobs.retraining.comparison import finite, gate_of
+from jobs.retraining.significance import Losses, find_evidence
+from jobs.retraining.verdict import Rival, Score, Verdict, find_gain, verdict
 from pipeline.grid.frequency import Frequency
 from pipeline.live import LivePairs
 from pipeline.records import Floats, Ints

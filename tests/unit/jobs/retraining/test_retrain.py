@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jobs.clock.outcome import Outcome, Stage
-from jobs.retrain import retrain
+from jobs.retraining.retrain import retrain
 from models.artifact import pack, unpack
 from models.config import ModelConfig
 from models.forecasters import build

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.history import count_recent, find_depth, find_floor, plan_sample, read_history
+from jobs.retraining.history import count_recent, find_depth, find_floor, plan_sample, read_history
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import Settings
 from tests.unit.jobs.fakes import FakeReader, make_history

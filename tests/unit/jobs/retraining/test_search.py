@@ -13,8 +13,8 @@ import torch
 
 from jobs.clock.outcome import OnStage, Outcome, Stage
 from jobs.forecaster.forecaster import Forecaster
-from jobs.retrain import retrain
-from jobs.search import (
+from jobs.retraining.retrain import retrain
+from jobs.retraining.search import (
     SPACE,
     Found,
     apply,
@@ -32,7 +32,7 @@ from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import SearchKey, Settings
 from tests.unit.jobs.fakes import HOUR, START, Clock, FakeReader, FakeRegistry, make_history
-from tests.unit.jobs.test_retrain import drifting
+from tests.unit.jobs.retraining.test_retrain import drifting
 from tests.unit.jobs.tiny import make_forecaster, make_frame, make_wave
 
 Make = Callable[..., Settings]

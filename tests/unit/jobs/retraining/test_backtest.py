@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from jobs.backtest import backtest, find_scales, pick_pairs
-from jobs.training_set import (
+from jobs.retraining.backtest import backtest, find_scales, pick_pairs
+from jobs.retraining.training_set import (
     TooLittleHistory,
     TrainingSet,
     cut_training_set,
@@ -118,7 +118,7 @@ def test_targets_without_a_finite_forecast_are_not_counted(tiny: Make) -> None:
 
 
 def test_a_large_panel_is_scored_on_evenly_spread_series(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.backtest.MAX_TARGETS", 3 * 4 * 3)
+    monkeypatch.setattr("jobs.retraining.backtest.MAX_TARGETS", 3 * 4 * 3)
     trained_on = cut(tiny(), **{f"s{n}": np.arange(64.0) for n in range(9)})
     pairs = pick_pairs(trained_on.panel, trained_on.firsts, 4)
     assert sorted(set(pairs.rows.tolist())) == [0, 4, 8]

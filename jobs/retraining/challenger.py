@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from jobs.clock.outcome import OnStage, Stage
-from jobs.comparison import Comparison, finite
-from jobs.search import Found, find_settings
-from jobs.training_set import TrainingSet, name_series
-from jobs.verdict import Verdict
-from jobs.warm_start import COLD, Start, warm_start
+from jobs.retraining.comparison import Comparison, finite
+from jobs.retraining.search import Found, find_settings
+from jobs.retraining.training_set import TrainingSet, name_series
+from jobs.retraining.verdict import Verdict
+from jobs.retraining.warm_start import COLD, Start, warm_start
 from models.artifact import pack
 from models.baselines import SeasonalNaive
 from models.config import ModelConfig, TrainConfig

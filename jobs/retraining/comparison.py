@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from jobs.backtest import Forecast, backtest, find_scales, pick_pairs
-from jobs.champion import NAIVE, Champion
 from jobs.ports import Registry
-from jobs.significance import Evidence, find_evidence
-from jobs.training_set import TrainingSet, name_series
-from jobs.verdict import Gate, Rival, Score, Verdict, verdict
+from jobs.retraining.backtest import Forecast, backtest, find_scales, pick_pairs
+from jobs.retraining.champion import NAIVE, Champion
+from jobs.retraining.significance import Evidence, find_evidence
+from jobs.retraining.training_set import TrainingSet, name_series
+from jobs.retraining.verdict import Gate, Rival, Score, Verdict, verdict
 from models.baselines import SeasonalNaive
 from models.forecasters import Forecaster, Network
 from models.predict import predict

@@ -6,15 +6,15 @@ from typing import Any
 
 import structlog
 
-from jobs.challenger import describe, fit_challenger, pack_challenger
-from jobs.champion import Champion, find_champion
 from jobs.clock.outcome import OnStage, Outcome, Stage
-from jobs.comparison import compare, judge, record
-from jobs.history import Share, count_recent, find_depth, read_history
 from jobs.ports import Reader, Registry
-from jobs.training_set import TooLittleHistory, TrainingSet, cut_training_set, drop_future
-from jobs.verdict import Verdict
-from jobs.warm_start import Start, choose_start
+from jobs.retraining.challenger import describe, fit_challenger, pack_challenger
+from jobs.retraining.champion import Champion, find_champion
+from jobs.retraining.comparison import compare, judge, record
+from jobs.retraining.history import Share, count_recent, find_depth, read_history
+from jobs.retraining.training_set import TooLittleHistory, TrainingSet, cut_training_set, drop_future
+from jobs.retraining.verdict import Verdict
+from jobs.retraining.warm_start import Start, choose_start
 from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import Settings

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from jobs.champion import Champion
-from jobs.search import keep_found
+from jobs.retraining.champion import Champion
+from jobs.retraining.search import keep_found
 from models.artifact import Loaded
 from models.baselines import SeasonalNaive
 from models.config import LOCATIONS

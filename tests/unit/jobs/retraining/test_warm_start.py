@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from models.artifact import unpack
 from pipeline.settings import Settings
 from tests.unit.jobs.fakes import HOUR, START, FakeReader, FakeRegistry, make_history
-from tests.unit.jobs.test_retrain import drifting, run, untrained
+from tests.unit.jobs.retraining.test_retrain import drifting, run, untrained
 
 Make = Callable[..., Settings]
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.significance import UNITS, Evidence, Losses, find_evidence, find_losses, resample
-from jobs.verdict import Gate, Rival, Score, verdict
+from jobs.retraining.significance import UNITS, Evidence, Losses, find_evidence, find_losses, resample
+from jobs.retraining.verdict import Gate, Rival, Score, verdict
 from models.config import QUANTILE_LEVELS
 from models.metrics import METRICS, Matured
 
@@ -149,7 +149,7 @@ def test_many_series_are_drawn_in_parts_and_the_parts_change_nothing(monkeypatch
     loss, size = draw(2, 50)
     pair = losses(loss, size), losses(loss * np.random.default_rng(3).lognormal(0.0, 0.3, 50), size)
     whole = find(*pair).share
-    monkeypatch.setattr("jobs.significance.AT_ONCE", 7)
+    monkeypatch.setattr("jobs.retraining.significance.AT_ONCE", 7)
     assert find(*pair).share == pytest.approx(whole, abs=0.06)
 
 

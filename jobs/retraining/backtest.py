@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from jobs.significance import Losses, find_losses
-from jobs.verdict import Score
+from jobs.retraining.significance import Losses, find_losses
+from jobs.retraining.verdict import Score
 from models.metrics import METRICS, Matured, seasonal_scale
 from models.panel import Panel
 from pipeline.records import Floats, Ints

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jobs.clock.outcome import Outcome
-from jobs.promote import SETTLING, end_shadow_period
+from jobs.retraining.promote import SETTLING, end_shadow_period
 from pipeline.live import LivePairs
 from pipeline.settings import Settings
 from tests.unit.jobs.fakes import HOUR, START, Clock

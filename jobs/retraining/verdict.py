@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from jobs.significance import Evidence
+from jobs.retraining.significance import Evidence
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@ import math
 
 import pytest
 
-from jobs.significance import Evidence
-from jobs.verdict import Gate, Rival, Score, find_gain, verdict
+from jobs.retraining.significance import Evidence
+from jobs.retraining.verdict import Gate, Rival, Score, find_gain, verdict
 
 GATE = Gate(origins=4, gain=0.01, coverage=(0.6, 0.95))
 

@@ -1,0 +1,1 @@
+"""History to a challenger, and the verdict on it."""
