@@ -17,7 +17,7 @@ from jobs.ports import (
     Shadows,
     States,
 )
-from jobs.retention import Stock
+from jobs.upkeep.retention import Stock
 from models.cores import count_threads
 from pipeline.grid.phase import with_phase
 from pipeline.settings import Settings
@@ -119,20 +119,20 @@ def _retrain(settings: Settings, database: Database, clock: Callable[[], int], o
 
 
 def _monitor(settings: Settings, database: Database, clock: Callable[[], int], on_stage: OnStage) -> Outcome:
-    from jobs.monitor import Sources, monitor
+    from jobs.upkeep.monitor import Sources, monitor
 
     sources = Sources(database.evaluations, database.live_errors, database.registry, database.states)
     return monitor(sources, settings, clock=clock, on_stage=on_stage)
 
 
 def _calibrate(settings: Settings, database: Database, clock: Callable[[], int], on_stage: OnStage) -> Outcome:
-    from jobs.calibrate import run_calibration
+    from jobs.upkeep.calibrate import run_calibration
 
     return run_calibration(database.calibrations, database.registry, settings, now=clock(), on_stage=on_stage)
 
 
 def _retention(settings: Settings, database: Database, clock: Callable[[], int], on_stage: OnStage) -> Outcome:
-    from jobs.retention import clear_out
+    from jobs.upkeep.retention import clear_out
 
     return clear_out(database.retention, settings, clock=clock, on_stage=on_stage)
 

@@ -17,7 +17,7 @@ from pipeline.commands.opened import now, opened
 
 if TYPE_CHECKING:
     from jobs.clock.schedule import Schedule
-    from jobs.metrics import JobCollector
+    from jobs.upkeep.job_metrics import JobCollector
     from pipeline.database import Database, Ledger
     from pipeline.settings import Settings
 
@@ -203,7 +203,7 @@ def build_collector(settings: "Settings", database: "Database") -> "JobCollector
     """Wire the metrics of the jobs to a database."""
     from jobs.catalog import timetable
     from jobs.clock.schedule import longest_period, read_trigger
-    from jobs.metrics import JobCollector
+    from jobs.upkeep.job_metrics import JobCollector
 
     periods = {
         job: longest_period(read_trigger(timing), now()) if timing else None

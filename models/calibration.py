@@ -7,7 +7,8 @@ times, it is surer of itself than it should be (one network on M4-Hourly's cuts:
 The steps that were held back are learned in a refit, so who has seen them cannot judge its errors on them any more. The
 errors are therefore those of weights that have not, and the distances those of the weights that will serve:
 
-    score = (actual - median of the blind weights) / (quantile - median of the final weights), as in jobs/conformal.py
+    score = (actual - median of the blind weights) / (quantile - median of the final weights), as in
+    jobs/upkeep/conformal.py
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from jobs.metrics import JobCollector
+from jobs.upkeep.job_metrics import JobCollector
 from pipeline.health.probes import Checks, Probes
 from pipeline.health.prometheus import Exposition
 from pipeline.stream.worker import Worker

@@ -1,4 +1,6 @@
-"""The deleting side of the database; the contract is `jobs.retention.Stock`. Times are microseconds UTC, passed in."""
+"""The deleting side of the database; the contract is `jobs.upkeep.retention.Stock`. Times are microseconds UTC, passed
+in.
+"""
 
 from typing import Any
 

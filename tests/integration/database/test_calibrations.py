@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jobs.calibrate import run_calibration
+from jobs.upkeep.calibrate import run_calibration
 from pipeline.database import Database
 from pipeline.errors import ConfigError, Corrupt
 from pipeline.forecasting.calibration import correct

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from sqlalchemy import event, text
 
-from jobs.retention import clear_out
+from jobs.upkeep.retention import clear_out
 from models.config import QUANTILE_LEVELS
 from pipeline.database import Database
 from pipeline.database.jobs.evaluations import Batch, find_group

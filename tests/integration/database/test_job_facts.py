@@ -11,8 +11,8 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from jobs.clock.schedule import LEASE
-from jobs.metrics import JobCollector
-from jobs.retention import clear_out
+from jobs.upkeep.job_metrics import JobCollector
+from jobs.upkeep.retention import clear_out
 from pipeline.commands.opened import now as clock
 from pipeline.database import Database
 from pipeline.database.engine import reading, writing

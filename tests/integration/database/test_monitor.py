@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from jobs.catalog import find_work
 from jobs.clock.outcome import Stage
-from jobs.monitor import STATE, Sources, detect, monitor
+from jobs.upkeep.monitor import STATE, Sources, detect, monitor
 from pipeline.database import Database
 from pipeline.errors import Unavailable
 from pipeline.job_facts import DriftFacts

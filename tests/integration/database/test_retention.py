@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from sqlalchemy import event, text
 
-from jobs.retention import clear_out
+from jobs.upkeep.retention import clear_out
 from pipeline.database import Database, SqlStore
 from pipeline.errors import ConfigError
 from pipeline.records import Claim, DeadLetter, Forecasts

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from sqlalchemy import text
 
-from jobs.retention import clear_out
+from jobs.upkeep.retention import clear_out
 from pipeline.database import Database, SqlStore
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from jobs.catalog import find_work
-from jobs.retention import clear_out
+from jobs.upkeep.retention import clear_out
 from pipeline.database import Database
 from pipeline.errors import ConfigError, Fenced
 from pipeline.records import Claim, Forecasts

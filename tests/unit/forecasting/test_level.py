@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jobs.conformal import Evidence, Method, calibrate
 from jobs.forecaster.forecaster import Forecaster
 from jobs.frames.frames import QUANTILE_COLUMNS
+from jobs.upkeep.conformal import Evidence, Method, calibrate
 from models.metrics import Matured, measure
 from models.metrics import seasonal_scale as scale_of_metrics
 from pipeline.commands.backtest import shorten_table

@@ -4,8 +4,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from jobs.calibrate import MOST_STEPS, choose_targets, run_calibration
 from jobs.clock.outcome import Outcome, Stage
+from jobs.upkeep.calibrate import MOST_STEPS, choose_targets, run_calibration
 from pipeline.forecasting.calibration import read_factors
 from pipeline.settings import Settings
 from tests.unit.jobs.fakes import HOUR, START, FakeRegistry

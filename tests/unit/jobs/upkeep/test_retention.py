@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.clock.outcome import Stage
-from jobs.retention import MICROSECONDS_A_DAY, MOST_ROWS, Origins, choose_doomed, clear_out
+from jobs.upkeep.retention import MICROSECONDS_A_DAY, MOST_ROWS, Origins, choose_doomed, clear_out
 from pipeline.errors import ConfigError
 from pipeline.records import Ints
 from pipeline.settings import RetentionSettings, Settings
@@ -95,7 +95,7 @@ def test_a_run_day_by_day_ends_where_one_late_run_does(
 
 @dataclass
 class MemoryStock:
-    """`jobs.retention.Stock` over counts: so many rows of each kind may go; every deletion takes `seconds`."""
+    """`jobs.upkeep.retention.Stock` over counts: so many rows of each kind may go; every deletion takes `seconds`."""
 
     clock: Clock
     seconds: float = 0.0

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.conformal import MISS, OUTER, Calibrated, Evidence, Method, calibrate, find_scores
+from jobs.upkeep.conformal import MISS, OUTER, Calibrated, Evidence, Method, calibrate, find_scores
 from models.config import QUANTILE_LEVELS
 from pipeline.forecasting.calibration import MEDIAN, correct, undo
 from tests.unit.jobs.matured import HORIZON, Stream, coverage, seasonal_naive

@@ -8,8 +8,8 @@ from typing import Any
 import structlog
 
 from jobs.clock.outcome import OnStage, Outcome, Stage
-from jobs.drift import Alarm, Limits, Step, Watch, feed
 from jobs.ports import Evaluations, LiveErrors, Registry, States
+from jobs.upkeep.drift import Alarm, Limits, Step, Watch, feed
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import JobSettings, Settings
 

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from river.drift import PageHinkley as Oracle
 
-from jobs.drift import CLIP, Alarm, Limits, PageHinkley, Step, Watch, advance, feed
+from jobs.upkeep.drift import CLIP, Alarm, Limits, PageHinkley, Step, Watch, advance, feed
 
 LIMITS = Limits(delta=0.5, threshold=50.0, warm_up=48)
 Values = NDArray[np.float64]

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from jobs.clock.outcome import OnStage, Outcome, Stage
-from jobs.conformal import Calibrated, Evidence, Method, Trial, calibrate
 from jobs.ports import Calibrations, Registry
+from jobs.upkeep.conformal import Calibrated, Evidence, Method, Trial, calibrate
 from models.config import QUANTILE_LEVELS
 from pipeline.errors import Corrupt
 from pipeline.forecasting.calibration import NO_CALIBRATION, MaturedSteps, read_factors, undo

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
 from jobs.clock.schedule import longest_period, read_trigger
-from jobs.metrics import KEPT, JobCollector
+from jobs.upkeep.job_metrics import KEPT, JobCollector
 from pipeline.errors import ConfigError, TidecastError, Unavailable
 from pipeline.health.probes import Checks, Probes, serving
 from pipeline.health.prometheus import Exposition

@@ -1,0 +1,1 @@
+"""What keeps a service right between two retrainings: monitor, calibration, drift, retention."""
