@@ -28,7 +28,7 @@ def main(job: str) -> int:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     start_logging(list_secrets(settings))
     if job in TRAINING:  # torch takes seconds to import, and most jobs, every five minutes, need none
-        from models.cpu import tune_cpu
+        from models.fitting.cpu import tune_cpu
 
         tune_cpu(training_threads(settings))
     try:

@@ -18,7 +18,7 @@ from jobs.ports import (
     States,
 )
 from jobs.upkeep.retention import Stock
-from models.cores import count_threads
+from models.fitting.cores import count_threads
 from pipeline.grid.phase import with_phase
 from pipeline.settings import Settings
 

@@ -41,7 +41,7 @@ def run(settings: "Settings", name: str, as_json: bool) -> None:
     """
     from jobs.catalog import training_threads
     from jobs.retraining.torchrun import leading
-    from models.cpu import tune_cpu
+    from models.fitting.cpu import tune_cpu
     from pipeline.health.logs import start_logging
     from pipeline.settings.secrets import list_secrets
 

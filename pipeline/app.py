@@ -13,7 +13,7 @@ from importlib.util import find_spec
 
 import structlog
 
-from models.cpu import tune_cpu
+from models.fitting.cpu import tune_cpu
 from pipeline import database as databases
 from pipeline.database import Binding, Database
 from pipeline.errors import Regridded, Unavailable

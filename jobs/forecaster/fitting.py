@@ -25,7 +25,7 @@ from jobs.retraining.warm_start import COLD, Start, choose_start
 from models.artifact import Loaded
 from models.baselines import SeasonalNaive
 from models.config import QUANTILE_LEVELS
-from models.cpu import fitting_threads
+from models.fitting.cpu import fitting_threads
 from models.panel import Panel
 from models.presets import NAIVE
 from pipeline.errors import ConfigError

@@ -16,14 +16,14 @@ from jobs.retraining.warm_start import COLD, Start, warm_start
 from models.artifact import pack
 from models.baselines import SeasonalNaive
 from models.config import ModelConfig, TrainConfig
-from models.ensembles import fit_members
-from models.fit import count_steps
+from models.fitting.ensembles import fit_members
+from models.fitting.fit import count_steps
+from models.fitting.graph import EAGER, GRAPH
+from models.fitting.parallel import crew
+from models.fitting.ranks import ALONE, RankLost
+from models.fitting.training import FitReport, Progress, choose_device
 from models.forecasters import Network, build
-from models.graph import EAGER, GRAPH
-from models.parallel import crew
 from models.precision import choose_precision
-from models.ranks import ALONE, RankLost
-from models.training import FitReport, Progress, choose_device
 from pipeline.errors import ConfigError, Unavailable
 from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import DAY, Frequency

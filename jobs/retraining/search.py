@@ -18,7 +18,7 @@ import torch
 
 from jobs.clock.outcome import OnStage, Stage
 from models.config import ModelConfig
-from models.training import FitReport
+from models.fitting.training import FitReport
 from pipeline.errors import ConfigError
 from pipeline.forecasting.windows import usual_segment
 from pipeline.settings import ModelSettings, Settings, TrainingSettings

@@ -4,10 +4,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from models.ensembles import follow
-from models.parallel import joined
-from models.ranks import RankLost
-from models.training import choose_device
+from models.fitting.ensembles import follow
+from models.fitting.parallel import joined
+from models.fitting.ranks import RankLost
+from models.fitting.training import choose_device
 from pipeline.errors import ConfigError, Unavailable
 from pipeline.settings import Settings
 

@@ -60,12 +60,12 @@ def backtest(settings: "Settings", /, file: Path, *, as_json: bool, output: Path
     from jobs.forecaster.charts import draw_backtest
     from jobs.frames.frames import Columns, read_table
     from jobs.retraining.torchrun import leading
-    from models.cpu import tune_cpu
+    from models.fitting.cpu import tune_cpu
     from pipeline.quickstart import chart
 
     if output:
         chart.load_matplotlib()
-    tune_cpu(settings.training.threads or 1)  # the fit takes what is free, see models.cores
+    tune_cpu(settings.training.threads or 1)  # the fit takes what is free, see models.fitting.cores
     columns = Columns(given["series_id"], given["timestamp"], given["value"])
     forecaster = make_forecaster(settings, columns, given)
     with leading(settings) as first:

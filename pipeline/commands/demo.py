@@ -127,7 +127,7 @@ def run_job(job: str, settings: "Settings", database: "Database") -> str:
     from jobs.catalog import find_work, training_threads
     from jobs.clock.runner import Runner
     from jobs.commands import owner
-    from models.cpu import tune_cpu
+    from models.fitting.cpu import tune_cpu
     from pipeline.errors import Unavailable
 
     tune_cpu(training_threads(settings))

@@ -176,7 +176,7 @@ def check_device(settings: "Settings") -> Finding:
     """Find what training will run on."""
     import torch
 
-    from models.training import choose_device
+    from models.fitting.training import choose_device
 
     try:
         device = choose_device(settings.training.device)

@@ -14,7 +14,7 @@ import numpy as np
 
 from models.baselines import SeasonalNaive
 from models.config import ModelConfig
-from models.cpu import tune_cpu
+from models.fitting.cpu import tune_cpu
 from models.metrics import Matured, measure, seasonal_scale
 from models.panel import Panel
 from models.predict import predict

@@ -16,7 +16,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from models.baselines import SeasonalNaive
 from models.config import QUANTILE_LEVELS, ModelConfig
-from models.cpu import tune_cpu
+from models.fitting.cpu import tune_cpu
 from models.forecasters import Forecaster
 from models.panel import Panel
 from models.predict import predict

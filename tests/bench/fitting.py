@@ -10,10 +10,10 @@ import torch
 
 from jobs.retraining.challenger import train_config
 from models.baselines import SeasonalNaive
-from models.ensembles import fit_members
+from models.fitting.ensembles import fit_members
+from models.fitting.training import FitReport
 from models.forecasters import Ensemble, RecurrentForecaster, build
 from models.panel import Panel, build_panel
-from models.training import FitReport
 from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.records import Floats

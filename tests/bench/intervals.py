@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from jobs.forecaster.forecaster import Forecaster
-from models.cpu import tune_cpu
+from models.fitting.cpu import tune_cpu
 from tests.bench.results import Figure, Report, say
 
 FOLDER = Path(__file__).parents[3] / "shared" / "data"

@@ -19,7 +19,7 @@ import msgspec
 import psutil
 from confluent_kafka import Consumer, TopicPartition
 
-from models.cpu import tune_cpu
+from models.fitting.cpu import tune_cpu
 from pipeline import app
 from pipeline.grid.frequency import Frequency
 from pipeline.health.logs import start_logging

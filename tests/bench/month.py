@@ -29,7 +29,7 @@ from jobs.catalog import find_work, timetable
 from jobs.clock.outcome import Stage
 from jobs.clock.runner import Runner
 from jobs.clock.schedule import last_due, read_trigger
-from models.cpu import tune_cpu
+from models.fitting.cpu import tune_cpu
 from pipeline import app
 from pipeline.database import Database, Ledger, upgrade
 from pipeline.kafka.topics import check_topics, send

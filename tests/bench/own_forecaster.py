@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 
-from models.cpu import tune_cpu
+from models.fitting.cpu import tune_cpu
 from models.predict import predict
 from pipeline.settings.shown import shown
 from tests.bench.accuracy import HORIZON, choose_settings

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from models.cpu import tune_cpu
+from models.fitting.cpu import tune_cpu
 from pipeline import database as databases
 from pipeline.app import clock
 from pipeline.health.logs import Durations

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from models.cpu import tune_cpu
+from models.fitting.cpu import tune_cpu
 from pipeline.app import stop_signal, visible_worker
 from pipeline.health.logs import start_logging
 from pipeline.settings.shown import load

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import torch
 
-from models import ensembles
 from models.baselines import SeasonalNaive
 from models.config import ModelConfig, TrainConfig
-from models.cpu import tune_cpu
+from models.fitting import ensembles
+from models.fitting.cpu import tune_cpu
+from models.fitting.parallel import joined
+from models.fitting.ranks import RankLost
+from models.fitting.training import Progress
 from models.forecasters import build
 from models.panel import Panel
-from models.parallel import joined
-from models.ranks import RankLost
-from models.training import Progress
 from tests.unit.models.panels import make_panel
 
 CPU = torch.device("cpu")

@@ -41,5 +41,5 @@ def test_a_job_that_trains_nothing_does_not_import_torch(job: str, imported: str
 def test_a_job_trains_on_the_cores_that_are_free_or_as_the_setting_says(
     wish: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("models.cores.count_free", lambda: 3)
+    monkeypatch.setattr("models.fitting.cores.count_free", lambda: 3)
     assert training_threads(Settings(training=TrainingSettings(threads=wish))) == threads

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from models.artifact import pack, unpack
 from models.config import ModelConfig, TrainConfig
 from models.covariates import StaticEmbedding, scale_channels
-from models.fit import fit
+from models.fitting.fit import fit
+from models.fitting.sampling import hide_some
 from models.forecasters import RecurrentForecaster, build
 from models.panel import Covariates, Panel, build_panel
-from models.sampling import hide_some
 from tests.checks import make_batch
 
 CPU = torch.device("cpu")

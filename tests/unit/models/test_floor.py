@@ -11,7 +11,7 @@ import torch
 from models.artifact import pack, unpack
 from models.batch import Batch
 from models.config import ModelConfig, TrainConfig
-from models.fit import fit
+from models.fitting.fit import fit
 from models.floor import SeriesSign, find_floor
 from models.forecasters import Ensemble, Forecaster, RecurrentForecaster, build
 from models.panel import Panel

@@ -10,9 +10,9 @@ import torch
 
 from models.batch import Batch
 from models.config import ModelConfig, TrainConfig
-from models.fit import fit
+from models.fitting.fit import fit
+from models.fitting.losses import Truth, weigh_error
 from models.forecasters import RecurrentForecaster, build
-from models.losses import Truth, weigh_error
 from models.metrics import Matured, measure, seasonal_scale, skill
 from models.predict import predict
 from models.presets import PRESETS

@@ -12,7 +12,7 @@ import torch
 
 from jobs.retraining.challenger import train_config
 from models.batch import Batch
-from models.fit import fit
+from models.fitting.fit import fit
 from models.forecasters import RecurrentForecaster, build
 from models.panel import build_panel
 from pipeline.forecasting.windows import model_config

@@ -22,7 +22,7 @@ from jobs.frames.frames import QUANTILE_COLUMNS
 from jobs.retraining.challenger import Fitted
 from models.batch import Batch
 from models.config import ModelConfig, TrainConfig
-from models.training import FitReport
+from models.fitting.training import FitReport
 from pipeline.errors import ConfigError
 from tests.unit.jobs.tiny import make_forecaster, make_frame, make_wave
 

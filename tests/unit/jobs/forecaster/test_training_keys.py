@@ -166,7 +166,7 @@ def interrupt(stage: Stage) -> None:
 
 
 def test_no_threads_are_chosen_by_what_is_free(frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.cores.count_free", lambda: 2)  # the tests' own are one
+    monkeypatch.setattr("models.fitting.cores.count_free", lambda: 2)  # the tests' own are one
     seen, _ = watch_threads(lambda **options: make_forecaster(training={"threads": 0}).fit(frame, **options))
     assert set(seen) == {2}
 

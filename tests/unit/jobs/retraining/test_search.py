@@ -27,7 +27,7 @@ from jobs.retraining.search import (
 )
 from models.artifact import unpack
 from models.config import ModelConfig
-from models.training import FitReport
+from models.fitting.training import FitReport
 from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import SearchKey, Settings

@@ -11,12 +11,12 @@ import torch
 
 from models.baselines import SeasonalNaive
 from models.config import TrainConfig
-from models.fit import count_steps, fit
+from models.fitting.fit import count_steps, fit
+from models.fitting.parallel import Crew, crew, receive, send
+from models.fitting.ranks import ALONE, Ranks
+from models.fitting.training import FitReport, Progress, list_known, validate
 from models.forecasters import Ensemble, Network, RecurrentForecaster, build
 from models.panel import Panel
-from models.parallel import Crew, crew, receive, send
-from models.ranks import ALONE, Ranks
-from models.training import FitReport, Progress, list_known, validate
 
 
 def fit_members(

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from models.artifact import pack, unpack
-from models.calibration import find_quantiles, loosen, measure_widths, set_widths
 from models.config import ModelConfig, TrainConfig
-from models.fit import fit
+from models.fitting.fit import fit
+from models.fitting.sampling import Windows, list_windows
+from models.fitting.widths import find_quantiles, loosen, measure_widths, set_widths
 from models.forecasters import RecurrentForecaster, build
 from models.heads import PointHead, QuantileHead
 from models.metrics import Matured, measure
 from models.panel import Panel
 from models.predict import predict
-from models.sampling import Windows, list_windows
 from tests.unit.models.panels import make_panel
 
 HORIZON = 6

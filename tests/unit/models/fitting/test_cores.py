@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from models.cores import count_free, count_threads
+from models.fitting.cores import count_free, count_threads
 
 GROUP = "sys/fs/cgroup"
 

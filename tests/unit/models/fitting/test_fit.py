@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from models.config import ModelConfig, TrainConfig
-from models.fit import count_steps, fit
+from models.fitting.fit import count_steps, fit
+from models.fitting.ranks import Ranks
+from models.fitting.training import FitReport, Progress
 from models.forecasters import RecurrentForecaster, build
 from models.panel import Panel
-from models.ranks import Ranks
-from models.training import FitReport, Progress
 from tests.unit.models.panels import make_panel
 
 CPU = torch.device("cpu")

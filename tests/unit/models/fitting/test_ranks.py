@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from models.ranks import ALONE, Clock, RankLost, Ranks, answering, read_ranks
+from models.fitting.ranks import ALONE, Clock, RankLost, Ranks, answering, read_ranks
 
 
 def test_ranks_are_read_from_the_environment_of_torchrun() -> None:

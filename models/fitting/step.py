@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from models.config import TrainConfig
+from models.fitting.losses import sum_error
+from models.fitting.ranks import ALONE, Ranks
+from models.fitting.sampling import Windows, cut_with_truth, hide_some
 from models.forecasters import RecurrentForecaster
-from models.losses import sum_error
 from models.precision import lowered
-from models.ranks import ALONE, Ranks
-from models.sampling import Windows, cut_with_truth, hide_some
 
 
 @dataclass(frozen=True, slots=True)

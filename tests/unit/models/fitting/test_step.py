@@ -14,17 +14,17 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from models import graph
 from models.config import LOSSES, OPTIMIZERS, ModelConfig, TrainConfig
-from models.fit import fit
+from models.fitting import graph
+from models.fitting.fit import fit
+from models.fitting.graph import choose_path, try_recording
+from models.fitting.losses import sum_error
+from models.fitting.sampling import Windows, cut_with_truth, hide_some, list_windows
+from models.fitting.step import TrainingStep
 from models.forecasters import RecurrentForecaster, build
-from models.graph import choose_path, try_recording
-from models.losses import sum_error
 from models.precision import choose_precision, recur
 from models.presets import KINDS, NAIVE
-from models.sampling import Windows, cut_with_truth, hide_some, list_windows
 from models.scaling import find_scale
-from models.step import TrainingStep
 from tests.unit.models.panels import make_panel
 
 CPU = torch.device("cpu")

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from models.config import ModelConfig, TrainConfig
-from models.ensembles import fit_members
-from models.fit import fit
+from models.fitting.ensembles import fit_members
+from models.fitting.fit import fit
+from models.fitting.training import FitReport, Progress
 from models.forecasters import Ensemble, RecurrentForecaster, build
 from models.panel import Panel
 from models.predict import predict
-from models.training import FitReport, Progress
 from tests.unit.models.panels import make_panel
 
 CPU = torch.device("cpu")

@@ -1,4 +1,4 @@
-"""The training loop, on one page: step after step (models/step.py), validate, keep the best."""
+"""The training loop, on one page: step after step (models/fitting/step.py), validate, keep the best."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from models.config import TrainConfig
+from models.fitting.graph import choose_path
+from models.fitting.losses import weigh_error
+from models.fitting.ranks import ALONE, Clock, Ranks
+from models.fitting.sampling import Windows, cut_with_truth, find_deviation, held_back_origins, list_windows
+from models.fitting.step import TrainingStep
 from models.forecasters import Network, RecurrentForecaster
-from models.graph import choose_path
-from models.losses import weigh_error
 from models.panel import Panel
 from models.precision import choose_precision
-from models.ranks import ALONE, Clock, Ranks
-from models.sampling import Windows, cut_with_truth, find_deviation, held_back_origins, list_windows
-from models.step import TrainingStep
 
 WARM_UP = 0.1
 VALIDATION_BATCH = 1024

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 TRAINING = (
     "jobs/__main__.py", "jobs/commands.py", "pipeline/commands/backtest.py", "pipeline/commands/demo.py",
     "tests/bench/accuracy.py", "tests/bench/etth1.py", "tests/bench/own_forecaster.py",
@@ -18,7 +18,7 @@ TRAINING = (
 
 
 def test_the_switches_take_in_a_fresh_process() -> None:
-    code = "from models.cpu import tune_cpu; print(tune_cpu(2))"
+    code = "from models.fitting.cpu import tune_cpu; print(tune_cpu(2))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "threads=2" in done.stdout
     if sys.platform == "linux":

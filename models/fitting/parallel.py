@@ -25,9 +25,9 @@ from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
 from models.config import ModelConfig, TrainConfig
+from models.fitting.ranks import RankLost, Ranks, answering, read_ranks
 from models.forecasters import Network
 from models.panel import Panel
-from models.ranks import RankLost, Ranks, answering, read_ranks
 
 LOOK = 0.05
 """Seconds between two looks for a call."""

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import torch
 
-from models.calibration import find_points, loosen, measure_widths, set_widths
 from models.config import TrainConfig
+from models.fitting.ranks import ALONE, Ranks
+from models.fitting.training import FitReport, Progress, clone, learn, list_known
+from models.fitting.widths import find_points, loosen, measure_widths, set_widths
 from models.forecasters import RecurrentForecaster
 from models.heads import PointHead
 from models.panel import Panel
-from models.ranks import ALONE, Ranks
-from models.training import FitReport, Progress, clone, learn, list_known
 
 REFIT_RATE = 0.4
 """Share of the learning rate in a refit, which begins with good weights.

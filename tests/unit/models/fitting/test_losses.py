@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models.config import QUANTILE_LEVELS
-from models.losses import Truth, weigh_error
+from models.fitting.losses import Truth, weigh_error
 from models.metrics import METRICS, Matured
 
 

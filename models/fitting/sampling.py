@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from models.batch import Batch
-from models.losses import Truth
+from models.fitting.losses import Truth
 from models.panel import Panel
 from models.scaling import ROUNDING
 

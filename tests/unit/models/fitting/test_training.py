@@ -11,13 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import step, training
 from models.config import OPTIMIZERS, SCHEDULES, ModelConfig, TrainConfig
-from models.fit import fit
-from models.forecasters import RecurrentForecaster, build
-from models.metrics import seasonal_scale as scale_of_metrics
-from models.panel import Panel
-from models.sampling import (
+from models.fitting import step, training
+from models.fitting.fit import fit
+from models.fitting.sampling import (
     EXACT,
     RARE,
     cut_with_truth,
@@ -27,7 +24,10 @@ from models.sampling import (
     list_windows,
     seasonal_scale,
 )
-from models.training import FitReport, Progress, anneal, choose_device, validate
+from models.fitting.training import FitReport, Progress, anneal, choose_device, validate
+from models.forecasters import RecurrentForecaster, build
+from models.metrics import seasonal_scale as scale_of_metrics
+from models.panel import Panel
 from tests.checks import make_batch
 from tests.unit.models.panels import make_panel
 from tests.unit.models.test_panel import count_panel

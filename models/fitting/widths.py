@@ -20,11 +20,11 @@ from torch import Tensor
 
 from models.batch import Batch
 from models.config import TrainConfig
+from models.fitting.losses import Truth
+from models.fitting.sampling import Windows, cut_with_truth, held_back_origins
 from models.forecasters import RecurrentForecaster
 from models.heads import PointHead
-from models.losses import Truth
 from models.panel import Panel
-from models.sampling import Windows, cut_with_truth, held_back_origins
 
 BATCH = 1024
 ENOUGH = 100

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from models.step import TrainingStep
+from models.fitting.step import TrainingStep
 
 WARM_UP = 3
 """Steps on a side stream before recording: libraries choose kernels and take their memory then."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import torch
 
-from models.cores import count_threads
+from models.fitting.cores import count_threads
 
 # glibc's malloc.h: keep tensors of up to 32 MiB (the largest value it takes) on the heap, and give the heap back late.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
