@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from models.config import ModelConfig
-from models.forecasters import Forecaster, build
+from models.network.forecasters import Forecaster, build
 from models.presets import NAIVE
 
 KEY = "tidecast"

@@ -20,8 +20,8 @@ class Batch:
     future   (B, T + H, K) float64, covariates known over context and horizon; future_observed: bool
     static   (B, Z)        float64, what does not change within a series; static_observed: bool
 
-    Values are float64 until a model has centred them (models.scaling). Where a covariate was not observed its value
-    means nothing. P, K and Z are 0 for a model without covariates.
+    Values are float64 until a model has centred them (models.network.scaling). Where a covariate was not observed its
+    value means nothing. P, K and Z are 0 for a model without covariates.
     """
 
     target: Tensor

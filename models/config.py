@@ -38,7 +38,7 @@ class ModelConfig:
     location: what a window is centred on. spread: what it is divided by, its own deviation ("window") or a known
     series' in training ("series"). output: "quantiles", for pinball loss, or "point", for a point loss. members:
     networks of different seeds whose quantiles are averaged. non_negative: which forecasts stay at zero or above, see
-    models/floor.py. past_covariates (P), future_covariates (K),
+    models/network/floor.py. past_covariates (P), future_covariates (K),
     static_covariates (Z): names of what it reads beside the values, in the order of a batch's columns. Raises
     ValueError, with what to change, when a field cannot work.
     """

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.config import QUANTILE_LEVELS
-from models.scaling import ROUNDING
+from models.network.scaling import ROUNDING
 
 Array = NDArray[np.float64]
 

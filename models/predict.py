@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.forecasters import Forecaster
+from models.network.forecasters import Forecaster
 from models.panel import Panel
 
 

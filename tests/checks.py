@@ -14,8 +14,8 @@ from torch import Tensor
 from models.artifact import pack, unpack
 from models.batch import Batch
 from models.config import ModelConfig
-from models.covariates import StaticEmbedding
-from models.forecasters import Forecaster, build
+from models.network.covariates import StaticEmbedding
+from models.network.forecasters import Forecaster, build
 from models.presets import NAIVE
 
 ROWS = 6

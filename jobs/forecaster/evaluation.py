@@ -22,13 +22,13 @@ from jobs.forecaster import charts
 from jobs.frames.frames import Readings, write_frame
 from jobs.retraining.backtest import MAX_TARGETS, Forecast, Pairs, find_scales
 from jobs.retraining.search import Found
-from models.baselines import SeasonalNaive
 from models.fitting.training import FitReport
-from models.forecasters import Forecaster as Network
 from models.metrics import METRICS, Interval, Matured, Metric, average, measure, skill
+from models.network.baselines import SeasonalNaive
+from models.network.forecasters import Forecaster as Network
+from models.network.scaling import find_coarse
 from models.panel import Panel, slices
 from models.predict import predict
-from models.scaling import find_coarse
 from pipeline.errors import ConfigError
 from pipeline.grid.frequency import Frequency
 from pipeline.quickstart import chart

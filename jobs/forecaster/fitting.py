@@ -23,9 +23,9 @@ from jobs.retraining.history import count_recent
 from jobs.retraining.training_set import Lineage, TrainingSet, drop_older, find_rows, name_series, usual_validation
 from jobs.retraining.warm_start import COLD, Start, choose_start
 from models.artifact import Loaded
-from models.baselines import SeasonalNaive
 from models.config import QUANTILE_LEVELS
 from models.fitting.cpu import fitting_threads
+from models.network.baselines import SeasonalNaive
 from models.panel import Panel
 from models.presets import NAIVE
 from pipeline.errors import ConfigError

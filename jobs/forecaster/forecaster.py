@@ -37,8 +37,8 @@ from jobs.frames.grid_choice import Wish, wish_for
 from jobs.frames.series_names import note_names
 from jobs.retraining.training_set import find_rows, name_series
 from models.artifact import ArtifactError, Loaded, hash_artifact, pack, unpack
-from models.baselines import SeasonalNaive
 from models.config import COVARIATES
+from models.network.baselines import SeasonalNaive
 from models.panel import Panel
 from pipeline.errors import ConfigError
 from pipeline.forecasting.windows import lay_out, usual_context

@@ -14,7 +14,6 @@ from jobs.retraining.training_set import TrainingSet, name_series
 from jobs.retraining.verdict import Verdict
 from jobs.retraining.warm_start import COLD, Start, warm_start
 from models.artifact import pack
-from models.baselines import SeasonalNaive
 from models.config import ModelConfig, TrainConfig
 from models.fitting.ensembles import fit_members
 from models.fitting.fit import count_steps
@@ -22,8 +21,9 @@ from models.fitting.graph import EAGER, GRAPH
 from models.fitting.parallel import crew
 from models.fitting.ranks import ALONE, RankLost
 from models.fitting.training import FitReport, Progress, choose_device
-from models.forecasters import Network, build
-from models.precision import choose_precision
+from models.network.baselines import SeasonalNaive
+from models.network.forecasters import Network, build
+from models.network.precision import choose_precision
 from pipeline.errors import ConfigError, Unavailable
 from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import DAY, Frequency

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from jobs.ports import Registry
 from models.artifact import ArtifactError, Loaded, unpack
-from models.baselines import SeasonalNaive
 from models.config import ModelConfig
+from models.network.baselines import SeasonalNaive
 from pipeline.errors import ConfigError, Corrupt
 from pipeline.forecasting.windows import compare_covariates
 from pipeline.grid.frequency import Frequency

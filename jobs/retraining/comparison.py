@@ -15,8 +15,8 @@ from jobs.retraining.champion import NAIVE, Champion
 from jobs.retraining.significance import Evidence, find_evidence
 from jobs.retraining.training_set import TrainingSet, name_series
 from jobs.retraining.verdict import Gate, Rival, Score, Verdict, verdict
-from models.baselines import SeasonalNaive
-from models.forecasters import Forecaster, Network
+from models.network.baselines import SeasonalNaive
+from models.network.forecasters import Forecaster, Network
 from models.predict import predict
 from pipeline.settings import Settings
 

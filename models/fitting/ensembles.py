@@ -9,13 +9,13 @@ from dataclasses import replace
 
 import torch
 
-from models.baselines import SeasonalNaive
 from models.config import TrainConfig
 from models.fitting.fit import count_steps, fit
 from models.fitting.parallel import Crew, crew, receive, send
 from models.fitting.ranks import ALONE, Ranks
 from models.fitting.training import FitReport, Progress, list_known, validate
-from models.forecasters import Ensemble, Network, RecurrentForecaster, build
+from models.network.baselines import SeasonalNaive
+from models.network.forecasters import Ensemble, Network, RecurrentForecaster, build
 from models.panel import Panel
 
 

@@ -12,8 +12,8 @@ from models.config import TrainConfig
 from models.fitting.ranks import ALONE, Ranks
 from models.fitting.training import FitReport, Progress, clone, learn, list_known
 from models.fitting.widths import find_points, loosen, measure_widths, set_widths
-from models.forecasters import RecurrentForecaster
-from models.heads import PointHead
+from models.network.forecasters import RecurrentForecaster
+from models.network.heads import PointHead
 from models.panel import Panel
 
 REFIT_RATE = 0.4

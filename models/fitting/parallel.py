@@ -26,7 +26,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from models.config import ModelConfig, TrainConfig
 from models.fitting.ranks import RankLost, Ranks, answering, read_ranks
-from models.forecasters import Network
+from models.network.forecasters import Network
 from models.panel import Panel
 
 LOOK = 0.05

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from models.batch import Batch
 from models.fitting.losses import Truth
+from models.network.scaling import ROUNDING
 from models.panel import Panel
-from models.scaling import ROUNDING
 
 RARE = 0.25
 """Least scale of a series in units of its mean change where it changes at all.

@@ -11,8 +11,8 @@ from models.config import TrainConfig
 from models.fitting.losses import sum_error
 from models.fitting.ranks import ALONE, Ranks
 from models.fitting.sampling import Windows, cut_with_truth, hide_some
-from models.forecasters import RecurrentForecaster
-from models.precision import lowered
+from models.network.forecasters import RecurrentForecaster
+from models.network.precision import lowered
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,9 @@ from models.fitting.losses import weigh_error
 from models.fitting.ranks import ALONE, Clock, Ranks
 from models.fitting.sampling import Windows, cut_with_truth, find_deviation, held_back_origins, list_windows
 from models.fitting.step import TrainingStep
-from models.forecasters import Network, RecurrentForecaster
+from models.network.forecasters import Network, RecurrentForecaster
+from models.network.precision import choose_precision
 from models.panel import Panel
-from models.precision import choose_precision
 
 WARM_UP = 0.1
 VALIDATION_BATCH = 1024

@@ -22,8 +22,8 @@ from models.batch import Batch
 from models.config import TrainConfig
 from models.fitting.losses import Truth
 from models.fitting.sampling import Windows, cut_with_truth, held_back_origins
-from models.forecasters import RecurrentForecaster
-from models.heads import PointHead
+from models.network.forecasters import RecurrentForecaster
+from models.network.heads import PointHead
 from models.panel import Panel
 
 BATCH = 1024

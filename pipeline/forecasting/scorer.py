@@ -7,10 +7,10 @@ import structlog
 import torch
 
 from models.artifact import Loaded
-from models.baselines import SeasonalNaive
 from models.batch import Batch
 from models.config import ModelConfig
-from models.scaling import find_coarse
+from models.network.baselines import SeasonalNaive
+from models.network.scaling import find_coarse
 from pipeline.columns import concat
 from pipeline.errors import ConfigError, Corrupt, Unloadable
 from pipeline.forecasting.calibration import NO_CALIBRATION, correct, read_factors

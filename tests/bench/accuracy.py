@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from models.baselines import SeasonalNaive
 from models.config import ModelConfig
 from models.fitting.cpu import tune_cpu
 from models.metrics import Matured, measure, seasonal_scale
+from models.network.baselines import SeasonalNaive
 from models.panel import Panel
 from models.predict import predict
 from models.presets import PRESETS

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from models.baselines import SeasonalNaive
 from models.config import QUANTILE_LEVELS, ModelConfig
 from models.fitting.cpu import tune_cpu
-from models.forecasters import Forecaster
+from models.network.baselines import SeasonalNaive
+from models.network.forecasters import Forecaster
 from models.panel import Panel
 from models.predict import predict
 from pipeline.records import Floats

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from jobs.retraining.challenger import train_config
-from models.baselines import SeasonalNaive
 from models.fitting.ensembles import fit_members
 from models.fitting.training import FitReport
-from models.forecasters import Ensemble, RecurrentForecaster, build
+from models.network.baselines import SeasonalNaive
+from models.network.forecasters import Ensemble, RecurrentForecaster, build
 from models.panel import Panel, build_panel
 from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency

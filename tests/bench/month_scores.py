@@ -9,9 +9,9 @@ import torch
 from jobs.retraining.backtest import find_scales
 from jobs.retraining.training_set import find_rows, name_series
 from models.artifact import Loaded, unpack
-from models.baselines import SeasonalNaive
 from models.config import QUANTILE_LEVELS
 from models.metrics import METRICS, Matured
+from models.network.baselines import SeasonalNaive
 from models.panel import Panel
 from models.predict import predict
 from pipeline.database import Database

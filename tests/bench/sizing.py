@@ -7,7 +7,7 @@ import numpy as np
 from sqlalchemy import text
 
 from models.artifact import pack
-from models.forecasters import build
+from models.network.forecasters import build
 from pipeline import database as databases
 from pipeline.app import clock, open_database
 from pipeline.database import Database

@@ -18,7 +18,7 @@ from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from models.artifact import pack
-from models.forecasters import build
+from models.network.forecasters import build
 from pipeline import database as databases
 from pipeline.app import clock, open_database
 from pipeline.forecasting.windows import model_config

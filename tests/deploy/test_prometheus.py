@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from models.artifact import pack
-from models.forecasters import build
+from models.network.forecasters import build
 from pipeline.app import clock, open_database
 from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from models.artifact import pack
-from models.forecasters import build
+from models.network.forecasters import build
 from pipeline.app import clock, open_database
 from pipeline.commands.doctor import check_model
 from pipeline.errors import Unloadable

@@ -16,7 +16,7 @@ from sqlalchemy import text
 from models.artifact import pack
 from models.batch import Batch
 from models.config import QUANTILE_LEVELS
-from models.forecasters import build
+from models.network.forecasters import build
 from pipeline.app import built_worker, clock, open_database
 from pipeline.database import upgrade
 from pipeline.errors import ConfigError

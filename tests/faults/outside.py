@@ -8,7 +8,7 @@ from confluent_kafka import KafkaException
 from sqlalchemy import make_url
 
 from models.artifact import pack
-from models.forecasters import build
+from models.network.forecasters import build
 from pipeline.database import open_database
 from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency

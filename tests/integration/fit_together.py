@@ -12,14 +12,14 @@ from pathlib import Path
 
 import torch
 
-from models.baselines import SeasonalNaive
 from models.config import ModelConfig, TrainConfig
 from models.fitting import ensembles
 from models.fitting.cpu import tune_cpu
 from models.fitting.parallel import joined
 from models.fitting.ranks import RankLost
 from models.fitting.training import Progress
-from models.forecasters import build
+from models.network.baselines import SeasonalNaive
+from models.network.forecasters import build
 from models.panel import Panel
 from tests.unit.models.panels import make_panel
 

@@ -8,7 +8,7 @@ import pytest
 
 from jobs.catalog import find_work
 from models.artifact import pack
-from models.forecasters import build
+from models.network.forecasters import build
 from pipeline.database import Database, open_database, upgrade
 from pipeline.forecasting.scorer import Scorer
 from pipeline.forecasting.shadow import ShadowScorer

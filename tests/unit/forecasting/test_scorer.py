@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from models.artifact import pack, unpack
 from models.batch import Batch
 from models.config import ModelConfig
-from models.forecasters import build
+from models.network.forecasters import build
 from pipeline.errors import ConfigError, Corrupt, Unavailable
 from pipeline.forecasting.calibration import Calibration, correct
 from pipeline.forecasting.scorer import Scorer

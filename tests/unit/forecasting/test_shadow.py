@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from models.artifact import pack
 from models.batch import Batch
 from models.config import ModelConfig
-from models.forecasters import build
+from models.network.forecasters import build
 from pipeline.errors import Unavailable
 from pipeline.forecasting.shadow import ShadowScorer
 from pipeline.forecasting.windows import model_config

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.baselines import SeasonalNaive
 from models.batch import Batch
 from models.config import ModelConfig
+from models.network.baselines import SeasonalNaive
 from pipeline.forecasting.calibration import MEDIAN, NO_CALIBRATION, Calibration, MaturedSteps, correct
 from pipeline.messages.codec import shorten
 from pipeline.quickstart.demo_series import load

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from models.artifact import ArtifactError, hash_artifact, pack, unpack
 from models.config import ModelConfig
-from models.forecasters import build
+from models.network.forecasters import build
 
 CONFIG = ModelConfig(hidden=4, heads=1, layers=1, segment=2, context_length=4, horizon=2, season=2, series=2)
 MODEL = build(CONFIG)

@@ -12,8 +12,8 @@ import scoringrules
 from utilsforecast import losses
 
 from models.config import QUANTILE_LEVELS, ModelConfig
-from models.forecasters import build
 from models.metrics import METRICS, Interval, Matured, measure, seasonal_scale, skill
+from models.network.forecasters import build
 from models.panel import build_panel
 from models.predict import predict
 

@@ -13,7 +13,7 @@ import torch
 from jobs.retraining.challenger import train_config
 from models.batch import Batch
 from models.fitting.fit import fit
-from models.forecasters import RecurrentForecaster, build
+from models.network.forecasters import RecurrentForecaster, build
 from models.panel import build_panel
 from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency

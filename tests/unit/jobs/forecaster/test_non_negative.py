@@ -8,7 +8,7 @@ import pytest
 
 from jobs.forecaster.forecaster import Forecaster
 from jobs.frames.frames import QUANTILE_COLUMNS
-from models.heads import QuantileHead
+from models.network.heads import QuantileHead
 from tests.unit.jobs.tiny import make_forecaster, make_frame
 
 QUANTILES = list(QUANTILE_COLUMNS)

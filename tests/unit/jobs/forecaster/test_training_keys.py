@@ -12,7 +12,7 @@ import torch
 from jobs.clock.outcome import Stage
 from jobs.forecaster.fitting import ONLY_SERVICE
 from jobs.forecaster.forecaster import Forecaster
-from models.heads import QuantileHead
+from models.network.heads import QuantileHead
 from pipeline.errors import ConfigError
 from pipeline.settings import ModelSettings, TrainingSettings
 from tests.unit.jobs.tiny import make_forecaster, make_frame, make_wave

@@ -14,8 +14,8 @@ from jobs.retraining.training_set import (
     pick_origins,
     usual_validation,
 )
-from models.baselines import SeasonalNaive
 from models.config import QUANTILE_LEVELS, ModelConfig
+from models.network.baselines import SeasonalNaive
 from models.predict import predict
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import Settings

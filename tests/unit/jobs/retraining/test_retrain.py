@@ -9,7 +9,7 @@ from jobs.clock.outcome import Outcome, Stage
 from jobs.retraining.retrain import retrain
 from models.artifact import pack, unpack
 from models.config import ModelConfig
-from models.forecasters import build
+from models.network.forecasters import build
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings
 from tests.unit.jobs.fakes import HOUR, START, Clock, FakeReader, FakeRegistry, make_history

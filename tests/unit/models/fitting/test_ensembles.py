@@ -12,7 +12,7 @@ from models.config import ModelConfig, TrainConfig
 from models.fitting.ensembles import fit_members
 from models.fitting.fit import fit
 from models.fitting.training import FitReport, Progress
-from models.forecasters import Ensemble, RecurrentForecaster, build
+from models.network.forecasters import Ensemble, RecurrentForecaster, build
 from models.panel import Panel
 from models.predict import predict
 from tests.unit.models.panels import make_panel

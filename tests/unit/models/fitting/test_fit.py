@@ -12,7 +12,7 @@ from models.config import ModelConfig, TrainConfig
 from models.fitting.fit import count_steps, fit
 from models.fitting.ranks import Ranks
 from models.fitting.training import FitReport, Progress
-from models.forecasters import RecurrentForecaster, build
+from models.network.forecasters import RecurrentForecaster, build
 from models.panel import Panel
 from tests.unit.models.panels import make_panel
 

@@ -21,10 +21,10 @@ from models.fitting.graph import choose_path, try_recording
 from models.fitting.losses import sum_error
 from models.fitting.sampling import Windows, cut_with_truth, hide_some, list_windows
 from models.fitting.step import TrainingStep
-from models.forecasters import RecurrentForecaster, build
-from models.precision import choose_precision, recur
+from models.network.forecasters import RecurrentForecaster, build
+from models.network.precision import choose_precision, recur
+from models.network.scaling import find_scale
 from models.presets import KINDS, NAIVE
-from models.scaling import find_scale
 from tests.unit.models.panels import make_panel
 
 CPU = torch.device("cpu")

@@ -25,8 +25,8 @@ from models.fitting.sampling import (
     seasonal_scale,
 )
 from models.fitting.training import FitReport, Progress, anneal, choose_device, validate
-from models.forecasters import RecurrentForecaster, build
 from models.metrics import seasonal_scale as scale_of_metrics
+from models.network.forecasters import RecurrentForecaster, build
 from models.panel import Panel
 from tests.checks import make_batch
 from tests.unit.models.panels import make_panel

@@ -13,9 +13,9 @@ from models.config import ModelConfig, TrainConfig
 from models.fitting.fit import fit
 from models.fitting.sampling import Windows, list_windows
 from models.fitting.widths import find_quantiles, loosen, measure_widths, set_widths
-from models.forecasters import RecurrentForecaster, build
-from models.heads import PointHead, QuantileHead
 from models.metrics import Matured, measure
+from models.network.forecasters import RecurrentForecaster, build
+from models.network.heads import PointHead, QuantileHead
 from models.panel import Panel
 from models.predict import predict
 from tests.unit.models.panels import make_panel

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.config import ModelConfig
-from models.precision import recur
+from models.network.precision import recur
 
 LONG = 64
 """Tokens above which gates are initialised for long memory."""

@@ -6,9 +6,9 @@ import math
 
 import torch
 
-from models.baselines import SeasonalNaive
 from models.batch import Batch
 from models.config import ModelConfig
+from models.network.baselines import SeasonalNaive
 
 CONFIG = ModelConfig(
     kind="seasonal_naive", context_length=6, segment=1, season=3, horizon=7, quantile_levels=(0.1, 0.5, 0.9)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.scaling import SPARSE, SeriesSpread, find_coarse, find_scale, last_observed
+from models.network.scaling import SPARSE, SeriesSpread, find_coarse, find_scale, last_observed
 
 SEEN = torch.tensor([[True, True, False, True], [False] * 4, [True] * 4])
 TARGET = torch.tensor([[2.0, 4.0, 99.0, 6.0], [1.0, 2.0, 3.0, 4.0], [8.0, 8.0, 8.0, 8.0]], dtype=torch.float64)

@@ -12,8 +12,8 @@ from models.batch import Batch
 from models.config import ModelConfig, TrainConfig
 from models.fitting.fit import fit
 from models.fitting.losses import Truth, weigh_error
-from models.forecasters import RecurrentForecaster, build
 from models.metrics import Matured, measure, seasonal_scale, skill
+from models.network.forecasters import RecurrentForecaster, build
 from models.predict import predict
 from models.presets import PRESETS
 from tests.checks import CHECKS, make_batch

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from models.batch import Batch
-from models.scaling import Scale, find_scale
+from models.network.scaling import Scale, find_scale
 
 
 def scale_channels(values: Tensor, observed: Tensor) -> Tensor:

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from models.artifact import pack, unpack
 from models.config import ModelConfig, TrainConfig
-from models.covariates import StaticEmbedding, scale_channels
 from models.fitting.fit import fit
 from models.fitting.sampling import hide_some
-from models.forecasters import RecurrentForecaster, build
+from models.network.covariates import StaticEmbedding, scale_channels
+from models.network.forecasters import RecurrentForecaster, build
 from models.panel import Covariates, Panel, build_panel
 from tests.checks import make_batch
 

@@ -12,8 +12,8 @@ from models.artifact import pack, unpack
 from models.batch import Batch
 from models.config import ModelConfig, TrainConfig
 from models.fitting.fit import fit
-from models.floor import SeriesSign, find_floor
-from models.forecasters import Ensemble, Forecaster, RecurrentForecaster, build
+from models.network.floor import SeriesSign, find_floor
+from models.network.forecasters import Ensemble, Forecaster, RecurrentForecaster, build
 from models.panel import Panel
 from tests.unit.models.panels import make_panel
 

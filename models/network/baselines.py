@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from models.batch import Batch
 from models.config import ModelConfig
-from models.floor import find_floor, raise_to
-from models.scaling import last_observed
+from models.network.floor import find_floor, raise_to
+from models.network.scaling import last_observed
 
 
 class SeasonalNaive(nn.Module):

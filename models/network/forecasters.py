@@ -7,19 +7,19 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from models.attention import AdditiveAttention, AttentionBlock, CrossAttention
-from models.baselines import SeasonalNaive
 from models.batch import Batch
 from models.config import ModelConfig
-from models.covariates import StaticEmbedding, read_covariates
-from models.decoders import RecurrentStep
-from models.floor import SeriesSign, find_floor, raise_to
-from models.heads import HorizonQueries, PointHead, QuantileHead, SeasonalSkip, StepStates
+from models.network.attention import AdditiveAttention, AttentionBlock, CrossAttention
+from models.network.baselines import SeasonalNaive
+from models.network.covariates import StaticEmbedding, read_covariates
+from models.network.decoders import RecurrentStep
+from models.network.floor import SeriesSign, find_floor, raise_to
+from models.network.heads import HorizonQueries, PointHead, QuantileHead, SeasonalSkip, StepStates
+from models.network.precision import full
+from models.network.recurrent import SegmentTokens, StackedEncoder
+from models.network.scaling import Scale, SeriesSpread, find_scale
 from models.panel import Panel
-from models.precision import full
 from models.presets import NAIVE
-from models.recurrent import SegmentTokens, StackedEncoder
-from models.scaling import Scale, SeriesSpread, find_scale
 
 
 class RecurrentForecaster(nn.Module):
