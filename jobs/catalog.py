@@ -150,6 +150,6 @@ CATALOG: Mapping[str, Callable[[Settings, Database, Callable[[], int], OnStage],
     "retention": _retention,
     "promote": _promote,
 }
-"""A job more is a line here, in jobs.commands.NAMES and in JobSettings (its timetable)."""
+"""A job more is a line here, in pipeline.commands.jobs.NAMES and in JobSettings (its timetable)."""
 TRAINING = frozenset({"retrain"})
 """Those that compute with torch."""

@@ -8,9 +8,9 @@ import numpy as np
 
 from jobs.frames.frames import QUANTILE_COLUMNS, Readings
 from models.panel import Panel
+from pipeline.charts import Fan, Lines
 from pipeline.errors import ConfigError
 from pipeline.grid.frequency import Frequency
-from pipeline.quickstart.chart import Fan, Lines
 from pipeline.records import Floats
 
 if TYPE_CHECKING:

@@ -29,9 +29,9 @@ from models.network.forecasters import Forecaster as Network
 from models.network.scaling import find_coarse
 from models.panel import Panel, slices
 from models.predict import predict
+from pipeline import charts as chart
 from pipeline.errors import ConfigError
 from pipeline.grid.frequency import Frequency
-from pipeline.quickstart import chart
 from pipeline.records import Floats, Ints, Mask
 
 if TYPE_CHECKING:

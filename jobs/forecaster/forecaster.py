@@ -40,10 +40,10 @@ from models.artifact import ArtifactError, Loaded, hash_artifact, pack, unpack
 from models.config import COVARIATES
 from models.network.baselines import SeasonalNaive
 from models.panel import Panel
+from pipeline import charts as chart
 from pipeline.errors import ConfigError
 from pipeline.forecasting.windows import lay_out, usual_context
 from pipeline.grid.frequency import Frequency
-from pipeline.quickstart import chart
 from pipeline.settings import InputSettings, ModelSettings, SeriesSettings, Settings, TrainingSettings
 from pipeline.settings.shown import explain
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jobs.forecaster.evaluation import Backtest
     from jobs.forecaster.forecaster import Forecaster
     from jobs.frames.frames import Columns
-    from pipeline.quickstart.chart import Fan
+    from pipeline.charts import Fan
     from pipeline.settings import Settings
 
 SHOWN = {"mase": 3, "smape": 2, "wql": 4, "sql": 3, "skill": 3}
@@ -61,7 +61,7 @@ def backtest(settings: "Settings", /, file: Path, *, as_json: bool, output: Path
     from jobs.frames.frames import Columns, read_table
     from jobs.retraining.torchrun import leading
     from models.fitting.cpu import tune_cpu
-    from pipeline.quickstart import chart
+    from pipeline import charts as chart
 
     if output:
         chart.load_matplotlib()
@@ -151,7 +151,7 @@ def show(result: "Backtest", facts: dict[str, Any], fans: "list[Fan]") -> None:
     import numpy as np
 
     from jobs.forecaster.charts import error_lines, reliability_lines
-    from pipeline.quickstart import chart
+    from pipeline import charts as chart
 
     words = f"{facts['series']:,} series, {facts['rows']:,} rows, {facts['merged']:,} merged into a step that had one"
     words += f", frequency {facts['frequency']}{', found from the rows' if facts['frequency_found'] else ''}"
@@ -219,8 +219,8 @@ def worst_series(result: "Backtest") -> list[list[str]]:
 def write_files(result: "Backtest", facts: dict[str, Any], fans: "list[Fan]", output: Path) -> list[str]:
     """Write charts, scores, forecasts and the model that was judged into a directory."""
     from jobs.forecaster.charts import error_lines, reliability_lines
+    from pipeline import charts as chart
     from pipeline.errors import ConfigError
-    from pipeline.quickstart import chart
 
     try:
         output.mkdir(parents=True, exist_ok=True)

@@ -43,9 +43,9 @@ def demo(invocation: Invocation, once: bool, as_json: bool, directory: Path, ser
     one and shows the forecasts against what came. Needs no Kafka and no database. Settings come from --set only.
     """
     began = time.monotonic()
+    from pipeline.commands import demo_report as report
     from pipeline.errors import ConfigError
     from pipeline.quickstart import demo as steps
-    from pipeline.quickstart import report
 
     if invocation.config:
         raise ConfigError("the demo writes its own settings file; leave --config away, or use --set")
@@ -126,8 +126,8 @@ def run_job(job: str, settings: "Settings", database: "Database") -> str:
     """Run a job here, in the ledger like any other run, and return its reason."""
     from jobs.catalog import find_work, training_threads
     from jobs.clock.runner import Runner
-    from jobs.commands import owner
     from models.fitting.cpu import tune_cpu
+    from pipeline.commands.jobs import owner
     from pipeline.errors import Unavailable
 
     tune_cpu(training_threads(settings))

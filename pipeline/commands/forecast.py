@@ -87,8 +87,8 @@ def export(
 @with_settings
 def plot(settings: "Settings", series: str, output: Path | None, at: str | None) -> None:
     """Draw the forecast of one SERIES with its past and what came: in the terminal, or to a file."""
+    from pipeline import charts as chart
     from pipeline.errors import ConfigError
-    from pipeline.quickstart import chart
     from pipeline.quickstart.chart_source import read_fan
 
     with opened(settings) as database:

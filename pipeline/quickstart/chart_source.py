@@ -3,9 +3,9 @@
 import numpy as np
 
 from models.config import QUANTILE_LEVELS
+from pipeline.charts import Fan
 from pipeline.database import Reader
 from pipeline.grid.times import read_text
-from pipeline.quickstart.chart import Fan
 
 PAST = 2  # horizons of history
 MOST_STEPS = 10_000

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from models.metrics import METRICS, Matured, seasonal_scale
-from pipeline.quickstart.chart import Fan
+from pipeline.charts import Fan
 from pipeline.quickstart.produce import Columns, read
 from pipeline.records import Floats, Ints
 

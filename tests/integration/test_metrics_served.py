@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from jobs.commands import NAMES
+from pipeline.commands.jobs import NAMES
 from pipeline.database import upgrade
 from pipeline.errors import TidecastError
 from pipeline.settings.address import check_free

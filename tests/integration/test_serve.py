@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import pytest
 
-from jobs.commands import NAMES
+from pipeline.commands.jobs import NAMES
 from pipeline.database import open_database, upgrade
 from tests.integration.conftest import KafkaAddress, require
 from tests.integration.test_jobs import ran, tidecast, wait_until

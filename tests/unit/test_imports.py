@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("models", "pipeline", "jobs")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-WIRING = ("pipeline/app.py", "pipeline/cli.py", "pipeline/commands/", "jobs/commands.py", "jobs/__main__.py")
+WIRING = ("pipeline/app.py", "pipeline/cli.py", "pipeline/commands/", "pipeline/commands/jobs.py", "jobs/__main__.py")
 HOMES = {
     "kafka": ("pipeline/kafka/", "pipeline/quickstart/broker/"),
     "sqlalchemy": ("pipeline/database/",),
@@ -22,8 +22,8 @@ HOMES = {
     "anyio": ("pipeline/web/",),
     "uvicorn": ("pipeline/web/",),
     "h11": ("pipeline/web/",),
-    "matplotlib": ("pipeline/quickstart/chart.py",),
-    "click": ("pipeline/cli.py", "pipeline/commands/", "jobs/commands.py"),
+    "matplotlib": ("pipeline/charts.py",),
+    "click": ("pipeline/cli.py", "pipeline/commands/", "pipeline/commands/jobs.py"),
 }
 VAGUE = {"utils", "util", "common", "base", "manager", "managers", "helpers", "helper", "misc"}
 MOST_LINES = 400

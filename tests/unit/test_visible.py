@@ -17,11 +17,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from models.config import QUANTILE_LEVELS
+from pipeline.charts import Fan, save
 from pipeline.cli import main
 from pipeline.commands.backtest import spreadsheet
 from pipeline.commands.display import say, say_heading, say_lines, show_json, show_rows, table, write_json
 from pipeline.commands.forecast import _csv
-from pipeline.quickstart.chart import Fan, save
 from pipeline.visible import Escaping, csv_cell, visible, visible_cell, visible_lines
 from tests.unit.test_imports import ROOT
 

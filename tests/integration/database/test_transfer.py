@@ -15,7 +15,7 @@ from pipeline.database.schema.instants import Instant
 from pipeline.database.schema.tables import ingest_state, leases, metadata, models, series
 from pipeline.database.schema.transfer import copy_database
 from pipeline.errors import ConfigError, Corrupt
-from tests.unit.test_cli import run_process
+from tests.unit.commands.test_cli import run_process
 
 NOW = 1_750_000_000_000_000
 ROWS = 7

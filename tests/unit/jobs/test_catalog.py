@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from jobs.catalog import CATALOG, TRAINING, training_threads
-from jobs.commands import NAMES
+from pipeline.commands.jobs import NAMES
 from pipeline.settings import Settings, TrainingSettings
 
 LIGHT = ("monitor", "calibrate", "retention")

@@ -13,7 +13,7 @@ from jobs.catalog import CATALOG, timetable
 from jobs.clock.cron import name_weekdays, split_cron
 from jobs.clock.lease import LEASE, Candidate
 from jobs.clock.schedule import Duty, Schedule, checks_of, last_due, next_due, read_trigger
-from jobs.commands import NAMES
+from pipeline.commands.jobs import NAMES
 from pipeline.errors import ConfigError, Unavailable
 from pipeline.health.heartbeat import Pulse
 from pipeline.settings import Settings

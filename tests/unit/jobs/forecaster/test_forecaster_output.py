@@ -12,8 +12,8 @@ from jobs.clock.outcome import Stage
 from jobs.forecaster.evaluation import MODEL, NAIVE
 from jobs.forecaster.forecaster import Forecaster
 from models.metrics import METRICS
+from pipeline import charts as chart
 from pipeline.errors import ConfigError
-from pipeline.quickstart import chart
 from tests.unit.jobs.tiny import make_forecaster, make_frame, make_wave
 
 QUICK = {"steps": 5, "threads": 1}

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[4]
 TRAINING = (
-    "jobs/__main__.py", "jobs/commands.py", "pipeline/commands/backtest.py", "pipeline/commands/demo.py",
+    "jobs/__main__.py", "pipeline/commands/jobs.py", "pipeline/commands/backtest.py", "pipeline/commands/demo.py",
     "tests/bench/accuracy.py", "tests/bench/etth1.py", "tests/bench/own_forecaster.py",
 )  # fmt: skip
 """Modules that a process which trains begins with."""

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from models.config import QUANTILE_LEVELS
+from pipeline.charts import Fan, Lines, _tell_apart, bars, save, save_lines, text
 from pipeline.errors import ConfigError
-from pipeline.quickstart.chart import Fan, Lines, _tell_apart, bars, save, save_lines, text
 
 HOUR = 3_600_000_000
 START = 1_767_225_600_000_000  # 2026-01-01 00:00 UTC

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pipeline import charts as chart
 from pipeline.commands.display import table
-from pipeline.quickstart import chart
 from pipeline.quickstart.demo import Running, Summary
 from pipeline.quickstart.demo_directory import CHART
 from pipeline.quickstart.demo_series import HORIZON, Issued, fans
