@@ -15,9 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.settings import ServeSettings
 from pipeline.settings.hosts import is_loopback, name_in
-from pipeline.web.answers import Problem
+from pipeline.web.documents import Problem
+from pipeline.web.page_metrics import Traffic
 from pipeline.web.problems import refuse
-from pipeline.web.traffic import Traffic
 
 STREAM = "/api/events"
 OPEN = ("/healthz", "/readyz")

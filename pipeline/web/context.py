@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from typing import Literal
 
 import numpy as np
 
@@ -14,13 +15,39 @@ from pipeline.database.pages.pages import Pages
 from pipeline.errors import TidecastError
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import SeriesSettings, Settings
-from pipeline.web.answers import Status
+from pipeline.web.documents import Answer, At
 from pipeline.web.query_queue import Away, Desk
 
 STATUS_SECONDS = 2.0
 ENDS_SECONDS = 5.0
 ENDS_PATIENCE = 4.0
 """Seconds that a broker may take to say where its partitions end."""
+
+
+class Champion(Answer):
+    """The model in use, and since when."""
+
+    version: int
+    name: str
+    promoted_at: At | None
+
+
+class Status(Answer):
+    """The whole service at a glance; `since` says when the database went away, if it is."""
+
+    version: str
+    topic: str
+    frequency: str
+    season: int
+    horizon: int
+    quantile_levels: list[float]
+    database: Literal["ok", "away"]
+    since: At | None = None
+    champion: Champion | None
+    series: int
+    observations_newest_at: At | None
+    forecasts_newest_issued_at: At | None
+    stored_at: At | None
 
 
 @dataclass(frozen=True, slots=True)

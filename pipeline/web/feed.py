@@ -19,8 +19,9 @@ from pipeline.database.pages import series as series_pages
 from pipeline.database.pages import service as service_pages
 from pipeline.database.pages.pages import Pages
 from pipeline.errors import TidecastError
-from pipeline.web.answers import Origin, Point, Status
+from pipeline.web.context import Status
 from pipeline.web.query_queue import Away, Busy, Desk
+from pipeline.web.series import Origin, Point
 
 log = structlog.get_logger()
 POLL_SECONDS = 1.0

@@ -1,22 +1,134 @@
 """Models: accuracy, reliability, versions, promotions."""
 
+from datetime import date
 from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
+from pydantic import Field
 from starlette.responses import Response
 
 from models.config import QUANTILE_LEVELS
 from pipeline.database.pages import models as model_pages
-from pipeline.web.answers import Accuracy, ModelPage, Promotions, ReliabilityAnswer
 from pipeline.web.context import Context
-from pipeline.web.questions import OfAccuracy, OfModels, OfPromotions, OfReliability
-from pipeline.web.replies import REFUSALS, reply
+from pipeline.web.documents import REFUSALS, Answer, At, Name, Question, Version, reply
 
 HORIZON_TO = {1: 1, 2: 6, 7: 24, 25: 48}
 """First step of a bucket -> its last one, as in the view forecast_accuracy."""
 SUMS_SECONDS = 60.0
 """The job `monitor` sums up every five minutes; what it wrote is not summed up again at each look."""
+
+
+class OfAccuracy(Question):
+    """Live accuracy of so many UTC days, of all series or of one."""
+
+    days: int = Field(7, ge=1, le=366)
+    series: Name | None = None
+
+
+class OfReliability(Question):
+    """Reliability over so many days, of every model or of one."""
+
+    days: int = Field(7, ge=1, le=366)
+    model_version: Version | None = None
+    series: Name | None = None
+
+
+class OfModels(Question):
+    """A page of models."""
+
+    after: Version | None = None
+    limit: int = Field(50, ge=1, le=500)
+
+
+class OfPromotions(Question):
+    """The newest moves of aliases."""
+
+    limit: int = Field(100, ge=1, le=1000)
+
+
+class AccuracyRow(Answer):
+    """Live accuracy of a model from step `horizon_from` to `horizon_to`, None for the end; None is no evidence."""
+
+    model_version: int
+    model: str
+    horizon_from: int
+    horizon_to: int | None
+    n: int
+    mase: float | None
+    wql: float | None
+    skill: float | None
+    coverage_80: float | None
+    coverage_95: float | None
+
+
+class Accuracy(Answer):
+    """Matured forecasts of the newest UTC days that the job `monitor` has summed up, of their targets."""
+
+    days: int
+    first_day: date | None
+    last_day: date | None
+    items: list[AccuracyRow]
+
+
+class ReliabilityRow(Answer):
+    """Of `n` forecast steps the share whose actual lies at or below the quantile of `level`."""
+
+    model_version: int
+    level: float
+    observed: float
+    n: int
+
+
+class ReliabilityAnswer(Answer):
+    """Counted over `series` series, spread over all, and targets in (after, last]: back from the newest observation."""
+
+    days: int
+    after: At | None
+    last: At | None
+    series: int
+    items: list[ReliabilityRow]
+
+
+class Model(Answer):
+    """A registered model; figures and verdict are those of the backtest in its retraining."""
+
+    version: int
+    name: str
+    created_at: At
+    train_from: At | None
+    train_to: At | None
+    aliases: list[str]
+    mase: float | None
+    wql: float | None
+    coverage_80: float | None
+    verdict: str | None
+    code: str
+    seed: int
+
+
+class ModelPage(Answer):
+    """Models, newest first; `next` is what to ask for `after`."""
+
+    items: list[Model]
+    next: int | None
+
+
+class Promotion(Answer):
+    """One move of an alias."""
+
+    alias: str
+    action: str
+    version: int
+    previous: int | None
+    reason: str
+    changed_at: At
+
+
+class Promotions(Answer):
+    """Moves of every alias, newest first."""
+
+    items: list[Promotion]
 
 
 def model_routes(context: Context) -> APIRouter:

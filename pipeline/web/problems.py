@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from pipeline.database.pages.pages import UnknownSeries
 from pipeline.errors import TidecastError, TooSlow, Unavailable
-from pipeline.web.answers import Problem, Refusal
+from pipeline.web.documents import Problem, Refusal
 from pipeline.web.query_queue import Away, Busy
 
 log = structlog.get_logger()

@@ -1,22 +1,150 @@
 """Series, their history, and their forecasts."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
+from pydantic import BeforeValidator, Field
 from starlette.responses import Response
 
 from models.config import QUANTILE_LEVELS
 from pipeline.database.pages import series as series_pages
 from pipeline.database.pages.series import Wanted
 from pipeline.database.schema.tables import QUANTILES
-from pipeline.web.answers import ForecastAnswer, History, OriginPage, SeriesPage, write_time
 from pipeline.web.context import Context
+from pipeline.web.documents import (
+    LARGEST,
+    REFUSALS,
+    TEXT,
+    Answer,
+    At,
+    Moment,
+    Name,
+    Question,
+    Search,
+    Version,
+    read_time,
+    reply,
+    write_time,
+)
 from pipeline.web.problems import Refused
-from pipeline.web.questions import OfForecast, OfHistory, OfOrigins, OfSeriesList
-from pipeline.web.replies import REFUSALS, reply
 
 MATURED_SECONDS = 60
 """How long a browser may show a forecast whose actuals are all there without asking; one may still be corrected."""
+
+
+def read_cursor(text: object) -> tuple[int, int | None]:
+    """Turn ORIGIN or ORIGIN/MODEL_VERSION into microseconds and version."""
+    origin, slash, version = str(text).partition("/")
+    if slash and not (version.isascii() and version.isdecimal() and int(version) <= LARGEST):
+        raise ValueError("write a time, or the `next` of an earlier page")
+    return read_time(origin), int(version) if slash else None
+
+
+class OfSeriesList(Question):
+    """A page of series by name."""
+
+    search: Search = ""
+    after: Name | None = None
+    limit: int = Field(100, ge=1, le=1000)
+
+
+class OfHistory(Question):
+    """Observations of a series, the newest `limit`."""
+
+    series: Name
+    since: Moment | None = Field(None, alias="from")
+    until: Moment | None = Field(None, alias="to")
+    limit: int = Field(1000, ge=1, le=10_000)
+
+
+class OfOrigins(Question):
+    """A page of a series' forecasts."""
+
+    series: Name
+    before: Annotated[Any, BeforeValidator(read_cursor), TEXT] = None
+    limit: int = Field(200, ge=1, le=1000)
+
+
+class OfForecast(Question):
+    """One forecast: the newest that fits all that is said."""
+
+    series: Name
+    origin: Moment | None = None
+    as_of: Moment | None = None
+    model_version: Version | None = None
+
+
+class SeriesFacts(Answer):
+    """A series; quality is that of its newest forecast."""
+
+    name: str
+    first_seen: At
+    last_observed_at: At | None
+    latest_origin: At | None
+    quality: str | None
+
+
+class SeriesPage(Answer):
+    """Series by name; `next` is what to ask for `after`, `total` counts all that match."""
+
+    items: list[SeriesFacts]
+    next: str | None
+    total: int
+
+
+class Point(Answer):
+    """An observation in the series' units; None is an explicit null."""
+
+    at: At
+    value: float | None
+
+
+class History(Answer):
+    """Observations of a series, ascending."""
+
+    series: str
+    points: list[Point]
+
+
+class Origin(Answer):
+    """A forecast without its numbers; key (origin, model_version)."""
+
+    origin: At
+    issued_at: At
+    model_version: int
+    quality: str
+
+
+class OriginPage(Answer):
+    """Forecasts of a series, newest origin first; `next` is what to ask for `before`."""
+
+    series: str
+    items: list[Origin]
+    next: str | None
+
+
+class Step(Answer):
+    """One step ahead: 13 quantiles in the series' units, and what came."""
+
+    step: int
+    target_time: At
+    quantiles: list[float]
+    actual: float | None
+
+
+class ForecastAnswer(Answer):
+    """A whole forecast; `calibration` is the version of the correction in it, 0 for none."""
+
+    series: str
+    origin: At
+    issued_at: At
+    model_version: int
+    model: str
+    quality: str
+    calibration: int
+    frequency: str
+    quantile_levels: list[float]
+    steps: list[Step]
 
 
 def series_routes(context: Context) -> APIRouter:

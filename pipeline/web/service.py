@@ -4,22 +4,171 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
+from pydantic import BeforeValidator, Field
 from starlette.responses import JSONResponse, Response
 
 from pipeline.database.pages import service as service_pages
 from pipeline.settings import JobSettings
 from pipeline.settings.values import TIMING
-from pipeline.web.answers import Health, Status, write_time
-from pipeline.web.context import Context
+from pipeline.web.context import Context, Status
+from pipeline.web.documents import (
+    LARGEST,
+    REFUSALS,
+    TEXT,
+    Answer,
+    At,
+    Name,
+    Question,
+    Search,
+    Version,
+    check_text,
+    read_time,
+    reply,
+    write_time,
+)
 from pipeline.web.feed import EventStream, Feed
 from pipeline.web.problems import Refused
 from pipeline.web.query_queue import Away
-from pipeline.web.questions import OfDeadLetters, OfEvents, OfNothing, OfRuns
-from pipeline.web.replies import REFUSALS, reply
-from pipeline.web.service_answers import DeadLetterPage, Jobs, Partitions, RunPage
 
 JOBS = tuple(name for name, field in JobSettings.model_fields.items() if TIMING in field.metadata)
+
+
+def read_place(text: object) -> tuple[int, str, int, int]:
+    """Turn TIME/PARTITION/OFFSET/TOPIC into the key of a dead letter's page."""
+    parts = check_text(str(text)).split("/", 3)
+    if len(parts) != 4 or not all(part.isascii() and part.isdecimal() for part in parts[1:3]):
+        raise ValueError("write the `next` of an earlier page")
+    partition, offset = int(parts[1]), int(parts[2])
+    if partition > LARGEST or offset > 2**63 - 1:
+        raise ValueError("write the `next` of an earlier page")
+    return read_time(parts[0]), parts[3], partition, offset
+
+
+class OfNothing(Question):
+    """A document without parameters."""
+
+
 NOTHING = Annotated[OfNothing, Query()]
+
+
+class OfRuns(Question):
+    """A page of runs, of all jobs or of one."""
+
+    job: Search | None = None
+    before: Version | None = None
+    limit: int = Field(50, ge=1, le=500)
+
+
+class OfDeadLetters(Question):
+    """A page of dead letters; `waiting`: only those not requeued yet."""
+
+    after: Annotated[Any, BeforeValidator(read_place), TEXT] = None
+    limit: int = Field(50, ge=1, le=500)
+    waiting: bool = False
+
+
+class OfEvents(Question):
+    """Which series to follow, besides the status."""
+
+    series: Name | None = None
+
+
+class Health(Answer):
+    """`ok`, or why not."""
+
+    status: str
+
+
+class Progress(Answer):
+    """Where a running job is: `step` of `steps`, 0 of 0 when it cannot tell."""
+
+    stage: str
+    step: int
+    steps: int
+    words: str
+
+
+class Run(Answer):
+    """One run of a job; seconds up to now's heartbeat while it runs."""
+
+    id: int
+    job: str
+    outcome: str
+    reason: str | None
+    cause: str
+    scheduled_for: At
+    started_at: At
+    ended_at: At | None
+    seconds: float
+    progress: Progress | None
+
+
+class Job(Answer):
+    """A job: its timetable, None for never by itself, and its latest run."""
+
+    job: str
+    timetable: str | None
+    enabled: bool
+    paused: bool
+    requested: bool
+    running: bool
+    last: Run | None
+    progress: Progress | None
+
+
+class Jobs(Answer):
+    """All jobs."""
+
+    items: list[Job]
+
+
+class RunPage(Answer):
+    """Runs, the last begun first; `next` is what to ask for `before`."""
+
+    items: list[Run]
+    next: int | None
+
+
+class Partition(Answer):
+    """How far a partition of the input topic is; lag counts offsets, None when the broker was not asked."""
+
+    topic: str
+    partition: int
+    next_offset: int
+    end_offset: int | None
+    lag: int | None
+    owner: str
+    epoch: int
+    updated_at: At
+
+
+class Partitions(Answer):
+    """Partitions; `lag_unknown_because` says why a broker did not answer."""
+
+    items: list[Partition]
+    lag_unknown_because: str | None
+
+
+class DeadLetterRow(Answer):
+    """A message that could not be read; key and value are text, other bytes escaped, cut at 4,000 bytes."""
+
+    id: str
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    received_at: At
+    key: str | None
+    value: str | None
+    cut: bool
+    requeued_at: At | None
+
+
+class DeadLetterPage(Answer):
+    """Dead letters, newest first; `next` is what to ask for `after`."""
+
+    items: list[DeadLetterRow]
+    next: str | None
 
 
 def service_routes(context: Context, feed: Feed) -> APIRouter:

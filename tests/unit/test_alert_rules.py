@@ -13,8 +13,7 @@ from pipeline.health.probes import Checks, Probes
 from pipeline.health.prometheus import Exposition
 from pipeline.stream.worker import Worker
 from pipeline.stream.worker_metrics import WorkerCollector
-from pipeline.web.page_metrics import PageCollector
-from pipeline.web.traffic import Traffic
+from pipeline.web.page_metrics import PageCollector, Traffic
 from tests.facts import FACTS, NOW, PERIODS
 from tests.fakes import MemoryStore, MemoryTopics
 from tests.unit.workers import panel, run_dry, worker

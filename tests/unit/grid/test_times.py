@@ -32,7 +32,7 @@ from pipeline.messages.untimely import explain_number
 from pipeline.records import DeadLetter, Kind, Messages
 from pipeline.settings import InputSettings
 from pipeline.settings.shown import load
-from pipeline.web.questions import read_time
+from pipeline.web.documents import read_time
 
 SECOND = 1_000_000
 NEW_YEAR = 1_767_225_600 * SECOND  # 2026-01-01
