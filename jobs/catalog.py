@@ -19,7 +19,6 @@ from jobs.ports import (
 )
 from jobs.upkeep.retention import Stock
 from models.fitting.cores import count_threads
-from pipeline.grid.phase import with_phase
 from pipeline.settings import Settings
 
 
@@ -91,7 +90,7 @@ def find_work(job: str, settings: Settings, database: Database, clock: Callable[
 
 def _run(job: str, settings: Settings, database: Database, clock: Callable[[], int], on_stage: OnStage) -> Outcome:
     """Run a job on the grid that the database's rows are on."""
-    return CATALOG[job](with_phase(settings, database.pipelines.phase()), database, clock, on_stage)
+    return CATALOG[job](settings.with_phase(database.pipelines.phase()), database, clock, on_stage)
 
 
 def timetable(settings: Settings) -> dict[str, str | None]:

@@ -19,9 +19,9 @@ from pipeline.database import Binding, Database
 from pipeline.errors import Regridded, Unavailable
 from pipeline.forecasting.scorer import Scorer
 from pipeline.forecasting.shadow import ShadowScorer
-from pipeline.forecasting.windows import model_config
+from pipeline.forecasting.windows import Grid, model_config
 from pipeline.grid.frequency import Frequency
-from pipeline.grid.phase import SETTLED, PhaseSearch, with_phase
+from pipeline.grid.phase import SETTLED, PhaseSearch
 from pipeline.health.heartbeat import LATELY
 from pipeline.health.logs import Phases, start_logging
 from pipeline.health.probes import Probes, serving
@@ -39,7 +39,6 @@ from pipeline.stream.breaker import Breakers
 from pipeline.stream.claim import Accept
 from pipeline.stream.eviction import Eviction
 from pipeline.stream.incarnations import remade
-from pipeline.stream.observe import Grid
 from pipeline.stream.series_limit import Newcomers
 from pipeline.stream.turn import Parts, nothing_happens
 from pipeline.stream.worker import Worker
@@ -96,7 +95,7 @@ def built_worker(
         database = open_database(settings)
         stack.callback(database.close)
         phase = database.pipelines.bind(binding_of(settings), now(), new_group=Accept.OFFSETS_LOST in accept)
-        settings = with_phase(settings, phase)
+        settings = settings.with_phase(phase)
         frequency = Frequency.of(settings.series)
         grid = Grid(frequency, settings.series, len(settings.input.covariates))
         shape = model_config(settings, frequency, 0)

@@ -323,3 +323,28 @@ def no_forecasts(horizon: int) -> Forecasts:
         partition=none,
         offset=none,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Series that are due for a forecast, with their windows as they were at that moment.
+
+    `target` (N, T) float64 is 0 where `observed` (N, T) is False, and the covariates `past` likewise; `origin` is a
+    step; `partition` and `offset` are of the event that made the forecast due. `partial` marks windows with holes that
+    messages may fill which are not read yet.
+    """
+
+    partition: Ints  # (N,)
+    series: Sequence[str]
+    series_id: Ints  # (N,)
+    origin: Ints  # (N,)
+    offset: Ints  # (N,)
+    target: Floats  # (N, T)
+    observed: Mask  # (N, T)
+    past: Floats  # (N, T, P), 0 where not observed
+    past_observed: Mask  # (N, T, P)
+    partial: Mask  # (N,)
+
+    def __len__(self) -> int:
+        """Count the windows."""
+        return len(self.series_id)

@@ -331,7 +331,7 @@ class MemoryPublisher:
 
 
 class NoChampion:
-    """`pipeline.stream.ports.Champion` before the first retraining."""
+    """`pipeline.forecasting.scorer.Champion` before the first retraining."""
 
     def champion(self) -> int | None:
         return None
@@ -342,7 +342,7 @@ class NoChampion:
 
 @dataclass
 class OneShadow:
-    """`pipeline.stream.ports.Shadow` with one alias."""
+    """`pipeline.forecasting.shadow.Shadow` with one alias."""
 
     artifacts: dict[int, bytes] = field(default_factory=dict)
     alias: int | None = None
@@ -356,7 +356,7 @@ class OneShadow:
 
 @dataclass
 class MemoryCalibrations:
-    """`pipeline.stream.ports.Calibrations`: what was stored, in the order of versions."""
+    """`pipeline.forecasting.scorer.Calibrations`: what was stored, in the order of versions."""
 
     stored: list[Calibration] = field(default_factory=list)
 

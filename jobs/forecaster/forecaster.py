@@ -45,7 +45,7 @@ from pipeline.errors import ConfigError
 from pipeline.forecasting.windows import lay_out, usual_context
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import InputSettings, ModelSettings, SeriesSettings, Settings, TrainingSettings
-from pipeline.settings.shown import explain
+from pipeline.settings.sources import explain
 
 GIVEN = ("timezone", "phase", "duplicates", "columns", "model", "training", "time_unit", "oldest_time")
 """What a saved model keeps of how it was made, besides its config."""

@@ -21,7 +21,7 @@ def config() -> None:
 @with_settings
 def show(settings: "Settings", as_json: bool) -> None:
     """Show every setting as it is in force, as TOML; secrets are masked."""
-    from pipeline.settings.shown import shown
+    from pipeline.settings.sources import shown
 
     values = shown(settings)
     if as_json:
@@ -43,7 +43,7 @@ def check(settings: "Settings") -> None:
     from pipeline.forecasting.windows import model_config
     from pipeline.grid.frequency import Frequency
     from pipeline.messages.codec import check_horizon
-    from pipeline.settings.shown import masked
+    from pipeline.settings.sources import masked
 
     model_config(settings, Frequency.of(settings.series), 0)
     check_horizon(settings.series.horizon)

@@ -96,7 +96,7 @@ def copy(settings: "Settings", source: str) -> None:
     from pipeline.commands.display import stages
     from pipeline.commands.opened import now
     from pipeline.database.schema.transfer import copy_database
-    from pipeline.settings.shown import masked
+    from pipeline.settings.sources import masked
 
     if masked(source) != source:
         raise ConfigError("--from: a command line is no place for a password; use PGPASSWORD or ~/.pgpass")

@@ -128,7 +128,7 @@ def moment(microseconds: int | None) -> datetime | None:
 def read_moment(text: str, option: str) -> int:
     """Read a time on the command line as microseconds; without an offset it is UTC."""
     from pipeline.grid.times import OUTSIDE, read_written
-    from pipeline.messages.untimely import explain_written
+    from pipeline.grid.untimely import explain_written
 
     time = read_written(text, utc=True)
     if time == OUTSIDE:

@@ -65,7 +65,7 @@ def examine(invocation: Invocation) -> list[Finding]:
 def check_database(settings: "Settings") -> Finding:
     """Open it: reachable, and its schema is this release's."""
     from pipeline.database import current, open_database
-    from pipeline.settings.shown import masked
+    from pipeline.settings.sources import masked
 
     url = settings.database.url.get_secret_value()
     open_database(url, timeout=min(SECONDS, settings.database.timeout)).close()
@@ -91,14 +91,14 @@ def check_grid(settings: "Settings") -> Finding:
     """Count the events that came between two steps, where another one may replace them."""
     from pipeline.database import open_database
     from pipeline.grid.frequency import Frequency
-    from pipeline.grid.phase import OFF_GRID, with_phase
+    from pipeline.grid.phase import OFF_GRID
     from pipeline.stream.observe import SEEN_IS_COMPLETE
     from pipeline.stream.worker import SHARE_OFF
 
     database = open_database(settings.database.url.get_secret_value(), timeout=min(SECONDS, settings.database.timeout))
     try:
         off, messages = database.reader.count_off_grid(settings.kafka.input_topic)
-        frequency = Frequency.of(with_phase(settings, database.pipelines.phase()).series)
+        frequency = Frequency.of(settings.with_phase(database.pipelines.phase()).series)
     finally:
         database.close()
     said = f"{frequency.words}; {off:,} of {messages:,} messages came between two steps"
@@ -110,10 +110,8 @@ def check_model(settings: "Settings") -> Finding:
     """Load the champion as a worker would; none yet is not bad, forecasts are then seasonal naive."""
     from pipeline.database import open_database
     from pipeline.forecasting.served import load_model
-    from pipeline.forecasting.windows import model_config
+    from pipeline.forecasting.windows import Grid, model_config
     from pipeline.grid.frequency import Frequency
-    from pipeline.grid.phase import with_phase
-    from pipeline.stream.observe import Grid
 
     database = open_database(settings.database.url.get_secret_value(), timeout=min(SECONDS, settings.database.timeout))
     try:
@@ -122,7 +120,7 @@ def check_model(settings: "Settings") -> Finding:
             return Finding("model", True, "none yet: seasonal naive", "tidecast job run retrain")
         if version == 0:
             return Finding("model", True, "champion is version 0: seasonal naive", "tidecast job run retrain")
-        frequency = Frequency.of(with_phase(settings, database.pipelines.phase()).series)
+        frequency = Frequency.of(settings.with_phase(database.pipelines.phase()).series)
         grid = Grid(frequency, settings.series, len(settings.input.covariates))
         load_model(database.registry, version, grid, model_config(settings, frequency, 0))
         return Finding("model", True, f"champion is version {version}")

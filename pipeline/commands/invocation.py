@@ -25,7 +25,7 @@ class Invocation:
     @functools.cached_property
     def settings(self) -> "Settings":
         """The settings, or ConfigError."""
-        from pipeline.settings.shown import load, refuse_secrets
+        from pipeline.settings.sources import load, refuse_secrets
 
         refuse_secrets(self.sets)
         return load(self.config, self.sets)

@@ -1,6 +1,7 @@
 """The windows that are due -> forecasts: the champion where it can, seasonal naive where it cannot."""
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 import structlog
@@ -13,13 +14,11 @@ from models.network.baselines import SeasonalNaive
 from models.network.scaling import find_coarse
 from pipeline.columns import concat
 from pipeline.errors import ConfigError, Corrupt, Unloadable
-from pipeline.forecasting.calibration import NO_CALIBRATION, correct, read_factors
+from pipeline.forecasting.calibration import NO_CALIBRATION, Calibration, correct, read_factors
 from pipeline.forecasting.served import ADVICE, FAILURES, load_model, number_series
-from pipeline.forecasting.windows import batch
+from pipeline.forecasting.windows import Grid, batch
 from pipeline.messages.codec import shorten
-from pipeline.records import Floats, Forecasts, Ints, Mask, Quality, no_forecasts
-from pipeline.stream.observe import Due, Grid
-from pipeline.stream.ports import Calibrations, Champion
+from pipeline.records import Due, Floats, Forecasts, Ints, Mask, Quality, no_forecasts
 
 log = structlog.get_logger()
 NAIVE_VERSION = 0
@@ -28,6 +27,26 @@ RETRY = 60_000_000  # microseconds after which a champion that was refused is tr
 MOST_WINDOWS = 1024  # in one forward pass; more only costs memory
 SECOND = 1_000_000
 WIDEST = 1e30  # of a quantile: its error can still be squared
+
+
+class Champion(Protocol):
+    """The registry as the scorer sees it."""
+
+    def champion(self) -> int | None:
+        """Return the version that the alias `champion` points at, or None."""
+        ...
+
+    def artifact(self, version: int) -> bytes:
+        """Return a version's artifact; raises Corrupt when the bytes do not match the stored hash."""
+        ...
+
+
+class Calibrations(Protocol):
+    """The calibrations as the scorer sees them."""
+
+    def newest(self, model_version: int, after: int = 0) -> Calibration | None:
+        """Return a model's newest calibration if its version is higher than `after`; its factors are not checked."""
+        ...
 
 
 class Scorer:

@@ -5,8 +5,7 @@ from typing import Protocol
 from models.artifact import ArtifactError, Loaded, unpack
 from models.config import ModelConfig
 from pipeline.errors import ConfigError, Corrupt, Unloadable
-from pipeline.forecasting.windows import compare_covariates
-from pipeline.stream.observe import Grid
+from pipeline.forecasting.windows import Grid, compare_covariates
 
 ADVICE = "run tidecast job run retrain, tidecast models rollback, or tidecast models promote 0"
 REPAIR = "run tidecast models rollback, or tidecast job run retrain"

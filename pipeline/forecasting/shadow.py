@@ -5,6 +5,7 @@ model becomes shadow; a forecast of it that is not finite is left out alone. Wha
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import structlog
@@ -16,14 +17,24 @@ from pipeline.errors import ConfigError, Unloadable
 from pipeline.forecasting.calibration import NO_CALIBRATION
 from pipeline.forecasting.scorer import WIDEST, assemble, run
 from pipeline.forecasting.served import FAILURES, load_model, number_series
-from pipeline.forecasting.windows import batch
-from pipeline.records import Forecasts, Mask
-from pipeline.stream.observe import Due, Grid
-from pipeline.stream.ports import Shadow
+from pipeline.forecasting.windows import Grid, batch
+from pipeline.records import Due, Forecasts, Mask
 
 log = structlog.get_logger()
 SECOND = 1_000_000
 ADVICE = "it is left out; run tidecast models drop-shadow"
+
+
+class Shadow(Protocol):
+    """The registry as the scorer of the shadow sees it."""
+
+    def shadow(self) -> int | None:
+        """Return the version that the alias `shadow` points at, or None."""
+        ...
+
+    def artifact(self, version: int) -> bytes:
+        """Return a version's artifact; raises Corrupt when the bytes do not match the stored hash."""
+        ...
 
 
 class ShadowScorer:

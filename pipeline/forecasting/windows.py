@@ -12,9 +12,8 @@ from models.config import COVARIATES, LOCATIONS, ModelConfig
 from models.panel import Covariates, Panel, build_panel
 from pipeline.errors import ConfigError
 from pipeline.grid.frequency import DAY, LONGEST_HORIZON, SECOND, YEAR, Frequency
-from pipeline.records import Floats, History, Ints
-from pipeline.settings import Settings
-from pipeline.stream.observe import Due
+from pipeline.records import Due, Floats, History, Ints
+from pipeline.settings import SeriesSettings, Settings
 
 YEARS_DAYS = 700.0
 """Days of history from which yearly calendar columns are used: two years, nearly."""
@@ -22,6 +21,20 @@ PANEL_SERIES = 4
 SHORT_SEASONS = 2
 MOST_CONTEXT = 1440
 """Steps of context chosen at most: a day of minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """How one deployment turns event times into windows, of the value and of `covariates` P more numbers."""
+
+    frequency: Frequency
+    series: SeriesSettings
+    covariates: int = 0
+
+    @property
+    def capacity(self) -> int:
+        """Steps that a ring keeps of every series."""
+        return self.series.context
 
 
 @dataclass(frozen=True, slots=True)

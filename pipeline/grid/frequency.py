@@ -9,7 +9,7 @@ it: a gas day begins at 6:00. An event belongs to the newest grid time that is n
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import pandas as pd
@@ -21,15 +21,31 @@ from pipeline.grid.times import FIRST_TIME, LAST_TIME
 from pipeline.grid.zones import UTC, find_zone
 from pipeline.records import Floats, Ints
 
-if TYPE_CHECKING:
-    from pipeline.settings import SeriesSettings
-
 MODERN = int(pd.Timestamp("2000-01-01").value // 1000)
 TABLE = ("1900-01-01", "2250-01-01")
 LONGEST_HORIZON = 50 * 365.2425 * 86_400  # seconds; the grid's tables end in 2250
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
 YEAR = 365.2425 * DAY
+
+
+class GridSettings(Protocol):
+    """What a deployment says of its grid; a phase of None is found from the events."""
+
+    @property
+    def frequency(self) -> str:
+        """The pandas frequency."""
+        ...
+
+    @property
+    def timezone(self) -> str:
+        """The zone by whose clocks steps begin."""
+        ...
+
+    @property
+    def phase(self) -> float | None:
+        """Seconds from the steps of the frequency to those of the grid."""
+        ...
 
 
 class Frequency:
@@ -84,7 +100,7 @@ class Frequency:
         return 0 <= phase * SECOND < self._shortest
 
     @classmethod
-    def of(cls, series: "SeriesSettings") -> Self:
+    def of(cls, series: "GridSettings") -> Self:
         """Make the grid of the settings; one whose phase is not known yet begins with its frequency."""
         return cls(series.frequency, series.timezone, series.phase or 0)
 

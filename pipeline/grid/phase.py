@@ -16,7 +16,6 @@ import structlog
 from pipeline.errors import Regridded, TooFew
 from pipeline.grid.frequency import DAY, SECOND, Frequency
 from pipeline.records import Events, Ints
-from pipeline.settings import Settings
 
 log = structlog.get_logger()
 AGREEING = 0.95
@@ -66,13 +65,6 @@ class PhaseSearch:
 
 SETTLED = PhaseSearch(Frequency("1h"))
 """For a grid whose phase is settled."""
-
-
-def with_phase(settings: Settings, phase: int | None) -> Settings:
-    """Fill in the phase that a database knows, where the settings leave it to the events."""
-    if settings.series.phase is not None or phase is None:
-        return settings
-    return settings.model_copy(update={"series": settings.series.model_copy(update={"phase": phase})})
 
 
 def find_phase(times: Ints, series: Ints, frequency: Frequency) -> int | None:

@@ -32,8 +32,8 @@ from pipeline.grid.times import (
     number_reader,
     read_numbers,
 )
-from pipeline.messages.shown import quoted, shown
-from pipeline.messages.untimely import explain_number, explain_text
+from pipeline.grid.untimely import explain_number, explain_text
+from pipeline.visible import quoted, shown
 
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from pipeline.forecasting.calibration import Calibration
+from pipeline.forecasting.scorer import Calibrations, Champion
+from pipeline.forecasting.shadow import Shadow
 from pipeline.records import Claim, DeadLetter, Forecasts, Left, RecentHistory, Standing, Turn
-from pipeline.stream.ports import Calibrations, Champion, Shadow, Store
+from pipeline.stream.ports import Store
 
 log = logging.getLogger(__name__)
 
@@ -146,12 +148,12 @@ class WatchedChampion:
         self._watchdog = watchdog
 
     def champion(self) -> int | None:
-        """See pipeline.stream.ports.Champion."""
+        """See pipeline.forecasting.scorer.Champion."""
         with self._watchdog.guard("looking for the champion in SQL"):
             return self._registry.champion()
 
     def artifact(self, version: int) -> bytes:
-        """See pipeline.stream.ports.Champion."""
+        """See pipeline.forecasting.scorer.Champion."""
         with self._watchdog.guard("reading a model from SQL"):
             return self._registry.artifact(version)
 
@@ -164,12 +166,12 @@ class WatchedShadow:
         self._watchdog = watchdog
 
     def shadow(self) -> int | None:
-        """See pipeline.stream.ports.Shadow."""
+        """See pipeline.forecasting.shadow.Shadow."""
         with self._watchdog.guard("looking for the shadow in SQL"):
             return self._registry.shadow()
 
     def artifact(self, version: int) -> bytes:
-        """See pipeline.stream.ports.Shadow."""
+        """See pipeline.forecasting.shadow.Shadow."""
         with self._watchdog.guard("reading a shadow from SQL"):
             return self._registry.artifact(version)
 
@@ -182,6 +184,6 @@ class WatchedCalibrations:
         self._watchdog = watchdog
 
     def newest(self, model_version: int, after: int = 0) -> Calibration | None:
-        """See pipeline.stream.ports.Calibrations."""
+        """See pipeline.forecasting.scorer.Calibrations."""
         with self._watchdog.guard("looking for a calibration in SQL"):
             return self._calibrations.newest(model_version, after)

@@ -15,12 +15,12 @@ from models.config import QUANTILE_LEVELS
 from pipeline.errors import ConfigError
 from pipeline.grid.frequency import Frequency
 from pipeline.grid.times import OUTSIDE, number_reader, read_text, read_written
+from pipeline.grid.untimely import explain_future, explain_time
 from pipeline.messages.letters import make_letter
-from pipeline.messages.shown import quoted, shown
 from pipeline.messages.unreadable import Fault, Fields, explain
-from pipeline.messages.untimely import explain_future, explain_time
 from pipeline.records import DeadLetter, Events, Floats, Forecasts, Ints, Kind, Messages
 from pipeline.settings import InputSettings
+from pipeline.visible import quoted, shown
 
 FITS = 1_000_000  # bytes of a message; brokers take 1,048,588 unless told otherwise
 STUB_REASON = 1_000  # bytes of a reason in the stub of a letter

@@ -9,8 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.messages.shown import quoted, shown
 from pipeline.records import Kind
+from pipeline.visible import quoted, shown
 
 BLANK = " \t\r\n"
 MAGIC = {

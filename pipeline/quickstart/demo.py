@@ -28,7 +28,7 @@ from pipeline.quickstart.demo_series import HORIZON, Figures, Issued, load, meas
 from pipeline.quickstart.produce import messages
 from pipeline.settings import Settings
 from pipeline.settings.address import check_free, listen
-from pipeline.settings.shown import load as load_settings
+from pipeline.settings.sources import load as load_settings
 
 PATIENCE = 60.0  # seconds without any progress before the demo gives up
 SWAP_SECONDS = 60.0  # a worker looks for a new champion every 2 s; a loaded machine may take longer

@@ -62,3 +62,9 @@ class Settings(Section):
             for name, changes in self.challengers.items()
             for model, training in [vary(self.model, self.training, name, changes)]
         }
+
+    def with_phase(self, phase: int | None) -> "Settings":
+        """Fill in the phase of the grid that a database knows, where the settings leave it to the events."""
+        if self.series.phase is not None or phase is None:
+            return self
+        return self.model_copy(update={"series": self.series.model_copy(update={"phase": phase})})

@@ -14,6 +14,7 @@ import structlog
 from pipeline.errors import ConfigError
 from pipeline.records import Claim, Committed
 from pipeline.stream.incarnations import remade
+from pipeline.stream.ring import RingStore
 from pipeline.stream.turn import Owned, Parts, publish
 
 log = structlog.get_logger()
@@ -33,7 +34,7 @@ def claim(partition: int, owner: str, parts: Parts, accept: Accept = Accept.NOTH
 
     Raises ConfigError when the group's offset and the database contradict each other and `accept` does not cover it.
     """
-    owned = Owned(parts.store.claim(partition, owner), parts.grid.ring())  # 1 SQL
+    owned = Owned(parts.store.claim(partition, owner), RingStore.of(parts.grid))  # 1 SQL
     _identify(owned, owner, parts, accept)
     parts.passed("in_claim_after_sql")
     committed = _trusted(parts.source.published(partition), owned.claim, accept)  # 2 Kafka

@@ -18,58 +18,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.columns import concat, take
-from pipeline.grid.frequency import Frequency
-from pipeline.records import NOTHING, Events, Floats, Ints, Mask, Observations, RecentHistory
-from pipeline.settings import Policy, SeriesSettings
+from pipeline.forecasting.windows import Grid
+from pipeline.records import NOTHING, Due, Events, Floats, Ints, Mask, Observations, RecentHistory
+from pipeline.settings import Policy
 from pipeline.stream.ring import NEVER, Merged, RingStore
 
 SEEN_IS_COMPLETE: frozenset[Policy] = frozenset({"last", "first"})
 FOREVER = np.iinfo(np.int64).max // 2
 Recent = Callable[[Sequence[str], int, int | None], RecentHistory]
 """Reads each series' newest observations: names, how many, and up to which time (microseconds; None for all)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """Series that are due for a forecast, with their windows as they were at that moment.
-
-    `target` (N, T) float64 is 0 where `observed` (N, T) is False, and the covariates `past` likewise; `origin` is a
-    step; `partition` and `offset` are of the event that made the forecast due. `partial` marks windows with holes that
-    messages may fill which are not read yet.
-    """
-
-    partition: Ints  # (N,)
-    series: Sequence[str]
-    series_id: Ints  # (N,)
-    origin: Ints  # (N,)
-    offset: Ints  # (N,)
-    target: Floats  # (N, T)
-    observed: Mask  # (N, T)
-    past: Floats  # (N, T, P), 0 where not observed
-    past_observed: Mask  # (N, T, P)
-    partial: Mask  # (N,)
-
-    def __len__(self) -> int:
-        """Count the windows."""
-        return len(self.series_id)
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """How one deployment turns event times into windows, of the value and of `covariates` P more numbers."""
-
-    frequency: Frequency
-    series: SeriesSettings
-    covariates: int = 0
-
-    @property
-    def capacity(self) -> int:
-        """Steps that a ring keeps of every series."""
-        return self.series.context
-
-    def ring(self) -> RingStore:
-        """Make an empty ring of a partition."""
-        return RingStore(self.capacity, self.series.duplicates, self.covariates)
 
 
 def load(ring: RingStore, names: Sequence[str], history: RecentHistory, grid: Grid) -> None:

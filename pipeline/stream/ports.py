@@ -6,7 +6,6 @@ Every method may raise Unavailable. After that nothing may be assumed: the calle
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from pipeline.forecasting.calibration import Calibration
 from pipeline.records import Claim, Committed, DeadLetter, Forecasts, Left, Messages, RecentHistory, Standing, Turn
 
 
@@ -82,38 +81,6 @@ class Store(Protocol):
 
         Raises Fenced when the claim's (epoch, next_offset) is no longer the partition's state.
         """
-        ...
-
-
-class Champion(Protocol):
-    """The registry as the scorer sees it."""
-
-    def champion(self) -> int | None:
-        """Return the version that the alias `champion` points at, or None."""
-        ...
-
-    def artifact(self, version: int) -> bytes:
-        """Return a version's artifact; raises Corrupt when the bytes do not match the stored hash."""
-        ...
-
-
-class Shadow(Protocol):
-    """The registry as the scorer of the shadow sees it."""
-
-    def shadow(self) -> int | None:
-        """Return the version that the alias `shadow` points at, or None."""
-        ...
-
-    def artifact(self, version: int) -> bytes:
-        """Return a version's artifact; raises Corrupt when the bytes do not match the stored hash."""
-        ...
-
-
-class Calibrations(Protocol):
-    """The calibrations as the scorer sees them."""
-
-    def newest(self, model_version: int, after: int = 0) -> Calibration | None:
-        """Return a model's newest calibration if its version is higher than `after`; its factors are not checked."""
         ...
 
 

@@ -10,13 +10,14 @@ is dropped and loaded again, and between two turns any series may be evicted: it
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from models.panel import slices
+from pipeline.forecasting.windows import Grid
 from pipeline.records import Floats, Ints, Mask
 from pipeline.settings import Policy
 
@@ -123,6 +124,11 @@ class RingStore:
         self.turn = 0
         self.fast: set[str] = set()
         self.forget()
+
+    @classmethod
+    def of(cls, grid: Grid) -> Self:
+        """Make an empty ring of a partition."""
+        return cls(grid.capacity, grid.series.duplicates, grid.covariates)
 
     def forget(self) -> None:
         """Forget every series."""

@@ -15,8 +15,8 @@ import numpy as np
 import structlog
 
 from pipeline.columns import concat, take
+from pipeline.forecasting.windows import Grid
 from pipeline.records import Events, Standing
-from pipeline.stream.observe import Grid
 from pipeline.stream.ports import Store
 from pipeline.stream.ring import RingStore
 
@@ -28,7 +28,7 @@ class Spread:
 
     def __init__(self, grid: Grid, store: Store) -> None:
         self.names: set[str] = set()
-        self.ring = grid.ring()
+        self.ring = RingStore.of(grid)
         self._store = store
         self._seen = 0
         self._repairs: int | None = None

@@ -21,6 +21,7 @@ from pipeline.columns import concat
 from pipeline.errors import Corrupt, Unavailable
 from pipeline.forecasting.scorer import Scorer
 from pipeline.forecasting.shadow import ShadowScorer
+from pipeline.forecasting.windows import Grid
 from pipeline.grid.phase import SETTLED, PhaseSearch
 from pipeline.health.logs import Phases
 from pipeline.messages.codec import Reader
@@ -28,6 +29,7 @@ from pipeline.records import (
     Advance,
     Claim,
     DeadLetter,
+    Due,
     Events,
     Forecasts,
     Ints,
@@ -42,7 +44,7 @@ from pipeline.settings import InputSettings
 from pipeline.stream.breaker import Breakers, Trip
 from pipeline.stream.eviction import Eviction
 from pipeline.stream.incarnations import Incarnations
-from pipeline.stream.observe import Due, Grid, observe
+from pipeline.stream.observe import observe
 from pipeline.stream.ports import Publisher, Source, Store
 from pipeline.stream.refused import publish_or_leave
 from pipeline.stream.ring import RingStore

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pipeline.grid.times import FIRST_TIME, LAST_TIME, OUTSIDE, number_in, read_written
-from pipeline.messages.untimely import explain_written
+from pipeline.grid.untimely import explain_written
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LARGEST = 2**31 - 1  # of versions, run numbers and partitions in SQL

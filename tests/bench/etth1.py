@@ -22,7 +22,7 @@ from models.panel import Panel
 from models.predict import predict
 from pipeline.records import Floats
 from pipeline.settings import Settings
-from pipeline.settings.shown import load, shown
+from pipeline.settings.sources import load, shown
 from tests.bench.fitting import fit_settings, lay_out
 from tests.bench.results import Figure, Report, median, say
 

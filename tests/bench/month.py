@@ -36,7 +36,7 @@ from pipeline.kafka.topics import check_topics, send
 from pipeline.quickstart.broker import DevelopmentBroker
 from pipeline.quickstart.produce import messages
 from pipeline.settings import Settings
-from pipeline.settings.shown import load
+from pipeline.settings.sources import load
 from pipeline.stream.worker import Worker
 from tests.bench.month_scores import score_weeks
 from tests.bench.results import Figure, Report, say

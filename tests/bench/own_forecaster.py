@@ -6,7 +6,7 @@ import numpy as np
 
 from models.fitting.cpu import tune_cpu
 from models.predict import predict
-from pipeline.settings.shown import shown
+from pipeline.settings.sources import shown
 from tests.bench.accuracy import HORIZON, choose_settings
 from tests.bench.fitting import fit_settings, lay_out
 from tests.bench.peer_job import answer, read_histories, read_job

@@ -6,7 +6,7 @@ import click
 import pytest
 
 from pipeline.database.schema.tables import metadata
-from pipeline.settings.shown import load
+from pipeline.settings.sources import load
 from tests.deploy.command_line import parse
 from tests.faults.fleet import ROOT
 from tests.unit.test_alert_rules import FOUND, exported

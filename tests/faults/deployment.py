@@ -13,7 +13,7 @@ from sqlalchemy import Engine, create_engine, text
 
 from pipeline.database import upgrade
 from pipeline.settings import Settings
-from pipeline.settings.shown import load
+from pipeline.settings.sources import load
 from tests import servers
 from tests.faults.panel import Message, split
 

@@ -13,13 +13,12 @@ import numpy as np
 
 from pipeline.errors import Fenced, Unavailable
 from pipeline.forecasting.scorer import Scorer
-from pipeline.forecasting.windows import model_config
+from pipeline.forecasting.windows import Grid, model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.health.logs import Phases
 from pipeline.messages.codec import Reader
 from pipeline.records import Claim, Committed, DeadLetter, Forecasts, Messages, RecentHistory, Standing, Turn
 from pipeline.settings import InputSettings, SeriesSettings, Settings
-from pipeline.stream.observe import Grid
 from pipeline.stream.turn import Parts
 from pipeline.stream.worker import Worker
 from tests.fakes import Clock, MemoryCalibrations, MemoryStore, MemoryTopics, NoChampion, joined

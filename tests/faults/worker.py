@@ -17,7 +17,7 @@ import structlog
 from models.fitting.cpu import tune_cpu
 from pipeline.app import stop_signal, visible_worker
 from pipeline.health.logs import start_logging
-from pipeline.settings.shown import load
+from pipeline.settings.sources import load
 
 log = structlog.get_logger()
 KINDS = ("KILL", "STOP", "DOZE")

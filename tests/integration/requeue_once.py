@@ -14,7 +14,7 @@ from pipeline.health.watchdog import Watchdog
 from pipeline.kafka.limits import read_limits
 from pipeline.kafka.requeue import RequeueSender
 from pipeline.kafka.topics import check_topics
-from pipeline.settings.shown import load
+from pipeline.settings.sources import load
 from pipeline.stream.requeue import Place, Requeue
 
 

@@ -17,7 +17,7 @@ from pipeline.database import open_database, upgrade
 from pipeline.database.schema.grants import grant_work
 from pipeline.kafka.ends import end_offsets
 from pipeline.settings import Settings
-from pipeline.settings.shown import load
+from pipeline.settings.sources import load
 from tests.guarded import PASSWORD, GuardedKafka, Right, list_rights
 from tests.integration.conftest import PostgreSQLAddress, require
 from tests.integration.test_jobs import ROOT, wait_until

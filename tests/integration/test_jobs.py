@@ -20,13 +20,13 @@ from pipeline.commands.opened import now
 from pipeline.database import Database, open_database, upgrade
 from pipeline.errors import ConfigError
 from pipeline.forecasting.scorer import Scorer
-from pipeline.forecasting.windows import model_config
+from pipeline.forecasting.windows import Grid, model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.records import Advance, Events, Observations, Turn, no_forecasts
 from pipeline.settings import InputSettings, Settings
-from pipeline.settings.shown import load
-from pipeline.stream.observe import Grid
+from pipeline.settings.sources import load
 from pipeline.stream.observe import observe as observe_events
+from pipeline.stream.ring import RingStore
 from tests.servers import free_port
 
 HOUR = 3_600_000_000
@@ -173,7 +173,7 @@ def test_a_champion_trained_on_covariates_in_sql_is_served_with_those_of_the_rin
         store = database.store("observations", "last", now, ("ahead",))
         event = Events(np.array([0]), ["meter-1"], np.array([START + 160 * HOUR]), np.array([90.0]), np.array([True]),
                        np.array([999]), np.array([[reading]]))  # fmt: skip
-        _, due = observe_events(event, grid.ring(), grid, store.recent)
+        _, due = observe_events(event, RingStore.of(grid), grid, store.recent)
         forecasts = scorer.score([due], now())
         assert list(forecasts.quality) == ["ok"]
         answers.append(forecasts.quantiles)

@@ -15,7 +15,7 @@ from pipeline.kafka.topics import read_topic
 from pipeline.messages.letters import REQUEUED
 from pipeline.records import DeadLetter
 from pipeline.settings import Settings
-from pipeline.settings.shown import load
+from pipeline.settings.sources import load
 from pipeline.stream import requeue
 from tests.contracts import NOW, turn_of
 from tests.integration.conftest import KafkaAddress

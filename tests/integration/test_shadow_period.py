@@ -12,12 +12,11 @@ from models.network.forecasters import build
 from pipeline.database import Database, open_database, upgrade
 from pipeline.forecasting.scorer import Scorer
 from pipeline.forecasting.shadow import ShadowScorer
-from pipeline.forecasting.windows import model_config
+from pipeline.forecasting.windows import Grid, model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.health.logs import Phases
 from pipeline.messages.codec import Reader
 from pipeline.settings import Settings
-from pipeline.stream.observe import Grid
 from pipeline.stream.turn import Parts
 from pipeline.stream.worker import Worker
 from tests.fakes import Clock, MemoryPublisher, MemorySource, MemoryTopics

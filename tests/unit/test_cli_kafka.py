@@ -16,7 +16,7 @@ from pipeline.errors import ConfigError
 from pipeline.kafka.topics import check_topics, read_topic, send
 from pipeline.quickstart.broker import DevelopmentBroker
 from pipeline.settings import Settings
-from pipeline.settings.shown import load
+from pipeline.settings.sources import load
 from tests.servers import create_topic
 
 HOURS = 30

@@ -19,7 +19,7 @@ from pipeline.grid.frequency import Frequency
 from pipeline.messages.codec import Reader, write_forecasts
 from pipeline.records import Forecasts, Messages
 from pipeline.settings import Settings
-from pipeline.settings.shown import load, shown
+from pipeline.settings.sources import load, shown
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -4,16 +4,14 @@ import json
 from collections.abc import Callable, Sequence
 
 from pipeline.forecasting.scorer import Scorer
-from pipeline.forecasting.shadow import ShadowScorer
-from pipeline.forecasting.windows import model_config
+from pipeline.forecasting.shadow import Shadow, ShadowScorer
+from pipeline.forecasting.windows import Grid, model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.health.logs import Phases
 from pipeline.messages.codec import Reader
 from pipeline.records import Advance, Observations, Turn, no_forecasts
 from pipeline.settings import InputSettings, SeriesSettings, Settings
 from pipeline.stream.eviction import Eviction
-from pipeline.stream.observe import Grid
-from pipeline.stream.ports import Shadow
 from pipeline.stream.series_limit import Newcomers
 from pipeline.stream.turn import Parts, nothing_happens
 from pipeline.stream.worker import Worker

@@ -27,7 +27,7 @@ _COLUMNS = (
 
 
 class Calibrations:
-    """The calibrations table; satisfies `pipeline.stream.ports.Calibrations` and `jobs.ports.Calibrations`."""
+    """The calibrations table; satisfies `pipeline.forecasting.scorer.Calibrations` and `jobs.ports.Calibrations`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

@@ -65,8 +65,8 @@ class Shadowing:
 
 
 class Registry:
-    """The models table and the aliases; satisfies `pipeline.stream.ports.Champion` and
-    `pipeline.stream.ports.Shadow`.
+    """The models table and the aliases; satisfies `pipeline.forecasting.scorer.Champion` and
+    `pipeline.forecasting.shadow.Shadow`.
     """
 
     def __init__(self, engine: Engine) -> None:

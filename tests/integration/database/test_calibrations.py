@@ -8,12 +8,11 @@ from pipeline.database import Database
 from pipeline.errors import ConfigError, Corrupt
 from pipeline.forecasting.calibration import correct
 from pipeline.forecasting.scorer import Scorer
-from pipeline.forecasting.windows import model_config
+from pipeline.forecasting.windows import Grid, model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.messages.codec import shorten
 from pipeline.records import Claim, Forecasts
 from pipeline.settings import JobSettings, SeriesSettings, Settings
-from pipeline.stream.observe import Grid
 from tests.contracts import HOUR, NOW, START, observations, turn_of
 
 HORIZON = 3

@@ -19,9 +19,11 @@ from pipeline.commands.backtest import shorten_table
 from pipeline.commands.display import show_near
 from pipeline.database.jobs.scales import find_scales
 from pipeline.forecasting.scorer import Scorer
+from pipeline.forecasting.windows import Grid
 from pipeline.messages import codec
 from pipeline.records import Events, Floats, Forecasts, History
-from pipeline.stream.observe import Grid, observe
+from pipeline.stream.observe import observe
+from pipeline.stream.ring import RingStore
 from tests.fakes import MemoryCalibrations, MemoryStore
 from tests.unit.forecasting.test_scorer import HOURS, SETTINGS, Registry, scorer, scorer_of
 from tests.unit.jobs.tiny import make_forecaster, make_frame
@@ -58,7 +60,7 @@ def stream(one: Scorer, values: Floats) -> Forecasts:
         covariates=np.empty((count, 0)),
     )
     grid = Grid(HOURS, SETTINGS.series)
-    _, due = observe(events, grid.ring(), grid, MemoryStore().recent)
+    _, due = observe(events, RingStore.of(grid), grid, MemoryStore().recent)
     return one.score([due], now=0)
 
 

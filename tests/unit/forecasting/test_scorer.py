@@ -14,10 +14,10 @@ from models.network.forecasters import build
 from pipeline.errors import ConfigError, Corrupt, Unavailable
 from pipeline.forecasting.calibration import Calibration, correct
 from pipeline.forecasting.scorer import Scorer
-from pipeline.forecasting.windows import batch, model_config
+from pipeline.forecasting.windows import Grid, batch, model_config
 from pipeline.grid.frequency import Frequency
+from pipeline.records import Due
 from pipeline.settings import InputSettings, ModelSettings, SeriesSettings, Settings
-from pipeline.stream.observe import Due, Grid
 from tests.fakes import MemoryCalibrations
 
 SETTINGS = Settings(
@@ -30,7 +30,7 @@ SECOND = 1_000_000
 
 
 class Registry:
-    """`pipeline.stream.ports.Champion` with one alias."""
+    """`pipeline.forecasting.scorer.Champion` with one alias."""
 
     def __init__(self) -> None:
         self.artifacts: dict[int, bytes] = {}

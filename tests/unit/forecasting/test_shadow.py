@@ -13,10 +13,9 @@ from models.config import ModelConfig
 from models.network.forecasters import build
 from pipeline.errors import Unavailable
 from pipeline.forecasting.shadow import ShadowScorer
-from pipeline.forecasting.windows import model_config
+from pipeline.forecasting.windows import Grid, model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import InputSettings, ModelSettings, SeriesSettings, Settings
-from pipeline.stream.observe import Grid
 from tests.fakes import MemoryCalibrations, MemoryStore, MemoryTopics, OneShadow
 from tests.unit.forecasting.test_scorer import Registry as OneChampion
 from tests.unit.forecasting.test_scorer import due, scorer_of

@@ -7,9 +7,8 @@ import torch
 from pipeline.errors import ConfigError
 from pipeline.forecasting.windows import Known, batch, calendar_columns, lay_out, model_config, usual_location
 from pipeline.grid.frequency import Frequency
-from pipeline.records import History
+from pipeline.records import Due, History
 from pipeline.settings import Settings
-from pipeline.stream.observe import Due
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from pipeline.errors import Regridded
 from pipeline.grid.frequency import Frequency
-from pipeline.grid.phase import PhaseSearch, find_phase, with_phase
+from pipeline.grid.phase import PhaseSearch, find_phase
 from pipeline.records import Events
 from pipeline.settings import SeriesSettings, Settings
 from pipeline.stream.worker import Worker
@@ -108,10 +108,10 @@ def test_what_another_worker_noted_counts() -> None:
 
 def test_the_settings_phase_is_that_of_the_database_unless_it_is_set() -> None:
     settings = Settings()
-    assert with_phase(settings, None) is settings
-    assert with_phase(settings, 900).series.phase == 900
+    assert settings.with_phase(None) is settings
+    assert settings.with_phase(900).series.phase == 900
     own = Settings(series=SeriesSettings(phase=60))  # type: ignore[arg-type]
-    assert with_phase(own, 900).series.phase == 60
+    assert own.with_phase(900).series.phase == 60
 
 
 def test_too_few_events_are_read_again_with_what_has_come_meanwhile() -> None:

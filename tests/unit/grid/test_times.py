@@ -27,11 +27,11 @@ from pipeline.grid.times import (
     read_text,
     read_written,
 )
+from pipeline.grid.untimely import explain_number
 from pipeline.messages.codec import Reader
-from pipeline.messages.untimely import explain_number
 from pipeline.records import DeadLetter, Kind, Messages
 from pipeline.settings import InputSettings
-from pipeline.settings.shown import load
+from pipeline.settings.sources import load
 from pipeline.web.documents import read_time
 
 SECOND = 1_000_000

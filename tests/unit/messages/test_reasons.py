@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.grid.frequency import Frequency
+from pipeline.grid.untimely import ADVICE
 from pipeline.messages.codec import Reader
-from pipeline.messages.shown import SHOWN
-from pipeline.messages.untimely import ADVICE
 from pipeline.records import DeadLetter, Kind, Messages
 from pipeline.settings import InputSettings
+from pipeline.visible import SHOWN
 
 NOW = 1_800_000_000_000_000
 READER = Reader(InputSettings(covariates=("wind",)), Frequency("h"))

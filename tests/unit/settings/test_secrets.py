@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.settings.shown import load, refuse_secrets
+from pipeline.settings.sources import load, refuse_secrets
 
 ROOT = Path(__file__).parents[3]
 SECRET = "hunter2-7c1f"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.settings.shown import load, masked, shown
+from pipeline.settings.sources import load, masked, shown
 
 
 def test_the_command_line_wins_over_the_environment_over_the_file(

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings, parse_seconds
-from pipeline.settings.shown import load
+from pipeline.settings.sources import load
 from pipeline.settings.texts import kind_of, read
 
 KEYS = {

@@ -13,7 +13,7 @@ from pipeline.grid.frequency import Frequency
 from pipeline.messages.codec import Reader
 from pipeline.records import DeadLetter, Kind, Messages
 from pipeline.settings import InputSettings
-from pipeline.settings.shown import load
+from pipeline.settings.sources import load
 from pipeline.stream.breaker import Breaker, Breakers, commonest, mark_bad, most_in_a_row
 from pipeline.stream.worker import Worker
 from tests.fakes import Clock, MemorySource, MemoryStore, MemoryTopics

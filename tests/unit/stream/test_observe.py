@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from models.batch import Batch
-from pipeline.forecasting.windows import batch, lay_out
+from pipeline.forecasting.windows import Grid, batch, lay_out
 from pipeline.grid.frequency import Frequency
-from pipeline.records import Events, History, Ints, Mask
+from pipeline.records import Due, Events, History, Ints, Mask
 from pipeline.settings import Policy, SeriesSettings
-from pipeline.stream.observe import Due, Grid, observe, waves
+from pipeline.stream.observe import observe, waves
 from pipeline.stream.ring import NEVER, RingStore
 from tests import strategies
 from tests.fakes import MemoryStore
@@ -49,7 +49,7 @@ def feed(
     grid = Grid(Frequency(series.frequency), series, len(names))
     memory = store or MemoryStore(policy=series.duplicates, covariates=names)
     claim = memory.claim(0, "test")
-    ring, dues, at = grid.ring(), [], 0
+    ring, dues, at = RingStore.of(grid), [], 0
     sizes = itertools.chain(cuts, itertools.repeat(cuts[-1]))
     while at < len(stream):
         part = stream[at : at + next(sizes)]

@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse
 
 from pipeline.errors import ConfigError
 from pipeline.settings import ServeSettings
-from pipeline.settings.shown import load, shown
+from pipeline.settings.sources import load, shown
 from pipeline.web.access import Gate
 
 TOKEN = "a secret of sixteen or more"

@@ -18,7 +18,7 @@ from models.panel import build_panel
 from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import Settings
-from pipeline.settings.shown import load
+from pipeline.settings.sources import load
 
 README = (Path(__file__).parents[4] / "README.md").read_text(encoding="utf-8")
 STEPS = 2648  # of history: 1,000 windows before the validation cut

@@ -18,7 +18,7 @@ from pipeline.health.probes import Checks, Probes, serving
 from pipeline.health.prometheus import Exposition
 from pipeline.job_facts import JobFacts
 from pipeline.settings.address import check_free
-from pipeline.settings.shown import load
+from pipeline.settings.sources import load
 from tests.facts import FACTS, NOW, PERIODS
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]

@@ -14,7 +14,7 @@ from jobs.upkeep.retention import MICROSECONDS_A_DAY, MOST_ROWS, Origins, choose
 from pipeline.errors import ConfigError
 from pipeline.records import Ints
 from pipeline.settings import RetentionSettings, Settings
-from pipeline.settings.shown import load
+from pipeline.settings.sources import load
 from tests.unit.jobs.fakes import HOUR, START, Clock
 
 DAY = MICROSECONDS_A_DAY

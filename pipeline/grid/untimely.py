@@ -18,7 +18,7 @@ from pipeline.grid.times import (
     number_reader,
     read_text,
 )
-from pipeline.messages.shown import quoted, shown
+from pipeline.visible import quoted, shown
 
 ADVICE = "send ISO 8601 with an offset, as 2026-01-01T00:00:00Z, or a number of s, ms, us or ns since 1970"
 _ZONE = re.compile(r"(.*[0-9])(\s*\[.*\]|\s*[A-Za-z]{1,5}|\s+[A-Za-z]+/[A-Za-z_]+)")
