@@ -40,7 +40,7 @@ PROMETHEUS = shutil.which("prometheus")
 MISSING = None if PROMETHEUS else "prometheus is not on PATH; Debian's package prometheus has it"
 SERIES, HOURS = 12, 60
 LONG = 180.0
-TIMETABLE = ("jobs.retrain=0 0 1 1 *", "jobs.calibrate=0 0 1 1 *", "jobs.monitor=*/1 * * * *")
+TIMETABLE = ("jobs.retrain=0 0 1 1 *", "jobs.calibrate=off", "jobs.monitor=*/1 * * * *")
 UNCALIBRATED = "time() - max(tidecast_calibration_created_timestamp_seconds)"  # the model is new: it has none
 
 

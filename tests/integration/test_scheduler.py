@@ -22,15 +22,15 @@ LEASE = 3.0
 SLACK = 5.0  # seconds that a busy machine may add
 LIGHT = """
 import sys, threading
-from jobs.child import Child
-from jobs.runner import Runner
-from jobs.schedule import Schedule
+from jobs.clock.child import Child
+from jobs.clock.runner import Runner
+from jobs.clock.schedule import Schedule
 from pipeline.commands.opened import now
 from pipeline.database import open_database
 
 url, owner, lease, timing = sys.argv[1:]
 ledger = open_database(url, timeout=30).ledger
-say = "from jobs.outcome import *; print(write_line(Outcome('ok', 'done')))"
+say = "from jobs.clock.outcome import *; print(write_line(Outcome('ok', 'done')))"
 runner = Runner(ledger, now, owner, 60)
 fire = lambda job, due, halt: runner.run_child(job, due, lambda: Child([sys.executable, '-P', '-c', say], ''), halt)
 Schedule({'retrain': timing}, ledger, fire, now, owner, float(lease)).serve(threading.Event())

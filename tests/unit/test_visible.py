@@ -135,7 +135,7 @@ def test_numbers_of_a_csv_file_stay_numbers() -> None:
 LOGS = """
 import os, pty, structlog, sys, logging
 sys.stderr.isatty = lambda: True
-from pipeline.telemetry import start_logging
+from pipeline.health.logs import start_logging
 start_logging(["hunter2"])
 log = structlog.get_logger()
 nasty = {nasty!r}

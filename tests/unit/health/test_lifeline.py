@@ -16,7 +16,7 @@ from tests.unit.test_imports import ROOT
 
 PARENT = """
 import sys
-from pipeline.supervisor import Role, Supervisor
+from pipeline.health.supervisor import Role, Supervisor
 Supervisor([Role("child", [sys.executable, {child!r}]), Role("other", [sys.executable, {child!r}])]).run(lambda: False)
 """
 CHILD = """

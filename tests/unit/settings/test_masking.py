@@ -14,7 +14,7 @@ from pipeline.settings.secrets import Masking, mask
 ROOT = Path(__file__).parents[3]
 LOGS = """
 import logging, structlog, sys
-from pipeline.telemetry import start_logging
+from pipeline.health.logs import start_logging
 start_logging(["hunter2", "p%40ss", "p@ss"])
 log = structlog.get_logger()
 log.info("hunter2 was used", url="postgresql://me:hunter2@db", deep={"a": ["p@ss", 7]}, error=ValueError("x p%40ss"))

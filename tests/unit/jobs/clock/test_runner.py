@@ -20,7 +20,7 @@ from tests.unit.jobs.fakes import START, Clock, FakeLedger
 
 SAY = """
 import os, signal, subprocess, sys, time
-from jobs.outcome import *
+from jobs.clock.outcome import *
 say = lambda what: print(write_line(what), flush=True)
 """
 PATIENCE = 60.0
