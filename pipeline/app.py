@@ -16,6 +16,7 @@ import structlog
 from models.fitting.cpu import tune_cpu
 from pipeline import database as databases
 from pipeline.database import Binding, Database
+from pipeline.database.engine import Guard, unguarded
 from pipeline.errors import Regridded, Unavailable
 from pipeline.forecasting.scorer import Scorer
 from pipeline.forecasting.shadow import ShadowScorer
@@ -26,7 +27,7 @@ from pipeline.health.heartbeat import LATELY
 from pipeline.health.logs import Phases, start_logging
 from pipeline.health.probes import Probes, serving
 from pipeline.health.supervisor import Role, Supervisor
-from pipeline.health.watchdog import Watchdog, WatchedCalibrations, WatchedChampion, WatchedShadow, WatchedStore
+from pipeline.health.watchdog import Watchdog
 from pipeline.kafka import topics
 from pipeline.kafka.limits import read_limits
 from pipeline.kafka.publisher import KafkaPublisher
@@ -61,9 +62,10 @@ def timer() -> int:
     return time.monotonic_ns() // 1000
 
 
-def open_database(settings: Settings) -> Database:
-    """Open the database of the settings; ConfigError if its rows are on another grid."""
-    database = databases.open_database(settings.database.url.get_secret_value(), timeout=settings.database.timeout)
+def open_database(settings: Settings, guard: Guard = unguarded) -> Database:
+    """Open the settings' database, every transaction under `guard`; ConfigError if its rows are on another grid."""
+    url, timeout = settings.database.url.get_secret_value(), settings.database.timeout
+    database = databases.open_database(url, timeout=timeout, guard=guard)
     try:
         database.pipelines.check_frequency(Frequency.of(settings.series).canonical, settings.series.phase)
     except BaseException:
@@ -92,7 +94,7 @@ def built_worker(
     with ExitStack() as stack:
         check_horizon(settings.series.horizon)
         model_config(settings, Frequency.of(settings.series), 0)
-        database = open_database(settings)
+        database = open_database(settings, Watchdog(settings.database.timeout * DATABASE_CALLS).guard)
         stack.callback(database.close)
         phase = database.pipelines.bind(binding_of(settings), now(), new_group=Accept.OFFSETS_LOST in accept)
         settings = settings.with_phase(phase)
@@ -100,13 +102,7 @@ def built_worker(
         grid = Grid(frequency, settings.series, len(settings.input.covariates))
         shape = model_config(settings, frequency, 0)
         database.registry.describe_baseline(shape.to_dict(), season=shape.season, step_seconds=frequency.seconds)
-        answering = Watchdog(settings.database.timeout * DATABASE_CALLS)
-        scorer = Scorer(
-            WatchedChampion(database.registry, answering),
-            WatchedCalibrations(database.calibrations, answering),
-            grid,
-            shape,
-        )
+        scorer = Scorer(database.registry, database.calibrations, grid, shape)
         scorer.refresh(timer())
         anew = Accept.NEW_TOPIC in accept
         counts = topics.check_topics(settings.kafka, () if anew else database.pipelines.known_topics())
@@ -127,13 +123,11 @@ def built_worker(
         )
         stack.callback(publisher.close)
         store = database.store(settings.kafka.input_topic, settings.series.duplicates, now, settings.input.covariates)
-        watched = WatchedStore(store, answering)
-        decide = answering.guarding("noting the grid's phase in SQL", database.pipelines.decide_phase)
         new, total = settings.input.max_new_series, settings.input.max_series
         held = settings.input.series_in_memory
         parts = Parts(
             source=source,
-            store=watched,
+            store=store,
             publisher=publisher,
             scorer=scorer,
             reader=Reader(settings.input, frequency),
@@ -143,10 +137,10 @@ def built_worker(
             phases=Phases(),
             passed=passed,
             breakers=Breakers(settings.input),
-            shadow=ShadowScorer(WatchedShadow(database.registry, answering), grid, shape),
-            newcomers=Newcomers(new, watched.known, total=total, count=watched.count_series) if new or total else None,
+            shadow=ShadowScorer(database.registry, grid, shape),
+            newcomers=Newcomers(new, store.known, total=total, count=store.count_series) if new or total else None,
             eviction=Eviction(held) if held else None,
-            phase=SETTLED if phase is not None else PhaseSearch(frequency, decide),
+            phase=SETTLED if phase is not None else PhaseSearch(frequency, database.pipelines.decide_phase),
             input_topic=settings.kafka.input_topic,
             topics=written,
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
-from pipeline.database.engine import connect, reading
+from pipeline.database.engine import Guard, connect, reading, unguarded
 from pipeline.database.jobs.evaluations import Evaluations
 from pipeline.database.jobs.job_facts import JobFactsReader
 from pipeline.database.jobs.ledger import Ledger
@@ -54,12 +54,13 @@ class Database:
         self.engine.dispose()
 
 
-def open_database(url: str, *, timeout: float) -> Database:
+def open_database(url: str, *, timeout: float, guard: Guard = unguarded) -> Database:
     """Open a database whose schema is this release's; `timeout` (seconds) bounds connecting, locks and statements.
 
+    Every transaction runs under `guard`.
     Raises ConfigError for a bad URL, a missing driver, or a schema that `tidecast db upgrade` must first bring up.
     """
-    engine = connect(url, timeout=timeout)
+    engine = connect(url, timeout=timeout, guard=guard)
     try:
         require_file(engine)
         with reading(engine) as connection:

@@ -1,8 +1,8 @@
 """Connections: how they are opened, how long they may wait, and what their errors mean to a person."""
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from pipeline.errors import ConfigError, Corrupt, TidecastError, Unavailable
 
+GUARD = "guard"
+Guard = Callable[[str], AbstractContextManager[None]]
+"""Watches what is done in its context, as pipeline.health.watchdog does; called with what that is."""
 UPGRADE = "run tidecast db upgrade"
 OLDEST_SQLITE = (3, 35, 0)  # the first with RETURNING
 
@@ -34,9 +37,15 @@ _OPERATOR_WORDS = {
 }
 
 
-def connect(url: str, *, timeout: float) -> Engine:
+def unguarded(_doing: str) -> AbstractContextManager[None]:
+    """Watch nothing."""
+    return nullcontext()
+
+
+def connect(url: str, *, timeout: float, guard: Guard = unguarded) -> Engine:
     """Make the engine of a database URL; no call on it waits longer than `timeout` seconds for a lock or an answer.
 
+    Every transaction runs under `guard`: a server that is frozen still acknowledges, so no timeout ends its calls.
     Raises ConfigError for a URL that cannot work and for a missing driver. Nothing is opened yet.
     """
     try:
@@ -44,9 +53,9 @@ def connect(url: str, *, timeout: float) -> Engine:
     except ArgumentError as error:
         raise ConfigError("database.url is not an address; write sqlite:///tidecast.db or postgresql://...") from error
     if address.drivername in ("sqlite", "sqlite+pysqlite"):
-        return _sqlite(address, timeout)
+        return _sqlite(address, timeout, {GUARD: guard})
     if address.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
-        return _postgresql(address.set(drivername="postgresql+psycopg"), timeout)
+        return _postgresql(address.set(drivername="postgresql+psycopg"), timeout, {GUARD: guard})
     raise ConfigError(f"database.url: {address.drivername} is not supported; use sqlite:/// or postgresql://")
 
 
@@ -81,10 +90,12 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def explained(engine: Engine) -> Iterator[None]:
-    """Turn the driver's errors into ours: one line, without the password, and the right person to act."""
+    """Turn the driver's errors into ours, under the engine's guard: a line, no password, the right person to act."""
     driver_error: type[Exception] = engine.dialect.loaded_dbapi.Error
+    guard: Guard = engine.get_execution_options().get(GUARD, unguarded)
     try:
-        yield
+        with guard("a transaction with the database"):
+            yield
     except DBAPIError as error:
         raise _explain(engine, error.orig or error) from error
     except PoolTimeout as error:
@@ -102,14 +113,14 @@ def driver(connection: Connection) -> Any:
     return connection.connection.driver_connection
 
 
-def _sqlite(address: URL, timeout: float) -> Engine:
+def _sqlite(address: URL, timeout: float, options: dict[str, Any]) -> Engine:
     if not address.database or address.database == ":memory:":
         raise ConfigError("database.url: SQLite needs a file, for example sqlite:///tidecast.db")
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         raise ConfigError(f"SQLite {sqlite3.sqlite_version} is too old: 3.35 or newer is needed")
     if not Path(address.database).absolute().parent.is_dir():
         raise ConfigError(f"database.url: the folder of {address.database} does not exist; create it")
-    engine = create_engine(address, connect_args={"timeout": timeout}, pool_timeout=timeout)
+    engine = create_engine(address, connect_args={"timeout": timeout}, pool_timeout=timeout, execution_options=options)
 
     def prepare(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves
@@ -128,7 +139,7 @@ def _sqlite(address: URL, timeout: float) -> Engine:
     return engine
 
 
-def _postgresql(address: URL, timeout: float) -> Engine:
+def _postgresql(address: URL, timeout: float, options: dict[str, Any]) -> Engine:
     wait = max(1, round(timeout * 1000))  # ms
     connect_args: dict[str, Any] = {
         "connect_timeout": max(2, round(timeout)),
@@ -141,7 +152,13 @@ def _postgresql(address: URL, timeout: float) -> Engine:
     }
     connect_args = {key: value for key, value in connect_args.items() if key not in address.query}
     try:
-        engine = create_engine(address, connect_args=connect_args, pool_pre_ping=True, pool_timeout=timeout)
+        engine = create_engine(
+            address,
+            connect_args=connect_args,
+            pool_pre_ping=True,
+            pool_timeout=timeout,
+            execution_options=options,
+        )
     except ModuleNotFoundError as error:
         raise ConfigError("PostgreSQL needs a driver: pip install 'tidecast[postgres]'") from error
 

@@ -3,10 +3,12 @@
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
-from pipeline.health.watchdog import Watchdog, WatchedStore
-from pipeline.records import Claim
-from tests.fakes import MemoryStore
+from sqlalchemy import event
+
+from pipeline.database import open_database, upgrade
+from pipeline.health.watchdog import Watchdog
 
 
 def test_a_call_that_does_not_return_is_reported_with_its_name() -> None:
@@ -44,39 +46,20 @@ def test_the_process_ends_with_one_and_a_reason() -> None:
     assert "a Kafka transaction did not return" in ended.stderr
 
 
-class FrozenStore(MemoryStore):
-    """A database that acknowledges and never answers, until the watchdog has rung."""
+def test_every_transaction_with_a_database_is_guarded(tmp_path: Path) -> None:
+    """A frozen server still acknowledges: here SQLite takes as long as the watchdog lets it."""
+    url, expired = f"sqlite:///{tmp_path}/tidecast.db", []
+    upgrade(url)
+    rang = threading.Event()
 
-    def __init__(self, rang: threading.Event) -> None:
-        super().__init__()
-        self.rang = rang
-
-    def claim(self, partition: int, owner: str) -> Claim:
-        assert self.rang.wait(20)
-        return super().claim(partition, owner)
-
-
-def test_a_frozen_database_is_noticed() -> None:
-    rang, doing = threading.Event(), []
-
-    def expire(what: str, _: float) -> None:
-        doing.append(what)
+    def expire(doing: str, _: float) -> None:
+        expired.append(doing)
         rang.set()
 
-    WatchedStore(FrozenStore(rang), Watchdog(0.2, expire)).claim(0, "me")
-    assert doing == ["claiming a partition in SQL"]
-
-
-def test_a_frozen_database_is_noticed_while_the_grid_is_settled() -> None:
-    rang, doing = threading.Event(), []
-
-    def expire(what: str, _: float) -> None:
-        doing.append(what)
-        rang.set()
-
-    def note(seconds: int) -> int:
-        assert rang.wait(20)
-        return seconds
-
-    assert Watchdog(0.2, expire).guarding("noting the phase", note)(60) == 60
-    assert doing == ["noting the phase"]
+    database = open_database(url, timeout=5.0, guard=Watchdog(0.2, expire).guard)
+    event.listen(database.engine, "before_cursor_execute", lambda *_: rang.wait(20))
+    try:
+        assert database.registry.champion() is None
+        assert expired == ["a transaction with the database"]
+    finally:
+        database.close()
