@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from jobs.catalog import TRAINING, find_work, training_threads
+from jobs.catalog import CATALOG, find_work, training_threads
 from jobs.clock.child import read_settings
 from jobs.clock.outcome import Outcome, Stage, write_line
 from pipeline.commands.opened import now, opened
@@ -27,7 +27,7 @@ def main(job: str) -> int:
     settings = read_settings(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     start_logging(list_secrets(settings))
-    if job in TRAINING:  # torch takes seconds to import, and most jobs, every five minutes, need none
+    if CATALOG[job].torch:  # torch takes seconds to import, and most jobs, every five minutes, need none
         from models.fitting.cpu import tune_cpu
 
         tune_cpu(training_threads(settings))

@@ -3,16 +3,17 @@
 Beside it, lines over one axis (error by step, reliability), as PNG and as a row of bars.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from models.config import QUANTILE_LEVELS
 from pipeline.errors import ConfigError
+from pipeline.grid.times import read_text
 from pipeline.records import Floats, Ints
 from pipeline.visible import visible
 
@@ -213,3 +214,52 @@ def _tell_apart(values: Sequence[float]) -> list[str]:
         if len(set(texts)) == len(set(values)):
             break
     return texts
+
+
+PAST = 2  # horizons of history
+MOST_STEPS = 10_000
+COLUMNS = tuple("q" + f"{level:.3f}"[2:].removesuffix("0") for level in QUANTILE_LEVELS)
+
+
+class Reader(Protocol):
+    """Rows of the database as plain values: times as text in UTC."""
+
+    def forecasts_latest(self, name: str | None, limit: int) -> list[dict[str, Any]]:
+        """Return the steps of the newest forecast of each series, or of one."""
+        ...
+
+    def forecasts_as_of(self, at: int, name: str | None) -> list[dict[str, Any]]:
+        """Return the steps of the forecast that was newest at a moment (microseconds)."""
+        ...
+
+    def observations(self, name: str | None, since: int, until: int) -> Iterable[dict[str, Any]]:
+        """Return the observations of a series from `since` to before `until` (microseconds)."""
+        ...
+
+
+def read_fan(reader: Reader, series: str, at: int | None) -> Fan | None:
+    """Read the forecast that was newest at `at` (microseconds; now if None), or None when there is none."""
+    rows = reader.forecasts_latest(series, MOST_STEPS) if at is None else reader.forecasts_as_of(at, series)
+    if not rows:
+        return None
+    targets = [read_time(row["target_time"]) for row in rows]
+    origin = read_time(rows[0]["origin"])
+    since = origin - PAST * (targets[-1] - origin)
+    known = {
+        read_time(row["observed_at"]): np.nan if row["value"] is None else float(row["value"])
+        for row in reader.observations(series, since, targets[-1] + 1)
+    }
+    past = [time for time in known if time <= origin]
+    return Fan(
+        series=series,
+        history_times=np.array(past, np.int64),
+        history=np.array([known[time] for time in past]),
+        target_times=np.array(targets, np.int64),
+        quantiles=np.array([[row[name] for name in COLUMNS] for row in rows]),
+        actual=np.array([known.get(time, np.nan) for time in targets]),
+    )
+
+
+def read_time(text: str) -> int:
+    """Turn a time of the reader's rows, which is UTC, into microseconds."""
+    return read_text(f"{text}+00:00")

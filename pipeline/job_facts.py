@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pipeline.records import Floats, Ints
+
 ENDINGS = ("ok", "failed", "timeout", "lost")
 CHANGES = ("promote", "rollback")
 DELETED = ("forecasts", "observations", "dead_letters", "job_runs", "artifacts")
@@ -88,3 +90,25 @@ class JobFacts:
     accuracy: Sequence[AccuracyFacts]
     drift: DriftFacts
     deleted: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class LivePairs:
+    """Sums over the matured targets of (series, origin) pairs that shadow, champion and seasonal naive all forecast.
+
+    A row (N,) is one pair. pinball: mean over the levels; errors are of the median; all in the series' units.
+    left_out: matured targets of the champion, since the shadow was to score, that the shadow has no forecast for.
+    """
+
+    series: Ints  # (N,)
+    origin: Ints  # (N,) microseconds
+    last_step: Ints  # (N,) the largest step that has matured
+    n: Ints  # (N,) targets
+    size: Floats  # (N,) sum of |actual|
+    naive_error: Floats  # (N,) sum of |error| of the seasonal naive
+    shadow_error: Floats  # (N,) sum of |error|
+    shadow_pinball: Floats  # (N,)
+    champion_pinball: Floats  # (N,)
+    shadow_inside: Ints  # (N,) targets within the 80 % interval
+    champion_inside: Ints  # (N,)
+    left_out: int

@@ -1,12 +1,47 @@
 """The scheduler's lease, asked for by clocks that may be wrong: another machine's, or ours after it was set."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-from jobs.ports import Leases
+from typing import Protocol
 
 LEASE = "scheduler"
+
+
+class Leases(Protocol):
+    """Who is the one scheduler, and what it is told."""
+
+    def holding(self, name: str) -> tuple[str, int, int] | None:
+        """Tell who holds or held it last: owner, epoch, expiry."""
+        ...
+
+    def acquire(
+        self, name: str, owner: str, now: int, seconds: float, *, silent: tuple[str, int, int] | None = None
+    ) -> int | None:  # fmt: skip
+        """Take the lease if it is free, has expired or is still exactly `silent`, and return its epoch; None while
+        somebody else holds it.
+        """
+        ...
+
+    def renew(self, name: str, owner: str, epoch: int, now: int, seconds: float) -> bool:
+        """Hold it for `seconds` more; False when it was lost."""
+        ...
+
+    def release(self, name: str, owner: str, epoch: int) -> None:
+        """Give it back, if it is still ours."""
+        ...
+
+    def mark_lost(self, now: int, silent_seconds: float) -> int:
+        """Turn runs that sent no heartbeat for so long to `lost`; return how many."""
+        ...
+
+    def requested(self) -> Sequence[str]:
+        """List the jobs for which a request waits."""
+        ...
+
+    def held(self, job: str, due: int | None) -> bool:
+        """Tell whether a job is paused, or still was when the run was due; None asks for this moment only."""
+        ...
 
 
 @dataclass(slots=True)

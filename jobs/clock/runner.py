@@ -2,14 +2,14 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import structlog
 
 from jobs.clock.child import Child
-from jobs.clock.outcome import OnStage, Outcome, Stage
-from jobs.ports import Runs
+from jobs.clock.outcome import Ending, OnStage, Outcome, Stage
 from pipeline.errors import TidecastError, Unavailable
 
 BEAT = 10.0
@@ -21,6 +21,31 @@ RETRIES = (0.5, 2.0, 5.0)
 
 Work = Callable[[OnStage], Outcome]
 log = structlog.get_logger()
+
+
+class Runs(Protocol):
+    """What ran: one row per (job, scheduled_for)."""
+
+    def begin(self, job: str, scheduled_for: int, owner: str, now: int, *, cause: str | None = None) -> int | None:
+        """Open a run and return its number; None when somebody already has this one. No cause is the timetable."""
+        ...
+
+    def begin_requested(self, job: str, owner: str, now: int) -> int | None:
+        """Turn the request that waits for a job into its run, at once or not at all; None when none waits."""
+        ...
+
+    def heartbeat(self, run: int, now: int, progress: Mapping[str, Any] | None = None) -> bool:
+        """Note that the run is alive, and how far it is; False when the ledger thinks it has ended."""
+        ...
+
+    def finish(
+        self, run: int, outcome: Ending, reason: str | None, now: int, *, exit_code: int | None = None,
+        log: str | None = None,
+    ) -> bool:  # fmt: skip
+        """Close a run that is running or was thought lost, with the reason in words, and how its process ended and
+        what it wrote last; False when it was closed.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,11 +24,9 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.cron import CronTrigger
 
-from jobs.clock.cron import split_cron
-from jobs.clock.lease import LEASE, Candidate
+from jobs.clock.lease import LEASE, Candidate, Leases
 from jobs.clock.runner import SILENCE
-from jobs.clock.timetable import read_interval
-from jobs.ports import Leases
+from jobs.clock.timetable import read_interval, split_cron
 from pipeline.errors import ConfigError, Unavailable
 from pipeline.health.heartbeat import LATELY, Pulse
 from pipeline.health.probes import Checks

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from jobs.catalog import code_version
 from jobs.clock.outcome import OnStage, Stage
 from jobs.forecaster import evaluation
 from jobs.forecaster.evaluation import MODEL, Evaluation, HeldOut
@@ -18,7 +17,6 @@ from jobs.forecaster.evaluation import NAIVE as NAIVE_NAME
 from jobs.frames.covariates import CovariateNames
 from jobs.frames.frames import Columns, Readings
 from jobs.retraining.challenger import Fitted, fit_challenger
-from jobs.retraining.champion import Champion
 from jobs.retraining.history import count_recent
 from jobs.retraining.training_set import Lineage, TrainingSet, drop_older, find_rows, name_series, usual_validation
 from jobs.retraining.warm_start import COLD, Start, choose_start
@@ -29,10 +27,12 @@ from models.network.baselines import SeasonalNaive
 from models.panel import Panel
 from models.presets import NAIVE
 from pipeline.errors import ConfigError
+from pipeline.forecasting.served import Champion
 from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.records import Floats, Ints
 from pipeline.settings import Settings, TrainingSettings
+from pipeline.version import installed_version
 
 ONLY_SERVICE: Mapping[str, str] = {
     "max_rows": "it bounds what the service reads from SQL, and of a frame all rows are used",
@@ -175,7 +175,7 @@ def describe_origin(recipe: Recipe, lineage: Lineage) -> dict[str, Any]:
     return {
         **recipe.frequency.facts,
         "seed": settings.training.seed,
-        "code": code_version(),
+        "code": installed_version(),
         "lineage": lineage.to_dict(),
         "forecaster": {
             "timezone": recipe.timezone,

@@ -4,20 +4,19 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from jobs.ports import Registry
 from jobs.retraining.backtest import Forecast, backtest, find_scales, pick_pairs
-from jobs.retraining.champion import NAIVE, Champion
 from jobs.retraining.significance import Evidence, find_evidence
 from jobs.retraining.training_set import TrainingSet, name_series
 from jobs.retraining.verdict import Gate, Rival, Score, Verdict, verdict
 from models.network.baselines import SeasonalNaive
 from models.network.forecasters import Forecaster, Network
 from models.predict import predict
+from pipeline.forecasting.served import NAIVE, Champion
 from pipeline.settings import Settings
 
 
@@ -89,8 +88,28 @@ def gate_of(settings: Settings) -> Gate:
     return Gate(jobs.gate_origins, jobs.gate_gain, jobs.gate_coverage, jobs.gate_confidence)
 
 
+class Backtests(Protocol):
+    """What models scored in backtests."""
+
+    def record_backtest(  # noqa: PLR0913 - one row's columns, all by name
+        self,
+        *,
+        version: int,
+        compared_to: int | None,
+        origins: int,
+        mase: float | None,
+        wql: float | None,
+        coverage_80: float | None,
+        n: int,
+        now: int,
+        metrics: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Store what a version scored over `origins` origins and `n` targets; version 0 is seasonal naive."""
+        ...
+
+
 def record(
-    registry: Registry,
+    registry: Backtests,
     compared: Mapping[str, Comparison],
     versions: Mapping[str, int],
     champion: Champion | None,

@@ -8,11 +8,12 @@ Rows are counted in SQL before any is read, so that memory is bounded by what is
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from jobs.ports import Reader
 from jobs.retraining.training_set import HELD_OUT
 from pipeline.grid.frequency import Frequency
 from pipeline.records import History, Ints
@@ -48,6 +49,23 @@ class Share:
             f"sampled: {self.rows:,} of {self.of_rows:,} rows, the newest {self.depth:,} of each of {self.series:,} of "
             f"{self.of_series:,} series (training.max_rows {self.limit:,})"
         )
+
+
+class Reader(Protocol):
+    """Observations, for training."""
+
+    def training_history(
+        self, since: int | None, depth: int, covariates: Sequence[str] = (), *, series_ids: Ints | None = None
+    ) -> tuple[list[str], History]:
+        """Return every series' name and its newest `depth` observations, none older than `since`, with covariates.
+
+        `series_ids`, ascending: only these series.
+        """
+        ...
+
+    def count_history(self, depth: int) -> tuple[Ints, Ints]:
+        """Return the ids (S,) of all series, ascending, and how many of its newest `depth` observations each has."""
+        ...
 
 
 def read_history(reader: Reader, settings: Settings, depth: int) -> tuple[list[str], History, Share]:

@@ -9,17 +9,16 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from jobs.clock.outcome import OnStage, Outcome, Stage
-from jobs.ports import ShadowRegistry, Shadows
 from jobs.retraining.comparison import finite, gate_of
 from jobs.retraining.significance import Losses, find_evidence
 from jobs.retraining.verdict import Rival, Score, Verdict, find_gain, verdict
 from pipeline.grid.frequency import Frequency
-from pipeline.live import LivePairs
+from pipeline.job_facts import LivePairs
 from pipeline.records import Floats, Ints
 from pipeline.settings import Settings
 
@@ -28,6 +27,48 @@ SETTLING = 300.0
 """Seconds after which every worker has the new shadow, however its clock is off; earlier forecasts are not judged."""
 LEFT_OUT = 0.01
 """Share of the champion's targets that a shadow may leave out; a worker that restarts may miss a turn."""
+
+
+class Shadowing(Protocol):
+    """A model that scores beside the champion."""
+
+    @property
+    def version(self) -> int:
+        """Which one."""
+        ...
+
+    @property
+    def since(self) -> int:
+        """When it became shadow."""
+        ...
+
+
+class ShadowRegistry(Protocol):
+    """Which models are champion and shadow, for the end of a shadow's period."""
+
+    def champion(self) -> int | None:
+        """Return the champion's version, or None."""
+        ...
+
+    def shadowing(self) -> Shadowing | None:
+        """Return the shadow and since when it is one, or None."""
+        ...
+
+    def promote_shadow(self, version: int, *, expected: int | None, reason: str, now: int) -> bool:
+        """Make the shadow champion if both still are what they were; False, with nothing changed, if not."""
+        ...
+
+    def drop_shadow(self, version: int, *, reason: str, now: int) -> bool:
+        """End the shadow `version`; False when it is the shadow no longer."""
+        ...
+
+
+class Shadows(Protocol):
+    """Live forecasts of shadow and champion."""
+
+    def live_pairs(self, shadow: int, champion: int, since: int) -> LivePairs:
+        """Sum up what both forecast at or after `since`, as far as it has matured."""
+        ...
 
 
 def end_shadow_period(
@@ -115,3 +156,22 @@ def _score(pairs: LivePairs, pinball: Floats, inside: Ints | None, origins: int)
 
 def _spell(instant: int) -> str:
     return f"{datetime.fromtimestamp(instant // SECOND, UTC):%Y-%m-%d %H:%M}"
+
+
+class Stored(Protocol):
+    """The parts of the database that the job works on."""
+
+    @property
+    def shadows(self) -> Shadows:
+        """Live forecasts of shadow and champion."""
+        ...
+
+    @property
+    def registry(self) -> ShadowRegistry:
+        """Which models are champion and shadow."""
+        ...
+
+
+def run(database: Stored, settings: Settings, *, clock: Callable[[], int], on_stage: OnStage) -> Outcome:
+    """Run the job on a database."""
+    return end_shadow_period(database.shadows, database.registry, settings, clock=clock, on_stage=on_stage)

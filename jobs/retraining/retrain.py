@@ -2,22 +2,22 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
 from jobs.clock.outcome import OnStage, Outcome, Stage
-from jobs.ports import Reader, Registry
 from jobs.retraining.challenger import describe, fit_challenger, pack_challenger
-from jobs.retraining.champion import Champion, find_champion
-from jobs.retraining.comparison import compare, judge, record
-from jobs.retraining.history import Share, count_recent, find_depth, read_history
+from jobs.retraining.comparison import Backtests, compare, judge, record
+from jobs.retraining.history import Reader, Share, count_recent, find_depth, read_history
 from jobs.retraining.training_set import TooLittleHistory, TrainingSet, cut_training_set, drop_future
 from jobs.retraining.verdict import Verdict
 from jobs.retraining.warm_start import Start, choose_start
+from pipeline.forecasting.served import Champion, Served, find_champion
 from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import Settings
+from pipeline.version import installed_version
 
 ONLY = ""
 """The name of the one challenger of settings that name none; it is registered under its kind and cell."""
@@ -35,6 +35,38 @@ class Judged:
     found: Verdict
     words: str
     facts: dict[str, Any]
+
+
+class Registry(Served, Backtests, Protocol):
+    """Models, and which of them is champion."""
+
+    def register(  # noqa: PLR0913 - one row's columns, all by name
+        self,
+        *,
+        name: str,
+        config: Mapping[str, Any],
+        metrics: Mapping[str, Any],
+        train_from: int,
+        train_to: int,
+        seed: int,
+        code: str,
+        artifact: bytes,
+        now: int,
+    ) -> int:
+        """Store a model with everything known about it, as JSON without NaN, and return its version."""
+        ...
+
+    def promote(self, version: int, *, expected: int | None, reason: str, now: int) -> bool:
+        """Make `version` champion if `expected` still is; False, with nothing changed, if it no longer is."""
+        ...
+
+    def shadow(self) -> int | None:
+        """Return the version of the shadow, or None."""
+        ...
+
+    def begin_shadow(self, version: int, *, expected: int | None, reason: str, now: int) -> bool:
+        """Let `version` score beside the champion in place of the shadow `expected`; False if that is another."""
+        ...
 
 
 def retrain(
@@ -172,3 +204,24 @@ def _keep_known(cut: TrainingSet, start: Start, read: Share) -> TrainingSet:
         rows_stored=read.of_rows,
     )
     return replace(cut, learned=learned, lineage=lineage)
+
+
+class Stored(Protocol):
+    """The parts of the database that the job works on."""
+
+    @property
+    def reader(self) -> Reader:
+        """Observations, for training."""
+        ...
+
+    @property
+    def registry(self) -> Registry:
+        """Models, and which of them is champion."""
+        ...
+
+
+def run(database: Stored, settings: Settings, *, clock: Callable[[], int], on_stage: OnStage) -> Outcome:
+    """Run the job on a database."""
+    return retrain(
+        database.reader, database.registry, settings, clock=clock, code=installed_version(), on_stage=on_stage
+    )

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from jobs.retraining.champion import Champion
 from jobs.retraining.search import keep_found
 from models.artifact import Loaded
 from models.config import LOCATIONS
 from models.network.baselines import SeasonalNaive
 from models.network.forecasters import Network
+from pipeline.forecasting.served import Champion
 from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import Settings

@@ -1,17 +1,17 @@
 """Calibrate: matured forecasts of the model in use -> what it said itself -> factors -> keep or store."""
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from jobs.clock.outcome import OnStage, Outcome, Stage
-from jobs.ports import Calibrations, Registry
 from jobs.upkeep.conformal import Calibrated, Evidence, Method, Trial, calibrate
 from models.config import QUANTILE_LEVELS
 from pipeline.errors import Corrupt
-from pipeline.forecasting.calibration import NO_CALIBRATION, MaturedSteps, read_factors, undo
+from pipeline.forecasting.calibration import NO_CALIBRATION, Calibration, MaturedSteps, read_factors, undo
 from pipeline.grid.frequency import Frequency
 from pipeline.records import Floats, Ints, Mask
 from pipeline.settings import Settings
@@ -29,8 +29,53 @@ WORSE = 1.01
 """A loss this many times that of the factors in use is no price for coverage."""
 
 
+class Champion(Protocol):
+    """Which model is champion."""
+
+    def champion(self) -> int | None:
+        """Return the champion's version, or None."""
+        ...
+
+
+class Calibrations(Protocol):
+    """Calibrations of models, and the matured forecasts they are found from."""
+
+    def newest(self, model_version: int, after: int = 0) -> Calibration | None:
+        """Return a model's newest calibration if its version is higher than `after`."""
+        ...
+
+    def versions(self, model_version: int, versions: Sequence[int]) -> list[Calibration]:
+        """Return those of a model's calibrations that have these versions, newest first."""
+        ...
+
+    def series(self) -> Ints:
+        """Return the ids of all series, ascending."""
+        ...
+
+    def newest_observation(self, series_ids: Ints) -> int | None:
+        """Return the time of the newest observed value of some series."""
+        ...
+
+    def matured(self, model_version: int, series_ids: Ints, target_times: Ints) -> MaturedSteps:
+        """Return every forecast step of a model for these series and targets whose target has a value."""
+        ...
+
+    def record(
+        self,
+        model_version: int,
+        *,
+        between: tuple[int, int],
+        n: int,
+        factors: Sequence[Sequence[float]],
+        metrics: Mapping[str, Any],
+        now: int,
+    ) -> int:
+        """Store a calibration found from `n` steps with targets `between` two times; return its version, 1 or more."""
+        ...
+
+
 def run_calibration(
-    calibrations: Calibrations, registry: Registry, settings: Settings, *, now: int, on_stage: OnStage
+    calibrations: Calibrations, registry: Champion, settings: Settings, *, now: int, on_stage: OnStage
 ) -> Outcome:
     """Calibrate the model in use, if that brings its quantiles closer to their levels.
 
@@ -171,3 +216,22 @@ def _percent(share: float) -> str:
 
 def _points(share: float) -> str:
     return f"{100.0 * share:.1f} points"
+
+
+class Stored(Protocol):
+    """The parts of the database that the job works on."""
+
+    @property
+    def calibrations(self) -> Calibrations:
+        """Calibrations, and the matured forecasts they are found from."""
+        ...
+
+    @property
+    def registry(self) -> Champion:
+        """Which model is champion."""
+        ...
+
+
+def run(database: Stored, settings: Settings, *, clock: Callable[[], int], on_stage: OnStage) -> Outcome:
+    """Run the job on a database."""
+    return run_calibration(database.calibrations, database.registry, settings, now=clock(), on_stage=on_stage)

@@ -1,14 +1,13 @@
 """Monitor: matured forecasts into sums, and drift of the champion into a request for the next retraining."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
 from jobs.clock.outcome import OnStage, Outcome, Stage
-from jobs.ports import Evaluations, LiveErrors, Registry, States
 from jobs.upkeep.drift import Alarm, Limits, Step, Watch, feed
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import JobSettings, Settings
@@ -21,6 +20,14 @@ COMMITS = 4.0
 WARM_UP = (48, 3)
 """Steps, and seasons, before the first alarm: whichever is more."""
 log = structlog.get_logger()
+
+
+class Champion(Protocol):
+    """Which model is champion."""
+
+    def champion(self) -> int | None:
+        """Return the champion's version, or None."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +63,80 @@ class Memory:
         }
 
 
+class EvaluatedBatch(Protocol):
+    """A batch of accuracy that was stored."""
+
+    @property
+    def done(self) -> int:
+        """Ranges of days done so far."""
+        ...
+
+    @property
+    def total(self) -> int:
+        """Of so many."""
+        ...
+
+    @property
+    def cells(self) -> int:
+        """Sums in this batch."""
+        ...
+
+
+class Evaluations(Protocol):
+    """Matured forecasts as sums per series, model, day and bucket of steps."""
+
+    def refresh(self, now: int, *, margin: float, group: str | None) -> Iterator[EvaluatedBatch]:
+        """Work out again what changed, batch by batch, each stored when it is returned.
+
+        `margin`: seconds that a row may become visible later than the time it bears says; `group`: a pattern that finds
+        a series' group in its name.
+        """
+        ...
+
+
+class LiveErrors(Protocol):
+    """Matured forecasts one step ahead, as means over the series of a group."""
+
+    def groups(self) -> Sequence[str]:
+        """List the groups."""
+        ...
+
+    def step_means(
+        self, group: str, version: int, after: int | None
+    ) -> Sequence[tuple[int, float | None, float | None]]:
+        """Return (origin, error, level) of the next steps of time after an origin, in order, in units of the scale."""
+        ...
+
+
+class States(Protocol):
+    """What a job remembers between runs."""
+
+    def read(self, name: str) -> tuple[int, dict[str, Any]]:
+        """Return a state and its epoch; (0, {}) before the first."""
+        ...
+
+    def replace(self, name: str, epoch: int, state: Mapping[str, Any]) -> bool:
+        """Replace the state of that epoch; False, with nothing changed, when somebody else has."""
+        ...
+
+    def replace_and_request(
+        self, name: str, epoch: int, state: Callable[[bool], Mapping[str, Any]], *, job: str, reason: str, now: int
+    ) -> bool | None:
+        """Ask for a job and replace the state of that epoch by `state(new)`, in one transaction.
+
+        Returns whether the request is new: False when one waits already, which stays as it is. None, with nothing
+        changed and nothing asked for, when somebody else has replaced the state.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
     """What the job works on."""
 
     evaluations: Evaluations
     live_errors: LiveErrors
-    registry: Registry
+    registry: Champion
     states: States
 
 
@@ -158,3 +232,33 @@ def _cooled_down(asked_at: int | None, jobs: JobSettings, now: int) -> bool:
 
 def _spell(instant: int) -> str:
     return f"{datetime.fromtimestamp(instant // 1_000_000, UTC):%Y-%m-%d %H:%M}"
+
+
+class Stored(Protocol):
+    """The parts of the database that the job works on."""
+
+    @property
+    def evaluations(self) -> Evaluations:
+        """Accuracy of matured forecasts."""
+        ...
+
+    @property
+    def live_errors(self) -> LiveErrors:
+        """The champion's errors, step by step."""
+        ...
+
+    @property
+    def registry(self) -> Champion:
+        """Which model is champion."""
+        ...
+
+    @property
+    def states(self) -> States:
+        """What the job remembers between its runs."""
+        ...
+
+
+def run(database: Stored, settings: Settings, *, clock: Callable[[], int], on_stage: OnStage) -> Outcome:
+    """Run the job on a database."""
+    sources = Sources(database.evaluations, database.live_errors, database.registry, database.states)
+    return monitor(sources, settings, clock=clock, on_stage=on_stage)

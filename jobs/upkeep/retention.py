@@ -244,3 +244,17 @@ def _chunks(ids: Ints, size: int) -> Iterator[Ints]:
 
 def _before(now: int, keep: float | None) -> int | None:
     return None if keep is None else now - round(keep * SECOND)
+
+
+class Stored(Protocol):
+    """The parts of the database that the job works on."""
+
+    @property
+    def retention(self) -> Stock:
+        """What may be deleted."""
+        ...
+
+
+def run(database: Stored, settings: Settings, *, clock: Callable[[], int], on_stage: OnStage) -> Outcome:
+    """Run the job on a database."""
+    return clear_out(database.retention, settings, clock=clock, on_stage=on_stage)

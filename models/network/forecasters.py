@@ -12,11 +12,10 @@ from models.config import ModelConfig
 from models.network.attention import AdditiveAttention, AttentionBlock, CrossAttention
 from models.network.baselines import SeasonalNaive
 from models.network.covariates import StaticEmbedding, read_covariates
-from models.network.decoders import RecurrentStep
 from models.network.floor import SeriesSign, find_floor, raise_to
 from models.network.heads import HorizonQueries, PointHead, QuantileHead, SeasonalSkip, StepStates
 from models.network.precision import full
-from models.network.recurrent import SegmentTokens, StackedEncoder
+from models.network.recurrent import RecurrentStep, SegmentTokens, StackedEncoder
 from models.network.scaling import Scale, SeriesSpread, find_scale
 from models.panel import Panel
 from models.presets import NAIVE

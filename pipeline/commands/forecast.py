@@ -88,8 +88,8 @@ def export(
 def plot(settings: "Settings", series: str, output: Path | None, at: str | None) -> None:
     """Draw the forecast of one SERIES with its past and what came: in the terminal, or to a file."""
     from pipeline import charts as chart
+    from pipeline.charts import read_fan
     from pipeline.errors import ConfigError
-    from pipeline.quickstart.chart_source import read_fan
 
     with opened(settings) as database:
         fan = read_fan(database.reader, series, read_moment(at, "--at") if at else None)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from jobs.catalog import CATALOG
 from pipeline.commands.display import moment, say, say_exactly, say_lines, show_json, show_rows, stages
 from pipeline.commands.invocation import with_settings
 from pipeline.commands.opened import now, opened
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from pipeline.database import Database, Ledger
     from pipeline.settings import Settings
 
-NAMES = ("retrain", "monitor", "calibrate", "retention", "promote")
-"""The jobs of jobs.catalog, which imports torch and is therefore read only when one runs."""
-
 
 @click.group()
 def job() -> None:
@@ -31,7 +29,7 @@ def job() -> None:
 
 
 @job.command()
-@click.argument("name", type=click.Choice(NAMES))
+@click.argument("name", type=click.Choice(tuple(CATALOG)))
 @click.option("--json", "as_json", is_flag=True, help="Write the outcome as JSON.")
 @with_settings
 def run(settings: "Settings", name: str, as_json: bool) -> None:
@@ -102,7 +100,7 @@ def list_jobs(settings: "Settings", as_json: bool) -> None:
 
 
 @job.command()
-@click.argument("name", type=click.Choice(NAMES))
+@click.argument("name", type=click.Choice(tuple(CATALOG)))
 @click.option("--reason", help="Why, for whoever lists the jobs.")
 @with_settings
 def pause(settings: "Settings", name: str, reason: str | None) -> None:
@@ -116,7 +114,7 @@ def pause(settings: "Settings", name: str, reason: str | None) -> None:
 
 
 @job.command()
-@click.argument("name", type=click.Choice(NAMES))
+@click.argument("name", type=click.Choice(tuple(CATALOG)))
 @with_settings
 def resume(settings: "Settings", name: str) -> None:
     """Let the schedulers start the job NAME again; what was due before now is not made up for."""
@@ -127,7 +125,7 @@ def resume(settings: "Settings", name: str) -> None:
 
 
 @job.command()
-@click.option("--job", "name", type=click.Choice(NAMES), help="Of this job only.")
+@click.option("--job", "name", type=click.Choice(tuple(CATALOG)), help="Of this job only.")
 @click.option("--failed", is_flag=True, help="Only runs that failed, took too long or were lost.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="The newest so many.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")

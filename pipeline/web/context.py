@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
 import numpy as np
@@ -15,6 +14,7 @@ from pipeline.database.pages.pages import Pages
 from pipeline.errors import TidecastError
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import SeriesSettings, Settings
+from pipeline.version import installed_version
 from pipeline.web.documents import Answer, At
 from pipeline.web.query_queue import Away, Desk
 
@@ -147,11 +147,3 @@ class Ends:
                     why = str(error)
                 self._found = asyncio.get_running_loop().time() + ENDS_SECONDS, ends, why
             return self._found[1], self._found[2]
-
-
-def installed_version() -> str:
-    """Name the release that runs."""
-    try:
-        return version("tidecast")
-    except PackageNotFoundError:
-        return "not installed"

@@ -18,9 +18,10 @@ from starlette.staticfiles import StaticFiles
 
 from pipeline.database.pages.pages import Pages
 from pipeline.settings import ServeSettings, Settings
+from pipeline.version import installed_version
 from pipeline.web.access import Gate
 from pipeline.web.connections import BACKLOG, HEAD_BYTES, KEEP_SECONDS, Connection, Connections, allow_files
-from pipeline.web.context import Context, installed_version
+from pipeline.web.context import Context
 from pipeline.web.feed import Feed
 from pipeline.web.models import model_routes
 from pipeline.web.problems import Refused, explain_errors

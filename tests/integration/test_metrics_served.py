@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pipeline.commands.jobs import NAMES
+from jobs.catalog import CATALOG
 from pipeline.database import upgrade
 from pipeline.errors import TidecastError
 from pipeline.settings.address import check_free
@@ -27,7 +27,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     else:
         url = request.getfixturevalue("postgresql").fresh_database()
     upgrade(url)
-    jobs = [f'{name} = "off"' for name in NAMES if name != "retrain"]
+    jobs = [f'{name} = "off"' for name in CATALOG if name != "retrain"]
     lines = ["[database]", f'url = "{url}"', "[jobs]", 'retrain = "0 0 1 1 *"', "lease = 1.0", *jobs]
     (tmp_path / "tidecast.toml").write_text("\n".join(lines))
 

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import pytest
 
-from pipeline.commands.jobs import NAMES
+from jobs.catalog import CATALOG
 from pipeline.database import open_database, upgrade
 from tests.integration.conftest import KafkaAddress, require
 from tests.integration.test_jobs import ran, tidecast, wait_until
@@ -123,7 +123,7 @@ def test_tidecast_run_serves_the_page_beside_worker_and_scheduler(
     place: Path, development_broker: KafkaAddress
 ) -> None:
     port = free_port()
-    jobs = [part for name in NAMES for part in ("--set", f"jobs.{name}=off")]
+    jobs = [part for name in CATALOG for part in ("--set", f"jobs.{name}=off")]
     broker = f"kafka.bootstrap_servers={development_broker.bootstrap_servers}"
     own = ("--set", broker, "--set", f"kafka.input_topic={uuid4().hex}")  # the world's own topic is not on this broker
     with tidecast(place, *own, *jobs, "--set", f"serve.listen=127.0.0.1:{port}", "run") as process:

@@ -27,7 +27,7 @@ _COLUMNS = (
 
 
 class Calibrations:
-    """The calibrations table; satisfies `pipeline.forecasting.scorer.Calibrations` and `jobs.ports.Calibrations`."""
+    """The calibrations table; satisfies the ports of forecasting/scorer.py and of upkeep/calibrate.py."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

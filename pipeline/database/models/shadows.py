@@ -9,7 +9,7 @@ from pipeline.database.engine import reading
 from pipeline.database.schema.instants import LAST, Instant
 from pipeline.database.schema.shadow_tables import shadow_forecasts
 from pipeline.database.schema.tables import series
-from pipeline.live import LivePairs
+from pipeline.job_facts import LivePairs
 
 _AT_ONCE = 100  # series in one transaction
 # The naive's answer is asked for, so that all three are judged on the same targets.

@@ -1,4 +1,4 @@
-"""Fakes that keep the contracts of jobs.ports, in memory."""
+"""Fakes that keep the contracts of the ports of jobs, in memory."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence

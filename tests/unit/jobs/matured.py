@@ -78,7 +78,7 @@ def coverage(actual: Floats, quantiles: Floats) -> tuple[float, float]:
 
 @dataclass
 class Live:
-    """A stream at an hour: `jobs.ports.Calibrations` over the forecasts issued so far, as they were issued."""
+    """A stream at an hour: the `Calibrations` of jobs.upkeep.calibrate over the forecasts issued so far."""
 
     stream: Stream
     hour: int = 0

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from jobs.catalog import CATALOG, TRAINING, training_threads
-from pipeline.commands.jobs import NAMES
-from pipeline.settings import Settings, TrainingSettings
+from jobs.catalog import CATALOG, training_threads
+from pipeline.settings import JobSettings, Settings, TrainingSettings
+from pipeline.settings.values import TIMING
 
 LIGHT = ("monitor", "calibrate", "retention")
 RUN = """
@@ -25,10 +25,10 @@ print("torch" in sys.modules)
 """
 
 
-def test_every_job_has_a_command_and_a_timetable() -> None:
-    assert list(CATALOG) == list(NAMES)
-    assert all(hasattr(Settings().jobs, job) for job in CATALOG)
-    assert set(CATALOG) > TRAINING
+def test_every_job_has_a_timetable_and_every_timetable_a_job() -> None:
+    timed = [name for name, field in JobSettings.model_fields.items() if TIMING in field.metadata]
+    assert sorted(CATALOG) == sorted(timed)
+    assert [job.name for job in CATALOG.values() if job.torch] == ["retrain"]
 
 
 @pytest.mark.parametrize(("job", "imported"), [*((job, "False") for job in LIGHT), ("retrain", "True")])

@@ -9,10 +9,9 @@ from collections.abc import Callable, Sequence
 import pytest
 from structlog.testing import capture_logs
 
-from jobs.clock.child import Child, job_command, read_settings, write_settings
+from jobs.clock.child import LENGTH, Child, job_command, read_settings, write_settings
 from jobs.clock.outcome import OnStage, Outcome, Stage, read_line, write_line
 from jobs.clock.runner import Runner
-from jobs.clock.tail import LENGTH
 from pipeline.errors import ConfigError, Unavailable
 from pipeline.settings import Settings
 from pipeline.settings.secrets import list_secrets

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.clock.tail import CHUNK, LENGTH, Tail
+from jobs.clock.child import CHUNK, LENGTH, Tail
 
 
 @given(lines=st.lists(st.integers(0, 3 * CHUNK), max_size=30))

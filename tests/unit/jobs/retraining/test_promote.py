@@ -9,7 +9,7 @@ import pytest
 
 from jobs.clock.outcome import Outcome
 from jobs.retraining.promote import SETTLING, end_shadow_period
-from pipeline.live import LivePairs
+from pipeline.job_facts import LivePairs
 from pipeline.settings import Settings
 from tests.unit.jobs.fakes import HOUR, START, Clock
 

@@ -205,8 +205,8 @@ def test_all_are_scored_on_the_same_windows(tiny: Make) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"horizon": 8}, "horizon 8, the settings need 4"),
-        ({"context_length": 24}, "context_length 24, the settings need 12"),
+        ({"horizon": 8}, "has horizon 8, the settings need 4"),
+        ({"context_length": 24}, "has context_length 24, the settings need 12"),
         ({"past_covariates": ("wind",)}, "reads past covariates wind, input.covariates names none"),
         ({"future_covariates": ("price",)}, "reads future covariates price, messages bring none"),
         ({"static_covariates": ("size",)}, "reads static covariates size, messages bring none"),

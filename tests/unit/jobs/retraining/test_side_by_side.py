@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from jobs.retraining.champion import Champion
 from jobs.retraining.comparison import Comparison, judge
 from jobs.retraining.significance import Evidence
 from jobs.retraining.verdict import Score
 from models.artifact import unpack
 from pipeline.errors import ConfigError
+from pipeline.forecasting.served import Champion
 from pipeline.settings import Settings
 from tests.unit.jobs.fakes import FakeRegistry
 from tests.unit.jobs.retraining.test_retrain import run, untrained
