@@ -13,54 +13,110 @@ class ModelSettings(Section):
     """The network that the retraining job fits; what is left away is chosen by kind."""
 
     kind: Literal["rnn", "lstm", "gru", "bidirectional", "stacked", "attention"] = "attention"
+    """Kind of the network. It chooses cell, layers, direction, stack, attention and decoder."""
     cell: Literal["rnn", "lstm", "gru"] | None = None
+    """Expert: Recurrent cell. Without it, the kind chooses."""
     layers: int | None = Field(None, ge=1, le=4)
+    """Expert: Recurrent layers. Without it, the kind chooses."""
     direction: Literal["forward", "bidirectional"] | None = None
+    """Expert: Direction of the recurrence. Without it, the kind chooses."""
     stack: Literal["plain", "residual"] | None = None
+    """Expert: Plain layers, or residual ones with LayerNorm. Without it, the kind chooses."""
     attention: Literal["none", "multihead", "additive"] | None = None
+    """Expert: Attention over the states. Without it, the kind chooses."""
     decoder: Literal["queries", "recurrent", "dense"] | None = None
+    """Expert: `queries`: a state per future step; `recurrent`: the same after one recurrent step per future segment;
+    `dense`: one dense layer from the last state. Without it, the kind chooses."""
     hidden: int = Field(64, ge=1)
+    """Width of the network."""
     heads: int = Field(4, ge=1)
+    """Expert: Attention heads. The number divides `model.hidden`."""
     segment: int | None = Field(None, ge=1)
+    """Expert: Steps per token, 1 for a token per point. It divides `series.context`; without it, it is near the
+    season."""
     rectify: bool = False
+    """Expert: Cut tokens off below 0, as SegRNN does."""
     dropout: float = Field(0.1, ge=0, lt=1)
+    """Expert: Dropout in training."""
     calendar: Literal["auto", "all", "none"] = "auto"
+    """Expert: Calendar columns. `auto`: day and week, and year from 700 days of history on."""
     location: Literal["auto", "mean", "last", "validate"] = "auto"
+    """Expert: What a window is centred on: its mean, its last value, `auto` by a rule, or `validate`, which tries
+    both."""
     spread: Literal["window", "series"] = "window"
+    """Expert: What a window is divided by: `window`, its own deviation; `series`, the deviation of a known series in
+    training, so a quiet window of a lively series looks quiet."""
     series_dim: int = Field(16, ge=0)
+    """Expert: Width of the series' embedding; 0 for none."""
     non_negative: Literal["auto", "on", "off"] = "auto"
+    """Which forecasts stay at zero or above: `auto`, those of series that were never negative and rest at zero or
+    count; `on`, all; `off`, none."""
 
 
 class TrainingSettings(Section):
-    """How it is fitted."""
+    """How the network is fitted."""
 
     loss: Literal["pinball", "mse", "mae", "huber"] = "pinball"
+    """Loss of all quantiles (`pinball`), or of the point forecast."""
     optimizer: Literal["adamw", "adam", "rmsprop"] = "adamw"
+    """Expert: Optimiser."""
     schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
+    """Expert: Schedule of the learning rate."""
     steps: int = Field(3000, ge=1)
+    """Optimiser steps."""
     patience: int = Field(24, ge=1)
+    """Expert: Validations, one every 25 steps, without a better one before the fit ends."""
     refit: float = Field(0.5, ge=0, le=10)
+    """Expert: Share of the steps, or of twice those that the best weights took, for which training goes on with the
+    validation steps, too; 0 for none."""
     batch: int = Field(128, ge=1)
+    """Expert: Windows in a step."""
     learning_rate: float = Field(5e-3, gt=0)
+    """Highest learning rate."""
     weight_decay: float = Field(1e-2, ge=0)
+    """Expert: Weight decay of AdamW."""
     clip_norm: float = Field(1.0, gt=0)
+    """Expert: Largest norm of the gradients."""
     ema: float = Field(0.995, ge=0, lt=1)
+    """Expert: Decay of the averaged weights, which are the ones kept."""
     seed: int = 0
+    """Seed of everything random."""
     members: int = Field(1, ge=1, le=20)
+    """Networks of seeds from `training.seed` on, served as one: the mean of their quantiles."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where training runs. `auto`: on a GPU if there is one."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Expert: Precision of the forward pass in training. `auto`: bfloat16 on a GPU that has it."""
     graph: Literal["auto", "off"] = "auto"
+    """Expert: `auto`: a CUDA graph of the training step where there can be one."""
     rank_timeout: Seconds = 300.0
+    """Expert: Longest silence of a process of torchrun within a fit."""
     threads: int = Field(0, ge=0)
+    """Threads on a CPU. 0: as many as there are free cores when the fit begins."""
     budget: Seconds = 3600.0
+    """Longest time of a fit with the search before it. The learning rate is annealed within it."""
     history: int = Field(8760, ge=1)
+    """Newest steps that are read for training."""
     validation_steps: int | None = Field(None, ge=1)
+    """Expert: Steps of each series that are held back to choose the best weights and to measure intervals. Without it:
+    eight horizons of all series together, one step at least."""
     validation_stride: int | None = Field(None, ge=1)
+    """Expert: Steps between two forecasts over the held-back ones. Without it: the horizon."""
     scaled: bool = True
+    """Expert: Count every series alike, with errors in units of its seasonal-naive error. `false`: each in its own
+    unit."""
     max_rows: int = Field(20_000_000, ge=1000)
+    """Expert: Observations that a retraining reads at most."""
     mode: Literal["cold", "warm", "fine-tune"] = "cold"
+    """How a retraining starts: `cold`, from scratch; `warm`, from the champion's weights; `fine-tune`, from them on
+    recent history."""
     warm_steps: int | None = Field(None, ge=1)
+    """Expert: Optimiser steps of a warm start or a fine-tune. Without it: `training.steps`."""
     recent: Seconds = 30 * 86_400.0
+    """Newest history that a fine-tune learns from."""
     fine_tune_rate: float = Field(0.1, gt=0, le=1)
+    """Expert: Share of `training.learning_rate` for a fine-tune."""
     search: int = Field(0, ge=0, le=100)
+    """Settings that are tried before the fit; 0 or 1 for none."""
     search_over: tuple[SearchKey, ...] = ("layers", "hidden", "segment", "location", "dropout", "learning_rate")
+    """Expert: Keys that the search varies, of this table and of `[model]`."""

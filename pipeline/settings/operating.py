@@ -10,42 +10,73 @@ from pipeline.settings.values import DAY, KEEPING, TIMING, Keeping, LookedBack, 
 
 
 class RetentionSettings(Section):
-    """How long the job `retention` leaves what is in the database; None for ever."""
+    """How long the job `retention` keeps what is in the database; `off`: for ever."""
 
     observations: Keeping = None
+    """Observations and covariates are kept so long. `off`: for ever."""
     thin_forecasts: Keeping = 35 * DAY
+    """Of older forecasts only each day's first origin is kept. `off`: all."""
     forecasts: Keeping = 400 * DAY
+    """Older forecasts are deleted. `off`: never."""
     requeued_dead_letters: Keeping = 35 * DAY
+    """Dead letters are kept so long after they were requeued. `off`: for ever."""
     waiting_dead_letters: Keeping = None
+    """Dead letters that were never requeued are kept so long. `off`: for ever."""
     job_runs: Annotated[LookedBack | None, KEEPING] = 400 * DAY
+    """The history of jobs is kept so long, 370 days at least. `off`: for ever."""
     artifacts: Keeping = 90 * DAY
+    """The bytes of models that never were champion are kept so long. `off`: for ever."""
     budget: Seconds = 1800.0
+    """Expert: Longest time of a run. The next run goes on."""
 
 
 class JobSettings(Section):
     """The timetable (cron expressions or intervals, in UTC) and the gate that a challenger must pass."""
 
     retrain: Timing = "17 3 * * *"
+    """When to retrain: a cron expression in UTC, an interval as `every 6h`, or `off`."""
     monitor: Timing = "*/5 * * * *"
+    """When to sum up matured forecasts and look for drift: as `jobs.retrain`."""
     calibrate: Timing = "47 * * * *"
+    """When to calibrate the model in use: as `jobs.retrain`."""
     retention: Timing = "47 4 * * *"
+    """When to delete what `[retention]` no longer keeps: as `jobs.retrain`."""
     promote: Timing = "32 * * * *"
+    """When to look whether a shadow period is over: as `jobs.retrain`."""
     timeout: Seconds = 6 * 3600.0
+    """A scheduled job that takes longer is stopped."""
     timeouts: dict[str, Seconds] = Field(default_factory=dict)
+    """Timeouts of single jobs, by name, as `{retrain = "2h"}`."""
     lease: Seconds = 30.0
+    """Expert: A scheduler that is silent for so long is replaced. All schedulers of a database need the same value."""
     gate_origins: int = Field(4, ge=1)
+    """Rolling origins of the backtest."""
     gate_stride: int | None = Field(None, ge=1)
+    """Expert: Steps between two rolling origins. Without it: the horizon. Fewer hold out less of the training."""
     gate_gain: float = Field(0.0, ge=0, lt=1)
+    """Gain over the champion that a challenger must exceed. It must never lose against seasonal naive."""
     gate_confidence: float = Field(0.9, ge=0, le=1)
+    """Share of resamples of the backtest's series in which a challenger must beat the champion; 0 for none."""
     gate_coverage: tuple[float, float] = (0.6, 0.95)
+    """Lowest and highest share of actuals that the 80 % interval may hold."""
     shadow: Annotated[Annotated[float, Field(gt=0, allow_inf_nan=False)] | None, KEEPING] = None
+    """How long a challenger that passed the gate scores beside the champion before it may replace it. `off`: it is
+    promoted at once."""
     group: str | None = None
+    r"""Regular expression with one group that finds a series' group in its name, as `^(\w+)/`. Without it: all series
+    are one group."""
     drift: bool = True
+    """Look for drift after each run of `monitor`."""
     drift_delta: float = Field(0.5, ge=0, le=4)
+    """Expert: Standard deviations above the mean that are no drift."""
     drift_threshold: float = Field(50.0, gt=0)
+    """Expert: Sum of standard deviations above `jobs.drift_delta` at which drift is found."""
     drift_cooldown: Seconds = 86_400.0
+    """Expert: Least time between two retrainings that drift asks for."""
     calibration_window: int = Field(336, ge=28, le=10_000)
+    """Expert: Newest steps whose forecasts the calibration learns from."""
     calibration_minimum: int = Field(100, ge=20)
+    """Expert: Matured forecasts that a step of the horizon needs. With fewer, those of its neighbours count, too."""
 
     @field_validator("group")
     @classmethod
@@ -85,4 +116,7 @@ class MetricsSettings(Section):
     """Where a long-running process tells how it is: metrics, health and readiness."""
 
     listen: Annotated[str | None, BeforeValidator(parse_address)] = None
+    """host:port at which a worker, a scheduler or the page serves metrics, health and readiness. `tidecast run` gives
+    each process a port from there on. `off`: nowhere."""
     hosts: tuple[str, ...] = ()
+    """Further names under which metrics may be asked for."""

@@ -17,13 +17,25 @@ class ServeSettings(Section):
     """Where the page and its API are served, who may read them, and how much they may ask of the database."""
 
     listen: Annotated[str | None, BeforeValidator(parse_address)] = "127.0.0.1:8321"
+    """host:port of the page and its API. `off`: nowhere."""
     token: Password | None = None
+    """Secret that a reader must bring: as `Authorization: Bearer`, or as the password that a browser asks for; 16
+    characters at least. It is masked wherever settings are shown."""
     trusted_header: str | None = None
+    """Header with which a reverse proxy names who has logged in, such as `X-Forwarded-User`. Whoever reaches the port
+    can send it."""
     hosts: tuple[str, ...] = ()
+    """Names besides localhost under which the page may be opened. Without them, any name counts on another address than
+    loopback."""
     queries: int = Field(4, ge=1, le=12)
+    """Expert: Database queries at a time."""
     query_timeout: Seconds = 10.0
+    """Expert: A query that takes longer is stopped."""
     clients: int = Field(64, ge=1, le=10_000)
+    """Expert: Open event streams."""
     connections: int = Field(448, ge=16, le=10_000)
+    """Expert: Open connections besides event streams. One address may have half of them, or all if
+    `serve.trusted_header` is set."""
 
     @field_validator("token")
     @classmethod
