@@ -125,12 +125,12 @@ def _champion(facts: JobFacts) -> Iterator[Metric]:
     yield gauge("champion_version", "Version of the model in use.", [((), champion.version if champion else None)])
     yield gauge(
         "champion_promoted_timestamp_seconds",
-        "When it became the champion.",
+        "When the model in use became the champion.",
         [((), in_seconds(champion.promoted_at if champion else None))],
     )
     yield gauge(
         "champion_created_timestamp_seconds",
-        "When it was trained and registered.",
+        "When the model in use was trained and registered.",
         [((), in_seconds(champion.created_at if champion else None))],
     )
     changes = [((action,), float(facts.changes.get(action, 0))) for action in CHANGES]
@@ -142,12 +142,12 @@ def _champion(facts: JobFacts) -> Iterator[Metric]:
     )
     yield gauge(
         "calibration_created_timestamp_seconds",
-        "When it was found.",
+        "When the newest calibration of the champion was found.",
         [((), in_seconds(calibration.created_at if calibration else None))],
     )
     yield gauge(
         "calibration_matured_steps",
-        "Matured forecast steps that it was found from.",
+        "Matured forecast steps from which the newest calibration was found.",
         [((), calibration.n if calibration else None)],
     )
 

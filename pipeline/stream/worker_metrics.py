@@ -134,7 +134,7 @@ class WorkerCollector(Collector):
         yield counter(
             "republications", "Claims that published what had been stored only.", [((), vitals.republications)]
         )
-        yield counter("republished_messages", "Messages that they published.", [((), vitals.republished)])
+        yield counter("republished_messages", "Messages that such claims published.", [((), vitals.republished)])
         yield counter("skipped_offsets", "Offsets that retention took before they were read.", [((), vitals.skipped)])
         yield gauge(
             "circuit_breaker_tripped",
@@ -147,7 +147,7 @@ class WorkerCollector(Collector):
         yield gauge("model_version", "Model that scores here; 0: seasonal naive.", [((), scorer.version)])
         yield gauge(
             "model_trained_until_timestamp_seconds",
-            "Newest event time that it has learned from.",
+            "Newest event time from which the model that scores here has learned.",
             [((), in_seconds(scorer.trained_until))],
         )
         yield gauge("model_calibration_version", "Calibration in use here; 0: none.", [((), scorer.calibration)])

@@ -68,7 +68,9 @@ class PageCollector(Collector):
         )
         yield gauge("page_streams", "Open event streams.", [((), float(len(self._streams)))])
         yield counter(
-            "page_streams_dropped", "Streams that were let go because they took nothing.", [((), self._streams.dropped)]
+            "page_streams_dropped",
+            "Event streams that were dropped because nobody read them.",
+            [((), self._streams.dropped)],
         )
 
 
