@@ -14,11 +14,11 @@ MODERN := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.11; do \
 	command -v $$each >/dev/null 2>&1 && $$each $(MODERN) && echo $$each && break; done)
 
-.PHONY: help run test faults check bench audit lock sbom kafka clean
+.PHONY: help run test faults check bench reference audit lock sbom kafka clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "make %-8s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "make %-9s %s\n", $$1, $$2 }'
 
 run: $(VENV)/.installed ## forecast real data on this machine: the demo, until Ctrl-C
 	$(BIN)/tidecast demo $(ARGS)
@@ -36,6 +36,9 @@ check: $(VENV)/.installed-test ## lint, format and types
 
 bench: $(VENV)/.installed-test ## measure, as JSON lines
 	$(BIN)/python -m tests.bench $(ARGS)
+
+reference: $(VENV)/.installed-test ## write docs/reference/ from the code
+	$(BIN)/python -m tests.reference
 
 audit: $(AUDIT)/.installed ## look every pin up among known vulnerabilities; what cannot be looked up fails
 	$(AUDIT)/bin/pip-audit --strict --disable-pip --no-deps -r constraints.txt

@@ -1,0 +1,73 @@
+"""docs/reference/metrics.md: every metric of each role, from the families that the collectors yield."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from jobs.metrics import JobCollector
+from pipeline.exposition import Exposition, MemoryAndThreads, Metric
+from pipeline.probes import Probes
+from pipeline.web.telemetry import PageCollector
+from pipeline.web.traffic import Traffic
+from pipeline.worker_metrics import WorkerCollector
+from tests.facts import FACTS, NOW, PERIODS
+from tests.fakes import MemoryStore, MemoryTopics
+from tests.reference.tables import code, page, sentence, table
+from tests.unit.workers import worker
+
+RULES = Path(__file__).parents[2] / "deploy" / "prometheus"
+RULE = re.compile(r"- alert: (\w+)\n(.*?)(?=- alert: |\Z)", re.DOTALL)
+HEADS = ("metric", "type", "labels", "meaning", "alerts that read it")
+INTRODUCTION = """\
+`metrics.listen` lets every `tidecast stream`, `tidecast schedule` and `tidecast serve` answer `/metrics`, `/healthz`
+and `/readyz`. `tidecast metrics` writes those of the jobs once. Times are seconds since 1970, so an age is `time()`
+minus the metric. A counter begins at 0 with its process, except those of the jobs, which are counted in SQL.
+A histogram is scraped as `_bucket`, `_sum` and `_count`. A label is never a series or text of a message.
+"""
+
+
+class Nothing:
+    """What is open on a page that nobody reads."""
+
+    dropped = 0
+
+    def __len__(self) -> int:
+        return 0
+
+
+def write() -> str:
+    """Write the page."""
+    return page(
+        "Metrics",
+        INTRODUCTION,
+        "## Every role\n\nThe label `role` is `worker`, `scheduler` or `page`.",
+        _table([*Probes("worker").collect(), *MemoryAndThreads().collect()]),
+        f"Beside these, every role serves {', '.join(code(name) for name in _of_the_process())} of its process.",
+        "## Worker\n\nServed by `tidecast stream`.",
+        _table(WorkerCollector(worker(MemoryStore(), MemoryTopics(inputs={}))).collect()),
+        "## Jobs\n\nServed by `tidecast schedule`, on duty or not, and written by `tidecast metrics`.",
+        _table(JobCollector(lambda now: FACTS, PERIODS, lambda: NOW, lambda: 0.0).collect()),
+        "## Page\n\nServed by `tidecast serve`.",
+        _table(PageCollector(Traffic(), Nothing(), Nothing()).collect()),
+    )
+
+
+def _of_the_process() -> list[str]:
+    text = Exposition(process=True).write()
+    return sorted(name for name in re.findall(r"^# TYPE (\S+)", text, re.MULTILINE) if not name.startswith("tidecast_"))
+
+
+def _table(families: Iterable[Metric]) -> str:
+    rows = []
+    for family in families:
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        labels = ", ".join(code(label) for label in family._labelnames)  # also of a family that has no sample
+        rows.append((code(name), family.type, labels, sentence(family.documentation), ", ".join(_alerts(name))))
+    return table(HEADS, rows)
+
+
+def _alerts(metric: str) -> list[str]:
+    """Name the alerts whose expressions read a metric."""
+    texts = [file.read_text(encoding="utf-8") for file in sorted(RULES.glob("*.rules.yml"))]
+    rules = [(name, body.split("for:")[0]) for text in texts for name, body in RULE.findall(text)]
+    return [code(name) for name, body in rules if re.search(rf"\b{metric}(_bucket|_sum|_count)?\b", body)]
