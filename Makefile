@@ -14,11 +14,13 @@ MODERN := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.11; do \
 	command -v $$each >/dev/null 2>&1 && $$each $(MODERN) && echo $$each && break; done)
 
-.PHONY: help run test faults check bench reference audit lock sbom kafka clean
+.PHONY: help install run test faults check bench reference audit lock sbom kafka clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "make %-9s %s\n", $$1, $$2 }'
+
+install: $(VENV)/.installed ## make .venv with tidecast in it; its commands are in .venv/bin
 
 run: $(VENV)/.installed ## forecast real data on this machine: the demo, until Ctrl-C
 	$(BIN)/tidecast demo $(ARGS)

@@ -14,8 +14,8 @@ from tests.reference.tables import code, page, table
 QUANTILE = re.compile(r"q\d+")
 INTRODUCTION = """\
 The views are the contract with analysts: columns are only ever added, at the end. Times are UTC. Names are the same on
-SQLite and PostgreSQL; the types below are PostgreSQL's. On SQLite a time is text (`2026-01-01 00:00:00.000000`), which
-sorts as time does.
+SQLite and PostgreSQL; the types below are PostgreSQL's. On SQLite a time is text such as `2026-01-01 00:00:00`,
+which sorts as time does.
 
 `q025` to `q975` are the quantiles of the levels 0.025 to 0.975; `q50` is the point forecast.
 """
