@@ -4,19 +4,24 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from structlog.testing import capture_logs
+
 from jobs.metrics import JobCollector
 from pipeline.exposition import Exposition, MemoryAndThreads, Metric
 from pipeline.probes import Probes
+from pipeline.stream import Worker
 from pipeline.web.telemetry import PageCollector
 from pipeline.web.traffic import Traffic
 from pipeline.worker_metrics import WorkerCollector
 from tests.facts import FACTS, NOW, PERIODS
 from tests.fakes import MemoryStore, MemoryTopics
 from tests.reference.tables import code, page, sentence, table
-from tests.unit.workers import worker
+from tests.unit.workers import panel, run_dry, worker
 
 RULES = Path(__file__).parents[2] / "deploy" / "prometheus"
 RULE = re.compile(r"- alert: (\w+)\n(.*?)(?=- alert: |\Z)", re.DOTALL)
+OPEN = {"partition", "model_version", "horizon_from", "job_name", "route", "status", "role"}
+"""Labels whose values are not a fixed few."""
 HEADS = ("metric", "type", "labels", "meaning", "alerts that read it")
 INTRODUCTION = """\
 `metrics.listen` lets every `tidecast stream`, `tidecast schedule` and `tidecast serve` answer `/metrics`, `/healthz`
@@ -44,7 +49,7 @@ def write() -> str:
         _table([*Probes("worker").collect(), *MemoryAndThreads().collect()]),
         f"Beside these, every role serves {', '.join(code(name) for name in _of_the_process())} of its process.",
         "## Worker\n\nServed by `tidecast stream`.",
-        _table(WorkerCollector(worker(MemoryStore(), MemoryTopics(inputs={}))).collect()),
+        _table(WorkerCollector(_used()).collect()),
         "## Jobs\n\nServed by `tidecast schedule`, on duty or not, and written by `tidecast metrics`.",
         _table(JobCollector(lambda now: FACTS, PERIODS, lambda: NOW, lambda: 0.0).collect()),
         "## Page\n\nServed by `tidecast serve`.",
@@ -61,9 +66,28 @@ def _table(families: Iterable[Metric]) -> str:
     rows = []
     for family in families:
         name = f"{family.name}_total" if family.type == "counter" else family.name
-        labels = ", ".join(code(label) for label in family._labelnames)  # also of a family that has no sample
-        rows.append((code(name), family.type, labels, sentence(family.documentation), ", ".join(_alerts(name))))
+        rows.append(
+            (code(name), family.type, _labels(family), sentence(family.documentation), ", ".join(_alerts(name)))
+        )
     return table(HEADS, rows)
+
+
+def _labels(family: Metric) -> str:
+    """Name the labels, and the values of those that have a fixed few."""
+    told = []
+    for label in family._labelnames:  # also of a family that has no sample
+        values = dict.fromkeys(sample.labels[label] for sample in family.samples)
+        few = ", ".join(code(value) for value in values) if label not in OPEN else ""
+        told.append(f"{code(label)}: {few}" if few else code(label))
+    return "; ".join(told)
+
+
+def _used() -> Worker:
+    """Make a worker that has taken turns, so that every phase has been measured."""
+    one = worker(MemoryStore(), MemoryTopics(inputs={0: panel(["a"], 9)}))
+    with capture_logs():
+        run_dry(one)
+    return one
 
 
 def _alerts(metric: str) -> list[str]:
