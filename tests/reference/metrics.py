@@ -22,7 +22,7 @@ RULES = Path(__file__).parents[2] / "deploy" / "prometheus"
 RULE = re.compile(r"- alert: (\w+)\n(.*?)(?=- alert: |\Z)", re.DOTALL)
 OPEN = {"partition", "model_version", "horizon_from", "job_name", "route", "status", "role"}
 """Labels whose values are not a fixed few."""
-HEADS = ("metric", "type", "labels", "meaning", "alerts that read it")
+HEADS = ("metric, type and labels", "meaning, and the alerts that read it")
 INTRODUCTION = """\
 `metrics.listen` lets every `tidecast stream`, `tidecast schedule` and `tidecast serve` answer `/metrics`, `/healthz`
 and `/readyz`. `tidecast metrics` writes those of the jobs once. Times are seconds since 1970, so an age is `time()`
@@ -66,9 +66,10 @@ def _table(families: Iterable[Metric]) -> str:
     rows = []
     for family in families:
         name = f"{family.name}_total" if family.type == "counter" else family.name
-        rows.append(
-            (code(name), family.type, _labels(family), sentence(family.documentation), ", ".join(_alerts(name)))
-        )
+        kind = f"{family.type} by {labels}" if (labels := _labels(family)) else family.type
+        alerts = _alerts(name)
+        read = [f"Read by {', '.join(alerts)}."] if alerts else []
+        rows.append((f"{code(name)}<br>{kind}", " ".join([sentence(family.documentation), *read])))
     return table(HEADS, rows)
 
 
@@ -78,8 +79,8 @@ def _labels(family: Metric) -> str:
     for label in family._labelnames:  # also of a family that has no sample
         values = dict.fromkeys(sample.labels[label] for sample in family.samples)
         few = ", ".join(code(value) for value in values) if label not in OPEN else ""
-        told.append(f"{code(label)}: {few}" if few else code(label))
-    return "; ".join(told)
+        told.append(f"{code(label)} ({few})" if few else code(label))
+    return ", ".join(told)
 
 
 def _used() -> Worker:
