@@ -1,6 +1,6 @@
 # Needs make and Python 3.11 or newer; everything else goes into .venv, once.
 #   PYTHON=/path/to/python   the interpreter for .venv
-#   PIP_ARGS="..."           more arguments for pip, for example a mirror or CPU-only torch (README "Quick start")
+#   PIP_ARGS="..."           more arguments for pip, for example a mirror or CPU-only torch (README "On a laptop")
 #   ARGS="..."               more arguments for `tidecast demo`, pytest or the benchmarks
 #   ONLY=name SCALE=10       one fault test of `make faults`, and ten times as large; ARGS="--list" names them
 #   JOBS=4                   test processes; half of the tests wait for a server most of the time

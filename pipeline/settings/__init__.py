@@ -35,7 +35,7 @@ PREFIX = "TIDECAST_"
 
 
 class Settings(Section):
-    """All sections; see README "Settings"."""
+    """All sections; see docs/settings.md."""
 
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)

@@ -1,4 +1,4 @@
-"""Take the screenshots of README anew: `python -m tests.browser.screenshots`, into docs/.
+"""Take the screenshots of the documents anew: `python -m tests.browser.screenshots`, into docs/.
 
 A world as in the tests, with a development broker that holds as many messages as the worker has stored.
 """

@@ -48,7 +48,7 @@ class RefusedError(Exception):
 
 
 def decode(value: bytes, limit: int, now: datetime) -> Reading:
-    """Read a message of at most `limit` bytes by the words of README; raises RefusedError."""
+    """Read a message of at most `limit` bytes by the words of docs/messages.md; raises RefusedError."""
     if not value or len(value) > limit:
         raise RefusedError(f"{len(value)} bytes")
     try:

@@ -9,11 +9,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from jobs.upkeep.job_metrics import JobCollector
-from pipeline.health.probes import Checks, Probes
 from pipeline.health.prometheus import Exposition
+from pipeline.health.probes import Checks, Probes
 from pipeline.stream.worker import Worker
+from pipeline.web.page_metrics import PageCollector
+from pipeline.web.page_metrics import Traffic
 from pipeline.stream.worker_metrics import WorkerCollector
-from pipeline.web.page_metrics import PageCollector, Traffic
+from tests import documents
 from tests.facts import FACTS, NOW, PERIODS
 from tests.fakes import MemoryStore, MemoryTopics
 from tests.unit.workers import panel, run_dry, worker
@@ -21,7 +23,6 @@ from tests.unit.workers import panel, run_dry, worker
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "prometheus"
 GROUPS = {"jobs": 12, "stream": 16}
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 RULE = re.compile(
     r"^      - alert: (?P<alert>Tidecast\w+)\n"
     r"        expr: \|-\n(?P<expr>(?:          .+\n)+)"
@@ -128,9 +129,9 @@ def test_an_alert_names_only_metrics_and_labels_that_are_exported(alert: str) ->
     assert shown <= (grouped or known)
 
 
-def test_the_readme_has_every_alert_and_every_metric_and_no_other() -> None:
-    assert set(re.findall(r"`(Tidecast[A-Z]\w+)`", README)) == set(FOUND)
-    assert set(re.findall(r"`(tidecast_\w+)`", README)) == exported()
+def test_the_documents_have_every_alert_and_every_metric_and_no_other() -> None:
+    assert set(re.findall(r"`(Tidecast[A-Z]\w+)`", documents.TEXT)) == set(FOUND)
+    assert set(re.findall(r"`(tidecast_\w+)`", documents.TEXT)) == exported()
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not on PATH; Debian's package prometheus has it")

@@ -1,4 +1,4 @@
-"""What the README says is so: commands, options, settings, messages, SQL, links and packages."""
+"""What README and the pages of docs/ say is so: commands, options, settings, messages, Python and packages."""
 
 import json
 import re
@@ -14,46 +14,34 @@ import pytest
 
 from models.config import QUANTILE_LEVELS
 from pipeline.cli import root
+from pipeline.messages.codec import Reader, write_forecasts
+from pipeline.settings.sources import load, shown
 from pipeline.database.schema.migrate import VIEWS
 from pipeline.grid.frequency import Frequency
-from pipeline.messages.codec import Reader, write_forecasts
 from pipeline.records import Forecasts, Messages
 from pipeline.settings import Settings
-from pipeline.settings.sources import load, shown
+from tests.documents import DOCUMENTS, ROOT, TEXT, blocks, prose
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-PROSE = re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL)
-
-
-def blocks(language: str) -> list[str]:
-    return [text for name, text in BLOCKS if name == language]
+MESSAGES = "docs/messages.md"
+EXECUTED = {"README.md": 1, "docs/python.md": 2}
 
 
 def commands() -> list[str]:
     """Every tidecast call, in shell blocks and in running text."""
-    lines = [line.split("#")[0] for block in blocks("sh") for line in block.splitlines()]
-    spans = re.findall(r"`((?:\.venv/bin/)?tidecast [^`]+)`", PROSE)
-    rows = [re.findall(r"`([^`]+)`", line) for line in PROSE.splitlines() if line.startswith("| `tidecast ")]
-    for row in rows:  # options in a table's row belong to the row's commands
-        named = [span for span in row if span.startswith("tidecast ")]
-        options = [span for span in row[1:] if span.startswith("--")]
-        spans += [f"{named[0]} {option}" for option in options]
+    lines = [re.split(r" [#|&;>]", line)[0] for block in blocks("sh") for line in block.splitlines()]
+    spans = re.findall(r"`((?:\.venv/bin/)?tidecast [^`]+)`", prose())
     found = [line.strip() for line in lines if re.match(r"(\.venv/bin/)?tidecast ", line.strip())]
     return sorted({call.removeprefix(".venv/bin/") for call in found + spans})
 
 
-def table_rows(heading: str) -> list[list[str]]:
-    section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    rows = [line for line in section.splitlines() if line.startswith("| ")]
-    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows[1:]]
-
-
 def test_there_is_something_to_check() -> None:
+    assert len(DOCUMENTS) > 15
     assert len(commands()) > 30
-    assert len(blocks("sql")) >= 5
-    assert len(table_rows("Settings")) > 50
+    assert len(blocks("toml")) >= 2
+
+
+def test_the_readme_is_read_in_one_sitting() -> None:
+    assert len(DOCUMENTS["README.md"].splitlines()) <= 220
 
 
 @pytest.mark.parametrize("call", commands())
@@ -77,20 +65,17 @@ def test_every_command_and_option_exists(call: str) -> None:
             assert any(isinstance(each, click.Argument) for each in command.params), f"{command.name} takes no {word}"
 
 
-def test_every_command_of_the_command_line_is_in_the_readme() -> None:
-    calls = " ".join(commands())
-    missing = [name for name in root.list_commands(click.Context(root)) if f"tidecast {name}" not in calls]
+def test_every_command_of_the_command_line_is_in_the_documents() -> None:
+    missing = [name for name in root.list_commands(click.Context(root)) if f"tidecast {name}" not in TEXT]
     assert missing == []
 
 
-def test_the_settings_table_lists_every_key_with_its_default_and_no_other() -> None:
-    listed = {key.strip("`"): default.strip("`") for key, default, _ in table_rows("Settings")}
-    known: dict[str, Any] = {
-        f"{section}.{key}": value for section, values in shown(Settings()).items() for key, value in values.items()
-    }
-    assert list(listed) == list(known)
-    del listed["kafka.instance"], known["kafka.instance"]  # the default is the host's name
-    assert listed == {key: "-" if value is None else json.dumps(value) for key, value in known.items()}
+def known_settings() -> set[str]:
+    return {f"{section}.{key}" for section, values in shown(Settings()).items() for key in values}
+
+
+def test_every_setting_is_in_the_documents() -> None:
+    assert {key for key in known_settings() if f"`{key}`" not in TEXT} == set()
 
 
 @pytest.mark.parametrize("block", blocks("toml"))
@@ -104,14 +89,13 @@ def test_every_toml_loads(tmp_path: Path, block: str) -> None:
 
 def test_the_settings_named_in_the_text_exist() -> None:
     sections = "|".join(Settings.model_fields)
-    known = {f"{section}.{key}" for section, values in shown(Settings()).items() for key in values}
-    named = set(re.findall(rf"\b((?:{sections})\.[a-z_]+)\b(?!\()", PROSE + "".join(blocks("sh"))))
+    named = set(re.findall(rf"\b((?:{sections})\.[a-z_]+)\b(?!\()", prose() + "".join(blocks("sh"))))
     elsewhere = {"kafka.sh", "retention.ms", "jobs.rules", "jobs.test"}
-    assert {name for name in named if not name.endswith((".py", ".sql", ".md"))} - known - elsewhere == set()
+    assert {name for name in named if not name.endswith((".py", ".sql", ".md"))} - known_settings() - elsewhere == set()
 
 
 def test_the_input_message_is_read_as_an_observation() -> None:
-    message = blocks("json")[0].strip().encode()
+    message = blocks("json", MESSAGES)[0].strip().encode()
     events, letters = Reader(Settings().input, Frequency("1h")).read(
         Messages(0, np.array([0]), [None], [message], 1), now=2_000_000_000_000_000
     )
@@ -120,9 +104,9 @@ def test_the_input_message_is_read_as_an_observation() -> None:
 
 
 def test_the_input_message_with_covariates_is_read_by_the_settings_beside_it() -> None:
-    (names,) = re.findall(r"`input\.covariates = (\[.*?\])`", PROSE)
+    (names,) = re.findall(r"`input\.covariates = (\[.*?\])`", prose(MESSAGES))
     settings = load(sets=[f"input.covariates={names}"])
-    message = blocks("json")[1].strip().encode()
+    message = blocks("json", MESSAGES)[1].strip().encode()
     events, letters = Reader(settings.input, Frequency("1h")).read(
         Messages(0, np.array([0]), [None], [message], 1), now=2_000_000_000_000_000
     )
@@ -131,7 +115,7 @@ def test_the_input_message_with_covariates_is_read_by_the_settings_beside_it() -
 
 
 def test_the_output_message_has_the_fields_that_are_sent() -> None:
-    example = json.loads(blocks("json")[2])
+    example = json.loads(blocks("json", MESSAGES)[2])
     horizon = example["steps"]
     one = np.array([0])
     forecasts = Forecasts(
@@ -153,37 +137,43 @@ def test_the_output_message_has_the_fields_that_are_sent() -> None:
     assert example["quantile_levels"] == sent["quantile_levels"]
     assert np.shape(example["quantiles"]) == np.shape(sent["quantiles"])
     for name, _ in headers:
-        assert f"`{name}`" in README
+        assert f"`{name}`" in DOCUMENTS[MESSAGES]
 
 
 @pytest.fixture
-def execute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
-    """Execute the README's one block of Python that says so, in an empty directory, and return its names."""
+def execute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], dict[str, Any]]:
+    """Execute the one block of Python of a page that says so, in an empty directory, and return its names."""
     monkeypatch.chdir(tmp_path)
 
-    def run(words: str) -> dict[str, Any]:
-        (code,) = [block for block in blocks("python") if words in block]
+    def run(page: str, words: str) -> dict[str, Any]:
+        (code,) = [block for block in blocks("python", page) if words in block]
         names: dict[str, Any] = {}
-        exec(compile(code, "README.md", "exec"), names)
+        exec(compile(code, page, "exec"), names)
         return names
 
     return run
 
 
-def test_every_block_of_python_is_executed_below() -> None:
-    assert len(blocks("python")) == 2
+def test_every_block_of_python_is_executed_below_or_in_the_tutorial() -> None:
+    found = {page: len(blocks("python", page)) for page in DOCUMENTS if page != "docs/tutorial.md"}
+    assert {page: count for page, count in found.items() if count} == EXECUTED
 
 
-def test_the_first_python_runs(execute: Callable[[str], dict[str, Any]], tmp_path: Path) -> None:
-    names = execute("forecaster.save")
+def test_the_python_of_the_readme_runs(execute: Callable[[str, str], dict[str, Any]]) -> None:
+    names = execute("README.md", "Forecaster")
+    assert len(names["forecaster"].predict(names["frame"])) == 24
+
+
+def test_the_python_of_the_python_page_runs(execute: Callable[[str, str], dict[str, Any]], tmp_path: Path) -> None:
+    names = execute("docs/python.md", "forecaster.save")
     again = names["Forecaster"].load(tmp_path / "model.safetensors").predict(names["frame"])
     assert again.equals(names["forecast"])
     assert len(again) == 24
     assert set(names["result"].scores["origins"]) == {3}
 
 
-def test_the_python_of_covariates_runs_and_sees_the_price(execute: Callable[[str], dict[str, Any]]) -> None:
-    names = execute("future_covariates")
+def test_the_python_of_covariates_runs_and_sees_the_price(execute: Callable[[str, str], dict[str, Any]]) -> None:
+    names = execute("docs/python.md", "future_covariates")
     forecast = names["forecast"]
     assert names["forecaster"].predict(names["known"], future=names["prices"]).equals(forecast)
     low = names["price"][400:] < 0.9
@@ -191,25 +181,13 @@ def test_the_python_of_covariates_runs_and_sees_the_price(execute: Callable[[str
     assert forecast["q50"][low].min() > forecast["q50"][~low].max()
 
 
-def test_the_views_that_are_promised_exist_and_all_are_named() -> None:
-    named = re.findall(r"`([a-z_]+)`", "".join(cell[0] for cell in table_rows("SQL")) + PROSE)
-    assert set(VIEWS) <= set(named)
-    assert {cell[0].strip("`") for cell in table_rows("SQL")} <= set(VIEWS)
-
-
-def test_every_link_leads_somewhere() -> None:
-    anchors = {
-        re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in re.findall(r"^#+ (.*)$", README, re.M)
-    }
-    links = re.findall(r"\]\(([^)]+)\)", README)
-    inside = [link for link in links if not link.startswith(("http", "#"))]
-    assert [link for link in inside if not (ROOT / link).exists()] == []
-    assert [link for link in links if link.startswith("#") and link[1:] not in anchors] == []
+def test_every_view_is_in_the_documents() -> None:
+    assert {view for view in VIEWS if not re.search(rf"\b{view}\b", TEXT)} == set()
 
 
 def test_every_make_target_that_is_named_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    named = set(re.findall(r"\bmake ([a-z]+)\b", "".join(blocks("sh")) + "".join(re.findall(r"`[^`]+`", PROSE))))
+    named = set(re.findall(r"\bmake ([a-z]+)\b", "".join(blocks("sh")) + "".join(re.findall(r"`[^`]+`", prose()))))
     assert named <= targets
     assert {"help", "run", "test", "faults", "check", "bench", "kafka"} <= targets
 
@@ -220,5 +198,7 @@ def test_every_dependency_has_its_reason() -> None:
     for extra, packages in project["optional-dependencies"].items():
         needed += packages if extra != "all" else []
     names = {re.split(r"[\[<>=,]", package)[0] for package in needed}
-    listed = {word for cells in table_rows("Dependencies") for word in re.findall(r"[a-z0-9-]+", cells[0])}
+    table = DOCUMENTS["docs/development.md"].split("\n## Dependencies\n")[1]
+    packages = re.findall(r"^\| ([^|]+) \|", table, re.MULTILINE)
+    listed = {word for cell in packages for word in re.findall(r"[a-z0-9-]+", cell)}
     assert names <= listed

@@ -1,7 +1,6 @@
-"""Every query of the README on both databases, and the views beneath, against pandas on the same exported rows."""
+"""Every query of README and docs/ on both databases, and the views beneath, against pandas on the same rows."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,11 +10,11 @@ from pipeline.database import Database
 from pipeline.database.pages.reader import Row
 from pipeline.records import Forecasts
 from tests.contracts import HOUR, NOW, START, turn_of, wide_observations
+from tests.documents import TEXT, blocks
 
-README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
 QUERIES = {
     caption.strip(): sql.strip().rstrip(";")
-    for caption, sql in re.findall(r"^([^\n]+:)\n\n```sql\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    for caption, sql in re.findall(r"^([^\n]+:)\n\n```sql\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 }
 NAMES = ("meter-17", "meter-18", "silent")
 LENGTH, HORIZON, SEASON = 12 * 24, 6, 24
@@ -91,7 +90,7 @@ def actuals(database: Database) -> pd.DataFrame:
 
 @pytest.fixture
 def matured(forecasts: pd.DataFrame, actuals: pd.DataFrame) -> pd.DataFrame:
-    """Forecast steps joined with what came and with the seasonal naive, by pandas alone."""
+    """Forecast steps joined with their actuals and with the seasonal naive, by pandas alone."""
     known = actuals[["series", "observed_at", "value"]]
     joined = forecasts.merge(known.rename(columns={"observed_at": "target_time", "value": "actual"}))
     season = known.assign(target_time=known["observed_at"] + pd.Timedelta(hours=SEASON)).drop(columns="observed_at")
@@ -127,12 +126,12 @@ def ask(database: Database, words: str) -> list[Row]:
     return rows
 
 
-def test_every_query_of_the_readme_is_known_here() -> None:
-    assert len(QUERIES) == README.count("```sql\n") >= 13
+def test_every_query_of_the_documents_has_a_caption_of_its_own() -> None:
+    assert len(QUERIES) == len(blocks("sql")) >= 13
 
 
 @pytest.mark.parametrize("caption", QUERIES)
-def test_every_query_of_the_readme_answers(database: Database, caption: str) -> None:
+def test_every_query_of_the_documents_answers(database: Database, caption: str) -> None:
     assert database.reader.query(QUERIES[caption]) != []
 
 
@@ -201,7 +200,7 @@ def test_coverage_by_day(database: Database, matured: pd.DataFrame) -> None:
     )
     expected = days.sort_values("day", ascending=False)
     assert 0.1 < expected["held_80"].mean() < 0.9
-    same(ask(database, "What the intervals held"), expected, *expected.columns)
+    same(ask(database, "The coverage of the intervals"), expected, *expected.columns)
 
 
 def test_forecast_vs_actual_row_by_row(database: Database, matured: pd.DataFrame) -> None:

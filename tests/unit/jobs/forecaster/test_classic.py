@@ -1,9 +1,8 @@
 """The classic example as a setting: Keras' SimpleRNN(32) and Dense(1), RMSprop, mean squared error.
 
-Ten times through 1,000 windows of 100 x 32 in batches of 32, in the README's own settings.
+Ten times through 1,000 windows of 100 x 32 in batches of 32, in the settings of docs/models.md.
 """
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -15,22 +14,20 @@ from models.batch import Batch
 from models.fitting.fit import fit
 from models.network.forecasters import RecurrentForecaster, build
 from models.panel import build_panel
-from pipeline.forecasting.windows import model_config
+from pipeline.settings.sources import load
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import Settings
-from pipeline.settings.sources import load
+from pipeline.forecasting.windows import model_config
+from tests.documents import blocks
 
-README = (Path(__file__).parents[4] / "README.md").read_text(encoding="utf-8")
 STEPS = 2648  # of history: 1,000 windows before the validation cut
 HELD_BACK = 48
 
 
 @pytest.fixture
 def chosen(tmp_path: Path) -> Settings:
-    """The README's settings."""
-    (block,) = [
-        text for text in re.findall(r"^```ini\n(.*?)^```$", README, re.MULTILINE | re.DOTALL) if "[model]" in text
-    ]
+    """The settings of docs/models.md."""
+    (block,) = blocks("ini", "docs/models.md")
     file = tmp_path / "tidecast.toml"
     file.write_text(block, encoding="utf-8")
     return load(file)
