@@ -14,7 +14,7 @@ MODERN := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.11; do \
 	command -v $$each >/dev/null 2>&1 && $$each $(MODERN) && echo $$each && break; done)
 
-.PHONY: help install run test faults check bench reference audit lock sbom kafka clean
+.PHONY: help install run test faults check bench docs reference audit lock sbom kafka clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -42,6 +42,9 @@ bench: $(VENV)/.installed-test ## measure, as JSON lines
 reference: $(VENV)/.installed-test ## write docs/reference/ from the code
 	$(BIN)/python -m tests.reference
 
+docs: $(VENV)/.installed-docs ## build docs/ as a site, in site/; a broken link or anchor fails
+	$(BIN)/properdocs build
+
 audit: $(AUDIT)/.installed ## look every pin up among known vulnerabilities; what cannot be looked up fails
 	$(AUDIT)/bin/pip-audit --strict --disable-pip --no-deps -r constraints.txt
 
@@ -59,7 +62,7 @@ kafka: ## start Apache Kafka on 127.0.0.1:9092 (needs Java 17 and Maven, or KAFK
 	deploy/kafka/kafka.sh $(ARGS)
 
 clean: ## remove .venv, caches and the demo's directory
-	rm -rf $(VENV) $(AUDIT) $(LOCK) sbom.cdx.json tidecast-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(AUDIT) $(LOCK) sbom.cdx.json site tidecast-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "tidecast needs Python 3.11 or newer and found none." \
@@ -76,6 +79,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[all]' --group test
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt --group docs
 	@touch $@
 
 $(LOCK)/.installed: | $(BIN)/python
