@@ -19,6 +19,7 @@ from pygments.util import ClassNotFound
 
 ROOT = Path(__file__).parents[1]
 FENCE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
+TITLE = re.compile(r'^```(\w+) title="([^"]+)"$', re.MULTILINE)
 LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)#\s]+)")
 DARK = "[data-bs-theme=dark] .codehilite"
 
@@ -26,7 +27,7 @@ DARK = "[data-bs-theme=dark] .codehilite"
 def on_files(files: Files, config: ProperDocsConfig) -> Files:
     """Add every file that a page links to, and the colours of code."""
     waiting = [f"docs/{file.src_uri}" for file in files.documentation_pages()]
-    seen = {f"docs/{file.src_uri}" for file in files}
+    seen = {f"docs/{file.src_uri}" for file in files if file.inclusion.is_included()}
     while waiting:
         origin = waiting.pop()
         for path in linked(origin, (ROOT / origin).read_text(encoding="utf-8")):
@@ -48,7 +49,8 @@ def on_page_markdown(markdown: str, page: Page, config: ProperDocsConfig, files:
     def point(found: re.Match[str]) -> str:
         return posixpath.relpath(place(resolve(origin, found[1])), posixpath.dirname(here) or ".")
 
-    return "".join(part if part.startswith("```") else LINK.sub(point, part) for part in FENCE.split(markdown))
+    pointed = (part if part.startswith("```") else LINK.sub(point, part) for part in FENCE.split(markdown))
+    return TITLE.sub(r"**\2**\n\n```\1", "".join(pointed))  # Python-Markdown knows no title of a block
 
 
 def linked(origin: str, markdown: str) -> Iterator[str]:
@@ -65,7 +67,7 @@ def resolve(origin: str, link: str) -> str:
 
 def place(path: str) -> str:
     """Say where in the site's sources a file of the repository is."""
-    if path.startswith("docs/"):
+    if path.startswith("docs/") and not path.endswith(".py"):
         return path.removeprefix("docs/")
     return f"source/{path}" if path.endswith(".md") else f"source/{path}.html"
 

@@ -43,7 +43,7 @@ def test_every_page_is_there_and_what_pages_link_to_outside_docs(site: Path) -> 
     made = {path.relative_to(site).as_posix() for path in site.rglob("*.html")}
     pages = [page.removeprefix("docs/") for page in DOCUMENTS if page.startswith("docs/")]
     assert {page.removesuffix(".md") + ".html" for page in pages} <= made
-    assert {"source/index.html", "source/deploy/runbook.html", "source/pipeline/app.py.html"} <= made
+    assert {"source/index.html", "source/deploy/runbook.html", "source/docs/site.py.html"} <= made
 
 
 def test_a_page_loads_nothing_from_another_host(site: Path) -> None:

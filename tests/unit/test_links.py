@@ -43,6 +43,11 @@ def test_a_broken_link_and_a_broken_anchor_would_be_found() -> None:
     assert broken("docs/index.md", "jobs.md#verdict") is None
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_a_heading_has_the_same_anchor_on_a_code_host_and_in_the_site(page: str) -> None:
+    assert [anchor for anchor in anchors(PAGES[page]) if not anchor.isascii() or "--" in anchor] == []
+
+
 @pytest.mark.parametrize("page", [page for page in DOCUMENTS if page.startswith("docs/")])
 def test_a_page_links_to_files_which_the_site_can_show_and_to_no_folder(page: str) -> None:
     paths = [link.partition("#")[0] for link in links(page)]
