@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.configuration import load
+from pipeline.settings.sources import load
 from tests.servers import free_port
 
 ROOT = Path(__file__).parents[2]

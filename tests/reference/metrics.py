@@ -6,13 +6,12 @@ from pathlib import Path
 
 from structlog.testing import capture_logs
 
-from jobs.metrics import JobCollector
-from pipeline.exposition import Exposition, MemoryAndThreads, Metric
-from pipeline.probes import Probes
-from pipeline.stream import Worker
-from pipeline.web.telemetry import PageCollector
-from pipeline.web.traffic import Traffic
-from pipeline.worker_metrics import WorkerCollector
+from jobs.upkeep.job_metrics import JobCollector
+from pipeline.health.probes import Probes
+from pipeline.health.prometheus import Exposition, MemoryAndThreads, Metric
+from pipeline.stream.worker import Worker
+from pipeline.stream.worker_metrics import WorkerCollector
+from pipeline.web.page_metrics import PageCollector, Traffic
 from tests.facts import FACTS, NOW, PERIODS
 from tests.fakes import MemoryStore, MemoryTopics
 from tests.reference.tables import code, page, sentence, table

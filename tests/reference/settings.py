@@ -13,8 +13,8 @@ import annotated_types
 from pydantic import BaseModel, BeforeValidator, SecretStr
 from pydantic.fields import FieldInfo
 
-from pipeline.address import parse_address
 from pipeline.settings import Settings, parse_seconds
+from pipeline.settings.address import parse_address
 from pipeline.settings.challengers import COMMON
 from pipeline.settings.values import _check_skew, parse_day, parse_keeping, parse_off, parse_phase
 from tests.reference.tables import code, page, table

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from pipeline.database import upgrade
 from pipeline.database.engine import connect
-from pipeline.database.migrate import HERE, OF_THE_SHADOW, VIEWS
+from pipeline.database.schema.migrate import HERE, OF_THE_SHADOW, VIEWS
 from tests.reference.tables import code, page, table
 
 QUANTILE = re.compile(r"q\d+")

@@ -9,12 +9,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from jobs.upkeep.job_metrics import JobCollector
-from pipeline.health.prometheus import Exposition
 from pipeline.health.probes import Checks, Probes
+from pipeline.health.prometheus import Exposition
 from pipeline.stream.worker import Worker
-from pipeline.web.page_metrics import PageCollector
-from pipeline.web.page_metrics import Traffic
 from pipeline.stream.worker_metrics import WorkerCollector
+from pipeline.web.page_metrics import PageCollector, Traffic
 from tests import documents
 from tests.facts import FACTS, NOW, PERIODS
 from tests.fakes import MemoryStore, MemoryTopics

@@ -55,18 +55,44 @@ def test_the_rules_look_at_every_package() -> None:
     assert {path.relative_to(ROOT).parts[0] for path in MODULES} == set(PACKAGES)
 
 
-def test_models_import_neither_pipeline_nor_jobs() -> None:
-    assert offenders([path for path in MODULES if name(path).startswith("models/")], ("pipeline", "jobs")) == []
+def room(path: Path) -> str:
+    """Name the folder that a module is in; a module right in a package is a room of its own."""
+    folder = path.relative_to(ROOT).parent.as_posix()
+    return name(path) if folder in LOBBIES else folder
 
 
-def test_pipeline_imports_no_jobs_outside_the_wiring() -> None:
-    paths = [path for path in MODULES if name(path).startswith("pipeline/") and not name(path).startswith(WIRING)]
-    assert offenders(paths, ("jobs",)) == []
+def arrows() -> dict[tuple[str, str], list[str]]:
+    """List each import from one room into another, also those inside functions."""
+    found: dict[tuple[str, str], list[str]] = {}
+    places = {path.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."): path for path in MODULES}
+    places |= {module.removesuffix(".__init__"): path for module, path in places.items()}
+    for path in MODULES:
+        for module in imports(path):
+            if module in places and room(places[module]) != room(path):
+                found.setdefault((room(path), room(places[module])), []).append(f"{name(path)} imports {module}")
+    return found
 
 
-def test_jobs_import_no_adapters_outside_the_wiring() -> None:
-    paths = [path for path in MODULES if name(path).startswith("jobs/") and not name(path).startswith(WIRING)]
-    assert offenders(paths, ("pipeline.kafka", "pipeline.database", "pipeline.app")) == []
+def test_every_room_has_its_floor() -> None:
+    rooms = {room(path) for path in MODULES}
+    assert sorted(each for floor in FLOORS for each in floor) == sorted(rooms)
+
+
+def test_rooms_import_only_what_is_below_them() -> None:
+    height = {each: number for number, floor in enumerate(FLOORS) for each in floor}
+    upwards = [lines for (one, other), lines in arrows().items() if height[one] <= height[other]]
+    assert upwards == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    places = {path.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."): path for path in MODULES}
+    graph = {module: {each for each in imports(path) if each in places} for module, path in places.items()}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def test_no_room_is_crowded() -> None:
+    crowds = Counter(path.parent.relative_to(ROOT).as_posix() for path in MODULES if path.name != "__init__.py")
+    assert {folder: count for folder, count in crowds.items() if count > MOST_MODULES} == {}
 
 
 @pytest.mark.parametrize("library", HOMES)

@@ -6,11 +6,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-import pipeline.claim
-import pipeline.turn
+import pipeline.stream.claim
+import pipeline.stream.turn
 from tests.faults import worker
 from tests.faults.test_points import KILLS
-from tests.unit.test_protocol import POINTS
+from tests.unit.stream.test_protocol import POINTS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
@@ -27,7 +27,7 @@ def steps(docstring: str | None) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("title", "docstring"), [("A turn", pipeline.turn.__doc__), ("A claim", pipeline.claim.__doc__)]
+    ("title", "docstring"), [("A turn", pipeline.stream.turn.__doc__), ("A claim", pipeline.stream.claim.__doc__)]
 )
 def test_the_steps_are_those_of_the_code(title: str, docstring: str | None) -> None:
     assert len(steps(docstring)) == 4
@@ -42,7 +42,7 @@ def rows() -> dict[str, str]:
 
 def passed() -> list[str]:
     """The points of the code, in the order in which its lines pass them."""
-    modules = (pipeline.turn, pipeline.claim)
+    modules = (pipeline.stream.turn, pipeline.stream.claim)
     texts = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in modules]
     return [point for text in texts for point in re.findall(r'parts\.passed\("(\w+)"\)', text)]
 
@@ -69,10 +69,10 @@ def test_the_tests_that_are_named_exist() -> None:
 
 def test_the_picture_names_the_steps_and_is_for_light_and_dark() -> None:
     words = [element.text for element in ElementTree.parse(SVG).iter("{http://www.w3.org/2000/svg}text")]
-    for step in steps(pipeline.turn.__doc__):
+    for step in steps(pipeline.stream.turn.__doc__):
         assert step in words
     assert "prefers-color-scheme: dark" in SVG.read_text(encoding="utf-8")
 
 
 def test_every_number_is_that_of_the_code() -> None:
-    assert f"at most {pipeline.turn.MOST_MESSAGES:,} messages" in PAGE
+    assert f"at most {pipeline.stream.turn.MOST_MESSAGES:,} messages" in PAGE

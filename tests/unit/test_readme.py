@@ -14,12 +14,12 @@ import pytest
 
 from models.config import QUANTILE_LEVELS
 from pipeline.cli import root
-from pipeline.messages.codec import Reader, write_forecasts
-from pipeline.settings.sources import load, shown
 from pipeline.database.schema.migrate import VIEWS
 from pipeline.grid.frequency import Frequency
+from pipeline.messages.codec import Reader, write_forecasts
 from pipeline.records import Forecasts, Messages
 from pipeline.settings import Settings
+from pipeline.settings.sources import load, shown
 from tests.documents import DOCUMENTS, ROOT, TEXT, blocks, prose
 
 MESSAGES = "docs/messages.md"

@@ -14,10 +14,10 @@ from models.batch import Batch
 from models.fitting.fit import fit
 from models.network.forecasters import RecurrentForecaster, build
 from models.panel import build_panel
-from pipeline.settings.sources import load
+from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import Settings
-from pipeline.forecasting.windows import model_config
+from pipeline.settings.sources import load
 from tests.documents import blocks
 
 STEPS = 2648  # of history: 1,000 windows before the validation cut
