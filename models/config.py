@@ -13,6 +13,8 @@ from models.presets import ATTENTIONS, CELLS, DECODERS, DIRECTIONS, KINDS, OUTPU
 
 QUANTILE_LEVELS: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.975)
 """Probabilities of every forecast in SQL and on the output topic; 0.5 is the point forecast."""
+QUANTILE_NAMES = tuple("q" + f"{level:.3f}"[2:].removesuffix("0") for level in QUANTILE_LEVELS)
+"""Of their columns, in SQL and in frames: q025, q05, q10, ... q975."""
 
 LOCATIONS = ("mean", "last")
 SPREADS = ("window", "series")

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from models.config import QUANTILE_LEVELS
+from models.config import QUANTILE_LEVELS, QUANTILE_NAMES
 from pipeline.errors import ConfigError
 from pipeline.grid.times import read_text
 from pipeline.records import Floats, Ints
@@ -218,7 +218,6 @@ def _tell_apart(values: Sequence[float]) -> list[str]:
 
 PAST = 2  # horizons of history
 MOST_STEPS = 10_000
-COLUMNS = tuple("q" + f"{level:.3f}"[2:].removesuffix("0") for level in QUANTILE_LEVELS)
 
 
 class Reader(Protocol):
@@ -255,7 +254,7 @@ def read_fan(reader: Reader, series: str, at: int | None) -> Fan | None:
         history_times=np.array(past, np.int64),
         history=np.array([known[time] for time in past]),
         target_times=np.array(targets, np.int64),
-        quantiles=np.array([[row[name] for name in COLUMNS] for row in rows]),
+        quantiles=np.array([[row[name] for name in QUANTILE_NAMES] for row in rows]),
         actual=np.array([known.get(time, np.nan) for time in targets]),
     )
 

@@ -8,34 +8,23 @@ Nothing of an origin or later is known to the forecaster that is judged there, a
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from jobs.forecaster import charts
-from jobs.frames.frames import Readings, write_frame
+from jobs.frames.frames import Readings
 from jobs.retraining.backtest import MAX_TARGETS, Forecast, Pairs, find_scales
-from jobs.retraining.search import Found
-from models.fitting.training import FitReport
 from models.metrics import METRICS, Interval, Matured, Metric, average, measure, skill
 from models.network.baselines import SeasonalNaive
 from models.network.forecasters import Forecaster as Network
 from models.network.scaling import find_coarse
 from models.panel import Panel, slices
 from models.predict import predict
-from pipeline import charts as chart
 from pipeline.errors import ConfigError
-from pipeline.grid.frequency import Frequency
 from pipeline.records import Floats, Ints, Mask
-
-if TYPE_CHECKING:
-    from jobs.forecaster.forecaster import Forecaster
 
 NAIVE = "seasonal naive"
 MODEL = "tidecast"
@@ -81,84 +70,6 @@ class Evaluation:
 
     held_out: HeldOut
     matured: Mapping[str, Matured]
-
-
-@dataclass(frozen=True)
-class Backtest:
-    """What a backtest found; the tables are pandas frames.
-
-    forecaster: the one that was fitted on the part before the first origin, or the last of them where it was fitted
-    anew; readings: what was read from the frame; evaluation: the forecasts as arrays; report: how its fit went; search:
-    what was chosen before it, if anything was; notes: what a reader may not expect.
-    """
-
-    forecaster: "Forecaster"
-    readings: Readings
-    frequency: Frequency
-    evaluation: Evaluation
-    report: FitReport
-    search: Found | None = None
-    notes: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        """The scores in one line."""
-        own, naive = (METRICS["mase"](self.evaluation.matured[name]) for name in (MODEL, NAIVE))
-        size = f"{len(np.unique(self.held_out.pairs.rows)):,} series, {len(self.held_out.pairs):,} windows"
-        return f"Backtest({size}, MASE {own:.3f}, seasonal naive {naive:.3f})"
-
-    @property
-    def held_out(self) -> HeldOut:
-        """The pairs that were scored."""
-        return self.evaluation.held_out
-
-    @cached_property
-    def scores(self) -> pd.DataFrame:
-        """One row per forecaster: every metric, skill, and how many targets, windows and origins."""
-        return score_table(self.evaluation)
-
-    @cached_property
-    def by_step(self) -> pd.DataFrame:
-        """One row per forecaster and step of the horizon."""
-        return step_table(self.evaluation)
-
-    @cached_property
-    def by_series(self) -> pd.DataFrame:
-        """One row per forecaster and series: MASE, MAE, WQL, coverage and how many targets were scored."""
-        return series_table(self.evaluation, self.readings)
-
-    @cached_property
-    def reliability(self) -> pd.DataFrame:
-        """One row per forecaster and central interval: the share that it should hold, and the share that it held."""
-        return reliability_table(self.evaluation)
-
-    @cached_property
-    def forecasts(self) -> pd.DataFrame:
-        """One row per series, origin and step: quantiles, what came, and seasonal naive's median."""
-        pairs, matured = self.held_out.pairs, self.evaluation.matured[MODEL]
-        naive = self.evaluation.matured[NAIVE].quantile(0.5)
-        more = {self.readings.columns.value or "value": matured.target, "seasonal_naive": naive}
-        return write_frame(
-            self.readings, pairs.rows, pairs.origins, matured.quantiles, frequency=self.frequency, more=more
-        )
-
-    def plot(
-        self, what: str = "forecasts", *, series: Sequence[object] | None = None, file: str | Path | None = None
-    ) -> Any:
-        """Draw a figure of matplotlib, and write it where a file is named (PNG, SVG or PDF by its suffix).
-
-        what: "forecasts", the last one of three series or of those named, with what came; "steps", the error by step;
-        "reliability", what intervals hold. ConfigError for anything else, or without matplotlib.
-        """
-        if what == "forecasts":
-            figure = chart.draw(charts.draw_backtest(self, series))
-        elif what in ("steps", "reliability"):
-            lines = charts.error_lines(self) if what == "steps" else charts.reliability_lines(self)
-            figure = chart.draw_lines(lines)
-        else:
-            raise ConfigError(f"there is no chart {what!r}: use forecasts, steps or reliability")
-        if file is not None:
-            chart.write(figure, Path(file))
-        return figure
 
 
 def hold_out(

@@ -14,8 +14,9 @@ from jobs.clock.outcome import OnStage, Stage
 from jobs.forecaster import evaluation
 from jobs.forecaster.evaluation import MODEL, Evaluation, HeldOut
 from jobs.forecaster.evaluation import NAIVE as NAIVE_NAME
+from jobs.frames.columns import Columns
 from jobs.frames.covariates import CovariateNames
-from jobs.frames.frames import Columns, Readings
+from jobs.frames.frames import Readings
 from jobs.retraining.challenger import Fitted, fit_challenger
 from jobs.retraining.history import count_recent
 from jobs.retraining.training_set import Lineage, TrainingSet, drop_older, find_rows, name_series, usual_validation

@@ -20,8 +20,8 @@ from pydantic import ValidationError
 
 from jobs.clock.outcome import OnStage, Stage
 from jobs.forecaster import evaluation
+from jobs.forecaster.backtest import Backtest
 from jobs.forecaster.charts import draw_forecast
-from jobs.forecaster.evaluation import Backtest
 from jobs.forecaster.fitting import (
     Recipe,
     TooShort,
@@ -31,8 +31,9 @@ from jobs.forecaster.fitting import (
     fit_frame,
     refuse_service_keys,
 )
+from jobs.frames.columns import Columns
 from jobs.frames.covariates import CovariateNames
-from jobs.frames.frames import Columns, Readings, read_frame, write_frame
+from jobs.frames.frames import Readings, read_frame, write_frame
 from jobs.frames.grid_choice import Wish, wish_for
 from jobs.frames.series_names import note_names
 from jobs.retraining.training_set import find_rows, name_series
@@ -194,7 +195,7 @@ class Forecaster:
         common_time: bool = False,
         refit: bool | int = False,
         on_stage: OnStage | None = None,
-    ) -> Backtest:
+    ) -> "Backtest[Forecaster]":
         """Fit a forecaster on what was known before the first origin, and score it at every origin.
 
         Seasonal naive is scored on exactly the same (series, origin) pairs. The origins are `stride` steps apart (the

@@ -1,6 +1,8 @@
 """Columns of a frame to arrays: times and numbers, or a ConfigError that names the data row, from 1 on."""
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -11,8 +13,31 @@ from pipeline.grid.stamps import Stamps, explain_cell, read_floats, read_stamps
 from pipeline.grid.times import OUTSIDE, TimeRule
 from pipeline.records import Floats, Ints, Mask
 
+KNOWN = {"series_id": ("series_id", "unique_id"), "time": ("time", "timestamp", "ds"), "value": ("value", "y")}
+"""Names that are looked for when none is given; a frame that has two of a kind is asked about."""
 LARGEST = 1e30
 """The models compute in float32, and squares and sums of values must fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The names of a frame's columns; None: look for the KNOWN ones."""
+
+    series_id: str | None = None
+    time: str | None = None
+    value: str | None = None
+
+    @classmethod
+    def of(cls, names: Mapping[str, str | None] | None) -> Self:
+        """Read them from a mapping; ConfigError for an unknown key."""
+        unknown = sorted(set(names or {}) - set(KNOWN))
+        if unknown:
+            raise ConfigError(f"columns: unknown key {', '.join(unknown)}; there are {', '.join(KNOWN)}")
+        return cls(**(names or {}))
+
+    def to_dict(self) -> dict[str, str | None]:
+        """Plain values for JSON; `of` reads them back."""
+        return asdict(self)
 
 
 def read_times(column: "pd.Series[Any]", frequency: Frequency, rule: TimeRule, series: Ints) -> Stamps:

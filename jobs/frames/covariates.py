@@ -24,7 +24,7 @@ from pipeline.grid.times import TimeRule
 from pipeline.records import Floats, Ints, Mask
 
 if TYPE_CHECKING:
-    from jobs.frames.frames import Columns
+    from jobs.frames.columns import Columns
 
 HINT = "; a covariate is a number: encode text, 0 and 1 for each of its words"
 

@@ -14,18 +14,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import tzinfo
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from jobs.frames.columns import read_numbers, read_times
+from jobs.frames.columns import KNOWN, Columns, read_numbers, read_times
 from jobs.frames.covariates import CovariateNames, Rows, check_columns, merge, read_future, read_matrix, read_static
 from jobs.frames.dataframes import Table, name_periods, open_table, read_periods, to_periods
 from jobs.frames.grid_check import check_empty, check_merged
 from jobs.frames.grid_choice import Wish, choose_grid, say_off_grid
 from jobs.frames.series_names import read_series
-from models.config import QUANTILE_LEVELS
+from models.config import QUANTILE_NAMES
 from pipeline.errors import ConfigError
 from pipeline.forecasting.windows import Known
 from pipeline.grid.frequency import Frequency
@@ -35,8 +35,6 @@ from pipeline.records import Events, Floats, History, Ints
 from pipeline.settings import Policy
 from pipeline.stream.observe import fold
 
-KNOWN = {"series_id": ("series_id", "unique_id"), "time": ("time", "timestamp", "ds"), "value": ("value", "y")}
-"""Names that are looked for when none is given; a frame that has two of a kind is asked about."""
 OPTIONS = {"series_id": "--series-id", "time": "--timestamp", "value": "--value"}
 MOST_NAMES = 20
 MOST_STEPS = 100_000_000
@@ -48,29 +46,6 @@ NO_COVARIATES = CovariateNames()
 FINEST = Frequency("1s")
 RESERVED = {"origin", "step", "quality", "seasonal_naive"}
 PARQUET = (".parquet", ".pq")
-QUANTILE_COLUMNS = tuple("q" + f"{level:.3f}"[2:].removesuffix("0") for level in QUANTILE_LEVELS)
-"""Quantiles are named as in SQL: q025, q05, q10, ... q975."""
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """The names of a frame's columns; None: look for the KNOWN ones."""
-
-    series_id: str | None = None
-    time: str | None = None
-    value: str | None = None
-
-    @classmethod
-    def of(cls, names: Mapping[str, str | None] | None) -> Self:
-        """Read them from a mapping; ConfigError for an unknown key."""
-        unknown = sorted(set(names or {}) - set(KNOWN))
-        if unknown:
-            raise ConfigError(f"columns: unknown key {', '.join(unknown)}; there are {', '.join(KNOWN)}")
-        return cls(**(names or {}))
-
-    def to_dict(self) -> dict[str, str | None]:
-        """Plain values for JSON; `of` reads them back."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +130,7 @@ def read_frame(
     """
     table = open_table(frame, value=columns.value)
     frame, columns = table.frame, _find_columns(table, columns, covariates.every())
-    check_columns(frame, covariates.every(), columns.to_dict(), RESERVED | set(QUANTILE_COLUMNS))
+    check_columns(frame, covariates.every(), columns.to_dict(), RESERVED | set(QUANTILE_NAMES))
     if frame.empty:
         raise ConfigError("there are no rows to read")
     moments, period = read_periods(frame[columns.time])
@@ -257,7 +232,7 @@ def write_frame(
         "origin": _stamps(np.repeat(frequency.time_of(firsts - 1), horizon), readings),
         "step": np.tile(np.arange(1, horizon + 1), count),
     }
-    columns |= {name: quantiles[:, :, q].ravel() for q, name in enumerate(QUANTILE_COLUMNS)}
+    columns |= {name: quantiles[:, :, q].ravel() for q, name in enumerate(QUANTILE_NAMES)}
     for name, values in more.items():
         columns[name] = np.repeat(values, horizon) if np.ndim(values) == 1 else np.ravel(values)
     return pd.DataFrame(columns)
@@ -295,7 +270,7 @@ def _find_columns(table: Table, wanted: Columns, covariates: Sequence[str]) -> C
     chosen = [name for name in (found.series_id, found.time, found.value) if name is not None]
     if len(set(chosen)) < len(chosen):
         raise ConfigError(f"series, time and value must be different columns, not {', '.join(chosen)}")
-    taken = sorted(set(chosen) & (RESERVED | set(QUANTILE_COLUMNS)))
+    taken = sorted(set(chosen) & (RESERVED | set(QUANTILE_NAMES)))
     if taken:
         raise ConfigError(f"rename column {', '.join(taken)}: forecasts have a column of that name")
     return found

@@ -15,9 +15,9 @@ from pipeline.visible import csv_cell
 if TYPE_CHECKING:
     import pandas as pd
 
-    from jobs.forecaster.evaluation import Backtest
+    from jobs.forecaster.backtest import Backtest
     from jobs.forecaster.forecaster import Forecaster
-    from jobs.frames.frames import Columns
+    from jobs.frames.columns import Columns
     from pipeline.charts import Fan
     from pipeline.settings import Settings
 
@@ -57,8 +57,9 @@ def backtest(settings: "Settings", /, file: Path, *, as_json: bool, output: Path
     Settings (`--set model.hidden=128`, duplicates, seed) come from where those of every command come from. A file
     without a column of series is one series.
     """
-    from jobs.forecaster.charts import draw_backtest
-    from jobs.frames.frames import Columns, read_table
+    from jobs.forecaster.backtest import draw_backtest
+    from jobs.frames.columns import Columns
+    from jobs.frames.frames import read_table
     from jobs.retraining.torchrun import leading
     from models.fitting.cpu import tune_cpu
     from pipeline import charts as chart
@@ -119,7 +120,7 @@ def make_forecaster(settings: "Settings", columns: "Columns", given: dict[str, A
     )
 
 
-def summarize(result: "Backtest", file: Path) -> dict[str, Any]:
+def summarize(result: "Backtest[Forecaster]", file: Path) -> dict[str, Any]:
     """Everything that was measured, as plain values; None where there was no evidence."""
     from jobs.retraining.comparison import finite
 
@@ -146,11 +147,11 @@ def summarize(result: "Backtest", file: Path) -> dict[str, Any]:
     }
 
 
-def show(result: "Backtest", facts: dict[str, Any], fans: "list[Fan]") -> None:
+def show(result: "Backtest[Forecaster]", facts: dict[str, Any], fans: "list[Fan]") -> None:
     """Write the page: what was read, scores, error by step, reliability, a chart."""
     import numpy as np
 
-    from jobs.forecaster.charts import error_lines, reliability_lines
+    from jobs.forecaster.backtest import error_lines, reliability_lines
     from pipeline import charts as chart
 
     words = f"{facts['series']:,} series, {facts['rows']:,} rows, {facts['merged']:,} merged into a step that had one"
@@ -196,7 +197,7 @@ def show(result: "Backtest", facts: dict[str, Any], fans: "list[Fan]") -> None:
         say(f"wrote {name}")
 
 
-def worst_series(result: "Backtest") -> list[list[str]]:
+def worst_series(result: "Backtest[Forecaster]") -> list[list[str]]:
     """List the series with the largest MASE, as cells: those that somebody should look at first."""
     from jobs.forecaster.evaluation import MODEL, NAIVE
 
@@ -216,9 +217,9 @@ def worst_series(result: "Backtest") -> list[list[str]]:
     ]
 
 
-def write_files(result: "Backtest", facts: dict[str, Any], fans: "list[Fan]", output: Path) -> list[str]:
+def write_files(result: "Backtest[Forecaster]", facts: dict[str, Any], fans: "list[Fan]", output: Path) -> list[str]:
     """Write charts, scores, forecasts and the model that was judged into a directory."""
-    from jobs.forecaster.charts import error_lines, reliability_lines
+    from jobs.forecaster.backtest import error_lines, reliability_lines
     from pipeline import charts as chart
     from pipeline.errors import ConfigError
 
@@ -240,10 +241,10 @@ def write_files(result: "Backtest", facts: dict[str, Any], fans: "list[Fan]", ou
 
 def shorten_table(table: "pd.DataFrame") -> "pd.DataFrame":
     """Round the quantiles as the service does: nothing of a small wave on a large level is lost."""
-    from jobs.frames.frames import QUANTILE_COLUMNS
+    from models.config import QUANTILE_NAMES
     from pipeline.messages.codec import shorten
 
-    names = list(QUANTILE_COLUMNS)
+    names = list(QUANTILE_NAMES)
     return table.assign(**dict(zip(names, shorten(table[names].to_numpy()).T, strict=True)))
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from models.config import QUANTILE_LEVELS
+from models.config import QUANTILE_NAMES
 from pipeline.database import Database, open_database, upgrade
 from pipeline.errors import Corrupt, Unavailable
 from pipeline.kafka.topics import check_topics, read_topic, send
@@ -34,9 +34,8 @@ PATIENCE = 60.0  # seconds without any progress before the demo gives up
 SWAP_SECONDS = 60.0  # a worker looks for a new champion every 2 s; a loaded machine may take longer
 LOOK_SECONDS = 0.02
 FIXED = ("series.frequency=1h", f"series.horizon={HORIZON}")  # what the comparison assumes
-COLUMNS = tuple("q" + f"{level:.3f}"[2:].removesuffix("0") for level in QUANTILE_LEVELS)
 ISSUED = f"""
-SELECT f.step, f.model_version, {", ".join(f"f.{name}" for name in COLUMNS)}
+SELECT f.step, f.model_version, {", ".join(f"f.{name}" for name in QUANTILE_NAMES)}
 FROM forecasts f JOIN series s ON s.series_id = f.series_id
 WHERE s.name = :series AND f.origin = :origin
 ORDER BY f.step
@@ -255,6 +254,6 @@ def read_issued(running: Running) -> Issued:
         rows = running.database.reader.query(ISSUED, {"series": name, "origin": f"{cut:%Y-%m-%d %H:%M:%S}"})
         if len(rows) != HORIZON:
             raise Corrupt(f"series {name} has {len(rows)} forecast steps from {cut}, not {HORIZON}")
-        quantiles.append([[row[column] for column in COLUMNS] for row in rows])
+        quantiles.append([[row[column] for column in QUANTILE_NAMES] for row in rows])
         versions.append(rows[0]["model_version"])
     return Issued(tuple(cuts.index), np.array(quantiles), np.array(versions, np.int64))

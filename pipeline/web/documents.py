@@ -5,17 +5,16 @@ model, too, and one that is not in it is refused. Routes, parameters and answers
 """
 
 import hashlib
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
 
-from pipeline.grid.times import FIRST_TIME, LAST_TIME, OUTSIDE, number_in, read_written
+from pipeline.grid.times import EPOCH, FIRST_TIME, LAST_TIME, OUTSIDE, number_in, read_written
 from pipeline.grid.untimely import explain_written
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LARGEST = 2**31 - 1  # of versions, run numbers and partitions in SQL
 
 

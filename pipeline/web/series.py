@@ -6,10 +6,9 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BeforeValidator, Field
 from starlette.responses import Response
 
-from models.config import QUANTILE_LEVELS
+from models.config import QUANTILE_LEVELS, QUANTILE_NAMES
 from pipeline.database.pages import series as series_pages
 from pipeline.database.pages.series import Wanted
-from pipeline.database.schema.tables import QUANTILES
 from pipeline.web.context import Context
 from pipeline.web.documents import (
     LARGEST,
@@ -214,7 +213,7 @@ def series_routes(context: Context) -> APIRouter:
                     {
                         "step": row["step"],
                         "target_time": row["target_time"],
-                        "quantiles": [row[name] for name in QUANTILES],
+                        "quantiles": [row[name] for name in QUANTILE_NAMES],
                         "actual": found.actuals.get(row["target_time"]),
                     }
                     for row in found.steps

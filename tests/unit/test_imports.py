@@ -1,15 +1,16 @@
 """The import direction, the homes of outside libraries, and the size and names of modules."""
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("models", "pipeline", "jobs")
+PACKAGES = ("models", "pipeline", "jobs", "tidecast")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-WIRING = ("pipeline/app.py", "pipeline/cli.py", "pipeline/commands/", "pipeline/commands/jobs.py", "jobs/__main__.py")
 HOMES = {
     "kafka": ("pipeline/kafka/", "pipeline/quickstart/broker/"),
     "sqlalchemy": ("pipeline/database/",),
@@ -27,6 +28,54 @@ HOMES = {
 }
 VAGUE = {"utils", "util", "common", "base", "manager", "managers", "helpers", "helper", "misc"}
 MOST_LINES = 400
+MOST_MODULES = 18
+ADAPTERS = ("pipeline.kafka", "pipeline.database", "pipeline.web", "pipeline.app", "pipeline.commands", "pipeline.cli")
+ROOF = ("pipeline/app.py", "pipeline/cli.py", "pipeline/commands/", "pipeline/quickstart/", "jobs/__main__.py")
+"""Who puts services and adapters together; the page reads the database, and adapters their own kind."""
+ADAPTER_ROOMS = ("pipeline/kafka/", "pipeline/database/", "pipeline/web/")
+LOBBIES = ("models", "pipeline", "jobs", "tidecast", "pipeline/database")
+"""Folders whose own modules stand for themselves: other rooms lie between them."""
+FLOORS: tuple[tuple[str, ...], ...] = (
+    (
+        "jobs/__init__.py",
+        "models/__init__.py",
+        "models/batch.py",
+        "models/presets.py",
+        "pipeline/__init__.py",
+        "pipeline/columns.py",
+        "pipeline/quickstart/broker",
+        "pipeline/version.py",
+        "pipeline/visible.py",
+    ),
+    ("models/config.py", "models/panel.py"),
+    ("models/network", "pipeline/records.py"),
+    (
+        "models/artifact.py",
+        "models/fitting",
+        "models/metrics.py",
+        "models/predict.py",
+        "pipeline/errors.py",
+        "pipeline/job_facts.py",
+    ),
+    ("pipeline/database/engine.py", "pipeline/grid"),
+    ("pipeline/charts.py", "pipeline/database/schema", "pipeline/settings"),
+    (
+        "pipeline/database/schema/migrations",
+        "pipeline/database/schema/migrations/versions",
+        "pipeline/health",
+        "pipeline/messages",
+    ),
+    ("jobs/clock", "pipeline/forecasting"),
+    ("jobs/catalog.py", "jobs/retraining", "jobs/upkeep", "pipeline/database/models", "pipeline/stream"),
+    ("jobs/frames", "pipeline/database/turns", "pipeline/kafka"),
+    ("jobs/forecaster", "pipeline/database/jobs"),
+    ("pipeline/database/pages", "tidecast/__init__.py"),
+    ("pipeline/database/__init__.py", "pipeline/web"),
+    ("pipeline/app.py", "pipeline/quickstart"),
+    ("pipeline/commands",),
+    ("jobs/__main__.py", "pipeline/cli.py"),
+)
+"""Rooms from the ground up: each imports only from floors below its own."""
 
 
 def name(path: Path) -> str:
@@ -82,6 +131,19 @@ def test_rooms_import_only_what_is_below_them() -> None:
     height = {each: number for number, floor in enumerate(FLOORS) for each in floor}
     upwards = [lines for (one, other), lines in arrows().items() if height[one] <= height[other]]
     assert upwards == []
+
+
+def test_services_never_import_an_adapter() -> None:
+    strangers = [path for path in MODULES if not name(path).startswith((*ROOF, *ADAPTER_ROOMS))]
+    assert offenders(strangers, ADAPTERS) == []
+
+
+@pytest.mark.parametrize("own", ["pipeline/kafka", "pipeline/database", "pipeline/web"])
+def test_an_adapter_imports_no_other(own: str) -> None:
+    others = tuple(each for each in ADAPTERS if each != own.replace("/", "."))
+    if own == "pipeline/web":  # the page reads what the database keeps for it
+        others = tuple(each for each in others if each != "pipeline.database")
+    assert offenders([path for path in MODULES if name(path).startswith(own + "/")], others) == []
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

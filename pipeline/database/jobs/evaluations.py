@@ -30,7 +30,7 @@ from pipeline.database.jobs.states import read_state, replace_state
 from pipeline.database.schema.instants import FIRST, to_datetime
 from pipeline.database.schema.monitor_tables import evaluations, series_groups
 from pipeline.database.schema.tables import forecasts, ingest_jumps, ingest_state, observations, series, topics
-from pipeline.database.turns.rows import rows_of
+from pipeline.database.turns.dialects import rows_of
 
 STATE = "monitor"
 EVERYTHING = "all"

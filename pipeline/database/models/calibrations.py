@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Engine, select
 
+from models.config import QUANTILE_NAMES
 from pipeline.database.engine import reading, writing
-from pipeline.database.schema.tables import QUANTILES, calibrations, forecasts, observations, series
+from pipeline.database.schema.tables import calibrations, forecasts, observations, series
 from pipeline.forecasting.calibration import Calibration, MaturedSteps
 from pipeline.records import Ints
 
@@ -98,7 +99,7 @@ class Calibrations:
         """
         made, seen = forecasts.c, observations.c
         query = (
-            select(*(made[name] for name in _HEAD), seen.value, *(made[name] for name in QUANTILES))
+            select(*(made[name] for name in _HEAD), seen.value, *(made[name] for name in QUANTILE_NAMES))
             .join_from(
                 forecasts,
                 observations,
@@ -107,7 +108,7 @@ class Calibrations:
             .where(made.model_version == model_version, seen.value.is_not(None))
             .where(made.target_time.in_(target_times.tolist()))
         )
-        heads, numbers = [np.empty((0, len(_HEAD)), np.int64)], [np.empty((0, 1 + len(QUANTILES)))]
+        heads, numbers = [np.empty((0, len(_HEAD)), np.int64)], [np.empty((0, 1 + len(QUANTILE_NAMES)))]
         with reading(self._engine) as connection:
             for start in range(0, len(series_ids), _SERIES_PER_QUERY):
                 some = query.where(made.series_id.in_(series_ids[start : start + _SERIES_PER_QUERY].tolist()))

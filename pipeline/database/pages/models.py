@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Integer, bindparam, func, select, text
 
-from models.config import QUANTILE_LEVELS
+from models.config import QUANTILE_LEVELS, QUANTILE_NAMES
 from pipeline.database.schema.instants import Instant
-from pipeline.database.schema.tables import QUANTILES, alias_history, aliases, models, series
+from pipeline.database.schema.tables import alias_history, aliases, models, series
 
 Row = dict[str, Any]
 FIGURES = ("mase", "wql", "coverage_80", "verdict")
@@ -21,7 +21,7 @@ _FACTS = ("version", "name", "created_at", "train_from", "train_to", "metrics", 
 _RELIABILITY = f"""
 SELECT m.model_version, COUNT(*) AS n, {{sums}}
 FROM (
-    SELECT f.model_version, o.value, {", ".join(f"f.{name}" for name in QUANTILES)}
+    SELECT f.model_version, o.value, {", ".join(f"f.{name}" for name in QUANTILE_NAMES)}
     FROM forecasts f
     JOIN observations o ON o.series_id = f.series_id AND o.observed_at = f.target_time AND o.value IS NOT NULL
     WHERE f.series_id = :series AND f.target_time > :after AND f.target_time <= :last{{only}}
@@ -77,7 +77,7 @@ def count_below(
     connection: Connection, chosen: Sequence[int], after: int, last: int, version: int | None
 ) -> list[Reliability]:
     """Count over these series' matured forecasts with after < target <= last, of one model or of each."""
-    sums = ", ".join(f"SUM(CASE WHEN m.value <= m.{name} THEN 1 ELSE 0 END) AS {name}" for name in QUANTILES)
+    sums = ", ".join(f"SUM(CASE WHEN m.value <= m.{name} THEN 1 ELSE 0 END) AS {name}" for name in QUANTILE_NAMES)
     only = "" if version is None else " AND f.model_version = :version"
     query = text(_RELIABILITY.format(sums=sums, only=only)).bindparams(
         bindparam("after", type_=Instant()), bindparam("last", type_=Instant()), bindparam("steps", type_=Integer())

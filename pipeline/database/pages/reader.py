@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, Engine, TextClause, bindparam, func, select, text
 
+from models.config import QUANTILE_NAMES
 from pipeline.database.engine import inspecting, reading
 from pipeline.database.schema.instants import Instant
-from pipeline.database.schema.tables import QUANTILES, dead_letters, left_in_sql, series
+from pipeline.database.schema.tables import dead_letters, left_in_sql, series
 from pipeline.database.turns.covariates import with_covariates
+from pipeline.database.turns.dialects import rows_of
 from pipeline.database.turns.letters import COLUMNS, letter_of
-from pipeline.database.turns.rows import rows_of
 from pipeline.errors import ConfigError, Corrupt, Unavailable
 from pipeline.records import DEAD_LETTER, DeadLetter, History, Ints
 
@@ -26,7 +27,7 @@ Row = dict[str, Any]
 
 _STREAM = {"stream_results": True, "yield_per": 2000}
 _STEP = "f.target_time, f.origin, f.step, f.issued_at, f.model_version, f.quality, " + ", ".join(
-    f"f.{name}" for name in (*QUANTILES, "calibration")
+    f"f.{name}" for name in (*QUANTILE_NAMES, "calibration")
 )
 _AS_OF = """
 SELECT s.name AS series, f.series_id, {step}

@@ -9,8 +9,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, literal, literal_column, select, tuple_
 
+from models.config import QUANTILE_NAMES
 from pipeline.database.schema.instants import Instant
-from pipeline.database.schema.tables import QUANTILES, forecasts, models, observations, series
+from pipeline.database.schema.tables import forecasts, models, observations, series
 
 Row = dict[str, Any]
 NEAREST = 100
@@ -166,7 +167,7 @@ def model_names(connection: Connection, versions: Sequence[int]) -> Mapping[int,
 
 def _steps(head: Head) -> Select[Any]:
     own = and_(_F.series_id == head.series_id, _F.origin == head.origin, _F.model_version == head.model_version)
-    return select(_F.step, _F.target_time, *(_F[name] for name in QUANTILES)).where(own).order_by(_F.step)
+    return select(_F.step, _F.target_time, *(_F[name] for name in QUANTILE_NAMES)).where(own).order_by(_F.step)
 
 
 def _matching(search: str) -> list[ColumnElement[bool]]:

@@ -15,9 +15,9 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from pipeline.errors import Corrupt
+from pipeline.grid.times import EPOCH
 from pipeline.records import Ints
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 FIRST = -62_135_596_800_000_000  # the first microsecond of year 1
 LAST = 253_402_300_799_999_999  # the last one of year 9999

@@ -28,10 +28,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 
-from models.config import QUANTILE_LEVELS
+from models.config import QUANTILE_NAMES
 from pipeline.database.schema.instants import Instant
 
-QUANTILES = tuple("q" + f"{level:.3f}"[2:].removesuffix("0") for level in QUANTILE_LEVELS)
 """Column names of the quantiles: q025, q05, q10 ... q90, q95, q975."""
 
 BASELINE = 0
@@ -128,7 +127,7 @@ def forecast_columns() -> list[Column[Any]]:
         Column("target_time", Instant, nullable=False),
         Column("model_version", Integer, nullable=False),
         Column("issued_at", Instant, nullable=False),
-        *(Column(name, Double, nullable=False) for name in QUANTILES),
+        *(Column(name, Double, nullable=False) for name in QUANTILE_NAMES),
         Column("quality", Text, nullable=False),
     ]
 

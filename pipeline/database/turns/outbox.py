@@ -5,7 +5,8 @@ from typing import Any, cast
 import numpy as np
 from sqlalchemy import Connection, select
 
-from pipeline.database.schema.tables import QUANTILES, dead_letters, forecasts, series, topics
+from models.config import QUANTILE_NAMES
+from pipeline.database.schema.tables import dead_letters, forecasts, series, topics
 from pipeline.database.turns.letters import COLUMNS, letter_of
 from pipeline.errors import Corrupt
 from pipeline.records import DeadLetter, Forecasts, Quality, no_forecasts
@@ -43,7 +44,7 @@ def read_forecasts(connection: Connection, topic: str, partition: int, start: in
     if not heads:
         return no_forecasts(1)
     step_query = (
-        select(step.c.step, step.c.target_time, *(step.c[name] for name in QUANTILES))
+        select(step.c.step, step.c.target_time, *(step.c[name] for name in QUANTILE_NAMES))
         .select_from(
             source.join(
                 step,
@@ -73,7 +74,7 @@ def read_forecasts(connection: Connection, topic: str, partition: int, start: in
         series_id=column("series_id"),
         origin=column("origin"),
         target_times=np.concatenate(times).reshape(-1, horizon),
-        quantiles=np.concatenate(quantiles).reshape(-1, horizon, len(QUANTILES)),
+        quantiles=np.concatenate(quantiles).reshape(-1, horizon, len(QUANTILE_NAMES)),
         model_version=column("model_version"),
         calibration=column("calibration"),
         quality=[cast(Quality, row.quality) for row in heads],

@@ -4,17 +4,17 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
+from models.config import QUANTILE_NAMES
 from pipeline.columns import take
-from pipeline.database.schema.tables import QUANTILES
 from pipeline.records import Floats, Forecasts, History, Ints, Mask, Observations
 from pipeline.settings import Policy
 
 OBSERVATION_COLUMNS = (
     "series_id, observed_at, value, events, source_topic, source_partition, source_offset, recorded_at"
 )
-SHADOW_COLUMNS = f"series_id, origin, step, target_time, model_version, issued_at, {', '.join(QUANTILES)}, quality"
+SHADOW_COLUMNS = f"series_id, origin, step, target_time, model_version, issued_at, {', '.join(QUANTILE_NAMES)}, quality"
 FORECAST_COLUMNS = f"{SHADOW_COLUMNS}, source_topic, source_partition, source_offset, calibration"
 
 COVARIATE_COLUMNS = "series_id, observed_at, name_id, value, events"
@@ -84,14 +84,6 @@ class Rows(Protocol):
     def covariates(self, connection: Connection, series_ids: Ints, since: Ints, name_ids: Ints) -> CovariateRows:
         """Return the values under these names of each series at or after its own `since` (S,), in any order."""
         ...
-
-
-def rows_of(engine: Engine) -> Rows:
-    """Choose the implementation for an engine."""
-    from pipeline.database.turns.postgresql import PostgresRows
-    from pipeline.database.turns.sqlite import SqliteRows
-
-    return PostgresRows() if engine.dialect.name == "postgresql" else SqliteRows()
 
 
 _MERGED = {

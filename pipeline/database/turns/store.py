@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 from sqlalchemy import Connection, Engine, func, select, update
 
+from models.config import QUANTILE_NAMES
 from pipeline.columns import take
 from pipeline.database.engine import reading, writing
 from pipeline.database.schema.shadow_tables import shadow_forecasts
 from pipeline.database.schema.tables import (
-    QUANTILES,
     dead_letters,
     ingest_jumps,
     ingest_state,
@@ -22,10 +22,11 @@ from pipeline.database.schema.tables import (
 )
 from pipeline.database.turns import places
 from pipeline.database.turns.covariates import enter_names, rows_of_covariates, with_covariates
+from pipeline.database.turns.dialects import rows_of
 from pipeline.database.turns.letters import left_row, row_of
 from pipeline.database.turns.outbox import read_dead_letters, read_forecasts
 from pipeline.database.turns.retired import retire_topic
-from pipeline.database.turns.rows import FORECASTS_AT_ONCE, Rows, first_of_each, in_key_order, rows_of
+from pipeline.database.turns.rows import FORECASTS_AT_ONCE, Rows, first_of_each, in_key_order
 from pipeline.errors import Corrupt, Fenced, Unavailable
 from pipeline.records import (
     NOTHING,
@@ -333,7 +334,7 @@ def _shadow_rows(new: Forecasts) -> list[dict[str, object]]:
             "target_time": int(new.target_times[i, step]),
             "model_version": int(new.model_version[i]),
             "issued_at": int(new.issued_at[i]),
-            **dict(zip(QUANTILES, new.quantiles[i, step].tolist(), strict=True)),
+            **dict(zip(QUANTILE_NAMES, new.quantiles[i, step].tolist(), strict=True)),
             "quality": new.quality[i],
         }
         for i in range(len(new))

@@ -11,10 +11,9 @@ import pytest
 from sqlalchemy import event, text
 
 from jobs.upkeep.retention import clear_out
-from models.config import QUANTILE_LEVELS
+from models.config import QUANTILE_LEVELS, QUANTILE_NAMES
 from pipeline.database import Database
 from pipeline.database.jobs.evaluations import Batch, find_group
-from pipeline.database.schema.tables import QUANTILES
 from pipeline.errors import Unavailable
 from pipeline.records import Claim, Forecasts
 from pipeline.settings import Settings
@@ -143,7 +142,7 @@ def accuracy(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
         pinball=np.mean(
             [
                 np.maximum(level * (rows["actual"] - rows[name]), (level - 1) * (rows["actual"] - rows[name]))
-                for level, name in zip(QUANTILE_LEVELS, QUANTILES, strict=True)
+                for level, name in zip(QUANTILE_LEVELS, QUANTILE_NAMES, strict=True)
             ],
             axis=0,
         ),

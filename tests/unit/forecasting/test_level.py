@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from jobs.forecaster.forecaster import Forecaster
-from jobs.frames.frames import QUANTILE_COLUMNS
 from jobs.upkeep.conformal import Evidence, Method, calibrate
+from models.config import QUANTILE_NAMES
 from models.metrics import Matured, measure
 from models.metrics import seasonal_scale as scale_of_metrics
 from pipeline.commands.backtest import shorten_table
@@ -139,7 +139,7 @@ def test_a_fit_a_forecast_and_a_backtest_are_the_same_at_any_level(loss: str) ->
         frame = make_frame(a=make_whole_wave(60) + level * AMPLITUDE, b=make_whole_wave(50, seed=2) - level * AMPLITUDE)
         forecaster: Forecaster = make_forecaster(training={"loss": loss}).fit(frame)
         forecast = forecaster.predict(frame)
-        quantiles = forecast[list(QUANTILE_COLUMNS)].to_numpy()
+        quantiles = forecast[list(QUANTILE_NAMES)].to_numpy()
         sign = np.where(forecast["series_id"] == "a", 1.0, -1.0)[:, None]
         scores = forecaster.backtest(frame, 2).scores.set_index("forecaster")
         assert np.isfinite(scores[["mase", "sql"]]).all(axis=None)
@@ -154,7 +154,7 @@ def test_a_fit_a_forecast_and_a_backtest_are_the_same_at_any_level(loss: str) ->
 def test_a_fit_is_the_same_in_any_unit(unit: float) -> None:
     frame = make_frame(a=make_whole_wave(60), b=make_whole_wave(50, seed=2))
     scaled = frame.assign(value=unit * frame["value"])
-    plain, other = (make_forecaster().fit(each).predict(each)[list(QUANTILE_COLUMNS)] for each in (frame, scaled))
+    plain, other = (make_forecaster().fit(each).predict(each)[list(QUANTILE_NAMES)] for each in (frame, scaled))
     np.testing.assert_allclose(other.to_numpy() / unit, plain.to_numpy(), rtol=1e-9, atol=1e-6)
 
 
@@ -235,7 +235,7 @@ def test_a_table_of_forecasts_shows_the_digits_in_which_quantiles_differ() -> No
 
 def test_forecasts_of_a_backtest_keep_their_digits_in_a_file() -> None:
     level = 1e9 + 0.1 * np.arange(13)
-    table = pd.DataFrame({name: [value] for name, value in zip(QUANTILE_COLUMNS, level, strict=True)})
+    table = pd.DataFrame({name: [value] for name, value in zip(QUANTILE_NAMES, level, strict=True)})
     text = shorten_table(table).to_csv(index=False).splitlines()[1]
     assert text.split(",")[:3] == ["1000000000.0", "1000000000.1", "1000000000.2"]
 
@@ -248,7 +248,7 @@ def test_a_tick_in_a_constant_window_moves_a_forecast_by_about_a_tick(level: flo
         values = np.full(60, level)
         values[at : at + length] += tick
         forecast = forecaster.predict(make_frame(a=values))
-        distance = np.abs(forecast[list(QUANTILE_COLUMNS)].to_numpy() - level).max()
+        distance = np.abs(forecast[list(QUANTILE_NAMES)].to_numpy() - level).max()
         assert distance <= 3.0 * tick
         assert set(forecast["quality"]) == {"ok"}
 
@@ -259,6 +259,6 @@ def test_a_constant_panel_is_learned_and_forecast_as_that_constant(level: float,
     frame = make_frame(a=np.full(60, level), b=np.full(50, level))
     forecaster = make_forecaster(training={"loss": loss}).fit(frame)
     forecast = forecaster.predict(frame)
-    assert (forecast[list(QUANTILE_COLUMNS)] == level).all(axis=None)
+    assert (forecast[list(QUANTILE_NAMES)] == level).all(axis=None)
     assert set(forecast["quality"]) == {"ok"}
     assert forecaster.backtest(frame, 2).scores["mae"].tolist() == [0.0, 0.0]

@@ -18,10 +18,9 @@ from utilsforecast import losses
 
 from jobs.forecaster.evaluation import MODEL, NAIVE, count_observed, hold_out
 from jobs.forecaster.forecaster import Forecaster
-from jobs.frames.frames import QUANTILE_COLUMNS
 from jobs.retraining.challenger import Fitted
 from models.batch import Batch
-from models.config import ModelConfig, TrainConfig
+from models.config import QUANTILE_NAMES, ModelConfig, TrainConfig
 from models.fitting.training import FitReport
 from pipeline.errors import ConfigError
 from tests.unit.jobs.tiny import make_forecaster, make_frame, make_wave
@@ -122,7 +121,7 @@ def test_a_backtest_forecasts_what_predict_does_with_the_frame_up_to_the_origin(
         known = frame[(frame["series_id"] == name) & (frame["time"] <= origin)]
         again = result.forecaster.predict(known)
         assert (again["time"].to_numpy() == rows["time"].to_numpy()).all()
-        quantiles = list(QUANTILE_COLUMNS)
+        quantiles = list(QUANTILE_NAMES)
         assert again[quantiles].to_numpy() == pytest.approx(rows[quantiles].to_numpy(), rel=1e-5)
 
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from jobs.forecaster.forecaster import Forecaster
-from jobs.frames.frames import QUANTILE_COLUMNS
 from models.artifact import pack
+from models.config import QUANTILE_NAMES
 from models.predict import predict
 from pipeline.errors import ConfigError
 from pipeline.forecasting.windows import usual_context
@@ -22,7 +22,7 @@ from pipeline.grid.frequency import Frequency
 from pipeline.settings import ModelSettings
 from tests.unit.jobs.tiny import MODEL, TRAINING, make_forecaster, make_frame, make_wave
 
-QUANTILES = list(QUANTILE_COLUMNS)
+QUANTILES = list(QUANTILE_NAMES)
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from jobs.forecaster.forecaster import Forecaster
-from jobs.frames.frames import QUANTILE_COLUMNS
+from models.config import QUANTILE_NAMES
 from models.network.heads import QuantileHead
 from tests.unit.jobs.tiny import make_forecaster, make_frame
 
-QUANTILES = list(QUANTILE_COLUMNS)
+QUANTILES = list(QUANTILE_NAMES)
 QUICK = {"steps": 10, "threads": 1}
 
 

@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 
 from jobs.forecaster.forecaster import Forecaster
+from jobs.frames.columns import Columns
 from jobs.frames.covariates import CovariateNames
-from jobs.frames.frames import QUANTILE_COLUMNS, Columns, Readings, read_frame
+from jobs.frames.frames import Readings, read_frame
+from models.config import QUANTILE_NAMES
 from pipeline.errors import ConfigError
 from pipeline.grid.frequency import Frequency
 from tests.unit.jobs.tiny import make_forecaster, make_frame
@@ -19,7 +21,7 @@ from tests.unit.jobs.tiny import make_forecaster, make_frame
 HOUR = 3_600_000_000
 NAMES = CovariateNames(("wind",), ("price",), ("size",))
 BESIDE = {"past_covariates": ["wind"], "future_covariates": ["price"], "static_covariates": ["size"]}
-QUANTILES = list(QUANTILE_COLUMNS)
+QUANTILES = list(QUANTILE_NAMES)
 
 
 def read(frame: pd.DataFrame, future: pd.DataFrame | None = None, duplicates: Any = "last") -> Readings:

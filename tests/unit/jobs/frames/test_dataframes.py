@@ -9,8 +9,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from jobs.frames.columns import Columns
 from jobs.frames.dataframes import name_periods
-from jobs.frames.frames import Columns, Readings, read_frame, read_table, write_frame
+from jobs.frames.frames import Readings, read_frame, read_table, write_frame
 from jobs.frames.grid_choice import Wish
 from pipeline.errors import ConfigError
 from pipeline.grid.frequency import Frequency

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from jobs.frames.columns import Columns
 from jobs.frames.covariates import CovariateNames
-from jobs.frames.frames import Columns, Readings, read_frame, read_table
+from jobs.frames.frames import Readings, read_frame, read_table
 from pipeline.errors import ConfigError
 from pipeline.grid.frequency import Frequency
 from pipeline.grid.stamps import read_stamps

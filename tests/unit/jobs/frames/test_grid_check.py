@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.frames.frames import Columns, Readings, read_frame
+from jobs.frames.columns import Columns
+from jobs.frames.frames import Readings, read_frame
 from jobs.frames.grid_choice import Wish
 from pipeline.errors import ConfigError
 from pipeline.grid.frequency import Frequency

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from jobs.forecaster.forecaster import Forecaster
-from jobs.frames.frames import Columns, read_frame
+from jobs.frames.columns import Columns
+from jobs.frames.frames import read_frame
 from jobs.frames.grid_choice import wish_for
 from pipeline.errors import ConfigError
 
