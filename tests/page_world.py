@@ -13,7 +13,7 @@ from pipeline.errors import Unavailable
 from pipeline.records import Claim, DeadLetter, Forecasts
 from pipeline.settings import Settings
 from pipeline.web.server import build_app
-from tests.contracts import HOUR, NOW, START, observations, turn_of
+from tests.contracts.rows import HOUR, NOW, START, observations, turn_of
 
 MARKUP = "<img src=x onerror=alert(1)>/\"'&%_ é"
 NAMES = ("meter-1", "meter-2", "meter-3", MARKUP, "silent")

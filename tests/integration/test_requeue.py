@@ -17,7 +17,7 @@ from pipeline.records import DeadLetter
 from pipeline.settings import Settings
 from pipeline.settings.sources import load
 from pipeline.stream import requeue
-from tests.contracts import NOW, turn_of
+from tests.contracts.rows import NOW, turn_of
 from tests.integration.conftest import KafkaAddress
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from pipeline.settings import Policy
-from tests.contracts import CovariateContract, OpenStore
+from tests.contracts.covariates import CovariateContract
+from tests.contracts.rows import OpenStore
 from tests.fakes import MemoryStore
 
 

@@ -12,10 +12,11 @@ from sqlalchemy import Connection, select
 
 from pipeline.database.engine import driver
 from pipeline.database.jobs.scales import SEASONS, find_scales, season_length
-from pipeline.database.schema.instants import EPOCH, from_datetime, from_text, to_datetime, to_text
+from pipeline.database.schema.instants import from_datetime, from_text, to_datetime, to_text
 from pipeline.database.schema.shadow_tables import shadow_forecasts
 from pipeline.database.schema.tables import BASELINE, models
 from pipeline.database.turns.rows import Rows
+from pipeline.grid.times import EPOCH
 from pipeline.records import Ints
 
 DAY = 86_400_000_000  # microseconds

@@ -13,7 +13,7 @@ from pipeline.grid.frequency import Frequency
 from pipeline.messages.codec import shorten
 from pipeline.records import Claim, Forecasts
 from pipeline.settings import JobSettings, SeriesSettings, Settings
-from tests.contracts import HOUR, NOW, START, observations, turn_of
+from tests.contracts.rows import HOUR, NOW, START, observations, turn_of
 
 HORIZON = 3
 HOURS = 200

@@ -6,7 +6,11 @@ import pytest
 
 from pipeline.database import Database, SqlStore
 from pipeline.settings import Policy
-from tests.contracts import NOW, CovariateContract, LedgerContract, OpenStore, RegistryContract, StoreContract
+from tests.contracts.covariates import CovariateContract
+from tests.contracts.ledger import LedgerContract
+from tests.contracts.registry import RegistryContract
+from tests.contracts.rows import NOW, OpenStore
+from tests.contracts.store import StoreContract
 
 
 class TestSqlStore(StoreContract):

@@ -17,7 +17,7 @@ from pipeline.database.jobs.evaluations import Batch, find_group
 from pipeline.errors import Unavailable
 from pipeline.records import Claim, Forecasts
 from pipeline.settings import Settings
-from tests.contracts import HOUR, START, at_once, observations, turn_of
+from tests.contracts.rows import HOUR, START, at_once, observations, turn_of
 
 SEASON = 6
 SCALE_HOURS = 28 * SEASON

@@ -13,7 +13,7 @@ from pipeline.database.schema.grants import grant_read
 from pipeline.database.schema.migrate import VIEWS
 from pipeline.database.schema.tables import metadata, models
 from pipeline.errors import ConfigError
-from tests.contracts import HOUR, NOW, START, observations, turn_of
+from tests.contracts.rows import HOUR, NOW, START, observations, turn_of
 
 READABLE = [*VIEWS, "alembic_version", *(table.name for table in metadata.sorted_tables if table is not models)]
 

@@ -22,7 +22,7 @@ from pipeline.database.schema.tables import job_runs
 from pipeline.health.probes import Checks, Probes, serving
 from pipeline.job_facts import AccuracyFacts, LeaseFacts
 from pipeline.settings import Settings
-from tests.contracts import NOW
+from tests.contracts.rows import NOW
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND

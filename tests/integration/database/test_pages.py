@@ -10,7 +10,7 @@ from sqlalchemy import event, text
 from pipeline.database import Database
 from pipeline.database.pages.pages import open_pages
 from pipeline.errors import TidecastError, TooSlow
-from tests.contracts import HOUR, NOW, START, mark_requeued
+from tests.contracts.rows import HOUR, NOW, START, mark_requeued
 from tests.page_world import HOURS, LETTER, MARKUP, NAMES, ORIGINS, Visitor, World
 
 DAY = "2026-01-01"

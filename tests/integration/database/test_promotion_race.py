@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from pipeline.database import Database, open_database
 from pipeline.errors import ConfigError
-from tests.contracts import NOW, RegistryContract
+from tests.contracts.registry import RegistryContract
+from tests.contracts.rows import NOW
 
 PATIENCE = 180.0
 register = RegistryContract().register

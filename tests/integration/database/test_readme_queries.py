@@ -9,7 +9,7 @@ import pytest
 from pipeline.database import Database
 from pipeline.database.pages.reader import Row
 from pipeline.records import Forecasts
-from tests.contracts import HOUR, NOW, START, turn_of, wide_observations
+from tests.contracts.rows import HOUR, NOW, START, turn_of, wide_observations
 from tests.documents import TEXT, blocks
 
 QUERIES = {

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.database import Database, Repair
 from pipeline.errors import ConfigError, Fenced
-from tests.contracts import HOUR, NOW, START, observations, turn_of, wide_observations
+from tests.contracts.rows import HOUR, NOW, START, observations, turn_of, wide_observations
 
 WHY = "the clock was fast"
 

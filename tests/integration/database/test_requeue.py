@@ -7,7 +7,7 @@ from pipeline.database.turns.requeue import RequeueShelf
 from pipeline.errors import ConfigError, Fenced
 from pipeline.records import Claim, DeadLetter
 from pipeline.stream.requeue import Place, Waiting
-from tests.contracts import NOW, turn_of
+from tests.contracts.rows import NOW, turn_of
 
 HEADERS = (("a", b"\x00"), ("b", None))
 

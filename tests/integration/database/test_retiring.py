@@ -9,7 +9,7 @@ from pipeline.database import Database
 from pipeline.database.engine import reading, writing
 from pipeline.database.turns.retired import retire_topic
 from pipeline.database.turns.store import enter_topic
-from tests.contracts import NOW
+from tests.contracts.rows import NOW
 
 WAITING = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
 

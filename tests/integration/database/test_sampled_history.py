@@ -9,7 +9,7 @@ from jobs.retraining.history import read_history
 from pipeline.database import Database
 from pipeline.records import Observations
 from pipeline.settings import Settings
-from tests.contracts import HOUR, NOW, START, turn_of
+from tests.contracts.rows import HOUR, NOW, START, turn_of
 
 SERIES, STEPS = 50, 4000
 MEBIBYTE = 2**20

@@ -14,7 +14,8 @@ from pipeline.database import Database
 from pipeline.errors import ConfigError, Fenced
 from pipeline.records import Claim, Forecasts
 from pipeline.settings import Settings
-from tests.contracts import HOUR, NOW, START, RegistryContract, at_once, forecasts, observations, turn_of
+from tests.contracts.registry import RegistryContract
+from tests.contracts.rows import HOUR, NOW, START, at_once, forecasts, observations, turn_of
 
 DAY = 24 * HOUR
 SEASON, HORIZON = 6, 2

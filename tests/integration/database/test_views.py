@@ -9,7 +9,7 @@ import pytest
 from models.config import QUANTILE_LEVELS
 from pipeline.database import Database
 from pipeline.records import Claim, Forecasts
-from tests.contracts import HOUR, NOW, START, observations, turn_of, wide_observations
+from tests.contracts.rows import HOUR, NOW, START, observations, turn_of, wide_observations
 
 DAY = "2026-01-01"
 

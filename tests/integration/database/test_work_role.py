@@ -13,7 +13,11 @@ from pipeline.database.schema.grants import KEPT, grant_read, grant_work
 from pipeline.database.schema.tables import metadata
 from pipeline.errors import ConfigError
 from pipeline.settings import Policy
-from tests.contracts import NOW, CovariateContract, LedgerContract, OpenStore, RegistryContract, StoreContract
+from tests.contracts.covariates import CovariateContract
+from tests.contracts.ledger import LedgerContract
+from tests.contracts.registry import RegistryContract
+from tests.contracts.rows import NOW, OpenStore
+from tests.contracts.store import StoreContract
 from tests.integration.database.conftest import empty
 from tests.integration.database.test_calibrations import *  # noqa: F403  once more, as this role
 from tests.integration.database.test_evaluations import *  # noqa: F403

@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.contracts import LedgerContract
+from tests.contracts.ledger import LedgerContract
 from tests.unit.jobs.fakes import FakeLedger
 
 
