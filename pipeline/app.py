@@ -40,7 +40,7 @@ from pipeline.stream.breaker import Breakers
 from pipeline.stream.claim import Accept
 from pipeline.stream.eviction import Eviction
 from pipeline.stream.incarnations import remade
-from pipeline.stream.series_limit import Newcomers
+from pipeline.stream.series_limit import SeriesLimit
 from pipeline.stream.turn import Parts, nothing_happens
 from pipeline.stream.worker import Worker
 from pipeline.stream.worker_metrics import WorkerCollector, checks_of
@@ -138,7 +138,7 @@ def built_worker(
             passed=passed,
             breakers=Breakers(settings.input),
             shadow=ShadowScorer(database.registry, grid, shape),
-            newcomers=Newcomers(new, store.known, total=total, count=store.count_series) if new or total else None,
+            series_limit=SeriesLimit(new, store.known, total=total, count=store.count_series) if new or total else None,
             eviction=Eviction(held) if held else None,
             phase=SETTLED if phase is not None else PhaseSearch(frequency, database.pipelines.decide_phase),
             input_topic=settings.kafka.input_topic,

@@ -28,7 +28,7 @@ from jobs.clock.lease import LEASE, Candidate, Leases
 from jobs.clock.runner import SILENCE
 from jobs.clock.timetable import read_interval, split_cron
 from pipeline.errors import ConfigError, Unavailable
-from pipeline.health.heartbeat import LATELY, Pulse
+from pipeline.health.heartbeat import LATELY, Heartbeat
 from pipeline.health.probes import Checks
 
 LOOK_BACK = tuple(timedelta(days=days) for days in (0.05, 1, 8, 32, 367))
@@ -119,7 +119,7 @@ class Schedule:
     clock: Callable[[], int]
     owner: str
     lease: float
-    pulse: Pulse = field(default_factory=lambda: Pulse(("database",)))
+    heartbeat: Heartbeat = field(default_factory=lambda: Heartbeat(("database",)))
 
     def serve(self, stop: threading.Event) -> None:
         """Wait for the lease, be on duty while it is held, and again, until `stop` is set."""
@@ -127,7 +127,7 @@ class Schedule:
         candidate = Candidate(self.leases, self.owner, self.clock, self.lease)
         log.info("scheduler waits", owner=self.owner, timetable=dict(self.timetable))
         while not stop.is_set():
-            self.pulse.beat()
+            self.heartbeat.beat()
             epoch = self._ask(candidate)
             if epoch is None:
                 stop.wait(self.lease / 3)
@@ -217,7 +217,7 @@ class Schedule:
         self._start_requested(duty, scheduler)
         while not stop.wait(self.lease / 3):
             before = time.monotonic()
-            self.pulse.beat()
+            self.heartbeat.beat()
             try:
                 if not self._keep(duty):
                     return
@@ -248,7 +248,7 @@ class Schedule:
                 return False
             now = self.clock()
             renewed = self.leases.renew(LEASE, self.owner, duty.epoch, now, self.lease)
-            self.pulse.heard("database")
+            self.heartbeat.heard("database")
             if renewed:
                 return True
             taken = self.leases.acquire(LEASE, self.owner, now, self.lease)
@@ -273,7 +273,7 @@ class Schedule:
     def _ask(self, candidate: Candidate) -> int | None:
         try:
             epoch = candidate.ask()
-            self.pulse.heard("database")
+            self.heartbeat.heard("database")
             return epoch
         except Unavailable as error:
             log.warning("lease not asked for", owner=self.owner, reason=str(error))
@@ -290,6 +290,6 @@ def checks_of(schedule: Schedule, timeout: float) -> Checks:
     """Look at a scheduler whose calls of the database take at most `timeout`: on duty or not, it asks for the lease."""
     period = schedule.lease / 3
     return Checks(
-        lambda: schedule.pulse.find_stop(period + 4 * timeout + 60.0),
-        lambda: schedule.pulse.find_silences(period + LATELY),
+        lambda: schedule.heartbeat.find_stop(period + 4 * timeout + 60.0),
+        lambda: schedule.heartbeat.find_silences(period + LATELY),
     )

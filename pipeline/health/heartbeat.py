@@ -1,4 +1,4 @@
-"""The pulse of a long-running role: when its loop last turned, and when what it depends on last answered.
+"""The heartbeat of a long-running role: when its loop last turned, and when what it depends on last answered.
 
 The role's own threads write single values and a telemetry thread reads them: no lock, so neither can hold the other up.
 """
@@ -10,7 +10,7 @@ LATELY = 30.0
 """Seconds within which a loop turns and a service answers in a role that is ready, unless its settings are slower."""
 
 
-class Pulse:
+class Heartbeat:
     """Monotonic seconds, read by `seconds`; `services` are what the role needs to be ready."""
 
     def __init__(self, services: Sequence[str], seconds: Callable[[], float] = time.monotonic) -> None:

@@ -55,11 +55,11 @@ def claim(partition: int, owner: str, parts: Parts, accept: Accept = Accept.NOTH
             "publishing what was stored", partition=partition, start=published, stop=stored, forecasts=len(forecasts)
         )
         publish(forecasts, letters, {partition: stored}, {partition: owned}, parts)
-        parts.vitals.republish(len(forecasts) + len(letters))
+        parts.worker_state.republish(len(forecasts) + len(letters))
     parts.passed("in_claim_after_publish")
     owned.claim = _check_bounds(owned.claim, parts)
     parts.source.start(partition, owned.claim.next_offset)  # 4 consume
-    parts.vitals.claim(owned.claim, owned.ring)
+    parts.worker_state.claim(owned.claim, owned.ring)
     log.info("claimed", partition=partition, epoch=owned.claim.epoch, next_offset=owned.claim.next_offset)
     return owned
 
@@ -143,5 +143,5 @@ def _check_bounds(held: Claim, parts: Parts) -> Claim:
     level = log.info if held.next_offset == 0 else log.error
     level("offsets skipped", partition=held.partition, start=held.next_offset, stop=beginning, reason=reason)
     moved = parts.store.rewind(held, beginning, reason)
-    parts.vitals.skipped += beginning - held.next_offset if held.next_offset else 0
+    parts.worker_state.skipped += beginning - held.next_offset if held.next_offset else 0
     return moved

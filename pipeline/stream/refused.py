@@ -13,7 +13,7 @@ import structlog
 from pipeline.errors import Refused
 from pipeline.records import DEAD_LETTER, DeadLetter, Forecasts, Left
 from pipeline.stream.ports import Publisher, Store
-from pipeline.stream.worker_state import Vitals
+from pipeline.stream.worker_state import WorkerState
 
 log = structlog.get_logger()
 
@@ -22,7 +22,7 @@ def publish_or_leave(
     publication: tuple[Forecasts, Sequence[DeadLetter], dict[int, int]],
     publisher: Publisher,
     store: Store,
-    vitals: Vitals,
+    worker_state: WorkerState,
 ) -> None:
     """Publish forecasts, dead letters and next offsets in one transaction, without those that are refused."""
     forecasts, letters, next_offsets = publication
@@ -31,7 +31,7 @@ def publish_or_leave(
             return publisher.publish(forecasts, letters, next_offsets)
         except Refused as refused:
             store.leave(refused.left)
-            vitals.leave(refused.left)
+            worker_state.leave(refused.left)
             log.error("messages left in SQL", messages=len(refused.left), reason=str(refused))
             forecasts, letters = leave_out(forecasts, letters, refused.left)
 

@@ -40,7 +40,7 @@ def spend(bucket: Bucket, wanted: int) -> tuple[Bucket, int]:
     return replace(bucket, credit=bucket.credit - taken * MINUTE), taken
 
 
-class Newcomers:
+class SeriesLimit:
     """Admits at most `most` new series a minute and `total` in all, None for any number of either.
 
     `known(names)` returns those that SQL has already, `count()` how many it has; it is asked once a minute, so several

@@ -48,9 +48,9 @@ from pipeline.stream.observe import observe
 from pipeline.stream.ports import Publisher, Source, Store
 from pipeline.stream.refused import publish_or_leave
 from pipeline.stream.ring import RingStore
-from pipeline.stream.series_limit import Newcomers
+from pipeline.stream.series_limit import SeriesLimit
 from pipeline.stream.spread import Spread
-from pipeline.stream.worker_state import Vitals
+from pipeline.stream.worker_state import WorkerState
 
 MOST_MESSAGES = 1000  # in one Kafka transaction
 MOST_STEPS = 200_000  # in one Kafka transaction: some 30 MB of messages
@@ -77,9 +77,9 @@ class Parts:
     phases: Phases
     passed: Callable[[str], None] = nothing_happens
     shadow: ShadowScorer | None = None
-    vitals: Vitals = field(default_factory=Vitals)
+    worker_state: WorkerState = field(default_factory=WorkerState)
     breakers: Breakers = field(default_factory=lambda: Breakers(InputSettings()))
-    newcomers: Newcomers | None = None
+    series_limit: SeriesLimit | None = None
     eviction: Eviction | None = None
     phase: PhaseSearch = SETTLED
     input_topic: str = ""
@@ -150,7 +150,7 @@ def take_turn(polled: Sequence[Messages], owned: Mapping[int, Owned], parts: Par
     parts.breakers.remember()
     for advance in turn.advances:
         owned[advance.partition].claim = Claim(advance.partition, advance.epoch, advance.next_offset)
-    parts.vitals.store(runs, events, turn, stored, present=_present(parts.grid, now))
+    parts.worker_state.store(runs, events, turn, stored, present=_present(parts.grid, now))
     with parts.phases.measure("publish"):  # 4 publish in Kafka transactions
         publish(stored, letters, {advance.partition: advance.next_offset for advance in turn.advances}, owned, parts)
     parts.passed("after_publish")
@@ -179,7 +179,7 @@ def publish(
     most = max(1, min(MOST_MESSAGES, MOST_STEPS // forecasts.horizon))
     for piece in pieces(forecasts, letters, next_offsets, most):
         parts.passed("in_publish")
-        publish_or_leave(piece, parts.publisher, parts.store, parts.vitals)
+        publish_or_leave(piece, parts.publisher, parts.store, parts.worker_state)
 
 
 def pieces(
@@ -252,9 +252,9 @@ def _admit(
     now: int,
 ) -> tuple[list[Events], tuple[DeadLetter, ...]]:
     """Refuse new series beyond the limit, and leave out runs without an event. After the breaker: they can be read."""
-    if parts.newcomers:
+    if parts.series_limit:
         held = {run.partition: owned[run.partition].ring.rows for run in runs}
-        events, refused = parts.newcomers.admit(runs, events, held, parts.spread.names, now)
+        events, refused = parts.series_limit.admit(runs, events, held, parts.spread.names, now)
         letters += tuple(refused)
     return [run for run in events if len(run)], letters
 

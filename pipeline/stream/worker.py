@@ -78,13 +78,13 @@ class Worker:
         return self.parts.breakers.tripped(sorted({*self.owned, *self._unclaimed}))
 
     def _step(self) -> None:
-        parts, vitals = self.parts, self.parts.vitals
-        vitals.pulse.beat()
+        parts, worker_state = self.parts, self.parts.worker_state
+        worker_state.heartbeat.beat()
         with parts.phases.measure("poll"):
             polled = parts.source.poll(self._most)
         self._follow_assignment()
         polled = [run for run in polled if run.partition in self.owned]  # a claim of this step reads its own
-        vitals.see(parts.source.ends(), parts.source.heard_at(), settled=parts.source.joined())
+        worker_state.see(parts.source.ends(), parts.source.heard_at(), settled=parts.source.joined())
         now = parts.timer()
         if now < self._wait_until:
             self._look(now)
@@ -92,13 +92,13 @@ class Worker:
         parts.scorer.refresh(now)
         if parts.shadow:
             parts.shadow.refresh(now)
-        vitals.pulse.heard(DATABASE)
+        worker_state.heartbeat.heard(DATABASE)
         if self._unclaimed and parts.source.joined():
             self._claim(now)
         if self._held:
             self._look(now)
-        if not self._unclaimed and vitals.behind_since is None:
-            vitals.setback = None
+        if not self._unclaimed and worker_state.behind_since is None:
+            worker_state.setback = None
         if now >= self._ask_at and not polled:
             parts.incarnations.ask()
             parts.incarnations.check()
@@ -117,7 +117,7 @@ class Worker:
             self._most = min(self._most * 4, self._limit)
             self._failures = 0
             self.turns += 1
-            vitals.commit(parts.clock())
+            worker_state.commit(parts.clock())
             self._tell_off_grid()
             log.info(
                 "turn",
@@ -160,13 +160,13 @@ class Worker:
         del self.owned[trip.partition]
         self._unclaimed.add(trip.partition)
         self._held[trip.partition] = self.parts.timer() + int(trip.pause * SECOND)
-        self.parts.vitals.trip(trip.partition)
+        self.parts.worker_state.trip(trip.partition)
 
     def _look(self, now: int) -> None:
         """Ask, while partitions are held and nothing is fetched, how far their ends have moved meanwhile."""
         if now >= self._look_at:
             with suppress(Unavailable, Fenced):
-                self.parts.vitals.see_ends(self.parts.source.look(sorted(self._unclaimed)))
+                self.parts.worker_state.see_ends(self.parts.source.look(sorted(self._unclaimed)))
             self._look_at = self.parts.timer() + LOOK_EVERY
 
     def _follow_assignment(self) -> None:
@@ -175,7 +175,7 @@ class Worker:
             self._held.pop(partition, None)
             self.parts.spread.ring.forget()  # another worker may have stored some in between
             self.parts.breakers.forget(partition)
-            self.parts.vitals.assign(partition, ours=ours)
+            self.parts.worker_state.assign(partition, ours=ours)
             if ours:
                 self._unclaimed.add(partition)
             else:
@@ -183,14 +183,14 @@ class Worker:
 
     def _tell_off_grid(self) -> None:
         """Warn once if many events are moved to the step before them, where the next one may replace them."""
-        vitals = self.parts.vitals
-        if self._told_off_grid or vitals.off_grid < max(FEWEST_OFF, SHARE_OFF * vitals.messages):
+        worker_state = self.parts.worker_state
+        if self._told_off_grid or worker_state.off_grid < max(FEWEST_OFF, SHARE_OFF * worker_state.messages):
             return
         self._told_off_grid = True
         log.warning(
             "events between the steps of the grid",
-            events=vitals.off_grid,
-            of=vitals.messages,
+            events=worker_state.off_grid,
+            of=worker_state.messages,
             grid=self.parts.grid.frequency.words,
             action=OFF_GRID,
         )
@@ -208,7 +208,7 @@ class Worker:
         self.parts.source.hold(sorted(self._unclaimed))
         self.owned.clear()
         self.parts.spread.forget()
-        self.parts.vitals.set_back(error)
+        self.parts.worker_state.set_back(error)
         pause = 0 if isinstance(error, Fenced) and not self._failures else min(30.0, 0.5 * 2 ** min(self._failures, 6))
         self._failures += 1
         self._wait_until = self.parts.timer() + int(pause * SECOND)

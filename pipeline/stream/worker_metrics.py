@@ -10,7 +10,7 @@ from pipeline.health.probes import Checks
 from pipeline.health.prometheus import Collector, Metric, counter, gauge, histogram, in_seconds
 from pipeline.records import Kind, Quality
 from pipeline.stream.worker import Worker
-from pipeline.stream.worker_state import KINDS, SETBACKS, PartitionVitals
+from pipeline.stream.worker_state import KINDS, SETBACKS, PartitionState
 
 PARTITION = ("partition",)
 QUALITIES: tuple[Quality, ...] = ("ok", "degraded", "fallback")
@@ -22,15 +22,15 @@ def checks_of(worker: Worker, *, lately: float, patience: float) -> Checks:
 
     It is unwell when its loop stands still for `patience` seconds, which no call in it may take.
     """
-    vitals = worker.parts.vitals
+    worker_state = worker.parts.worker_state
 
     def find_unready() -> list[str]:
         tripped = [
             f"the circuit breaker has paused partition {at}: {why}" for at, why in sorted(worker.tripped.items())
         ]
-        return tripped + vitals.find_unready(lately)
+        return tripped + worker_state.find_unready(lately)
 
-    return Checks(lambda: vitals.pulse.find_stop(patience), find_unready)
+    return Checks(lambda: worker_state.heartbeat.find_stop(patience), find_unready)
 
 
 class WorkerCollector(Collector):
@@ -47,44 +47,48 @@ class WorkerCollector(Collector):
         yield from self._models()
 
     def _turns(self) -> Iterator[Metric]:
-        vitals, durations = self._worker.parts.vitals, dict(self._worker.parts.phases.durations)
+        worker_state, durations = self._worker.parts.worker_state, dict(self._worker.parts.phases.durations)
         whole = {TURN: durations.pop(TURN)} if TURN in durations else {}
         yield histogram("turn_duration_seconds", "How long the turns took, from a poll's messages on.", whole)
         yield histogram("turn_phase_duration_seconds", "How long each phase took.", durations, "phase")
-        yield counter("messages", "Input messages that were read to their end.", [((), vitals.messages)])
-        yield counter("off_grid_events", "Events that came between two steps of the grid.", [((), vitals.off_grid)])
-        yield counter("tombstones", "Input messages without a value, which are skipped.", [((), vitals.tombstones)])
-        yield counter("observations", "Observations that were stored.", [((), vitals.observations)])
-        made = [((quality,), float(vitals.forecasts[quality])) for quality in QUALITIES]
+        yield counter("messages", "Input messages that were read to their end.", [((), worker_state.messages)])
+        yield counter(
+            "off_grid_events", "Events that came between two steps of the grid.", [((), worker_state.off_grid)]
+        )
+        yield counter(
+            "tombstones", "Input messages without a value, which are skipped.", [((), worker_state.tombstones)]
+        )
+        yield counter("observations", "Observations that were stored.", [((), worker_state.observations)])
+        made = [((quality,), float(worker_state.forecasts[quality])) for quality in QUALITIES]
         yield counter("forecasts", "Forecasts that were stored, by quality.", made, ("quality",))
-        letters = [((kind,), float(vitals.dead_letters[kind])) for kind in Kind]
+        letters = [((kind,), float(worker_state.dead_letters[kind])) for kind in Kind]
         yield counter("dead_letters", "Messages that became dead letters, by class of reason.", letters, ("reason",))
 
-        left = [((kind,), float(vitals.left[kind])) for kind in KINDS]
+        left = [((kind,), float(worker_state.left[kind])) for kind in KINDS]
         yield counter("left_in_sql", "Messages that their topic refused: they are in SQL only.", left, ("kind",))
 
     def _partitions(self) -> Iterator[Metric]:
         parts = self._worker.parts
-        own = sorted(dict(parts.vitals.partitions).items())
+        own = sorted(dict(parts.worker_state.partitions).items())
 
-        def each(value: Callable[[PartitionVitals], float | None]) -> list[tuple[tuple[str], float | None]]:
-            return [((str(partition),), value(vitals)) for partition, vitals in own]
+        def each(value: Callable[[PartitionState], float | None]) -> list[tuple[tuple[str], float | None]]:
+            return [((str(partition),), value(worker_state)) for partition, worker_state in own]
 
-        def newest(vitals: PartitionVitals) -> float | None:
-            return in_seconds(vitals.newest_event)
+        def newest(worker_state: PartitionState) -> float | None:
+            return in_seconds(worker_state.newest_event)
 
-        def size(vitals: PartitionVitals) -> float | None:
-            ring = vitals.ring
+        def size(worker_state: PartitionState) -> float | None:
+            ring = worker_state.ring
             return None if ring is None else ring.nbytes
 
-        def series(vitals: PartitionVitals) -> float | None:
-            ring = vitals.ring
+        def series(worker_state: PartitionState) -> float | None:
+            ring = worker_state.ring
             return None if ring is None else len(ring)
 
         yield gauge(
             "partition_claimed",
             "1 while an assigned partition is claimed.",
-            each(lambda vitals: vitals.ring is not None),
+            each(lambda worker_state: worker_state.ring is not None),
             PARTITION,
         )
         yield gauge("partition_epoch", "Fencing epoch of the last claim.", each(lambda v: v.epoch or None), PARTITION)
@@ -113,29 +117,31 @@ class WorkerCollector(Collector):
         )
 
     def _recovery(self) -> Iterator[Metric]:
-        vitals = self._worker.parts.vitals
+        worker_state = self._worker.parts.worker_state
         yield gauge(
             "uncommitted_seconds",
             "Seconds for which there was something to commit or to claim and nothing was committed.",
-            [((), vitals.uncommitted())],
+            [((), worker_state.uncommitted())],
         )
         yield gauge(
             "last_commit_timestamp_seconds",
             "When a turn was last stored and published.",
-            [((), in_seconds(vitals.committed_at))],
+            [((), in_seconds(worker_state.committed_at))],
         )
-        yield counter("claims", "Claims of partitions.", [((), vitals.claims)])
+        yield counter("claims", "Claims of partitions.", [((), worker_state.claims)])
         yield counter(
             "claims_dropped",
             "Times that claims were dropped, by why: fenced, broker, database, breaker.",
-            [((why,), float(vitals.setbacks[why])) for why in SETBACKS],
+            [((why,), float(worker_state.setbacks[why])) for why in SETBACKS],
             ("reason",),
         )
         yield counter(
-            "republications", "Claims that published what had been stored only.", [((), vitals.republications)]
+            "republications", "Claims that published what had been stored only.", [((), worker_state.republications)]
         )
-        yield counter("republished_messages", "Messages that such claims published.", [((), vitals.republished)])
-        yield counter("skipped_offsets", "Offsets that retention took before they were read.", [((), vitals.skipped)])
+        yield counter("republished_messages", "Messages that such claims published.", [((), worker_state.republished)])
+        yield counter(
+            "skipped_offsets", "Offsets that retention took before they were read.", [((), worker_state.skipped)]
+        )
         yield gauge(
             "circuit_breaker_tripped",
             "1 while the circuit breaker has paused a partition of the worker.",

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.errors import Fenced, Unavailable
-from pipeline.health.heartbeat import Pulse
+from pipeline.health.heartbeat import Heartbeat
 from pipeline.records import DEAD_LETTER, Claim, Events, Forecasts, Left, Messages, Turn
 from pipeline.stream.ring import RingStore
 
@@ -22,7 +22,7 @@ KINDS = (FORECAST, LETTER)
 
 
 @dataclass(slots=True)
-class PartitionVitals:
+class PartitionState:
     """A partition that is assigned to this worker; it is claimed while it has a `ring`.
 
     `next_offset` is S as this worker last knew it, `end` the offset after the newest as the broker last told it, and
@@ -44,15 +44,15 @@ class PartitionVitals:
 
 
 @dataclass(slots=True)
-class Vitals:
+class WorkerState:
     """Counters since the start of the process, and the state of this moment.
 
     `behind_since` is the monotonic second from which on there was something to commit and nothing was committed.
     `setback` is why the claims were dropped last, until they are made again.
     """
 
-    pulse: Pulse = field(default_factory=lambda: Pulse((BROKER, DATABASE)))
-    partitions: dict[int, PartitionVitals] = field(default_factory=dict)
+    heartbeat: Heartbeat = field(default_factory=lambda: Heartbeat((BROKER, DATABASE)))
+    partitions: dict[int, PartitionState] = field(default_factory=dict)
     settled: bool = False
     setback: str | None = None
     setbacks: Counter[str] = field(default_factory=Counter)
@@ -74,19 +74,19 @@ class Vitals:
         """Follow one change of the assignment; what a partition held before is forgotten with it."""
         self.partitions.pop(partition, None)
         if ours:
-            self.partitions[partition] = PartitionVitals()
+            self.partitions[partition] = PartitionState()
 
     def see(self, ends: Mapping[int, int], heard_at: float | None, *, settled: bool) -> None:
         """Take in what the broker has told by now; called after every poll."""
         self.settled = settled
         if heard_at is not None:
-            self.pulse.heard(BROKER, heard_at)
+            self.heartbeat.heard(BROKER, heard_at)
         self.see_ends(ends)
         behind = any(each.ring is None or each.lag for each in self.partitions.values())
         if not behind:
             self.behind_since = None
         elif self.behind_since is None:
-            self.behind_since = self.pulse.seconds()
+            self.behind_since = self.heartbeat.seconds()
 
     def see_ends(self, ends: Mapping[int, int]) -> None:
         """Take in the ends of partitions."""
@@ -99,7 +99,7 @@ class Vitals:
         own = self._at(claim.partition)
         own.epoch, own.next_offset, own.ring = claim.epoch, claim.next_offset, ring
         self.claims += 1
-        self.pulse.beat()
+        self.heartbeat.beat()
 
     def store(
         self, runs: Iterable[Messages], events: Sequence[Events], turn: Turn, stored: Forecasts, *, present: int
@@ -119,7 +119,7 @@ class Vitals:
         for advance in turn.advances:
             self._at(advance.partition).next_offset = advance.next_offset
             self.off_grid += advance.off_grid
-        self.pulse.beat()
+        self.heartbeat.beat()
 
     def leave(self, left: Sequence[Left]) -> None:
         """Count messages that were refused; the stub of a letter was counted with its letter."""
@@ -129,8 +129,8 @@ class Vitals:
     def commit(self, now: int) -> None:
         """Note that a turn has ended well at processing time `now`: stored and published."""
         self.committed_at, self.setback = now, None
-        self.behind_since = self.pulse.seconds()  # until the next poll says that nothing is left
-        self.pulse.beat()
+        self.behind_since = self.heartbeat.seconds()  # until the next poll says that nothing is left
+        self.heartbeat.beat()
 
     def republish(self, messages: int) -> None:
         """Count a claim that had to publish what was stored."""
@@ -152,7 +152,7 @@ class Vitals:
     def uncommitted(self) -> float:
         """Seconds for which there was something to commit, or to claim, and nothing was committed."""
         since = self.behind_since
-        return 0.0 if since is None else max(0.0, self.pulse.seconds() - since)
+        return 0.0 if since is None else max(0.0, self.heartbeat.seconds() - since)
 
     def find_unready(self, lately: float) -> list[str]:
         """Say why this worker does not do all of its work now; `lately` is how many seconds anything may be silent."""
@@ -162,12 +162,12 @@ class Vitals:
             why.append(f"partitions {', '.join(map(str, unclaimed))} are assigned and not claimed")
         if self.setback is not None:
             why.append(f"claiming again: {self.setback}")
-        return why + self.pulse.find_silences(lately)
+        return why + self.heartbeat.find_silences(lately)
 
-    def _at(self, partition: int) -> PartitionVitals:
+    def _at(self, partition: int) -> PartitionState:
         own = self.partitions.get(partition)
         if own is None:
-            own = self.partitions[partition] = PartitionVitals()
+            own = self.partitions[partition] = PartitionState()
         return own
 
 

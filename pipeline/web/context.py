@@ -16,7 +16,7 @@ from pipeline.grid.frequency import Frequency
 from pipeline.settings import SeriesSettings, Settings
 from pipeline.version import installed_version
 from pipeline.web.documents import Answer, At
-from pipeline.web.query_queue import Away, Desk
+from pipeline.web.query_queue import Away, QueryQueue
 
 STATUS_SECONDS = 2.0
 ENDS_SECONDS = 5.0
@@ -52,27 +52,27 @@ class Status(Answer):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Settings, and the database behind its desk.
+    """Settings, and the database behind its query queue.
 
     `read_ends` asks the broker for the end offset of each partition of the input topic.
     """
 
     settings: Settings
     pages: Pages
-    desk: Desk
+    queries: QueryQueue
     read_ends: Callable[[], dict[int, int]]
     ends: "Ends" = field(init=False)
     grid: "Grid" = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "ends", Ends(self.desk, self.read_ends))
+        object.__setattr__(self, "ends", Ends(self.queries, self.read_ends))
         object.__setattr__(self, "grid", Grid(self.settings.series, self.pages))
 
     async def status(self) -> Status:
         """Say how the service is; also when the database is away."""
         read = partial(self.pages.status, self.settings.kafka.input_topic)
         try:
-            found = await self.desk.remembered("status", STATUS_SECONDS, read)
+            found = await self.queries.remembered("status", STATUS_SECONDS, read)
         except Away as error:
             nothing = dict.fromkeys(("champion", "observations_newest_at", "forecasts_newest_issued_at", "stored_at"))
             found = {**nothing, "series": 0, "database": "away", "since": error.since}
@@ -126,8 +126,8 @@ class Grid:
 class Ends:
     """End offsets of the input topic, asked for at most every few seconds, never waited for long."""
 
-    def __init__(self, desk: Desk, read: Callable[[], dict[int, int]]) -> None:
-        self._desk = desk
+    def __init__(self, queries: QueryQueue, read: Callable[[], dict[int, int]]) -> None:
+        self._queries = queries
         self._read = read
         self._lock = asyncio.Lock()
         self._found: tuple[float, dict[int, int], str | None] = (0.0, {}, None)
@@ -140,7 +140,7 @@ class Ends:
                 ends: dict[int, int] = {}
                 why = None
                 try:
-                    ends = await self._desk.within(ENDS_PATIENCE, self._read)
+                    ends = await self._queries.within(ENDS_PATIENCE, self._read)
                 except TimeoutError:
                     why = f"the broker did not answer within {ENDS_PATIENCE:g} s"
                 except TidecastError as error:

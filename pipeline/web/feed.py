@@ -20,7 +20,7 @@ from pipeline.database.pages import service as service_pages
 from pipeline.database.pages.pages import Pages
 from pipeline.errors import TidecastError
 from pipeline.web.context import Status
-from pipeline.web.query_queue import Away, Busy, Desk
+from pipeline.web.query_queue import Away, Busy, QueryQueue
 from pipeline.web.series import Origin, Point
 
 log = structlog.get_logger()
@@ -61,9 +61,11 @@ class Client:
 class Feed:
     """The poller and its clients; for one event loop. `read_status` says how the service is, also when it is away."""
 
-    def __init__(self, pages: Pages, desk: Desk, read_status: Callable[[], Awaitable[Status]], most: int) -> None:
+    def __init__(
+        self, pages: Pages, queries: QueryQueue, read_status: Callable[[], Awaitable[Status]], most: int
+    ) -> None:
         self._pages = pages
-        self._desk = desk
+        self._queries = queries
         self._read_status = read_status
         self._most = most
         self._clients: set[Client] = set()
@@ -98,7 +100,7 @@ class Feed:
         client.put(write_event("status", await self._read_status()))
         if client.series_id is None:
             return
-        tails = await self._desk.ask(self._pages.ask, series_pages.read_tails, [client.series_id], TAIL)
+        tails = await self._queries.ask(self._pages.ask, series_pages.read_tails, [client.series_id], TAIL)
         seen, issued = tails[client.series_id]
         self._tails.setdefault(client.series_id, (seen, issued))
         for at in list(seen)[-1:]:
@@ -127,12 +129,12 @@ class Feed:
             client.put(None)
 
     async def _poll(self) -> None:
-        marks = await self._desk.ask(self._pages.ask, service_pages.read_partitions)
+        marks = await self._queries.ask(self._pages.ask, service_pages.read_partitions)
         watched = sorted({client.series_id for client in self._clients if client.series_id is not None})
         if marks == self._marks and all(own in self._tails for own in watched):
             return
         self._marks = marks
-        tails = await self._desk.ask(self._pages.ask, series_pages.read_tails, watched, TAIL)
+        tails = await self._queries.ask(self._pages.ask, series_pages.read_tails, watched, TAIL)
         for own, (seen, issued) in tails.items():
             if own in self._tails:
                 events = list(_changes(self._tails[own], (seen, issued)))

@@ -134,16 +134,16 @@ class Promotions(Answer):
 def model_routes(context: Context) -> APIRouter:
     """Make the routes of models."""
     router = APIRouter(prefix="/api", tags=["models"], responses=REFUSALS)
-    desk, pages = context.desk, context.pages
+    queries, pages = context.queries, context.pages
 
     @router.get("/accuracy", response_model=Accuracy)
     async def show_accuracy(request: Request, asked: Annotated[OfAccuracy, Query()]) -> Response:
         """Show live accuracy by model and horizon."""
         read = partial(pages.accuracy, asked.series, asked.days)
         if asked.series is None:
-            found = await desk.remembered(("accuracy", asked.days), SUMS_SECONDS, read)
+            found = await queries.remembered(("accuracy", asked.days), SUMS_SECONDS, read)
         else:
-            found = await desk.ask(read)
+            found = await queries.ask(read)
         items = [
             {
                 "model": found.names.get(cell.model_version, "unknown"),
@@ -159,9 +159,9 @@ def model_routes(context: Context) -> APIRouter:
         """Show how often actuals came to lie at or below each quantile: on the diagonal the model is calibrated."""
         read = partial(pages.reliability, asked.series, asked.days, asked.model_version)
         if asked.series is None and asked.model_version is None:
-            found = await desk.remembered(("reliability", asked.days), SUMS_SECONDS, read)
+            found = await queries.remembered(("reliability", asked.days), SUMS_SECONDS, read)
         else:
-            found = await desk.ask(read)
+            found = await queries.ask(read)
         items: list[dict[str, Any]] = [
             {"model_version": own.model_version, "level": level, "observed": below / own.n, "n": own.n}
             for own in found.models
@@ -173,14 +173,14 @@ def model_routes(context: Context) -> APIRouter:
     @router.get("/models", response_model=ModelPage)
     async def list_models(request: Request, asked: Annotated[OfModels, Query()]) -> Response:
         """List models, newest first, with what the backtest found and the verdict in words."""
-        rows = await desk.ask(pages.ask, model_pages.page_of_models, asked.after, asked.limit + 1)
+        rows = await queries.ask(pages.ask, model_pages.page_of_models, asked.after, asked.limit + 1)
         some, more = rows[: asked.limit], len(rows) > asked.limit
         return reply(request, ModelPage.model_validate({"items": some, "next": some[-1]["version"] if more else None}))
 
     @router.get("/promotions", response_model=Promotions)
     async def list_promotions(request: Request, asked: Annotated[OfPromotions, Query()]) -> Response:
         """List the newest moves of champion and shadow."""
-        rows = await desk.ask(pages.ask, model_pages.read_changes, asked.limit)
+        rows = await queries.ask(pages.ask, model_pages.read_changes, asked.limit)
         return reply(request, Promotions.model_validate({"items": rows}))
 
     return router

@@ -31,7 +31,7 @@ class Away(Exception):
         self.since = since
 
 
-class Desk:
+class QueryQueue:
     """Hands questions to threads; for one event loop. `clock` returns microseconds UTC.
 
     A question without an answer after `patience` seconds is given up, and its thread left to itself: a database that is

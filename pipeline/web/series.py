@@ -149,7 +149,7 @@ class ForecastAnswer(Answer):
 def series_routes(context: Context) -> APIRouter:
     """Make the routes of series."""
     router = APIRouter(prefix="/api", tags=["series"], responses=REFUSALS)
-    ask = context.desk.ask
+    ask = context.queries.ask
     pages = context.pages
 
     @router.get("/series", response_model=SeriesPage)

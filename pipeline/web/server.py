@@ -25,7 +25,7 @@ from pipeline.web.context import Context
 from pipeline.web.feed import Feed
 from pipeline.web.models import model_routes
 from pipeline.web.problems import Refused, explain_errors
-from pipeline.web.query_queue import Desk
+from pipeline.web.query_queue import QueryQueue
 from pipeline.web.series import series_routes
 from pipeline.web.service import probes, service_routes
 
@@ -42,8 +42,8 @@ def build_app(
 ) -> tuple[Gate, Feed]:
     """Build the application, behind its gate, and the feed that a server closes before it ends."""
     patience = PATIENCES * settings.serve.query_timeout
-    context = Context(settings, pages, Desk(settings.serve.queries, clock, patience), read_ends)
-    feed = Feed(pages, Desk(1, clock, patience), context.status, settings.serve.clients)
+    context = Context(settings, pages, QueryQueue(settings.serve.queries, clock, patience), read_ends)
+    feed = Feed(pages, QueryQueue(1, clock, patience), context.status, settings.serve.clients)
 
     @contextlib.asynccontextmanager
     async def live(_: FastAPI) -> AsyncIterator[None]:

@@ -174,20 +174,20 @@ class DeadLetterPage(Answer):
 def service_routes(context: Context, feed: Feed) -> APIRouter:
     """Make the routes of the service."""
     router = APIRouter(prefix="/api", tags=["service"], responses=REFUSALS)
-    desk, pages = context.desk, context.pages
+    queries, pages = context.queries, context.pages
 
     @router.get("/status", response_model=Status)
     async def show_status(request: Request, asked: NOTHING) -> Response:
         """Show the whole service at a glance."""
         status = await context.status()
-        if desk.away_since is not None:
-            raise Away(desk.away_since, "the database does not answer")
+        if queries.away_since is not None:
+            raise Away(queries.away_since, "the database does not answer")
         return reply(request, status)
 
     @router.get("/jobs", response_model=Jobs)
     async def list_jobs(request: Request, asked: NOTHING) -> Response:
         """List the jobs, each with its latest run."""
-        rows = await desk.ask(pages.ask, service_pages.read_jobs, JOBS)
+        rows = await queries.ask(pages.ask, service_pages.read_jobs, JOBS)
         for row in rows:
             timetable = getattr(context.settings.jobs, row["job"])
             last = row["last"] and spell_run(row["last"])
@@ -200,14 +200,14 @@ def service_routes(context: Context, feed: Feed) -> APIRouter:
         """List runs, the last begun first."""
         if asked.job is not None and asked.job not in JOBS:
             raise Refused(404, "unknown_job", f"there is no job {asked.job!r}", f"the jobs are {', '.join(JOBS)}")
-        rows = await desk.ask(pages.ask, service_pages.page_of_runs, asked.job, asked.before, asked.limit + 1)
+        rows = await queries.ask(pages.ask, service_pages.page_of_runs, asked.job, asked.before, asked.limit + 1)
         some, more = [spell_run(row) for row in rows[: asked.limit]], len(rows) > asked.limit
         return reply(request, RunPage.model_validate({"items": some, "next": some[-1]["id"] if more else None}))
 
     @router.get("/partitions", response_model=Partitions)
     async def list_partitions(request: Request, asked: NOTHING) -> Response:
         """List how far each partition is stored, and how much the broker holds beyond."""
-        rows = await desk.ask(pages.ask, service_pages.read_partitions)
+        rows = await queries.ask(pages.ask, service_pages.read_partitions)
         ends, why = await context.ends.find()
         own = context.settings.kafka.input_topic
         for row in rows:
@@ -219,7 +219,7 @@ def service_routes(context: Context, feed: Feed) -> APIRouter:
     @router.get("/dead-letters", response_model=DeadLetterPage)
     async def list_dead_letters(request: Request, asked: Annotated[OfDeadLetters, Query()]) -> Response:
         """List messages that could not be read, newest first."""
-        rows = await desk.ask(
+        rows = await queries.ask(
             pages.ask, service_pages.page_of_dead_letters, asked.after, asked.limit + 1, waiting=asked.waiting
         )
         some, more = [spell_letter(row) for row in rows[: asked.limit]], len(rows) > asked.limit
@@ -235,7 +235,7 @@ def service_routes(context: Context, feed: Feed) -> APIRouter:
         """
         if len(feed) >= context.settings.serve.clients:
             raise Refused(503, "too_many_clients", "too many event streams are open; close one, or raise serve.clients")
-        own = None if asked.series is None else await desk.ask(pages.of_series, asked.series, lambda _, own: own)
+        own = None if asked.series is None else await queries.ask(pages.of_series, asked.series, lambda _, own: own)
         return EventStream(feed, own)
 
     return router
@@ -254,7 +254,7 @@ def probes(context: Context) -> APIRouter:
     async def ready() -> Response:
         """Say whether the database answers."""
         try:
-            await context.desk.ask(context.pages.answers)
+            await context.queries.ask(context.pages.answers)
         except Exception as error:  # noqa: BLE001  (a probe answers whatever the reason is)
             status = f"the database does not answer ({type(error).__name__})"
             return JSONResponse({"status": status}, 503, headers={"Cache-Control": "no-store"})

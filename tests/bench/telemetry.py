@@ -17,7 +17,7 @@ from pipeline.health.probes import Checks, Probes
 from pipeline.settings import SeriesSettings
 from pipeline.stream.worker import Worker
 from pipeline.stream.worker_metrics import WorkerCollector
-from pipeline.stream.worker_state import Vitals
+from pipeline.stream.worker_state import WorkerState
 from tests.bench.results import Figure, Report, median, say
 from tests.fakes import MemoryStore, MemoryTopics
 from tests.unit.workers import event, worker
@@ -32,8 +32,8 @@ PROTOCOL = (
 )
 
 
-class Timed(Vitals):
-    """Counts as Vitals does, and how much CPU that takes."""
+class Timed(WorkerState):
+    """Counts as WorkerState does, and how much CPU that takes."""
 
     __slots__ = ("spent",)
 
@@ -43,7 +43,7 @@ class Timed(Vitals):
 
 
 def _timed(name: str) -> Callable[..., Any]:
-    plain = getattr(Vitals, name)
+    plain = getattr(WorkerState, name)
 
     def call(self: Timed, *args: Any, **named: Any) -> Any:
         began = time.thread_time()
@@ -66,13 +66,13 @@ def run(series: int, turns: int, rounds: int) -> Path:
     shares, scrapes, counting, whole = [], [], [], []
     for number in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
-            one, vitals = build(Path(folder), series, turns)
+            one, worker_state = build(Path(folder), series, turns)
             one.step()  # it claims
-            vitals.spent = 0.0
+            worker_state.spent = 0.0
             began, before = time.thread_time(), one.turns
             while one.turns < before + turns - 1:
                 one.step()
-            steps, spent = time.thread_time() - began, vitals.spent + histograms(turns - 1)
+            steps, spent = time.thread_time() - began, worker_state.spent + histograms(turns - 1)
         shares.append(100 * spent / steps)
         counting.append(1e6 * spent / (turns - 1))
         whole.append(1e3 * steps / (turns - 1))
@@ -108,9 +108,9 @@ def build(folder: Path, series: int, turns: int) -> tuple[Worker, Timed]:
         for partition in range(4)
     }
     one = worker(MemoryStore(), MemoryTopics(inputs=inputs), series=SeriesSettings(on="every_step"), most=series)
-    vitals = Timed()
-    one.parts = replace(one.parts, store=store, clock=clock, vitals=vitals)
-    return one, vitals
+    worker_state = Timed()
+    one.parts = replace(one.parts, store=store, clock=clock, worker_state=worker_state)
+    return one, worker_state
 
 
 def histograms(turns: int) -> float:

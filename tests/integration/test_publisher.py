@@ -15,7 +15,7 @@ from pipeline.kafka.topics import check_topics, read_topic
 from pipeline.records import DEAD_LETTER, DeadLetter, Forecasts, no_forecasts
 from pipeline.settings import KafkaSettings
 from pipeline.stream.refused import publish_or_leave
-from pipeline.stream.worker_state import Vitals
+from pipeline.stream.worker_state import WorkerState
 from tests.fakes import MemoryStore
 from tests.faults.fleet import holds_within
 from tests.integration.conftest import KafkaAddress
@@ -75,11 +75,11 @@ def sent(settings: KafkaSettings, topic: str) -> list[tuple[bytes | None, bytes 
 
 def publish(settings: KafkaSettings, made: Forecasts, letters: Sequence[DeadLetter], *limits: Limits) -> MemoryStore:
     """Publish up to offset 9, note what is left, and check that the group's offset has moved."""
-    store, vitals, ours = MemoryStore(), Vitals(), publisher(settings, *limits)
+    store, worker_state, ours = MemoryStore(), WorkerState(), publisher(settings, *limits)
     try:
-        publish_or_leave((made, letters, {0: 9}), ours, store, vitals)
+        publish_or_leave((made, letters, {0: 9}), ours, store, worker_state)
         assert holds_within(lambda: committed(settings) == 9, 60.0), "read_uncommitted may be stale for a moment"
-        assert vitals.left.total() == len(store.left)
+        assert worker_state.left.total() == len(store.left)
     finally:
         ours.close()
     return store

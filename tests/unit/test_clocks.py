@@ -44,7 +44,7 @@ def test_honest_events_are_forecast_from_after_one_event_from_a_clock_that_is_fa
     assert missing <= {START + (6 + ahead) * HOUR}, "at most the step that has a reading already"
     assert max(origins) <= START + 11 * HOUR, "nothing is forecast from the fast clock's step"
     assert ("a", (START + (6 + ahead) * HOUR) * 1_000_000) in stored(store), "and its reading is kept"
-    newest = one.parts.vitals.partitions[0].newest_event
+    newest = one.parts.worker_state.partitions[0].newest_event
     assert newest is not None and newest <= (START + 13 * HOUR) * 1_000_000, "the stale alert is not blinded"
 
 

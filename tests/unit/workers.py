@@ -12,7 +12,7 @@ from pipeline.messages.codec import Reader
 from pipeline.records import Advance, Observations, Turn, no_forecasts
 from pipeline.settings import InputSettings, SeriesSettings, Settings
 from pipeline.stream.eviction import Eviction
-from pipeline.stream.series_limit import Newcomers
+from pipeline.stream.series_limit import SeriesLimit
 from pipeline.stream.turn import Parts, nothing_happens
 from pipeline.stream.worker import Worker
 from tests.fakes import Clock, MemoryCalibrations, MemoryPublisher, MemorySource, MemoryStore, MemoryTopics, NoChampion
@@ -63,7 +63,7 @@ def worker(
         phases=Phases(),
         passed=passed,
         shadow=ShadowScorer(shadow, grid, model_config(whole, frequency, 0)) if shadow else None,
-        newcomers=Newcomers(new_series, store.known) if new_series else None,
+        series_limit=SeriesLimit(new_series, store.known) if new_series else None,
         eviction=Eviction(series_in_memory) if series_in_memory else None,
         input_topic="input",
         topics={"output": "one", "letters": "two"},

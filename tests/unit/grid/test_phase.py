@@ -139,7 +139,7 @@ def test_too_few_events_for_long_are_stored_where_the_frequency_says() -> None:
     )
     assert noted == [0]
     assert len(store.observations) == 1
-    assert one.parts.vitals.off_grid == 1
+    assert one.parts.worker_state.off_grid == 1
 
 
 def test_a_long_name_among_many_events_takes_no_memory_of_its_own() -> None:

@@ -222,7 +222,7 @@ def test_tombstones_are_skipped_and_counted_and_trip_nothing() -> None:
     one = with_input(worker(store, topics, most=200), of(window=100))
     run_dry(one)
     assert (len(store.observations), store.letters, topics.letters) == (40, [], [])
-    assert one.parts.vitals.tombstones == 601
+    assert one.parts.worker_state.tombstones == 601
 
 
 def test_tombstones_can_be_refused() -> None:

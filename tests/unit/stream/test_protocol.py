@@ -474,7 +474,7 @@ def test_a_topic_that_is_gone_is_waited_for_and_an_output_topic_made_anew_is_ref
     one.step()
     kept = topics.ids.pop(gone)
     one.step()
-    assert "does not exist any more" in str(one.parts.vitals.setback)
+    assert "does not exist any more" in str(one.parts.worker_state.setback)
     topics.ids[gone] = kept
     run_dry(one)
     check_exactly_once(store, topics)
@@ -499,7 +499,7 @@ def test_a_topic_that_is_gone_with_the_groups_offsets_is_waited_for_until_it_is_
     for _ in range(5):
         one.step()
         one.parts.clock.advance(60)
-        assert "does not exist" in str(one.parts.vitals.setback)
+        assert "does not exist" in str(one.parts.worker_state.setback)
     assert store.state[0][1] == stored
     topics.ids |= {"input": "second", "output": "one", "letters": "two"}
     with pytest.raises(ConfigError, match="made anew"):

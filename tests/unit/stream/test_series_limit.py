@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.records import Events, Messages
-from pipeline.stream.series_limit import MINUTE, Bucket, Newcomers, refill, spend
+from pipeline.stream.series_limit import MINUTE, Bucket, SeriesLimit, refill, spend
 from tests.fakes import MemoryStore, MemoryTopics
 from tests.unit.stream.test_protocol import EVERY, POINTS, CrashAt, CrashError
 from tests.unit.workers import event, run_dry, worker
@@ -28,14 +28,16 @@ def run_of(*names: str, partition: int = 0, start: int = 5) -> tuple[Messages, E
     return Messages(partition, offsets, raw, raw, start + 2 * count), decoded
 
 
-def admit(newcomers: Newcomers, *runs: tuple[Messages, Events], held: tuple[str, ...] = (), now: int = NOW) -> object:
+def admit(
+    series_limit: SeriesLimit, *runs: tuple[Messages, Events], held: tuple[str, ...] = (), now: int = NOW
+) -> object:
     messages, decoded = zip(*runs, strict=True)
-    kept, letters = newcomers.admit(messages, decoded, {run.partition: held for run in messages}, (), now)
+    kept, letters = series_limit.admit(messages, decoded, {run.partition: held for run in messages}, (), now)
     return [(list(run.series), run.offset.tolist()) for run in kept], [(x.partition, x.offset) for x in letters]
 
 
 def test_new_series_beyond_the_limit_become_dead_letters_in_the_order_they_came() -> None:
-    kept, letters = Newcomers(2, lambda _: set()).admit(
+    kept, letters = SeriesLimit(2, lambda _: set()).admit(
         *zip(run_of("a", "b", "c", "a", "c"), strict=True), {0: ()}, (), NOW
     )
     assert kept[0].series == ["a", "b", "a"]
@@ -45,12 +47,12 @@ def test_new_series_beyond_the_limit_become_dead_letters_in_the_order_they_came(
 
 
 def test_series_in_the_ring_or_in_sql_take_no_token() -> None:
-    newcomers = Newcomers(1, lambda _: {"stored"})
-    assert admit(newcomers, run_of("ring", "stored", "new"), held=("ring",)) == (
+    series_limit = SeriesLimit(1, lambda _: {"stored"})
+    assert admit(series_limit, run_of("ring", "stored", "new"), held=("ring",)) == (
         [(["ring", "stored", "new"], [5, 7, 9])],
         [],
     )
-    assert admit(newcomers, run_of("ring", "newer", "stored"), held=("ring",)) == (
+    assert admit(series_limit, run_of("ring", "newer", "stored"), held=("ring",)) == (
         [(["ring", "stored"], [5, 9])],
         [(0, 7)],
     )
@@ -58,19 +60,19 @@ def test_series_in_the_ring_or_in_sql_take_no_token() -> None:
 
 def test_a_new_series_of_two_partitions_takes_one_token() -> None:
     runs = run_of("a", "b"), run_of("a", "c", partition=1)
-    assert admit(Newcomers(2, lambda _: set()), *runs) == (
+    assert admit(SeriesLimit(2, lambda _: set()), *runs) == (
         [(["a", "b"], [5, 7]), (["a"], [5])],
         [(1, 7)],
     )
 
 
 def test_the_bucket_fills_again_with_processing_time_and_holds_one_minute() -> None:
-    newcomers = Newcomers(2, lambda _: set())
+    series_limit = SeriesLimit(2, lambda _: set())
     names = iter("abcdefghijklmnop")
 
     def admitted(count: int, now: int) -> int:
         runs = [run_of(*(next(names) for _ in range(count)))]
-        kept, _ = newcomers.admit(*zip(*runs, strict=True), {0: ()}, (), now)
+        kept, _ = series_limit.admit(*zip(*runs, strict=True), {0: ()}, (), now)
         return len(kept[0])
 
     assert admitted(3, NOW) == 2
@@ -88,24 +90,24 @@ def test_beyond_the_total_a_new_series_is_a_dead_letter_and_known_ones_go_on() -
         asked.append(len(stored))
         return len(stored)
 
-    newcomers = Newcomers(None, lambda names: stored & set(names), total=6, count=count)
+    series_limit = SeriesLimit(None, lambda names: stored & set(names), total=6, count=count)
     runs, decoded = zip(run_of("a", "old-1", "b", "c", "a"), strict=True)
-    kept, letters = newcomers.admit(runs, decoded, {0: ()}, (), NOW)
+    kept, letters = series_limit.admit(runs, decoded, {0: ()}, (), NOW)
     assert kept[0].series == ["a", "old-1", "b", "a"]
     assert [letter.offset for letter in letters] == [11]
     assert "beyond 6 in all: raise input.max_series" in letters[0].reason
     assert letters[0].kind == "new series"
     stored.update("ab")
-    assert admit(newcomers, run_of("d", "old-2"), now=NOW + 1) == ([(["old-2"], [7])], [(0, 5)])
+    assert admit(series_limit, run_of("d", "old-2"), now=NOW + 1) == ([(["old-2"], [7])], [(0, 5)])
     assert asked == [4], "it is counted once a minute"
     stored.difference_update({"old-1", "old-2"})
-    assert admit(newcomers, run_of("d"), now=NOW + MINUTE) == ([(["d"], [5])], [])
+    assert admit(series_limit, run_of("d"), now=NOW + MINUTE) == ([(["d"], [5])], [])
 
 
 def test_the_total_spends_no_tokens_of_the_minute() -> None:
-    newcomers = Newcomers(2, lambda _: set(), total=1, count=lambda: 0)
-    assert admit(newcomers, run_of("a", "b", "c")) == ([(["a"], [5])], [(0, 7), (0, 9)])
-    unlimited = Newcomers(2, lambda _: set(), total=100, count=lambda: 0)
+    series_limit = SeriesLimit(2, lambda _: set(), total=1, count=lambda: 0)
+    assert admit(series_limit, run_of("a", "b", "c")) == ([(["a"], [5])], [(0, 7), (0, 9)])
+    unlimited = SeriesLimit(2, lambda _: set(), total=100, count=lambda: 0)
     kept, letters = unlimited.admit(*zip(run_of("a", "b", "c"), strict=True), {0: ()}, (), NOW)
     assert (kept[0].series, len(letters)) == (["a", "b"], 1)
     assert "beyond 2 in a minute: raise input.max_new_series" in letters[0].reason

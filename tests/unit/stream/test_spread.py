@@ -156,7 +156,7 @@ def test_a_turn_that_took_a_series_for_its_own_while_it_was_met_elsewhere_starts
     object.__setattr__(one.parts, "passed", meet)
     for _ in range(4):
         one.step()
-    assert one.parts.vitals.setbacks == {"fenced": 1}
+    assert one.parts.worker_state.setbacks == {"fenced": 1}
     assert medians(store)["wave", (START + 9 * HOUR) * 1_000_000] == [6.0, 7.0, 8.0]
 
 

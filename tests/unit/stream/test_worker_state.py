@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.errors import Fenced, Unavailable
 from pipeline.grid.frequency import Frequency
-from pipeline.health.heartbeat import LATELY, Pulse
+from pipeline.health.heartbeat import LATELY, Heartbeat
 from pipeline.health.logs import BOUNDS, Durations
 from pipeline.health.prometheus import Exposition, find_memory_limit, histogram
 from pipeline.messages.codec import Reader
@@ -17,7 +17,7 @@ from pipeline.settings import InputSettings, SeriesSettings
 from pipeline.stream.ring import RingStore
 from pipeline.stream.worker import Worker
 from pipeline.stream.worker_metrics import WorkerCollector, checks_of
-from pipeline.stream.worker_state import SETBACKS, PartitionVitals, Vitals
+from pipeline.stream.worker_state import SETBACKS, PartitionState, WorkerState
 from tests.fakes import MemorySource, MemoryStore, MemoryTopics
 from tests.unit.workers import START, event, panel, run_dry, worker
 
@@ -131,7 +131,7 @@ def test_a_worker_whose_database_is_away_is_unready_until_it_has_committed_again
     held, topic = store(), topics()
     one = worker(held, topic, series=EVERY, most=9)
     seconds = Seconds()
-    one.parts.vitals.pulse.seconds = seconds
+    one.parts.worker_state.heartbeat.seconds = seconds
     one.step()
     assert one.turns == 0
     whole = held.commit
@@ -176,9 +176,9 @@ def test_a_worker_whose_database_is_away_is_unready_until_it_has_committed_again
     ],
 )
 def test_dropped_claims_are_counted_by_why(error: Fenced | Unavailable, reason: str) -> None:
-    vitals = Vitals()
-    vitals.set_back(error)
-    assert dict(vitals.setbacks) == {reason: 1}
+    worker_state = WorkerState()
+    worker_state.set_back(error)
+    assert dict(worker_state.setbacks) == {reason: 1}
     assert reason in SETBACKS
 
 
@@ -195,7 +195,7 @@ def test_republished_messages_and_skipped_offsets_are_counted() -> None:
         one.step()
     heir = worker(held, topic, series=EVERY, owner="heir")
     run_dry(heir)
-    assert heir.parts.vitals.republications == 2
+    assert heir.parts.worker_state.republications == 2
     assert samples(heir)["republished_messages_total",] == len(topic.output) + len(topic.letters) > 0
     topic.beginnings[1] = 9
     topic.inputs[1] += panel(["c"], 12)[7:]
@@ -249,40 +249,40 @@ def test_an_unreadable_batch_has_a_class_and_a_letter_from_sql_has_none() -> Non
 
 def test_silence_is_told_after_a_while_and_a_stop_after_a_longer_one() -> None:
     seconds = Seconds()
-    pulse = Pulse(("broker", "database"), seconds)
-    pulse.heard("broker")
-    pulse.heard("database", 990.0)
+    heartbeat = Heartbeat(("broker", "database"), seconds)
+    heartbeat.heard("broker")
+    heartbeat.heard("database", 990.0)
     seconds.now += LATELY - 5.0
-    pulse.beat()
-    assert pulse.find_silences(LATELY) == ["the database has not answered for 35 s"]
-    pulse.heard("database")
-    assert pulse.find_silences(LATELY) == []
+    heartbeat.beat()
+    assert heartbeat.find_silences(LATELY) == ["the database has not answered for 35 s"]
+    heartbeat.heard("database")
+    assert heartbeat.find_silences(LATELY) == []
     seconds.now += LATELY + 1.0
-    assert pulse.find_silences(LATELY)[0] == "the loop has not turned for 31 s"
-    assert pulse.find_stop(300.0) == []
+    assert heartbeat.find_silences(LATELY)[0] == "the loop has not turned for 31 s"
+    assert heartbeat.find_stop(300.0) == []
     seconds.now += 300.0
-    assert pulse.find_stop(300.0) == ["the loop has not turned for 331 s"]
+    assert heartbeat.find_stop(300.0) == ["the loop has not turned for 331 s"]
 
 
 def test_a_partition_whose_end_is_not_known_has_no_lag_and_a_shrunken_topic_none_below_0() -> None:
-    assert PartitionVitals(next_offset=3).lag is None
-    assert PartitionVitals(next_offset=3, end=2).lag == 0
+    assert PartitionState(next_offset=3).lag is None
+    assert PartitionState(next_offset=3, end=2).lag == 0
 
 
 def test_waiting_begins_when_something_comes_and_ends_with_a_commit() -> None:
     seconds = Seconds()
-    vitals = Vitals(Pulse((), seconds))
-    vitals.assign(0, ours=True)
-    vitals.claim(Claim(0, 1, 5), RingStore(4, "last"))
-    vitals.see({0: 5}, 1000.0, settled=True)
+    worker_state = WorkerState(Heartbeat((), seconds))
+    worker_state.assign(0, ours=True)
+    worker_state.claim(Claim(0, 1, 5), RingStore(4, "last"))
+    worker_state.see({0: 5}, 1000.0, settled=True)
     seconds.now += 3600.0
-    assert vitals.uncommitted() == 0.0, "nothing came for an hour, which is nobody's fault"
-    vitals.see({0: 6}, 1000.0, settled=True)
+    assert worker_state.uncommitted() == 0.0, "nothing came for an hour, which is nobody's fault"
+    worker_state.see({0: 6}, 1000.0, settled=True)
     seconds.now += 7.0
-    vitals.see({0: 8}, 1000.0, settled=True)
-    assert vitals.uncommitted() == 7.0
-    vitals.commit(1)
-    assert vitals.uncommitted() == 0.0
+    worker_state.see({0: 8}, 1000.0, settled=True)
+    assert worker_state.uncommitted() == 7.0
+    worker_state.commit(1)
+    assert worker_state.uncommitted() == 0.0
 
 
 def test_durations_are_counted_up_to_each_bound() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.errors import ConfigError, TooSlow, Unavailable
 from pipeline.web import query_queue as desks
-from pipeline.web.query_queue import Away, Busy, Desk
+from pipeline.web.query_queue import Away, Busy, QueryQueue
 
 NOW = 1_767_225_600_000_000
 
@@ -26,15 +26,15 @@ def test_an_outage_has_the_time_of_its_first_failure_until_an_answer_comes() -> 
     times = iter([NOW, NOW + 5, NOW + 9])
 
     async def body() -> None:
-        desk = Desk(1, lambda: next(times), 60.0)
+        queries = QueryQueue(1, lambda: next(times), 60.0)
         for _ in range(3):
             with pytest.raises(Away) as told:
-                await desk.ask(away)
-            assert told.value.since == desk.away_since == NOW
-        assert await desk.ask(lambda: 7) == 7
-        assert desk.away_since is None
+                await queries.ask(away)
+            assert told.value.since == queries.away_since == NOW
+        assert await queries.ask(lambda: 7) == 7
+        assert queries.away_since is None
         with pytest.raises(Away) as told:
-            await desk.ask(away)
+            await queries.ask(away)
         assert told.value.since == NOW + 9
 
     run(body())
@@ -43,14 +43,14 @@ def test_an_outage_has_the_time_of_its_first_failure_until_an_answer_comes() -> 
 @pytest.mark.parametrize("error", [TooSlow("stopped"), ConfigError("run tidecast db upgrade")])
 def test_a_query_that_was_stopped_or_a_schema_that_does_not_fit_is_no_outage(error: Exception) -> None:
     async def body() -> None:
-        desk = Desk(1, lambda: NOW, 60.0)
+        queries = QueryQueue(1, lambda: NOW, 60.0)
 
         def fail() -> None:
             raise error
 
         with pytest.raises(type(error)):
-            await desk.ask(fail)
-        assert desk.away_since is None
+            await queries.ask(fail)
+        assert queries.away_since is None
 
     run(body())
 
@@ -59,10 +59,10 @@ def test_a_database_that_is_frozen_is_given_up_and_the_next_question_is_answered
     thaw = threading.Event()
 
     async def body() -> None:
-        desk = Desk(1, lambda: NOW, 0.05)
+        queries = QueryQueue(1, lambda: NOW, 0.05)
         with pytest.raises(Away):
-            await desk.ask(thaw.wait, 60.0)
-        patient = Desk(1, lambda: NOW, 60.0)
+            await queries.ask(thaw.wait, 60.0)
+        patient = QueryQueue(1, lambda: NOW, 60.0)
         assert await patient.ask(lambda: "answered") == "answered"
         thaw.set()
 
@@ -84,16 +84,16 @@ def test_only_so_many_are_asked_at_a_time_and_only_so_many_wait(monkeypatch: pyt
             asked -= 1
 
     async def body() -> None:
-        desk = Desk(2, lambda: NOW, 60.0)
-        waiting = [asyncio.create_task(desk.ask(read)) for _ in range(5)]
+        queries = QueryQueue(2, lambda: NOW, 60.0)
+        waiting = [asyncio.create_task(queries.ask(read)) for _ in range(5)]
         while asked < 2:
             await asyncio.sleep(0)
         with pytest.raises(Busy):
-            await desk.ask(read)
+            await queries.ask(read)
         go.set()
         await asyncio.gather(*waiting)
         assert most == 2
-        await desk.ask(read)
+        await queries.ask(read)
 
     run(body())
 
@@ -106,10 +106,10 @@ def test_what_was_just_read_is_read_once_however_many_ask() -> None:
         return len(calls)
 
     async def body() -> None:
-        desk = Desk(4, lambda: NOW, 60.0)
-        found = await asyncio.gather(*(desk.remembered("key", 600.0, read) for _ in range(8)))
+        queries = QueryQueue(4, lambda: NOW, 60.0)
+        found = await asyncio.gather(*(queries.remembered("key", 600.0, read) for _ in range(8)))
         assert found == [1] * 8
-        assert await desk.remembered("other", 0.0, read) == 2
-        assert await desk.remembered("other", 0.0, read) == 3
+        assert await queries.remembered("other", 0.0, read) == 2
+        assert await queries.remembered("other", 0.0, read) == 3
 
     run(body())

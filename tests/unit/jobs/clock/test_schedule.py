@@ -14,7 +14,7 @@ from jobs.clock.lease import LEASE, Candidate
 from jobs.clock.schedule import Duty, Schedule, checks_of, last_due, next_due, read_trigger
 from jobs.clock.timetable import name_weekdays, split_cron
 from pipeline.errors import ConfigError, Unavailable
-from pipeline.health.heartbeat import Pulse
+from pipeline.health.heartbeat import Heartbeat
 from pipeline.settings import Settings
 from tests.unit.jobs.fakes import START, FakeLedger
 
@@ -190,8 +190,8 @@ def test_a_database_that_is_away_is_waited_for() -> None:
 def test_a_scheduler_is_ready_while_its_database_answers_on_duty_or_not(on_duty: bool) -> None:
     ledger, seconds = FakeLedger() if on_duty else HeldLedger(), [1000.0]
     ledger.away = True
-    pulse = Pulse(("database",), lambda: seconds[0])
-    schedule = Schedule({"retrain": None}, ledger, Recorder(ledger, "one"), real_clock, "one", SHORT, pulse)
+    heartbeat = Heartbeat(("database",), lambda: seconds[0])
+    schedule = Schedule({"retrain": None}, ledger, Recorder(ledger, "one"), real_clock, "one", SHORT, heartbeat)
     checks, stop = checks_of(schedule, 30.0), threading.Event()
 
     def silent() -> bool:
@@ -216,7 +216,7 @@ def test_a_scheduler_is_ready_while_its_database_answers_on_duty_or_not(on_duty:
         ledger.away = False
         stop.set()
         thread.join(PATIENCE)
-    pulse.beat()
+    heartbeat.beat()
     seconds[0] += 1000.0
     assert checks.find_unwell() == ["the loop has not turned for 1000 s"]
 
