@@ -52,9 +52,16 @@ class World:
         for version in (1, 2):
             metrics = {"mase": 0.9, "wql": None, "verdict": f"gain {version} % on 4 origins"}
             self.database.registry.register(
-                name="gru", config={}, metrics=metrics, train_from=START, train_to=NOW, seed=3, code="0.1.0",
-                artifact=b"x", now=NOW + version,
-            )  # fmt: skip
+                name="gru",
+                config={},
+                metrics=metrics,
+                train_from=START,
+                train_to=NOW,
+                seed=3,
+                code="0.1.0",
+                artifact=b"x",
+                now=NOW + version,
+            )
             database.registry.promote(version, expected=version - 1 or None, reason="better", now=NOW + version)
         cells = [(self.ids[name], hour, float(hour)) for name in NAMES[:-1] for hour in range(HOURS)]
         self.observe(*(cell if cell[:2] != (self.ids["meter-1"], 50) else (*cell[:2], None) for cell in cells))

@@ -17,7 +17,7 @@ class Leases(Protocol):
 
     def acquire(
         self, name: str, owner: str, now: int, seconds: float, *, silent: tuple[str, int, int] | None = None
-    ) -> int | None:  # fmt: skip
+    ) -> int | None:
         """Take the lease if it is free, has expired or is still exactly `silent`, and return its epoch; None while
         somebody else holds it.
         """

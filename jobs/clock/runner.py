@@ -39,9 +39,15 @@ class Runs(Protocol):
         ...
 
     def finish(
-        self, run: int, outcome: Ending, reason: str | None, now: int, *, exit_code: int | None = None,
+        self,
+        run: int,
+        outcome: Ending,
+        reason: str | None,
+        now: int,
+        *,
+        exit_code: int | None = None,
         log: str | None = None,
-    ) -> bool:  # fmt: skip
+    ) -> bool:
         """Close a run that is running or was thought lost, with the reason in words, and how its process ended and
         what it wrote last; False when it was closed.
         """
@@ -165,9 +171,15 @@ def log_ending(job: str, run: int, outcome: Outcome, seconds: float, exit_code: 
     tell = log.info if outcome.ending == "ok" else log.warning
     facts = {name: value for name, value in outcome.facts.items() if _short(value)}
     tell(
-        "job ended", job=job, run=run, outcome=outcome.ending, reason=outcome.reason, seconds=round(seconds, 1),
-        exit_code=exit_code, facts=facts,
-    )  # fmt: skip
+        "job ended",
+        job=job,
+        run=run,
+        outcome=outcome.ending,
+        reason=outcome.reason,
+        seconds=round(seconds, 1),
+        exit_code=exit_code,
+        facts=facts,
+    )
 
 
 def _short(value: object) -> bool:

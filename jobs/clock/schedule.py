@@ -165,9 +165,13 @@ class Schedule:
         at_once = datetime.fromtimestamp(duty.latest / 1e6, UTC)
         for job, trigger in triggers.items():
             scheduler.add_job(
-                self._fire_last, trigger, args=(job, trigger, duty), id=job, next_run_time=at_once,
+                self._fire_last,
+                trigger,
+                args=(job, trigger, duty),
+                id=job,
+                next_run_time=at_once,
                 replace_existing=True,
-            )  # fmt: skip
+            )
 
     def _fire_last(self, job: str, trigger: BaseTrigger, duty: Duty) -> None:
         """Run a job for the newest time that it was due, then if it was asked for.
@@ -208,7 +212,7 @@ class Schedule:
 
     def _hold(
         self, duty: Duty, scheduler: BackgroundScheduler, plan: Callable[[], None], stop: threading.Event
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Renew the lease at a third of it, and return when it is lost, might be lost, or `stop` is set.
 
         In between silent runs are marked lost, requests are started, and a clock that was set back is followed.

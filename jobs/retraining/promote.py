@@ -126,9 +126,11 @@ def judge_live(
         return Verdict(False, words), plain
     skill = find_gain(float(pairs.shadow_error.sum()), float(pairs.naive_error.sum()))
     if skill < 0.0:
-        worse = "its median is worse than seasonal naive, which is exact" if math.isinf(skill) else (
-            f"its median is {-100.0 * skill:.1f} % worse than seasonal naive"
-        )  # fmt: skip
+        worse = (
+            "its median is worse than seasonal naive, which is exact"
+            if math.isinf(skill)
+            else (f"its median is {-100.0 * skill:.1f} % worse than seasonal naive")
+        )
         return Verdict(False, f"{worse} on {origins} origins"), plain
     frequency, horizon = Frequency.of(settings.series), settings.series.horizon
     steps = frequency.step_of(pairs.origin)

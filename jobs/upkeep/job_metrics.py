@@ -166,9 +166,11 @@ def _accuracy(facts: JobFacts) -> Iterator[Metric]:
     )
     held = [((*k, "80"), c.coverage_80) for k, c in cells] + [((*k, "95"), c.coverage_95) for k, c in cells]
     yield gauge(
-        "live_coverage_ratio", f"Share of actuals inside the interval of so many percent {days}.", held,
+        "live_coverage_ratio",
+        f"Share of actuals inside the interval of so many percent {days}.",
+        held,
         (*CELL, "interval"),
-    )  # fmt: skip
+    )
 
 
 def _drift_and_retention(facts: JobFacts) -> Iterator[Metric]:

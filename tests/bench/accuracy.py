@@ -48,10 +48,16 @@ def run(folder: Path, *, seeds: Sequence[int], members: int, threads: int, sets:
         settings = choose_settings(seed=seed, members=members, sets=sets)
         model, fitted = fit_settings(panel, settings, validation_steps=HORIZON)
         found.append(score(model, panel, target, scale))
-        fits.append({
-            "seed": seed, "seconds": round(fitted.seconds, 1), "best_step": fitted.best_step,
-            "validation": fitted.best_validation, "stopped": fitted.stopped, **found[-1],
-        })  # fmt: skip
+        fits.append(
+            {
+                "seed": seed,
+                "seconds": round(fitted.seconds, 1),
+                "best_step": fitted.best_step,
+                "validation": fitted.best_validation,
+                "stopped": fitted.stopped,
+                **found[-1],
+            }
+        )
         say(f"seed {seed}: MASE {found[-1]['mase']:.4f} in {fitted.seconds:.0f} s")
     chosen = {section: shown(settings)[section] for section in ("series", "model", "training")}
     impl = f"tidecast {settings.model.kind}" + (f", {members} members" if members > 1 else "")

@@ -95,10 +95,17 @@ def forecast(plan: Plan, name: str, seed: int) -> tuple[Floats, dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="tidecast-bench-") as scratch:
         out = Path(scratch) / "quantiles.npy"
         job = {
-            "data": str(plan.folder.resolve()), "model": model, "horizon": HORIZON, "levels": QUANTILE_LEVELS,
-            "threads": plan.threads, "seed": seed, "out": str(out), "steps": plan.peer_steps if peer else None,
-            "seconds": plan.peer_seconds, "sets": [] if peer else list(plan.sets),
-        }  # fmt: skip
+            "data": str(plan.folder.resolve()),
+            "model": model,
+            "horizon": HORIZON,
+            "levels": QUANTILE_LEVELS,
+            "threads": plan.threads,
+            "seed": seed,
+            "out": str(out),
+            "steps": plan.peer_steps if peer else None,
+            "seconds": plan.peer_seconds,
+            "sets": [] if peer else list(plan.sets),
+        }
         command = (
             [str(_peer_python()), str(HERE / script)] if peer else [sys.executable, "-m", "tests.bench.own_forecaster"]
         )
@@ -126,9 +133,15 @@ def _run(command: Sequence[str], scratch: Path, *, ours: bool, timeout: float) -
     try:
         with log.open("w") as errors:
             done = subprocess.run(
-                command, cwd=scratch, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True,
-                timeout=timeout, check=False,
-            )  # fmt: skip
+                command,
+                cwd=scratch,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                timeout=timeout,
+                check=False,
+            )
     except subprocess.TimeoutExpired as error:
         raise Failed(f"not done after {timeout:.0f} s") from error
     if done.returncode:
@@ -169,7 +182,8 @@ def write(report: Report, name: str, found: Mapping[str, Sequence[Mapping[str, A
     more = {
         "mase": {
             **{score: value for score, value in scores.items() if score != "mase"},
-            "settings": runs[0]["settings"], "documented": runs[0]["documented"],
+            "settings": runs[0]["settings"],
+            "documented": runs[0]["documented"],
         },
         "train": {
             **{fact: median([each[fact] for each in runs]) for fact in ("seconds", "steps", "windows")},
@@ -178,7 +192,7 @@ def write(report: Report, name: str, found: Mapping[str, Sequence[Mapping[str, A
         },
         "forecast": {"seconds": median([each["forecast_seconds"] for each in runs])},
         "memory": {},
-    }  # fmt: skip
+    }
     for bench, (unit, lower, what) in BENCHES.items():
         value = median([each[bench] for each in runs])
         others = {peer: median([each[bench] for each in found[peer]]) for peer in PEERS if found.get(peer)}

@@ -48,10 +48,19 @@ TAKEN_BACK = BY_HAND + pd.Timedelta(hours=6)
 WAIT = 120.0
 """Seconds that the worker may take for an hour of events before the simulation gives up."""
 SETTINGS = (
-    "kafka.partitions=1", "kafka.group=month", "kafka.instance=month-0",
-    "series.frequency=1h", "series.context=168", "series.horizon=24", "series.min_observed=0.2",
-    "model.hidden=32", "training.steps=400", "training.refit=0", "training.patience=8", "training.threads=1",
-)  # fmt: skip
+    "kafka.partitions=1",
+    "kafka.group=month",
+    "kafka.instance=month-0",
+    "series.frequency=1h",
+    "series.context=168",
+    "series.horizon=24",
+    "series.min_observed=0.2",
+    "model.hidden=32",
+    "training.steps=400",
+    "training.refit=0",
+    "training.patience=8",
+    "training.threads=1",
+)
 PROTOCOL = (
     "{series} real sensors, hourly, horizon 24; 48 days of history, then 28 days hour by hour through the development "
     "broker, the worker, SQLite and the jobs of the timetable, clock moved by hand; after 14 days every second "

@@ -25,9 +25,13 @@ def main() -> None:
     settings = {"model": job.model, "input_chunk_length": 168, "n_epochs": EPOCHS}
     counter, watched = watch(Callback, lambda batch: len(batch.past_target))
     trainer = {
-        "accelerator": "cpu", "max_time": job.max_time, "callbacks": [counter], "logger": False,
-        "enable_progress_bar": False, "enable_model_summary": False,
-    }  # fmt: skip
+        "accelerator": "cpu",
+        "max_time": job.max_time,
+        "callbacks": [counter],
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
     if job.steps is not None:
         trainer["max_steps"] = job.steps
     model = BlockRNNModel(

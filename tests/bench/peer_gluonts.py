@@ -24,9 +24,12 @@ def main() -> None:
     dataset = ListDataset([{"start": start, "target": each.astype(np.float32)} for each in histories], freq="h")
     counter, watched = watch(pl.Callback, lambda batch: len(batch["past_target"]))
     trainer = {
-        "accelerator": "cpu", "max_time": job.max_time, "callbacks": [counter], "enable_progress_bar": False,
+        "accelerator": "cpu",
+        "max_time": job.max_time,
+        "callbacks": [counter],
+        "enable_progress_bar": False,
         "enable_model_summary": False,
-    }  # fmt: skip
+    }
     if job.steps is not None:
         trainer["max_steps"] = job.steps
     estimator = DeepAREstimator(freq="h", prediction_length=job.horizon, trainer_kwargs=trainer)
@@ -41,12 +44,15 @@ def main() -> None:
         "forecast_seconds": done - trained,
         "context": estimator.context_length,
         "settings": {
-            "context_length": estimator.context_length, "lags": max(predictor.prediction_net.model.lags_seq),
-            "max_epochs": EPOCHS, "num_batches_per_epoch": estimator.num_batches_per_epoch,
-            "batch_size": estimator.batch_size, "num_parallel_samples": estimator.num_parallel_samples,
+            "context_length": estimator.context_length,
+            "lags": max(predictor.prediction_net.model.lags_seq),
+            "max_epochs": EPOCHS,
+            "num_batches_per_epoch": estimator.num_batches_per_epoch,
+            "batch_size": estimator.batch_size,
+            "num_parallel_samples": estimator.num_parallel_samples,
         },
         "documented": DOCUMENTED,
-    }  # fmt: skip
+    }
     answer(job, quantiles, ("gluonts", "lightning", "torch"), facts)
 
 

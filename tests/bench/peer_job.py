@@ -93,8 +93,11 @@ def describe(job: Job, watched: Watched, documented: str) -> dict[str, Any]:
     if watched.capped:
         stopped = f"at the cap of {job.seconds:g} s, after {watched.steps} steps of {documented}"
     return {
-        "steps": watched.steps, "windows": watched.windows, "parameters": watched.parameters, "stopped": stopped,
-    }  # fmt: skip
+        "steps": watched.steps,
+        "windows": watched.windows,
+        "parameters": watched.parameters,
+        "stopped": stopped,
+    }
 
 
 def answer(job: Job, quantiles: np.ndarray, packages: Sequence[str], facts: dict[str, Any]) -> None:

@@ -178,9 +178,16 @@ def promote_untrained(settings: Settings, feed: Feed) -> None:
     artifact = pack(build(config), series=names, provenance={})
     database = open_database(settings)
     version = database.registry.register(
-        name="untrained", config=config.to_dict(), metrics={}, train_from=None, train_to=None, seed=0, code="bench",
-        artifact=artifact, now=clock(),
-    )  # fmt: skip
+        name="untrained",
+        config=config.to_dict(),
+        metrics={},
+        train_from=None,
+        train_to=None,
+        seed=0,
+        code="bench",
+        artifact=artifact,
+        now=clock(),
+    )
     assert database.registry.promote(version, expected=None, reason="benchmark", now=clock())
     database.close()
 

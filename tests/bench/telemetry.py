@@ -81,18 +81,27 @@ def run(series: int, turns: int, rounds: int) -> Path:
     protocol = PROTOCOL.format(turns=turns, messages=4 * series, series=series, partitions=4, rounds=rounds)
     report.write(
         Figure(
-            bench="telemetry/turn", impl="tidecast", value=median(shares), unit="% of a turn's CPU", protocol=protocol,
-            runs=shares, wanted=1.0,
+            bench="telemetry/turn",
+            impl="tidecast",
+            value=median(shares),
+            unit="% of a turn's CPU",
+            protocol=protocol,
+            runs=shares,
+            wanted=1.0,
             more={"counting_us": median(counting), "turn_ms": median(whole)},
         )
-    )  # fmt: skip
+    )
     report.write(
         Figure(
-            bench="telemetry/scrape", impl="tidecast", value=median(scrapes), unit="ms of CPU", protocol=protocol,
+            bench="telemetry/scrape",
+            impl="tidecast",
+            value=median(scrapes),
+            unit="ms of CPU",
+            protocol=protocol,
             runs=scrapes,
             more={"percent_of_a_core": 100 * median(scrapes) / 1e3 / SCRAPE_EVERY, "every_s": SCRAPE_EVERY},
         )
-    )  # fmt: skip
+    )
     return report.path
 
 

@@ -233,8 +233,11 @@ def test_a_workload_calls_a_command_with_valid_settings_and_is_probed_where_it_a
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }, "what the Pod Security Standard `restricted` asks for, and a file system that is only read"
-    probes = {kind: container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")
-              if f"{kind}Probe" in container}  # fmt: skip
+    probes = {
+        kind: container[f"{kind}Probe"]["httpGet"]
+        for kind in ("startup", "liveness", "readiness")
+        if f"{kind}Probe" in container
+    }
     if workload["kind"] == "Job":
         assert command == "upgrade" and not probes
         return
@@ -291,8 +294,12 @@ def test_scaling_follows_the_lag_of_the_group_and_the_topic_that_the_workers_hav
 
 def test_the_network_policy_opens_the_ports_that_are_served_and_no_other() -> None:
     (policy,) = [each for each in base_resources() if each["kind"] == "NetworkPolicy"]
-    served = {port["containerPort"] for e in WORKLOADS.values() for c in e["spec"]["template"]["spec"]["containers"]
-              for port in c.get("ports", ())}  # fmt: skip
+    served = {
+        port["containerPort"]
+        for e in WORKLOADS.values()
+        for c in e["spec"]["template"]["spec"]["containers"]
+        for port in c.get("ports", ())
+    }
     opened = {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]}
     assert opened == served
     assert all(rule["from"] for rule in policy["spec"]["ingress"])

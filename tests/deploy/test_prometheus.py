@@ -180,9 +180,12 @@ def scheduler(deployment: Deployment, folder: Path, port: int) -> Iterator[Telem
     words = [word for text in sets for word in ("--set", text)]
     with (folder / "scheduler.log").open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.cli", *words, "schedule"], cwd=folder, stdout=output, stderr=output,
+            [sys.executable, "-m", "pipeline.cli", *words, "schedule"],
+            cwd=folder,
+            stdout=output,
+            stderr=output,
             env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+        )
     try:
         yield Telemetry(f"http://127.0.0.1:{port}")
     finally:
@@ -215,10 +218,21 @@ def test_a_real_prometheus_answers_every_query_of_the_dashboard(
         sender.send(messages_until_now())
         until(lambda: one.samples()["messages_total",] == SERIES * HOURS + 1, LONG, "every message is stored")
         ran = subprocess.run(
-            [sys.executable, "-m", "pipeline.cli", *(w for t in deployment.sets for w in ("--set", t)), "job", "run",
-             "monitor"], cwd=tmp_path, capture_output=True, text=True, check=False,
+            [
+                sys.executable,
+                "-m",
+                "pipeline.cli",
+                *(w for t in deployment.sets for w in ("--set", t)),
+                "job",
+                "run",
+                "monitor",
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
             env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+        )
         assert ran.returncode == 0 or "somebody else" in ran.stderr, ran.stderr
         until(lambda: jobs.status("/readyz") == 200, LONG, jobs.reasons)
         until(lambda: any(key[0] == "live_mase" for key in jobs.samples()), LONG, "accuracy is told")

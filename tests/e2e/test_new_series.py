@@ -35,8 +35,13 @@ def test_a_flood_of_new_series_is_dead_letters_and_known_series_go_on_through_a_
         wait_for_lag_0(deployment)
         assert fleet.stop("one") == 0
     evidence = gather(deployment, sender)
-    stored = {row.name: row.events for row in rows(deployment, "SELECT name, sum(events) AS events FROM observations"
-        " JOIN series USING (series_id) GROUP BY name")}  # fmt: skip
+    stored = {
+        row.name: row.events
+        for row in rows(
+            deployment,
+            "SELECT name, sum(events) AS events FROM observations JOIN series USING (series_id) GROUP BY name",
+        )
+    }
     refused = [letter[3].decode() for letter in evidence.letters if letter[3]]
     assert stored.pop("known-1") == stored.pop("known-2") == 1 + FLOOD
     assert refused, "the flood was more than the limit"

@@ -114,9 +114,15 @@ class Terminal:
         self._count = 0
         with self._errors.open("wb") as errors:
             self.process = subprocess.Popen(
-                ["bash"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=folder,
-                env=environment, start_new_session=True,
-            )  # fmt: skip
+                ["bash"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                cwd=folder,
+                env=environment,
+                start_new_session=True,
+            )
 
     def type(self, text: str) -> tuple[bool, str]:
         """Run a block to its end; tell whether every line of it ended well, and return its stdout."""

@@ -39,9 +39,19 @@ def main(file: Path, members: int, ending: str) -> None:
             ensembles.follow(others, CPU)
             return
         config = ModelConfig(
-            hidden=8, heads=2, layers=1, segment=6, context_length=24, horizon=6, season=6, series=6, series_dim=4,
-            calendar_features=3, dropout=0.0, members=members,
-        )  # fmt: skip
+            hidden=8,
+            heads=2,
+            layers=1,
+            segment=6,
+            context_length=24,
+            horizon=6,
+            season=6,
+            series=6,
+            series_dim=4,
+            calendar_features=3,
+            dropout=0.0,
+            members=members,
+        )
         model = build(config, seed=3)
         assert not isinstance(model, SeasonalNaive)
         train = replace(TRAIN, max_seconds=1000.0) if members > 1 else TRAIN

@@ -73,9 +73,14 @@ class Deployed:
 
     def run(self, user: str, *words: str, seconds: float = 90) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            self.command(user, *words), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=seconds,
+            self.command(user, *words),
+            cwd=ROOT,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=seconds,
             check=False,
-        )  # fmt: skip
+        )
 
     def stream(self) -> "subprocess.Popen[str]":
         return subprocess.Popen(

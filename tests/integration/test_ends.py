@@ -83,9 +83,12 @@ def test_a_role_that_is_told_to_end_while_it_waits_for_a_silent_broker_ends_well
         words = [word for each in waits for word in ("--set", each)]
         with subprocess.Popen(
             [sys.executable, "-P", "-m", "pipeline.cli", *words, role],
-            cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        ) as process:  # fmt: skip
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
             try:
                 silent.accept()[0].close()
                 process.send_signal(signal.SIGTERM)

@@ -171,8 +171,15 @@ def test_a_champion_trained_on_covariates_in_sql_is_served_with_those_of_the_rin
     answers = []
     for reading in (80.0, -80.0):
         store = database.store("observations", "last", now, ("ahead",))
-        event = Events(np.array([0]), ["meter-1"], np.array([START + 160 * HOUR]), np.array([90.0]), np.array([True]),
-                       np.array([999]), np.array([[reading]]))  # fmt: skip
+        event = Events(
+            np.array([0]),
+            ["meter-1"],
+            np.array([START + 160 * HOUR]),
+            np.array([90.0]),
+            np.array([True]),
+            np.array([999]),
+            np.array([[reading]]),
+        )
         _, due = observe_events(event, RingStore.of(grid), grid, store.recent)
         forecasts = scorer.score([due], now())
         assert list(forecasts.quality) == ["ok"]
@@ -192,8 +199,12 @@ def torchrun(tmp_path: Path, *arguments: str) -> "subprocess.CompletedProcess[st
     program = ["pipeline.cli", "--config", str(tmp_path / "tidecast.toml"), *arguments]
     return subprocess.run(
         [sys.executable, "-m", *launch, "--master-port", str(free_port()), "-m", *program],
-        cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
 
 
 def test_under_torchrun_one_process_keeps_the_books_and_both_train(

@@ -74,9 +74,16 @@ class Site:
     def crown_a_weak_champion(self) -> int:
         artifact = pack(build(self.shape, seed=1), series=NAMES, provenance={"frequency": "1h"})
         version = self.database.registry.register(
-            name="weak", config={}, metrics={}, train_from=None, train_to=None, seed=1, code="", artifact=artifact,
+            name="weak",
+            config={},
+            metrics={},
+            train_from=None,
+            train_to=None,
+            seed=1,
+            code="",
+            artifact=artifact,
             now=self.clock(),
-        )  # fmt: skip
+        )
         assert self.database.registry.promote(version, expected=None, reason="first", now=self.clock())
         return version
 

@@ -23,8 +23,12 @@ def torchrun(*arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
     return subprocess.run(
         [*command, "--master-port", str(free_port()), "-m", *arguments],
-        cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
 
 
 def start(rank: int, port: int, file: Path, ending: str) -> "subprocess.Popen[str]":
@@ -42,8 +46,10 @@ def test_two_processes_fit_what_one_does_on_the_same_global_batch(tmp_path: Path
     assert done.returncode == 0, done.stderr
     subprocess.run(
         [sys.executable, "-m", SCRIPT, str(tmp_path / "one"), str(members), "well"],
-        cwd=ROOT, check=True, timeout=PATIENCE,
-    )  # fmt: skip
+        cwd=ROOT,
+        check=True,
+        timeout=PATIENCE,
+    )
     one, two = (json.loads((tmp_path / name).read_text()) for name in ("one", "two"))
     assert (one["processes"], two["processes"]) == (1, 2)
     assert len(one["history"]) == 6 * members

@@ -8,18 +8,47 @@ import pytest
 from tests.unit.test_imports import MODULES, ROOT, name
 
 MODULES_THAT_PICKLE = {
-    "pickle", "cPickle", "_pickle", "pickletools", "marshal", "shelve", "dbm", "dill", "cloudpickle", "joblib",
-    "jsonpickle", "multiprocessing", "concurrent.futures.process", "torch.multiprocessing", "torch.package",
+    "pickle",
+    "cPickle",
+    "_pickle",
+    "pickletools",
+    "marshal",
+    "shelve",
+    "dbm",
+    "dill",
+    "cloudpickle",
+    "joblib",
+    "jsonpickle",
+    "multiprocessing",
+    "concurrent.futures.process",
+    "torch.multiprocessing",
+    "torch.package",
     "copyreg",
-}  # fmt: skip
+}
 CALLS_THAT_PICKLE = {
-    "torch.load", "torch.save", "torch.jit.load", "torch.export.load", "np.fromfile", "pd.read_hdf",
-    "ProcessPoolExecutor", "PickleType", "yaml.load", "yaml.load_all", "yaml.full_load", "yaml.unsafe_load",
-}  # fmt: skip
+    "torch.load",
+    "torch.save",
+    "torch.jit.load",
+    "torch.export.load",
+    "np.fromfile",
+    "pd.read_hdf",
+    "ProcessPoolExecutor",
+    "PickleType",
+    "yaml.load",
+    "yaml.load_all",
+    "yaml.full_load",
+    "yaml.unsafe_load",
+}
 METHODS_THAT_PICKLE = {
-    "read_pickle", "to_pickle", "all_gather_object", "gather_object", "broadcast_object_list", "scatter_object_list",
-    "send_object_list", "recv_object_list",
-}  # fmt: skip
+    "read_pickle",
+    "to_pickle",
+    "all_gather_object",
+    "gather_object",
+    "broadcast_object_list",
+    "scatter_object_list",
+    "send_object_list",
+    "recv_object_list",
+}
 RUN_CODE = {"eval", "exec", "compile", "__import__", "os.system", "os.popen"}
 REASONS = {
     "tests/integration/database/test_promotion_race.py imports multiprocessing": "two processes of the test's own",

@@ -72,9 +72,7 @@ class Ledger:
             row = connection.execute(query).first()
             return None if row is None else (row.owner, row.epoch, row.expires_at)
 
-    def acquire(
-        self, name: str, owner: str, now: int, seconds: float, *, silent: Holding | None = None
-    ) -> int | None:  # fmt: skip
+    def acquire(self, name: str, owner: str, now: int, seconds: float, *, silent: Holding | None = None) -> int | None:
         """Take a lease that is free or has expired; return its new fencing epoch, None while somebody holds it.
 
         One that is still exactly `silent` is taken too, whatever its expiry: the clock that set it may be wrong.
@@ -152,9 +150,15 @@ class Ledger:
             return connection.execute(open_run.values(values)).rowcount == 1
 
     def finish(
-        self, run: int, outcome: Outcome, reason: str | None, now: int, *, exit_code: int | None = None,
+        self,
+        run: int,
+        outcome: Outcome,
+        reason: str | None,
+        now: int,
+        *,
+        exit_code: int | None = None,
         log: str | None = None,
-    ) -> bool:  # fmt: skip
+    ) -> bool:
         """End a run that is running or was thought lost; False, with nothing changed, when it has ended before.
 
         `exit_code` is that of its process, minus the signal that ended it, and `log` the end of what it wrote.

@@ -147,8 +147,10 @@ class Retention:
         chosen = select(*key).join_from(dead_letters, ingest_state, mine).where(published, or_(*old)).order_by(*key)
         gone = delete(dead_letters).where(*(column == bindparam(f"own_{column.name}") for column in key))
         with writing(self._engine) as connection:
-            keys = [{f"own_{name}": value for name, value in row.items()}
-                    for row in connection.execute(chosen.limit(most)).mappings()]  # fmt: skip
+            keys = [
+                {f"own_{name}": value for name, value in row.items()}
+                for row in connection.execute(chosen.limit(most)).mappings()
+            ]
             if keys:
                 connection.execute(gone, keys)
             add_deleted(connection, "dead_letters", len(keys))

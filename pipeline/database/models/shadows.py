@@ -52,9 +52,11 @@ class Shadows:
                     bounds = {"series": own, "first": first, "since": since}
                     served = _sum_up(connection, _CHAMPION, bounds | {"own": champion, "other": shadow})
                     left_out += sum(row.n for row in served if not row.beside)
-                    tried = {row.origin: row for row in
-                             _sum_up(connection, _SHADOW, bounds | {"own": shadow, "other": champion})
-                             if row.beside}  # fmt: skip
+                    tried = {
+                        row.origin: row
+                        for row in _sum_up(connection, _SHADOW, bounds | {"own": shadow, "other": champion})
+                        if row.beside
+                    }
                     rows += [_pair(own, row, tried[row.origin]) for row in served if row.beside]
         return _lay_out(rows, left_out)
 

@@ -192,10 +192,18 @@ def test_live_accuracy_is_that_of_the_view_over_seven_days_and_no_evidence_is_no
     today = date(2026, 1, 31)
     now = 1_769_860_800 * SECOND  # its noon
     sums = {
-        "n": 10, "absolute_error": 4.0, "pinball": 3.0, "absolute_actual": 60.0, "inside_80": 8, "inside_95": 10,
-        "naive_n": 10, "naive_absolute_error": 8.0, "absolute_error_beside_naive": 4.0, "scaled_n": 10,
+        "n": 10,
+        "absolute_error": 4.0,
+        "pinball": 3.0,
+        "absolute_actual": 60.0,
+        "inside_80": 8,
+        "inside_95": 10,
+        "naive_n": 10,
+        "naive_absolute_error": 8.0,
+        "absolute_error_beside_naive": 4.0,
+        "scaled_n": 10,
         "scaled_error": 5.0,
-    }  # fmt: skip
+    }
     evaluate(database, today, 1, 1, **sums)
     evaluate(database, date(2026, 1, 25), 1, 1, series=2, **sums | {"scaled_error": 15.0, "inside_80": 6})
     evaluate(database, date(2026, 1, 24), 1, 1, **sums | {"n": 1000})  # older than seven days

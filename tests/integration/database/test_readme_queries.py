@@ -176,9 +176,12 @@ def test_weeks_are_counted_back_from_the_newest_day(database: Database, matured:
     ago = (matured["day"].rank(method="dense", ascending=False) - 1) // 7
     weeks = matured.assign(size=1, mae=matured["error"].abs()).groupby(ago)
     expected = weeks.agg(
-        first_day=("day", "min"), last_day=("day", "max"), n=("size", "sum"), mae=("mae", "mean"),
+        first_day=("day", "min"),
+        last_day=("day", "max"),
+        n=("size", "sum"),
+        mae=("mae", "mean"),
         coverage_80=("inside_80", "mean"),
-    )  # fmt: skip
+    )
     assert len(expected) == 2
     same(ask(database, "by week"), expected, *expected.columns)
 

@@ -35,10 +35,16 @@ def places(found: list[Waiting]) -> list[str]:
 def test_letters_come_in_order_of_arrival_page_by_page_without_their_bytes(shelf: RequeueShelf) -> None:
     everything = shelf.page(None, NOW + 2, 100)
     assert places(everything) == [
-        "meters/0/21", "meters/0/22", "others/0/21",
-        "meters/0/11", "meters/0/12", "others/0/11",
-        "meters/0/1", "meters/0/2", "others/0/1",
-    ]  # fmt: skip
+        "meters/0/21",
+        "meters/0/22",
+        "others/0/21",
+        "meters/0/11",
+        "meters/0/12",
+        "others/0/11",
+        "meters/0/1",
+        "meters/0/2",
+        "others/0/1",
+    ]
     assert shelf.last_arrival() == NOW + 2
     assert shelf.count() == 9
     assert shelf.last_number() == -1

@@ -169,9 +169,7 @@ def test_config_show_masks_secrets_and_is_toml_that_can_be_read_back(
     with monkeypatch.context() as secrets:
         secrets.setenv("TIDECAST_DATABASE__URL", "postgresql://me:secret@host/tidecast")
         secrets.setenv("TIDECAST_KAFKA__SASL_PASSWORD", "hunter2")
-        code, out, _ = run(
-            "--set", "series.horizon=7", "--set", "jobs.timeouts={retrain = '2h'}", "config", "show"
-        )  # fmt: skip
+        code, out, _ = run("--set", "series.horizon=7", "--set", "jobs.timeouts={retrain = '2h'}", "config", "show")
     assert code == 0
     assert "secret" not in out and "hunter2" not in out
     (tmp_path / "tidecast.toml").write_text(out)

@@ -30,9 +30,16 @@ def database(url: str) -> Iterator[Database]:
         )
     for at, version, against, wql in ((0, 2, 1, 0.09), (0, 1, 0, 0.1), (1, 1, 0, 0.5), (2, 3, 2, 0.2), (2, 2, 0, 0.1)):
         opened.registry.record_backtest(
-            version=version, compared_to=against, origins=4, mase=0.8, wql=wql, coverage_80=None, n=96,
-            now=NOW + at, metrics={"sql": 0.7, "wql": wql, "steps": 96, "windows": 8},
-        )  # fmt: skip
+            version=version,
+            compared_to=against,
+            origins=4,
+            mase=0.8,
+            wql=wql,
+            coverage_80=None,
+            n=96,
+            now=NOW + at,
+            metrics={"sql": 0.7, "wql": wql, "steps": 96, "windows": 8},
+        )
     yield opened
     opened.close()
 

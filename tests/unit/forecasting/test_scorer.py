@@ -469,8 +469,20 @@ def test_the_seasonal_naive_can_be_calibrated_too() -> None:
     np.testing.assert_allclose(made.quantiles, correct(plain.quantiles, np.array(wider(0.5))), rtol=1e-7, atol=1e-6)
 
 
-@pytest.mark.parametrize("factors", [None, "wide", [[1.0] * 13] * 5, [[1.0] * 12] * 4, wider(float("nan")), wider(0.0),
-                                     wider(1e9), [[2.0] * 13] * 4, {"1": 2}])  # fmt: skip
+@pytest.mark.parametrize(
+    "factors",
+    [
+        None,
+        "wide",
+        [[1.0] * 13] * 5,
+        [[1.0] * 12] * 4,
+        wider(float("nan")),
+        wider(0.0),
+        wider(1e9),
+        [[2.0] * 13] * 4,
+        {"1": 2},
+    ],
+)
 def test_a_broken_calibration_is_refused_and_the_last_one_stays(factors: object) -> None:
     registry, calibrations = Registry(), MemoryCalibrations()
     registry.promote(1)

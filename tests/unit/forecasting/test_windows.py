@@ -38,8 +38,12 @@ def test_a_window_of_the_service_has_the_covariates_of_the_one_cut_from_history_
     history = History(
         np.array([1, 2]), np.array([0, 4, 6]), at * hour, value, np.ones(6, np.bool_), np.ones(6, np.int64), past
     )
-    known = Known(np.array([0, 0, 1, 1]), np.array([8, 10, 0, 99]), np.array([[8.0], [10.0], [0.0], [99.0]]),
-                  np.array([[5.0], [np.nan]]))  # fmt: skip
+    known = Known(
+        np.array([0, 0, 1, 1]),
+        np.array([8, 10, 0, 99]),
+        np.array([[8.0], [10.0], [0.0], [99.0]]),
+        np.array([[5.0], [np.nan]]),
+    )
     rows = np.array([1, 2])
     panel = lay_out(history, frequency=Frequency("1h"), rows=rows, context=6, horizon=2, known=known)
     trained = panel.cut(torch.tensor([0, 1]), panel.length, context_length=6, horizon=2)

@@ -49,8 +49,9 @@ def test_a_role_that_starts_is_healthy_and_not_ready() -> None:
     with serving("127.0.0.1:0", Probes("worker")) as address:
         code, text = get(f"{address}/readyz")
         assert (code, json.loads(text)) == (
-            503, {"role": "worker", "status": "not ready", "reasons": ["it is starting"]},
-        )  # fmt: skip
+            503,
+            {"role": "worker", "status": "not ready", "reasons": ["it is starting"]},
+        )
         code, text = get(f"{address}/healthz")
         assert (code, json.loads(text)) == (200, {"role": "worker", "status": "healthy", "reasons": []})
 
@@ -134,12 +135,22 @@ def ask(port: int, *lines: str) -> bytes:
         ),
         (
             "0.0.0.0:0",
-            ["10.1.2.3:9464", "[fd00::1]:9464", "localhost", "worker-0:9464", "worker-0.tidecast-worker.prod.svc:9464",
-             "x.svc.cluster.local", "tide.internal", "printer.local", "known.example:9464", socket.gethostname()],
+            [
+                "10.1.2.3:9464",
+                "[fd00::1]:9464",
+                "localhost",
+                "worker-0:9464",
+                "worker-0.tidecast-worker.prod.svc:9464",
+                "x.svc.cluster.local",
+                "tide.internal",
+                "printer.local",
+                "known.example:9464",
+                socket.gethostname(),
+            ],
             ["evil.example", "svc.evil.example", "10.1.2.3.evil.example", "x.svc.evil", "evil.com:80", "", ":9464"],
         ),
     ],
-)  # fmt: skip
+)
 def test_only_a_host_that_no_stranger_can_own_is_answered(
     listen: str, known: list[str], strange: list[str], path: str
 ) -> None:

@@ -202,9 +202,15 @@ class FakeLedger:
             return True
 
     def finish(
-        self, run: int, outcome: str, reason: str | None, now: int, *, exit_code: int | None = None,
+        self,
+        run: int,
+        outcome: str,
+        reason: str | None,
+        now: int,
+        *,
+        exit_code: int | None = None,
         log: str | None = None,
-    ) -> bool:  # fmt: skip
+    ) -> bool:
         with self._reach():
             row = self.rows[run - 1]
             if row.outcome not in ("running", "lost"):
@@ -265,7 +271,7 @@ class FakeLedger:
 
     def acquire(
         self, name: str, owner: str, now: int, seconds: float, *, silent: tuple[str, int, int] | None = None
-    ) -> int | None:  # fmt: skip
+    ) -> int | None:
         with self._reach():
             held = _, epoch, expires = self.leases.get(name, ("", 0, 0))
             if now < expires and held != silent:

@@ -66,20 +66,46 @@ def test_a_broken_artifact_says_what_is_wrong(artifact: bytes, words: str) -> No
 
 def test_an_artifact_from_before_the_parts_could_be_chosen_still_loads() -> None:
     config = {
-        "kind": "attention", "cell": "gru", "hidden": 4, "layers": 2, "heads": 1, "segment": 2, "dropout": 0.1,
-        "context_length": 4, "horizon": 2, "season": 2, "calendar_features": 2, "series": 2, "series_dim": 3,
-        "location": "last", "quantile_levels": [0.1, 0.5, 0.9],
-    }  # fmt: skip
+        "kind": "attention",
+        "cell": "gru",
+        "hidden": 4,
+        "layers": 2,
+        "heads": 1,
+        "segment": 2,
+        "dropout": 0.1,
+        "context_length": 4,
+        "horizon": 2,
+        "season": 2,
+        "calendar_features": 2,
+        "series": 2,
+        "series_dim": 3,
+        "location": "last",
+        "quantile_levels": [0.1, 0.5, 0.9],
+    }
     recurrent = [f"recur.{kind}_{side}_l0" for kind in ("weight", "bias") for side in ("ih", "hh")]
     names = {
-        "tokens.project.weight", "tokens.project.bias", "series.rows.weight", "series.project.weight",
+        "tokens.project.weight",
+        "tokens.project.bias",
+        "series.rows.weight",
+        "series.project.weight",
         *(f"encoder.layers.{n}.{name}" for n in (0, 1) for name in (*recurrent, "norm.weight", "norm.bias")),
-        "encoder.norm.weight", "encoder.norm.bias", "queries.position", "queries.calendar.weight",
-        "queries.calendar.bias", "steps.unfold.weight", "steps.unfold.bias", "steps.calendar.weight", "skip.weight",
-        *(f"attention.{part}.{name}" for name in ("weight", "bias") for part in (
-            "query_norm", "attend.query", "attend.key_value", "attend.out", "norm", "feed.0", "feed.3")),
-        "head.project.weight", "head.project.bias",
-    }  # fmt: skip
+        "encoder.norm.weight",
+        "encoder.norm.bias",
+        "queries.position",
+        "queries.calendar.weight",
+        "queries.calendar.bias",
+        "steps.unfold.weight",
+        "steps.unfold.bias",
+        "steps.calendar.weight",
+        "skip.weight",
+        *(
+            f"attention.{part}.{name}"
+            for name in ("weight", "bias")
+            for part in ("query_norm", "attend.query", "attend.key_value", "attend.out", "norm", "feed.0", "feed.3")
+        ),
+        "head.project.weight",
+        "head.project.bias",
+    }
     weights = build(ModelConfig.from_dict(config), seed=5).state_dict()
     del weights["head.stretch"]  # measured since then
     assert set(weights) == names
@@ -127,14 +153,24 @@ def claim(**tensor: object) -> bytes:
         claim(unknown=1),
         (2**63).to_bytes(8, "little") + ARTIFACT[8:],
         (100_000_001).to_bytes(8, "little") + bytes(100_000_001),
-        *(pack_with(config={**CONFIG.to_dict(), **change}) for change in (
-            {"hidden": 1_000_000}, {"series_dim": 10**10}, {"horizon": 10**12}, {"calendar_features": 10**12},
-            {"layers": 10**6}, {"members": 10**6}, {"hidden": 10**25}, {"heads": 10**25, "hidden": 10**25},
-            {"context_length": 10**12, "season": 10**9}, {"past_covariates": [str(i) for i in range(50_000)]},
-            {"segment": 10**12, "context_length": 10**12},
-        )),
+        *(
+            pack_with(config={**CONFIG.to_dict(), **change})
+            for change in (
+                {"hidden": 1_000_000},
+                {"series_dim": 10**10},
+                {"horizon": 10**12},
+                {"calendar_features": 10**12},
+                {"layers": 10**6},
+                {"members": 10**6},
+                {"hidden": 10**25},
+                {"heads": 10**25, "hidden": 10**25},
+                {"context_length": 10**12, "season": 10**9},
+                {"past_covariates": [str(i) for i in range(50_000)]},
+                {"segment": 10**12, "context_length": 10**12},
+            )
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_header_that_claims_too_much_is_refused_before_any_of_it_is_allocated(artifact: bytes) -> None:
     had = resource.getrlimit(resource.RLIMIT_AS)
     now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

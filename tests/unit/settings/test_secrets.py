@@ -93,9 +93,13 @@ def run(tmp_path: Path, *arguments: str, **environment: str) -> "subprocess.Comp
     kept = {key: value for key, value in os.environ.items() if not key.startswith("TIDECAST_")}
     return subprocess.run(
         [sys.executable, "-m", "pipeline.cli", *arguments],
-        cwd=tmp_path, env=kept | {"PYTHONPATH": str(ROOT)} | environment, capture_output=True, text=True,
-        timeout=120, check=False,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=kept | {"PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 CALLS = (
@@ -117,14 +121,19 @@ CALLS = (
 def test_no_command_shows_a_secret_when_nothing_answers(tmp_path: Path, call: tuple[str, ...]) -> None:
     done = run(
         tmp_path,
-        "--set", "kafka.bootstrap_servers=127.0.0.1:1", "--set", "kafka.call_timeout=2",
-        "--set", "database.timeout=1", *call,
+        "--set",
+        "kafka.bootstrap_servers=127.0.0.1:1",
+        "--set",
+        "kafka.call_timeout=2",
+        "--set",
+        "database.timeout=1",
+        *call,
         TIDECAST_DATABASE__URL=f"postgresql://me:{SECRET}@127.0.0.1:1/tidecast",
         TIDECAST_KAFKA__SECURITY_PROTOCOL="SASL_PLAINTEXT",
         TIDECAST_KAFKA__SASL_MECHANISM="PLAIN",
         TIDECAST_KAFKA__SASL_USERNAME="me",
         TIDECAST_KAFKA__SASL_PASSWORD=SECRET,
-    )  # fmt: skip
+    )
     assert SECRET not in done.stdout + done.stderr
     if call[0] == "config":
         assert done.returncode == 0

@@ -516,8 +516,11 @@ def test_a_quiet_topic_is_looked_at_too() -> None:
 
 
 def test_no_two_workers_have_one_name_for_their_transactions() -> None:
-    names = {(group, instance): name_transactions(group, instance) for group in ("a", "a-b", "a-1") for instance in
-             ("b-c", "c", "1", "1-1", "b", "b-1")}  # fmt: skip
+    names = {
+        (group, instance): name_transactions(group, instance)
+        for group in ("a", "a-b", "a-1")
+        for instance in ("b-c", "c", "1", "1-1", "b", "b-1")
+    }
     assert len(set(names.values())) == len(names)
     assert all(name.startswith(f"{group}-") for (group, _), name in names.items())
 

@@ -22,9 +22,14 @@ def run_of(*names: str, partition: int = 0, start: int = 5) -> tuple[Messages, E
     offsets = np.arange(start, start + 2 * count, 2)  # with gaps, as compaction and transactions leave them
     raw = [name.encode() for name in names]
     decoded = Events(
-        np.full(count, partition), list(names), np.zeros(count, np.int64), np.arange(float(count)),
-        np.ones(count, np.bool_), offsets, np.empty((count, 0)),
-    )  # fmt: skip
+        np.full(count, partition),
+        list(names),
+        np.zeros(count, np.int64),
+        np.arange(float(count)),
+        np.ones(count, np.bool_),
+        offsets,
+        np.empty((count, 0)),
+    )
     return Messages(partition, offsets, raw, raw, start + 2 * count), decoded
 
 

@@ -305,7 +305,7 @@ def test_durations_are_counted_up_to_each_bound() -> None:
         ({"proc/self/cgroup": "0::/a.slice/b.service\n", "sys/fs/cgroup/a.slice/b.service/memory.max": "7\n"}, 7.0),
         ({}, None),
     ],
-)  # fmt: skip
+)
 def test_the_limit_of_memory_is_that_of_the_control_group_or_the_machine(
     files: dict[str, str], limit: float | None, tmp_path: Path
 ) -> None:

@@ -44,8 +44,11 @@ def test_it_is_one_vanilla_layer_of_32_units_and_a_dense_output(chosen: Settings
     (layer,) = model.encoder.layers.children()
     assert isinstance(layer.recur, torch.nn.RNN)
     assert {name: tuple(weight.shape) for name, weight in layer.recur.named_parameters()} == {
-        "weight_ih_l0": (32, 32), "weight_hh_l0": (32, 32), "bias_ih_l0": (32,), "bias_hh_l0": (32,),
-    }  # fmt: skip
+        "weight_ih_l0": (32, 32),
+        "weight_hh_l0": (32, 32),
+        "bias_ih_l0": (32,),
+        "bias_hh_l0": (32,),
+    }
     assert tuple(model.head.project.weight.shape) == (1, 32)
     parts = (model.series, model.queries.calendar, model.attention, model.steps, model.skip.weight, model.encoder.norm)
     assert parts == (None,) * 6

@@ -35,9 +35,9 @@ def make_driven(length: int = 80, ahead: int = 4, seed: int = 0) -> pd.DataFrame
     random = np.random.default_rng(seed)
     price = {name: np.round(random.random(length + ahead)) for name in "ab"}
     unknown = np.where(np.arange(length + ahead) < length, 0.0, np.nan)
-    frame = make_frame(**{
-        name: 100.0 + 30.0 * price[name] + random.standard_normal(length + ahead) + unknown for name in "ab"
-    })  # fmt: skip
+    frame = make_frame(
+        **{name: 100.0 + 30.0 * price[name] + random.standard_normal(length + ahead) + unknown for name in "ab"}
+    )
     return frame.assign(
         price=np.concatenate(list(price.values())),
         wind=random.standard_normal(2 * (length + ahead)),
@@ -78,11 +78,13 @@ def test_without_future_covariates_a_row_without_a_value_is_a_missing_one() -> N
 
 def test_a_second_frame_adds_the_future_and_wins() -> None:
     frame = make_frame(b=[1.0, 2.0], a=[3.0], dead=[np.nan]).assign(wind=0.0, price=[1.0, 2.0, 3.0, 9.0], size=1.0)
-    future = pd.DataFrame({
-        "series_id": ["a", "b", "b", "unknown", "dead", "b"],
-        "time": pd.to_datetime([f"2026-01-01T0{hour}:00" for hour in (1, 2, 1, 1, 1, 0)]),
-        "price": [4.0, 5.0, 6.0, 7.0, 8.0, np.nan],
-    })  # fmt: skip
+    future = pd.DataFrame(
+        {
+            "series_id": ["a", "b", "b", "unknown", "dead", "b"],
+            "time": pd.to_datetime([f"2026-01-01T0{hour}:00" for hour in (1, 2, 1, 1, 1, 0)]),
+            "price": [4.0, 5.0, 6.0, 7.0, 8.0, np.nan],
+        }
+    )
     found = read(frame, future)
     assert found.names == ("a", "b")
     assert found.known.row.tolist() == [0, 0, 1, 1, 1]
@@ -97,10 +99,15 @@ def test_a_second_frame_adds_the_future_and_wins() -> None:
 def test_rows_in_one_step_are_merged_by_the_policy_but_the_future_is_what_was_said_last(
     policy: str, wind: float
 ) -> None:
-    frame = pd.DataFrame({
-        "time": pd.to_datetime(["2026-01-01T00:30", "2026-01-01T00:10", "2026-01-01T00:50"]),
-        "value": [1.0, 2.0, 3.0], "wind": [4.0, 2.0, np.nan], "price": [4.0, 2.0, np.nan], "size": 1,
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "time": pd.to_datetime(["2026-01-01T00:30", "2026-01-01T00:10", "2026-01-01T00:50"]),
+            "value": [1.0, 2.0, 3.0],
+            "wind": [4.0, 2.0, np.nan],
+            "price": [4.0, 2.0, np.nan],
+            "size": 1,
+        }
+    )
     found = read(frame, duplicates=policy)
     np.testing.assert_array_equal(found.history.covariates, [[wind]])
     assert found.known.future.tolist() == [[4.0]]

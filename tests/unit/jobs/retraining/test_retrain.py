@@ -34,10 +34,22 @@ def run(
 
 def untrained(settings: Settings, **changes: object) -> bytes:
     """Make a champion that knows nothing but has the shapes of the settings."""
-    config = ModelConfig(**{
-        "hidden": 8, "layers": 1, "heads": 1, "segment": 4, "series_dim": 2, "context_length": 12, "horizon": 4,
-        "season": 4, "calendar_features": 6, "series": 1, "dropout": 0.0,
-    } | changes)  # fmt: skip
+    config = ModelConfig(
+        **{
+            "hidden": 8,
+            "layers": 1,
+            "heads": 1,
+            "segment": 4,
+            "series_dim": 2,
+            "context_length": 12,
+            "horizon": 4,
+            "season": 4,
+            "calendar_features": 6,
+            "series": 1,
+            "dropout": 0.0,
+        }
+        | changes
+    )
     return pack(build(config), series=["s0"], provenance={"frequency": settings.series.frequency})
 
 

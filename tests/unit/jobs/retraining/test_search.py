@@ -83,14 +83,16 @@ def wide_is_better(settings: Settings) -> float:
         ([0.5, 0.4, 0.6], 1, [1], "kept 1 of 3, validation 0.4000"),
         ([0.5, 0.4, 0.6], 2, [1, 0], "kept 2 of 3, validation 0.4000 to 0.5000"),
         (
-            [0.7, 0.4, 0.6], 2, [1, 2, 0],
+            [0.7, 0.4, 0.6],
+            2,
+            [1, 2, 0],
             "kept 2 of 3, validation 0.4000 to 0.6000, and the settings themselves, 0.7000",
         ),
         ([0.5, 0.5, 0.5], 1, [0], "kept 1 of 3, validation 0.5000"),
         ([NAN, 0.4, math.inf], 2, [1], "kept 1 of 3, validation 0.4000; 2 without a finite loss"),
         ([NAN, -math.inf], 1, [], "none of 2 has a finite validation loss"),
     ],
-)  # fmt: skip
+)
 def test_the_lowest_losses_survive_and_the_settings_go_along(
     scores: list[float], keep: int, survivors: list[int], words: str
 ) -> None:

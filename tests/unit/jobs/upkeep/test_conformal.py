@@ -97,8 +97,9 @@ def test_what_is_newer_than_an_origin_does_not_bear_on_its_trial() -> None:
     """Spoil the newest hours: only the blocks that hold them may be judged differently."""
     stream = seasonal_naive(8)
     honest = evidence(stream, 600)
-    spoilt = Evidence(honest.series, honest.step, honest.age, np.where(honest.age < 12, 1e9, honest.actual),
-                      honest.quantiles)  # fmt: skip
+    spoilt = Evidence(
+        honest.series, honest.step, honest.age, np.where(honest.age < 12, 1e9, honest.actual), honest.quantiles
+    )
     late = Method(window=336, minimum=100, half_life=336, blocks=28)
     one, other = (calibrate(each, NONE, late) for each in (honest, spoilt))
     missed = 1.0 / 14  # one block of the fourteen that are judged
@@ -133,8 +134,13 @@ def test_constant_and_wild_series_give_finite_factors_within_limits() -> None:
     count = 4000
     quantiles = np.sort(random.standard_cauchy((count, 13)) * 1e12, axis=1)
     quantiles[::3] = quantiles[::3, :1]
-    whole = Evidence(np.arange(count) % 5, 1 + np.arange(count) % 2, np.arange(count) % 336,
-                     random.standard_cauchy(count) * 1e15, quantiles)  # fmt: skip
+    whole = Evidence(
+        np.arange(count) % 5,
+        1 + np.arange(count) % 2,
+        np.arange(count) % 336,
+        random.standard_cauchy(count) * 1e15,
+        quantiles,
+    )
     factors = calibrate(whole, np.ones((2, 13)), METHOD).factors
     assert np.isfinite(factors).all()
     assert (factors[:, MEDIAN] == 1.0).all()

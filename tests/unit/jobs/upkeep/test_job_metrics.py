@@ -112,8 +112,10 @@ def test_without_the_database_a_scrape_still_answers_and_says_so_once_per_look()
         assert parse(write_metrics(own)) == samples
         assert samples["tidecast_database_up", ()] == 0.0
         assert {name for name, _ in samples} == {
-            "tidecast_database_up", "tidecast_job_enabled", "tidecast_job_period_seconds",
-        }  # fmt: skip
+            "tidecast_database_up",
+            "tidecast_job_enabled",
+            "tidecast_job_period_seconds",
+        }
         source.facts, seconds[0] = FACTS, KEPT
         assert parse(write_metrics(own))["tidecast_database_up", ()] == 1.0
     assert [(each["event"], each["reason"]) for each in logs] == [

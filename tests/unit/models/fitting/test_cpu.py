@@ -11,9 +11,14 @@ import pytest
 
 ROOT = Path(__file__).parents[4]
 TRAINING = (
-    "jobs/__main__.py", "pipeline/commands/jobs.py", "pipeline/commands/backtest.py", "pipeline/commands/demo.py",
-    "tests/bench/accuracy.py", "tests/bench/etth1.py", "tests/bench/own_forecaster.py",
-)  # fmt: skip
+    "jobs/__main__.py",
+    "pipeline/commands/jobs.py",
+    "pipeline/commands/backtest.py",
+    "pipeline/commands/demo.py",
+    "tests/bench/accuracy.py",
+    "tests/bench/etth1.py",
+    "tests/bench/own_forecaster.py",
+)
 """Modules that a process which trains begins with."""
 
 

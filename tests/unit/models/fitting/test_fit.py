@@ -18,9 +18,17 @@ from tests.unit.models.panels import make_panel
 
 CPU = torch.device("cpu")
 CONFIG = ModelConfig(
-    kind="gru", hidden=16, heads=1, segment=6, context_length=24, horizon=6, season=6, series=8, series_dim=4,
+    kind="gru",
+    hidden=16,
+    heads=1,
+    segment=6,
+    context_length=24,
+    horizon=6,
+    season=6,
+    series=8,
+    series_dim=4,
     location="mean",
-)  # fmt: skip
+)
 TRAIN = TrainConfig(steps=60, batch_size=32, validate_every=20, validation_steps=12, learning_rate=1e-2, ema=0.9)
 
 

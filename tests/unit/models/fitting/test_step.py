@@ -30,9 +30,17 @@ from tests.unit.models.panels import make_panel
 CPU = torch.device("cpu")
 NO_GPU = "there is no GPU on this machine"
 CONFIG = ModelConfig(
-    hidden=8, heads=2, layers=1, segment=6, context_length=24, horizon=6, season=6, series=4, series_dim=4,
+    hidden=8,
+    heads=2,
+    layers=1,
+    segment=6,
+    context_length=24,
+    horizon=6,
+    season=6,
+    series=4,
+    series_dim=4,
     calendar_features=3,
-)  # fmt: skip
+)
 TRAIN = TrainConfig(steps=20, batch_size=16, validate_every=5, validation_steps=12, learning_rate=1e-2)
 SIZES = {"context_length": CONFIG.context_length, "horizon": CONFIG.horizon}
 WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal", "is_nonzero", "lift_fresh", "lift")

@@ -22,9 +22,18 @@ from tests.unit.models.panels import make_panel
 
 HORIZON = 6
 CONFIG = ModelConfig(
-    kind="gru", hidden=16, heads=1, segment=6, context_length=36, horizon=HORIZON, season=6, series=40, series_dim=4,
-    location="mean", output="point",
-)  # fmt: skip
+    kind="gru",
+    hidden=16,
+    heads=1,
+    segment=6,
+    context_length=36,
+    horizon=HORIZON,
+    season=6,
+    series=40,
+    series_dim=4,
+    location="mean",
+    output="point",
+)
 TRAIN = TrainConfig(loss="mse", steps=100, batch_size=64, validate_every=25, validation_steps=24, learning_rate=1e-2)
 
 

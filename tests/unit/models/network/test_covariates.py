@@ -71,10 +71,16 @@ def test_every_covariate_is_found_at_its_place_and_none_of_a_neighbour(
 def test_missing_and_unrepresentable_covariates_are_masked() -> None:
     values = np.array([[1.0], [np.nan], [np.inf], [1e300]])
     panel = build_panel(
-        np.ones(4), np.array([4]), first_step=np.array([0]), series=np.array([0]), calendar=np.empty((0, 0)),
-        calendar_start=0, context_length=4, horizon=2,
+        np.ones(4),
+        np.array([4]),
+        first_step=np.array([0]),
+        series=np.array([0]),
+        calendar=np.empty((0, 0)),
+        calendar_start=0,
+        context_length=4,
+        horizon=2,
         covariates=Covariates(values, np.concatenate([values, values[:2]]), np.array([[np.nan, 7.0]])),
-    )  # fmt: skip
+    )
     batch = panel.cut(torch.tensor([0]), torch.tensor([4]), context_length=4, horizon=2)
     assert batch.past[0, :, 0].tolist() == [1.0, 0.0, 0.0, 0.0]
     assert batch.past_observed[0, :, 0].tolist() == [True, False, False, False]
@@ -90,10 +96,16 @@ def test_covariates_of_other_lengths_and_windows_of_other_widths_are_refused() -
         panel.cut(row, row + 5, context_length=4, horizon=5)
     with pytest.raises(ValueError, match="do not fit 3 values of 1"):
         build_panel(
-            np.ones(3), np.array([3]), first_step=np.array([0]), series=np.array([0]), calendar=np.empty((0, 0)),
-            calendar_start=0, context_length=2, horizon=2,
+            np.ones(3),
+            np.array([3]),
+            first_step=np.array([0]),
+            series=np.array([0]),
+            calendar=np.empty((0, 0)),
+            calendar_start=0,
+            context_length=2,
+            horizon=2,
             covariates=Covariates(np.ones((3, 1)), np.ones((4, 1)), np.ones((1, 0))),
-        )  # fmt: skip
+        )
     config = ModelConfig(hidden=8, heads=2, segment=2, context_length=4, horizon=2, past_covariates=("wind",))
     with pytest.raises(ValueError, match=r"reads \(1, 0, 0\) past, future and static covariates, .* has \(2, 1, 1\)"):
         build(config)(panel.cut(row, row + 5, context_length=4, horizon=2))
@@ -194,9 +206,18 @@ def fit_driven(*, past: bool, future: bool) -> float:
         ),
     )
     config = ModelConfig(
-        kind="gru", hidden=32, segment=4, context_length=CONTEXT, horizon=HORIZON, season=SEASON, series_dim=0,
-        dropout=0.0, location="mean", past_covariates=("wind",) * past, future_covariates=("price",) * future,
-    )  # fmt: skip
+        kind="gru",
+        hidden=32,
+        segment=4,
+        context_length=CONTEXT,
+        horizon=HORIZON,
+        season=SEASON,
+        series_dim=0,
+        dropout=0.0,
+        location="mean",
+        past_covariates=("wind",) * past,
+        future_covariates=("price",) * future,
+    )
     model = build(config, seed=0)
     assert isinstance(model, RecurrentForecaster)
     train = TrainConfig(steps=200, batch_size=64, learning_rate=2e-2, validation_steps=40, validate_every=100)

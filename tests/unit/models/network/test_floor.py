@@ -18,9 +18,17 @@ from models.panel import Panel
 from tests.unit.models.panels import make_panel
 
 CONFIG = ModelConfig(
-    kind="gru", hidden=8, heads=1, segment=6, context_length=24, horizon=6, season=6, series=3, series_dim=2,
+    kind="gru",
+    hidden=8,
+    heads=1,
+    segment=6,
+    context_length=24,
+    horizon=6,
+    season=6,
+    series=3,
+    series_dim=2,
     non_negative="auto",
-)  # fmt: skip
+)
 TRAIN = TrainConfig(steps=5, batch_size=8, validation_steps=6)
 
 

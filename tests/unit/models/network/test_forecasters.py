@@ -21,8 +21,10 @@ from tests.unit.models.panels import make_panel
 
 SMALL = {"hidden": 16, "heads": 2, "segment": 6, "context_length": 48, "horizon": 10, "season": 12, "series": 4}
 BESIDE = {
-    "past_covariates": ("wind", "load"), "future_covariates": ("price", "holiday"), "static_covariates": ("size", "age")
-}  # fmt: skip
+    "past_covariates": ("wind", "load"),
+    "future_covariates": ("price", "holiday"),
+    "static_covariates": ("size", "age"),
+}
 CONFIGS = {
     **{kind: ModelConfig(**SMALL, kind=kind, calendar_features=3) for kind in PRESETS},
     "rnn-dense": ModelConfig(**SMALL, kind="rnn", decoder="dense", calendar_features=3),
@@ -106,9 +108,18 @@ def test_every_kind_beats_seasonal_naive_on_a_noisy_season(kind: str) -> None:
 def learn_first_value(kind: str) -> float:
     """Train a small network to repeat the sign of the first of 200 noisy values; the share that it gets right."""
     config = ModelConfig(
-        kind=kind, hidden=16, heads=1, segment=1, context_length=200, horizon=1, season=1, dropout=0.0, series_dim=0,
-        location="mean", quantile_levels=(0.5,),
-    )  # fmt: skip
+        kind=kind,
+        hidden=16,
+        heads=1,
+        segment=1,
+        context_length=200,
+        horizon=1,
+        season=1,
+        dropout=0.0,
+        series_dim=0,
+        location="mean",
+        quantile_levels=(0.5,),
+    )
     model = build(config, seed=1)
     generator = torch.Generator().manual_seed(2)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
