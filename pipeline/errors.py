@@ -16,6 +16,7 @@ Every message is one line that says what to do.
 """
 
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,8 +35,20 @@ class ConfigError(TidecastError):
     exit_code = 2
 
 
+class Service(StrEnum):
+    """What may be away."""
+
+    BROKER = "broker"
+    DATABASE = "database"
+    OTHER = "other"
+
+
 class Unavailable(TidecastError):
-    """A service outside this process is away or did not answer in time."""
+    """A service outside this process is away or did not answer in time; whoever asked it knows which."""
+
+    def __init__(self, line: str, service: Service = Service.OTHER) -> None:
+        super().__init__(line)
+        self.service = service
 
 
 class TooSlow(Unavailable):

@@ -12,7 +12,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from pipeline.errors import ConfigError, Corrupt, TidecastError, Unavailable
+from pipeline.errors import ConfigError, Corrupt, Service, TidecastError, Unavailable
 
 GUARD = "guard"
 Guard = Callable[[str], AbstractContextManager[None]]
@@ -99,7 +99,7 @@ def explained(engine: Engine) -> Iterator[None]:
     except DBAPIError as error:
         raise _explain(engine, error.orig or error) from error
     except PoolTimeout as error:
-        raise Unavailable(f"database {_shown(engine)}: all connections are busy") from error
+        raise Unavailable(f"database {_shown(engine)}: all connections are busy", Service.DATABASE) from error
     except driver_error as error:
         raise _explain(engine, error) from error
     except JSONDecodeError as error:
@@ -189,7 +189,7 @@ def _explain(engine: Engine, error: BaseException) -> TidecastError:
         error, (engine.dialect.loaded_dbapi.OperationalError, engine.dialect.loaded_dbapi.InterfaceError)
     )
     if (state is not None and state[:2] in _PASSING) or (state is None and passing):
-        return Unavailable(line)
+        return Unavailable(line, Service.DATABASE)
     return Corrupt(line)
 
 

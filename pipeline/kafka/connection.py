@@ -7,7 +7,7 @@ from typing import Any
 
 from kafka import errors
 
-from pipeline.errors import ConfigError, Fenced, Replaced, TidecastError, Unavailable
+from pipeline.errors import ConfigError, Fenced, Replaced, Service, TidecastError, Unavailable
 from pipeline.kafka.encryption import build_context
 from pipeline.settings import KafkaSettings
 
@@ -71,7 +71,8 @@ def explained(doing: str, settings: KafkaSettings) -> Iterator[None]:
     except (errors.KafkaError, OSError) as error:
         raise Unavailable(
             f"{doing}: Kafka at {settings.bootstrap_servers} does not answer as it should ({_said(error)}); "
-            "check kafka.bootstrap_servers, kafka.security_protocol and that the broker runs"
+            "check kafka.bootstrap_servers, kafka.security_protocol and that the broker runs",
+            Service.BROKER,
         ) from error
 
 

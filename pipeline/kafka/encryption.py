@@ -8,7 +8,7 @@ import socket
 import ssl
 from pathlib import Path
 
-from pipeline.errors import ConfigError, TidecastError, Unavailable
+from pipeline.errors import ConfigError, Service, TidecastError, Unavailable
 from pipeline.kafka.login import log_in
 from pipeline.settings import KafkaSettings
 
@@ -96,7 +96,9 @@ def _shake_hands(plain: socket.socket, host: str, context: ssl.SSLContext, setti
 def _unverified(address: str, error: ssl.SSLCertVerificationError) -> TidecastError:
     said = error.verify_message.rstrip(".")
     if error.verify_code in EXPIRED:
-        return Unavailable(f"the certificate of Kafka at {address} is out of date ({said}); renew it on the broker")
+        return Unavailable(
+            f"the certificate of Kafka at {address} is out of date ({said}); renew it on the broker", Service.BROKER
+        )
     if "mismatch" in said:
         return ConfigError(
             f"Kafka at {address} shows the certificate of another host ({said}); write kafka.bootstrap_servers and the "
@@ -111,7 +113,8 @@ def _unverified(address: str, error: ssl.SSLCertVerificationError) -> TidecastEr
 def _unencrypted(address: str, error: ssl.SSLError) -> TidecastError:
     if isinstance(error, ssl.SSLEOFError):  # what a plain listener does, and also a broker that is just going down
         return Unavailable(
-            f"Kafka at {address} hung up while TLS began; check that the port speaks TLS, or kafka.security_protocol"
+            f"Kafka at {address} hung up while TLS began; check that the port speaks TLS, or kafka.security_protocol",
+            Service.BROKER,
         )
     if error.reason == "WRONG_VERSION_NUMBER":
         return ConfigError(f"{address} does not speak TLS; check the port, or kafka.security_protocol")

@@ -7,7 +7,7 @@ after the turn's messages came, so messages of a new topic are never taken for t
 
 from collections.abc import Mapping
 
-from pipeline.errors import ConfigError, Unavailable
+from pipeline.errors import ConfigError, Service, Unavailable
 from pipeline.stream.ports import Source
 
 ADVICE = (
@@ -47,7 +47,9 @@ class Incarnations:
 
 
 def _gone(topic: str) -> Unavailable:
-    return Unavailable(f"topic {topic} does not exist any more; nothing is read or written until it is back")
+    return Unavailable(
+        f"topic {topic} does not exist any more; nothing is read or written until it is back", Service.BROKER
+    )
 
 
 def remade(topic: str, known: str, *, is_input: bool) -> ConfigError:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pipeline.errors import Fenced, Unavailable
+from pipeline.errors import Fenced, Service, Unavailable
 from pipeline.health.heartbeat import Heartbeat
 from pipeline.records import DEAD_LETTER, Claim, Events, Forecasts, Left, Messages, Turn
 from pipeline.stream.ring import RingStore
@@ -174,4 +174,4 @@ class WorkerState:
 def _name_setback(error: Fenced | Unavailable) -> str:
     if isinstance(error, Fenced):
         return FENCED
-    return BROKER if ": Kafka at " in str(error) else DATABASE
+    return BROKER if error.service is Service.BROKER else DATABASE

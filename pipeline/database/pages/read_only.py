@@ -11,7 +11,7 @@ from urllib.parse import quote
 from sqlalchemy import Connection, Engine, create_engine, event
 
 from pipeline.database.engine import connect, driver, reading
-from pipeline.errors import TooSlow, Unavailable
+from pipeline.errors import Service, TooSlow, Unavailable
 
 RECYCLE = 60  # seconds; a file that was restored from a backup is another file, which only a new connection opens
 CANCELED = "57014"  # SQLSTATE of a statement that was stopped at its time limit
@@ -62,7 +62,7 @@ def asking(engine: Engine, seconds: float) -> Iterator[Connection]:
                 raw.set_progress_handler(None, 0)
     except Unavailable as error:
         if late or getattr(getattr(error.__cause__, "orig", None), "sqlstate", None) == CANCELED:
-            raise TooSlow(f"the query was stopped after {seconds:g} s; ask for less") from error
+            raise TooSlow(f"the query was stopped after {seconds:g} s; ask for less", Service.DATABASE) from error
         raise
 
 

@@ -27,7 +27,7 @@ from pipeline.database.turns.letters import left_row, row_of
 from pipeline.database.turns.outbox import read_dead_letters, read_forecasts
 from pipeline.database.turns.retired import retire_topic
 from pipeline.database.turns.rows import FORECASTS_AT_ONCE, Rows, first_of_each, in_key_order
-from pipeline.errors import Corrupt, Fenced, Unavailable
+from pipeline.errors import Corrupt, Fenced, Service, Unavailable
 from pipeline.records import (
     NOTHING,
     Advance,
@@ -286,7 +286,7 @@ class SqlStore:
             with connection.begin_nested():
                 self._rows.insert_forecasts(connection, in_key_order(rest), topic)
         except self._conflict as error:  # someone stored one of them in between
-            raise Unavailable("another worker is storing the same forecasts; claim again") from error
+            raise Unavailable("another worker is storing the same forecasts; claim again", Service.DATABASE) from error
         return rest
 
     def _store_shadow(self, connection: Connection, made: Forecasts, stored: Forecasts) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pipeline.errors import Fenced, Unavailable
+from pipeline.errors import Fenced, Service, Unavailable
 from pipeline.grid.frequency import Frequency
 from pipeline.health.heartbeat import LATELY, Heartbeat
 from pipeline.health.logs import BOUNDS, Durations
@@ -171,8 +171,9 @@ def test_a_worker_whose_database_is_away_is_unready_until_it_has_committed_again
     ("error", "reason"),
     [
         (Fenced("partition 0 has moved on"), "fenced"),
-        (Unavailable("database sqlite:///x: database is locked"), "database"),
-        (Unavailable("publishing: Kafka at 127.0.0.1:9092 does not answer as it should (KafkaTimeoutError)"), "broker"),
+        (Unavailable("database sqlite:///x: database is locked", Service.DATABASE), "database"),
+        (Unavailable("Kafka at b: the certificate is out of date; renew it", Service.BROKER), "broker"),
+        (Unavailable("publishing: it does not answer as it should (KafkaTimeoutError)", Service.BROKER), "broker"),
     ],
 )
 def test_dropped_claims_are_counted_by_why(error: Fenced | Unavailable, reason: str) -> None:
