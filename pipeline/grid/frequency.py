@@ -88,7 +88,7 @@ class Frequency:
                 self._origin = int(self._phase - self._zone.offsets[-1]) % self._length
             self._shortest = self._length
         else:
-            wall = pd.date_range(*TABLE, freq=offset, unit="us").to_numpy().astype("datetime64[us]").astype(np.int64)
+            wall = _wall(offset)
             self._table = self._times(wall)
             self._length = int((wall[-1] - wall[0]) / (len(wall) - 1))
             self._shortest = int(np.diff(wall).min())
@@ -215,6 +215,28 @@ class Frequency:
         since = (stamps - year.astype("datetime64[us]")).astype(np.int64)
         length = ((year + 1).astype("datetime64[us]") - year.astype("datetime64[us]")).astype(np.int64)
         return (times % DAY) / DAY, ((days + 3) % 7 + (times % DAY) / DAY) / 7, since / length
+
+
+def _wall(offset: pd.offsets.BaseOffset) -> Ints:
+    """Return what clocks show at every step of TABLE.
+
+    pandas counts hour by hour, 8 s for the business hours of TABLE. A step of n of them is back at the same hour of
+    the same day 40 steps and n weeks later.
+    """
+    first, last = map(pd.Timestamp, TABLE)
+    if not isinstance(offset, pd.offsets.BusinessHour):
+        return _micro(pd.date_range(first, last, freq=offset, unit="us"))
+    weeks = min(offset.n, (last - first).days // 7 + 1)
+    cycle = _micro(pd.date_range(first, first + pd.Timedelta(weeks=weeks), inclusive="left", freq=offset, unit="us"))
+    starts = np.arange(0, (last - first) // pd.Timedelta(microseconds=1), weeks * 7 * DAY)
+    wall = (starts[:, None] + cycle).ravel()
+    within: Ints = wall[wall <= last.value // 1000]
+    return within
+
+
+def _micro(times: pd.DatetimeIndex) -> Ints:
+    micro: Ints = times.to_numpy().astype("datetime64[us]").astype(np.int64)
+    return micro
 
 
 def spell_seconds(seconds: int) -> str:

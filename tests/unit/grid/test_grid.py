@@ -54,6 +54,16 @@ def test_grid_times_are_those_of_pandas(text: str) -> None:
         assert (GRIDS[text].time_of(steps) == micro).all()
 
 
+@pytest.mark.parametrize("text", ["bh", "3bh", "7cbh", "200bh"])
+def test_business_hours_are_counted_as_pandas_counts_them_from_the_first_day_on(text: str) -> None:
+    expected = pd.date_range("1900-01-01", "1904-03-01", freq=text, unit="us")
+    micro = expected.to_numpy().astype("datetime64[us]").astype(np.int64)
+    frequency = Frequency(text)
+    assert (frequency.time_of(np.arange(len(micro))) == micro).all()
+    last = frequency.time_of(np.array([10**9]))  # the newest step of the grid
+    assert pd.Timestamp("2249-12-01") < pd.Timestamp(last[0], unit="us") < pd.Timestamp("2250-01-01")
+
+
 @pytest.mark.parametrize(
     ("text", "season"),
     [
