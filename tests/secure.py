@@ -62,7 +62,8 @@ class SecureKafka(ApacheKafka):
         credentials = f"[name={USER},password={PASSWORD}]"
         scram = " ".join(f"--add-scram SCRAM-SHA-{bits}={credentials}" for bits in (256, 512))
         return {
-            "env": os.environ
+            "env": self._java
+            | os.environ
             | {
                 "TIDECAST_KAFKA_CONTROLLER_PORT": str(self._controller_port),
                 "TIDECAST_KAFKA_PROPERTIES": self._properties(),

@@ -152,10 +152,12 @@ class ApacheKafka(Server):
     """One node of Apache Kafka, started by deploy/kafka/kafka.sh (about 6 s, 400 MB of memory).
 
     With a `proxy`, a port, a client that asks there is told of no other address; `behind` is what it must forward to.
+    Unless it is `lasting`, Java compiles quickly rather than well: half of the CPU of the first minutes is Java's own.
     """
 
-    def __init__(self, proxy: int | None = None, behind: int | None = None) -> None:
+    def __init__(self, proxy: int | None = None, behind: int | None = None, *, lasting: bool = False) -> None:
         super().__init__()
+        self._java = {} if lasting else {"KAFKA_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1"}
         self._controller_port = free_port()
         self._proxy = proxy
         self._behind = behind
@@ -176,7 +178,7 @@ class ApacheKafka(Server):
         return [str(KAFKA_SCRIPT), "--port", str(self.port), "--data", str(self.folder / "data")]
 
     def options(self) -> dict[str, Any]:
-        environment = os.environ | {"TIDECAST_KAFKA_CONTROLLER_PORT": str(self._controller_port)}
+        environment = self._java | os.environ | {"TIDECAST_KAFKA_CONTROLLER_PORT": str(self._controller_port)}
         if self._proxy is not None:
             environment["TIDECAST_KAFKA_PROPERTIES"] = (
                 f"listeners=PLAINTEXT://127.0.0.1:{self.port},PROXIED://127.0.0.1:{self._behind},"

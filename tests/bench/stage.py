@@ -137,7 +137,7 @@ def staged(*, postgresql: bool) -> Iterator[Stage]:
             reason = server.missing()
             if reason:
                 raise SystemExit(f"bench: {reason}")
-        kafka = stack.enter_context(ApacheKafka())
+        kafka = stack.enter_context(ApacheKafka(lasting=True))
         port = stack.enter_context(DurablePostgreSQL()).port if postgresql else None
         yield Stage(folder, kafka.bootstrap_servers, port)
 

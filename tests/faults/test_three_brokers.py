@@ -51,7 +51,7 @@ class Node(ApacheKafka):
             "TIDECAST_KAFKA_FORMAT": "",
             "TIDECAST_KAFKA_CLUSTER": CLUSTER,
             "TIDECAST_KAFKA_PROPERTIES": PROPERTIES.format(node=self.number, voters=voters),
-            "KAFKA_JAVA_OPTIONS": "-Xmx384m",
+            "KAFKA_JAVA_OPTIONS": "-Xmx384m -XX:TieredStopAtLevel=1",
         }
         return {"env": os.environ | own}
 
