@@ -11,6 +11,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
+from tests import processes
 from tests.servers import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +68,7 @@ class Serve:
         command = [sys.executable, "-P", "-m", "pipeline.cli", "--config", str(self._config), "serve"]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=self._config.parent)
+            self._process = processes.Popen(command, stdout=log, stderr=log, env=environment, cwd=self._config.parent)
         deadline = time.monotonic() + WAIT
         while b"the page is at" not in self._log.read_bytes():
             if self._process.poll() is not None or time.monotonic() > deadline:

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 import tomllib
@@ -18,6 +17,7 @@ import pytest
 from confluent_kafka import Producer
 from playwright.sync_api import expect
 
+from tests import processes
 from tests.browser.conftest import Opened
 from tests.browser.pages import ROOT
 from tests.browser.world import TOPIC
@@ -39,7 +39,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]
     command = [sys.executable, "-P", "-m", "pipeline.cli", *sets, *words]
     with output.open("wb") as screen:
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        process = subprocess.Popen(command, stdout=screen, stderr=screen, cwd=folder, env=environment)
+        process = processes.Popen(command, stdout=screen, stderr=screen, cwd=folder, env=environment)
     try:
         deadline = time.monotonic() + PATIENCE
         while not (found := re.search(r"the page is at (http://\S+?);", output.read_text(errors="replace"))):

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import urllib.error
 import urllib.parse
@@ -22,7 +21,7 @@ from models.network.forecasters import build
 from pipeline.app import clock, open_database
 from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
-from tests import servers
+from tests import processes, servers
 from tests.faults.conftest import QUICK
 from tests.faults.deployment import Deployment, Sender, deploy
 from tests.faults.fleet import ROOT, Fleet, until
@@ -179,7 +178,7 @@ def scheduler(deployment: Deployment, folder: Path, port: int) -> Iterator[Telem
     sets = [*deployment.sets, f"metrics.listen=127.0.0.1:{port}", *TIMETABLE]
     words = [word for text in sets for word in ("--set", text)]
     with (folder / "scheduler.log").open("wb") as output:
-        process = subprocess.Popen(
+        process = processes.Popen(
             [sys.executable, "-m", "pipeline.cli", *words, "schedule"],
             cwd=folder,
             stdout=output,
@@ -217,7 +216,7 @@ def test_a_real_prometheus_answers_every_query_of_the_dashboard(
         until(lambda: one.status("/readyz") == 200, LONG, one.reasons)
         sender.send(messages_until_now())
         until(lambda: one.samples()["messages_total",] == SERIES * HOURS + 1, LONG, "every message is stored")
-        ran = subprocess.run(
+        ran = processes.run(
             [
                 sys.executable,
                 "-m",

@@ -3,7 +3,6 @@
 import json
 import re
 import sqlite3
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from pipeline.quickstart.demo_directory import CHART, DATABASE, MARKER, SETTINGS
 from pipeline.quickstart.demo_series import HORIZON, load
+from tests import processes
 
 SERIES = 6
 SMALL = ("training.steps=60", "training.batch=16", "model.hidden=8", "model.heads=1", "model.layers=1")
@@ -26,7 +26,7 @@ def test_the_demo_stores_and_publishes_every_forecast_once_and_leaves_nothing_ru
     (directory / DATABASE).write_text("what an earlier demo left")
     sets = [part for text in (*SMALL, ANY_COVERAGE) for part in ("--set", text)]
     command = [sys.executable, "-m", "pipeline.cli", *sets, "demo", "--once", "--json", "--series", str(SERIES)]
-    done = subprocess.run(
+    done = processes.run(
         [*command, "--directory", str(directory)], capture_output=True, text=True, cwd=tmp_path, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]

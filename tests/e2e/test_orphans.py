@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tests import processes
 from tests.faults.conftest import Place
 from tests.faults.deployment import Deployment, Sender
 from tests.faults.panel import Panel
@@ -18,7 +19,7 @@ def member(deployment: Deployment, instance: str) -> Iterator["subprocess.Popen[
     """A member of the group under an instance's name, killed on the way out."""
     place = [deployment.bootstrap_servers, deployment.group, instance, deployment.topic]
     command = [sys.executable, "-m", "tests.e2e.member", *place]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with processes.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process
         finally:

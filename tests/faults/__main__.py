@@ -19,6 +19,7 @@ from rich.table import Table
 from tests.bench.results import machine
 from tests.faults.scale import SCALE
 from tests.faults.summary import RESULTS
+from tests.processes import FORK
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path(__file__).parent
@@ -145,7 +146,7 @@ def run(tests: Sequence[FaultTest], scale: float, jobs: int, lines: Path, xml: P
     words = ["-m", "pytest", "-o", "addopts=--strict-markers", "--tb=short", "-v", "-rs", f"--junit-xml={xml}"]
     words += [f"--timeout={TEST_SECONDS * max(1.0, scale):.0f}"]
     words += ["-n", str(min(jobs, len(tests)))] if min(jobs, len(tests)) > 1 else ["-n", "0"]
-    environment = os.environ | {SCALE: str(scale), RESULTS: str(lines)}
+    environment = os.environ | {SCALE: str(scale), RESULTS: str(lines), FORK: "off"}
     command = [sys.executable, *words, *(test.node for test in tests)]
     return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
 

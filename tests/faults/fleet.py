@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests import processes
+
 START_SECONDS = 120.0
 END_SECONDS = 60.0
 ROOT = Path(__file__).parents[2]
@@ -103,7 +105,7 @@ class Fleet:
         module = ["tests.faults.worker", faults, *sets] if faults else ["pipeline.cli", *sets, "stream", *options]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("TIDECAST_")}
         with log.open("wb") as output:
-            process = subprocess.Popen(
+            process = processes.Popen(
                 [sys.executable, "-m", *module],
                 stdin=subprocess.DEVNULL,
                 stdout=output,

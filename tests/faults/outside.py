@@ -12,7 +12,7 @@ from models.network.forecasters import build
 from pipeline.database import open_database
 from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
-from tests import servers
+from tests import processes, servers
 from tests.faults.conftest import Place
 from tests.faults.deployment import Deployment
 from tests.faults.fleet import ROOT, holds_within, tell
@@ -53,9 +53,7 @@ def behind(deployment: Deployment) -> dict[int, str]:
 def begin(deployment: Deployment, *words: str) -> "subprocess.Popen[bytes]":
     """Start a command of tidecast on a deployment."""
     options, _ = tell(deployment.sets)
-    return subprocess.Popen(
-        [sys.executable, "-m", "pipeline.cli", *options, *words], cwd=ROOT, stdin=subprocess.DEVNULL
-    )
+    return processes.Popen([sys.executable, "-m", "pipeline.cli", *options, *words], cwd=ROOT, stdin=subprocess.DEVNULL)
 
 
 def command(deployment: Deployment, *words: str) -> None:
@@ -65,7 +63,7 @@ def command(deployment: Deployment, *words: str) -> None:
 
     def done() -> bool:
         nonlocal said
-        ended = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+        ended = processes.run(line, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
         said = f"tidecast {' '.join(words)} ended with {ended.returncode}: {(ended.stderr or ended.stdout)[-500:]}"
         assert ended.returncode != 2, said
         return ended.returncode == 0

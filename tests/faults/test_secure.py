@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import processes
 from tests.faults.conftest import QUICK
 from tests.faults.deployment import Deployment, Sender, deploy
 from tests.faults.fleet import ROOT, Fleet, tell
@@ -50,7 +51,7 @@ def tidecast(settings: Sequence[str], *words: str) -> subprocess.CompletedProces
     """Run a command as an operator would."""
     options, secrets = tell(settings)
     command = [sys.executable, "-m", "pipeline.cli", *options, *words]
-    return subprocess.run(
+    return processes.run(
         command, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False, env=os.environ | secrets
     )
 

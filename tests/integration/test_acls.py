@@ -18,6 +18,7 @@ from pipeline.database.schema.grants import grant_work
 from pipeline.kafka.ends import end_offsets
 from pipeline.settings import Settings
 from pipeline.settings.sources import load
+from tests import processes
 from tests.guarded import PASSWORD, GuardedKafka, Right, list_rights
 from tests.integration.conftest import PostgreSQLAddress, require
 from tests.integration.test_jobs import ROOT, wait_until
@@ -72,7 +73,7 @@ class Deployed:
         return [sys.executable, "-m", "pipeline.cli", *options, *words]
 
     def run(self, user: str, *words: str, seconds: float = 90) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
+        return processes.run(
             self.command(user, *words),
             cwd=ROOT,
             env=environment(),
@@ -83,7 +84,7 @@ class Deployed:
         )
 
     def stream(self) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
+        return processes.Popen(
             self.command("tidecast-worker", "stream"), cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True
         )
 

@@ -16,6 +16,7 @@ from pipeline.database import upgrade
 from pipeline.kafka.ends import end_offsets
 from pipeline.kafka.topics import send
 from pipeline.settings import KafkaSettings
+from tests import processes
 from tests.integration.conftest import KafkaAddress
 from tests.servers import free_port
 
@@ -63,7 +64,7 @@ print(threading.active_count() - before)
 def test_a_broker_that_is_away_is_told_in_a_line_and_leaves_no_thread_behind() -> None:
     address = f"127.0.0.1:{free_port()}"
     # In a process of its own: the library leaves a socket to the garbage collector, which would warn in another test.
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-c", ASKING, address], capture_output=True, text=True, check=True, timeout=120
     )
     *told, threads = done.stdout.splitlines()
@@ -81,7 +82,7 @@ def test_a_role_that_is_told_to_end_while_it_waits_for_a_silent_broker_ends_well
         broker = f"kafka.bootstrap_servers=127.0.0.1:{silent.getsockname()[1]}"
         waits = [broker, f"database.url={url}", "kafka.call_timeout=3", "kafka.poll=1", "metrics.listen=off"]
         words = [word for each in waits for word in ("--set", each)]
-        with subprocess.Popen(
+        with processes.Popen(
             [sys.executable, "-P", "-m", "pipeline.cli", *words, role],
             cwd=tmp_path,
             env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},

@@ -27,6 +27,7 @@ from pipeline.settings import InputSettings, Settings
 from pipeline.settings.sources import load
 from pipeline.stream.observe import observe as observe_events
 from pipeline.stream.ring import RingStore
+from tests import processes
 from tests.servers import free_port
 
 HOUR = 3_600_000_000
@@ -117,7 +118,7 @@ def observe(database: Database, length: int = 160, count: int = 3, covariates: t
 
 def tidecast(tmp_path: Path, *arguments: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "pipeline.cli", "--config", str(tmp_path / "tidecast.toml"), *arguments]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return processes.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def ran(tmp_path: Path, *arguments: str) -> tuple[int, str, str]:

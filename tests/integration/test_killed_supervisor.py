@@ -1,7 +1,6 @@
 """`tidecast run`, `tidecast schedule` and `tidecast demo` that are killed take their children with them."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import psutil
 import pytest
 
 from pipeline.database import upgrade
+from tests import processes
 from tests.integration.conftest import KafkaAddress
 from tests.integration.test_jobs import ROOT, wait_until
 
@@ -46,7 +46,7 @@ def test_nothing_outlives_it_and_a_worker_ends_between_two_turns(
     upgrade(f"sqlite:///{tmp_path}/tidecast.db")
     log = tmp_path / "log"
     with log.open("wb") as errors:
-        process = subprocess.Popen(
+        process = processes.Popen(
             command(tmp_path, "--config", str(file), role), cwd=ROOT, stderr=errors, stdout=errors
         )
         own = psutil.Process(process.pid)
@@ -67,7 +67,7 @@ def test_the_children_of_a_demo_end_with_it(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with log.open("wb") as errors:
         words = ("demo", "--series", "2", "--directory", str(tmp_path / "demo"))
-        process = subprocess.Popen(command(tmp_path, *words), cwd=ROOT, stderr=errors, stdout=errors)
+        process = processes.Popen(command(tmp_path, *words), cwd=ROOT, stderr=errors, stdout=errors)
         own = psutil.Process(process.pid)
         try:
             wait_until(lambda: len(own.children()) == 2)

@@ -18,6 +18,7 @@ from pipeline.settings import Settings
 from pipeline.settings.sources import load
 from pipeline.stream import requeue
 from tests.contracts.rows import NOW, turn_of
+from tests import processes
 from tests.integration.conftest import KafkaAddress
 
 ROOT = Path(__file__).parents[2]
@@ -68,7 +69,7 @@ def store(settings: Settings, letters: list[DeadLetter]) -> None:
 
 def run(sets: list[str], point: str = "", turn: int = 1) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tests.integration.requeue_once", point, str(turn), *sets]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    return processes.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.mark.parametrize(

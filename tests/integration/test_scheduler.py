@@ -14,6 +14,7 @@ import pytest
 from pipeline.commands.opened import now
 from pipeline.database import Database, open_database, upgrade
 from pipeline.database.jobs.ledger import RunRow
+from tests import processes
 from tests.integration.test_jobs import ROOT, TINY, children, observe, ran, tidecast, wait_until
 from tests.moved_clock import MovedClock
 
@@ -86,7 +87,7 @@ def light_scheduler(
     """Run LIGHT, from when it waits for the lease."""
     command = [sys.executable, "-u", "-c", LIGHT, url, owner, str(lease), timing]
     environment = os.environ | (clock.environment if clock else {})
-    with subprocess.Popen(
+    with processes.Popen(
         command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
     ) as process:
         try:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests import processes
 from tests.integration.fit_together import TIMEOUT
 from tests.servers import free_port
 
@@ -35,7 +36,7 @@ def start(rank: int, port: int, file: Path, ending: str) -> "subprocess.Popen[st
     """Start one of two processes by hand, so that nobody but the other one can notice how it ends."""
     place = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     command = [sys.executable, "-m", SCRIPT, str(file), "1", ending]
-    return subprocess.Popen(
+    return processes.Popen(
         command, cwd=ROOT, env=os.environ | place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
@@ -44,7 +45,7 @@ def start(rank: int, port: int, file: Path, ending: str) -> "subprocess.Popen[st
 def test_two_processes_fit_what_one_does_on_the_same_global_batch(tmp_path: Path, members: int) -> None:
     done = torchrun(SCRIPT, str(tmp_path / "two"), str(members), "well")
     assert done.returncode == 0, done.stderr
-    subprocess.run(
+    processes.run(
         [sys.executable, "-m", SCRIPT, str(tmp_path / "one"), str(members), "well"],
         cwd=ROOT,
         check=True,

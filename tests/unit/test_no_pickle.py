@@ -51,6 +51,8 @@ METHODS_THAT_PICKLE = {
 }
 RUN_CODE = {"eval", "exec", "compile", "__import__", "os.system", "os.popen"}
 REASONS = {
+    "tests/processes.py calls exec": "runs the code of `python -c` that a test starts",
+    "tests/processes.py calls compile": "runs the code of `python -c` that a test starts",
     "tests/integration/database/test_promotion_race.py imports multiprocessing": "two processes of the test's own",
     "tests/unit/stream/test_protocol.py calls exec": "runs turn.py with a line moved",
     "tests/unit/stream/test_protocol.py calls compile": "runs turn.py with a line moved",

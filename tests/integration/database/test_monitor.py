@@ -1,6 +1,5 @@
 """The job `monitor` on both databases: sums, then drift, then the request that the scheduler takes."""
 
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from pipeline.job_facts import DriftFacts
 from pipeline.records import Claim, Forecasts
 from pipeline.settings import Settings
 from tests.contracts.rows import HOUR, START, observations, turn_of
+from tests import processes
 
 SEASON = 6
 DAY = 86_400.0
@@ -294,7 +294,7 @@ database.states.replace_and_request("drift", 0, lambda new: {}, job="retrain", r
 
 
 def test_a_monitor_killed_between_the_two_leaves_no_request(database: Database, url: str) -> None:
-    done = subprocess.run([sys.executable, "-c", KILLED, url], check=False, capture_output=True)
+    done = processes.run([sys.executable, "-c", KILLED, url], check=False, capture_output=True)
     assert done.returncode == -9, done.stderr.decode()
     assert (database.ledger.requested(), database.states.read(STATE)) == ([], (0, {}))
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from pipeline.errors import ConfigError
 from pipeline.records import Claim, DeadLetter, Forecasts
 from pipeline.settings import Settings
 from tests.contracts.rows import HOUR, NOW, START, at_once, mark_requeued, observations, turn_of, wide_observations
+from tests import processes
 from tests.integration.database.test_views import around, one
 
 DAY = 24 * HOUR
@@ -292,7 +292,7 @@ def test_killed_at_any_point_it_leaves_whole_forecasts_and_the_next_run_ends_the
     claim = issue(store, claim, *hourly("a", a, range(50)), *hourly("b", b, range(50)))
     cells = [(own, START + HOUR * hour, 1.0, 1, 0, True) for own in (a, b) for hour in range(50)]
     store.commit(turn_of(claim, 200, observations=observations(cells)))
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-c", KILLED, url, place, str(passes)], check=False, capture_output=True, env=dict(os.environ)
     )
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-500:]

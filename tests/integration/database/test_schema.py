@@ -1,7 +1,6 @@
 """Opening, upgrading, and what a person is told when that cannot work."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from pipeline.database.schema.migrate import VIEWS, _config, head
 from pipeline.database.schema.tables import metadata
 from pipeline.errors import ConfigError, Unavailable
 from tests.contracts.rows import HOUR, NOW, START, at_once, turn_of, wide_observations
+from tests import processes
 
 
 def test_an_upgrade_from_nothing_and_a_second_one_end_at_the_head(empty_url: str) -> None:
@@ -36,7 +36,7 @@ def test_an_upgrade_from_nothing_and_a_second_one_end_at_the_head(empty_url: str
 def test_upgrades_at_once_from_several_threads_all_succeed(empty_url: str) -> None:
     # Alembic keeps its proxies in module globals, so hosts are processes here, as they are in life.
     code = f"from pipeline.database import upgrade; upgrade({empty_url!r})"
-    starts = [lambda: subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)] * 3
+    starts = [lambda: processes.run([sys.executable, "-c", code], capture_output=True, check=False)] * 3
     assert [done.stderr.decode()[-300:] for done in at_once(*starts)] == [""] * 3
     assert current(empty_url) == head()
 
@@ -207,7 +207,7 @@ def test_sqlite_survives_a_killed_writer(tmp_path: Path) -> None:
         "d.store('t', 'last', lambda: 0).claim(0, 'a')\n"
         "with writing(d.engine) as c: c.execute(text('UPDATE ingest_state SET epoch = 99')); os.kill(os.getpid(), 9)"
     )
-    done = subprocess.run([sys.executable, "-c", code], check=False, env=dict(os.environ))
+    done = processes.run([sys.executable, "-c", code], check=False, env=dict(os.environ))
     assert done.returncode == -9
     database = open_database(url, timeout=5)
     assert database.store("t", "last", lambda: 0).claim(0, "b").epoch == 2

@@ -13,6 +13,7 @@ import pytest
 from pipeline.cli import COMMANDS, main, root
 from pipeline.commands.display import table
 from pipeline.database import open_database, upgrade
+from tests import processes
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -43,7 +44,7 @@ def database(tmp_path: Path) -> Sequence[str]:
 def run_process(*arguments: str) -> tuple[int, str, str]:
     """Run tidecast as a process; kafka-python leaves sockets behind when it cannot connect."""
     command = [sys.executable, "-m", "pipeline.cli", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = processes.run(command, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout, done.stderr
 
 

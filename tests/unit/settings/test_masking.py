@@ -2,7 +2,6 @@
 
 import json
 import logging
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 import structlog
 
 from pipeline.settings.secrets import Masking, mask
+from tests import processes
 
 ROOT = Path(__file__).parents[3]
 LOGS = """
@@ -28,7 +28,7 @@ raise SystemError("me:hunter2@db")
 
 
 def test_no_event_no_library_and_no_traceback_shows_a_secret() -> None:
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-c", LOGS], capture_output=True, text=True, cwd=ROOT, check=False, timeout=120
     )
     assert "hunter2" not in done.stderr

@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.errors import ConfigError
 from pipeline.settings.sources import load, refuse_secrets
+from tests import processes
 
 ROOT = Path(__file__).parents[3]
 SECRET = "hunter2-7c1f"
@@ -91,7 +92,7 @@ def test_what_is_no_secret_may_be_on_the_command_line() -> None:
 
 def run(tmp_path: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     kept = {key: value for key, value in os.environ.items() if not key.startswith("TIDECAST_")}
-    return subprocess.run(
+    return processes.run(
         [sys.executable, "-m", "pipeline.cli", *arguments],
         cwd=tmp_path,
         env=kept | {"PYTHONPATH": str(ROOT)} | environment,

@@ -1,0 +1,236 @@
+"""Real processes of tidecast that start at once: forked from one that has imported what they need.
+
+A process that imports torch and pandas takes two seconds of CPU before its first line, and the tests start hundreds.
+`Popen` and `run` are those of subprocess, and what they start is a process like any other: a child of this one with a
+pid, a file descriptor table, an environment and a folder of its own, which can be frozen, killed and waited for. But a
+`python -m module` or `python -c code` is forked by the fork server, one process without threads for each test process.
+
+What is about the start itself is started by subprocess as ever: a preloaded library, descriptors that are passed on,
+another interpreter. So is everything while TIDECAST_TEST_FORK=off, as in `make faults`.
+"""
+
+import atexit
+import ctypes
+import gc
+import json
+import os
+import pkgutil
+import runpy
+import socket
+import subprocess
+import sys
+import threading
+import time
+import types
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+FORK = "TIDECAST_TEST_FORK"
+LONGEST_REQUEST = 1 << 20
+PR_SET_CHILD_SUBREAPER = 36
+BESIDE = ("psycopg", "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql", "alembic.command", "uvicorn")
+
+
+class Popen(subprocess.Popen[Any]):
+    """subprocess.Popen, whose process the fork server forks where it can."""
+
+    def _execute_child(  # type: ignore[override]
+        self, args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *rest
+    ) -> None:
+        environment = {**(os.environ if env is None else env)}
+        plain = executable is preexec_fn is None and not pass_fds and "LD_PRELOAD" not in environment
+        if not plain or not forks(args):
+            super()._execute_child(args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *rest)  # type: ignore[misc]
+            return
+        p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite = rest[3:9]
+        ends = [given if given != -1 else own for given, own in ((p2cread, 0), (c2pwrite, 1), (errwrite, 2))]
+        request = {"arguments": [str(each) for each in args[1:]], "folder": str(cwd or Path.cwd()), "env": environment}
+        self.pid = SERVER.fork(request, ends)
+        self._child_created = True
+        self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]
+
+
+def forks(command: Any) -> bool:
+    """Tell whether a command is one of this interpreter that the fork server understands."""
+    if os.environ.get(FORK) == "off" or isinstance(command, str) or command[0] != sys.executable:
+        return False
+    words = [each for each in command[1:] if each != "-P"]
+    return len(words) > 1 and words[0] in ("-m", "-c")
+
+
+def run(
+    command: Any, *, timeout: float | None = None, check: bool = False, capture_output: bool = False, **options: Any
+) -> subprocess.CompletedProcess[Any]:
+    """subprocess.run, without `input`."""
+    if capture_output:
+        options |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with Popen(command, **options) as process:
+        try:
+            output, errors = process.communicate(timeout=timeout)
+        except BaseException:
+            process.kill()
+            raise
+    done = subprocess.CompletedProcess(command, process.returncode, output, errors)
+    if check:
+        done.check_returncode()
+    return done
+
+
+class ForkServer:
+    """The process that forks, seen from the test process, which starts it with the first request."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._line: socket.socket | None = None
+
+    def fork(self, request: dict[str, Any], ends: list[int]) -> int:
+        """Return the pid of a new child of this process, which becomes what the request says."""
+        with self._lock:
+            line = self._line or self._start()
+            # An orphan is given to the next ancestor that wants orphans: this process, for this moment.
+            _want_orphans(True)
+            try:
+                socket.send_fds(line, [json.dumps(request).encode()], ends)
+                pid = int(line.recv(100))
+                assert line.recv(100) == b"orphaned"
+            finally:
+                _want_orphans(False)
+            return pid
+
+    def _start(self) -> socket.socket:
+        self._line, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LONGEST_REQUEST)
+        kept = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        with other:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.processes", str(other.fileno())],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                pass_fds=[other.fileno()],
+                env=kept | {"OPENBLAS_NUM_THREADS": "1"},  # no thread, so that a fork finds no lock held
+            )
+        atexit.register(self._stop)
+        return self._line
+
+    def _stop(self) -> None:
+        if self._line is not None and self._process is not None:
+            self._line.close()
+            self._process.wait(60)
+
+
+SERVER = ForkServer()
+
+
+def _want_orphans(wanted: bool) -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, int(wanted), 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+def import_everything() -> None:
+    """Import what a process of tidecast may import."""
+    for package in map(import_module, ("models", "pipeline", "jobs")):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if "migrations" not in module.name and not module.name.endswith("__main__"):
+                import_module(module.name)
+    for name in BESIDE:
+        import_module(name)
+    assert threading.active_count() == 1, threading.enumerate()
+
+
+def serve(line: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Fork whenever the line says so; return in the fork, with what it is to be. The end of the line is the end."""
+    while True:
+        message, ends, _, _ = socket.recv_fds(line, LONGEST_REQUEST, 3)
+        if not message:
+            sys.exit(0)
+        between = os.fork()
+        if not between:
+            parent = os.getpid()
+            child = os.fork()
+            if child:
+                line.send(str(child).encode())
+                os._exit(0)
+            line.close()
+            while os.getppid() == parent:  # it has the pid of its parent to tell, and ends
+                time.sleep(0.001)
+            return json.loads(message), ends
+        os.waitpid(between, 0)
+        line.send(b"orphaned")
+        for end in ends:
+            os.close(end)
+
+
+def settle(request: dict[str, Any], ends: list[int], path: list[str]) -> None:
+    """Take the descriptors, the folder, the environment and the path that a new interpreter would have."""
+    for number, end in enumerate(ends):
+        os.dup2(end, number)
+    for end in ends:
+        os.close(end)
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+    time.tzset()
+    if os.environ.get("PYTHONUNBUFFERED"):
+        sys.stdout.reconfigure(write_through=True)  # type: ignore[union-attr]
+    first = [] if "-P" in request["arguments"] else [request["folder"]]
+    sys.path[:] = [*first, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), *path]
+
+
+def become(arguments: list[str]) -> None:
+    """Run `-m module words` or `-c code words`, as the interpreter would."""
+    kind, what, *words = arguments[arguments[0] == "-P" :]
+    if kind == "-m":
+        sys.argv = ["-m", *words]
+        sys.modules.pop(what, None)  # imported, and about to be run: runpy would warn
+        runpy.run_module(what, run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = ["-c", *words]
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        exec(compile(what, "<string>", "exec"), sys.modules["__main__"].__dict__)
+
+
+class Exit:
+    """How a fork ends: as an interpreter does, but for taking 2,500 modules apart, a third of a second of CPU.
+
+    Made before anything is imported, because what was registered first is called last.
+    """
+
+    def __init__(self) -> None:
+        self.code: int | None = None
+        atexit.register(self._leave)
+
+    def run(self, arguments: list[str]) -> None:
+        """Run what was asked for, and note with which code it ended; other ends are left to the interpreter."""
+        try:
+            become(arguments)
+        except SystemExit as end:
+            if end.code is None or isinstance(end.code, int):
+                self.code = (end.code or 0) & 0xFF
+            raise
+        self.code = 0
+
+    def _leave(self) -> None:
+        if self.code is not None:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(self.code)
+
+
+def main() -> None:
+    """be the fork server, and then what was asked for."""
+    end = Exit()
+    own = {str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)}
+    path = [each for each in sys.path if each not in own]
+    import_everything()
+    gc.collect()
+    gc.freeze()
+    request, ends = serve(socket.socket(fileno=int(sys.argv[1])))
+    settle(request, ends, path)
+    end.run(request["arguments"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""The processes that tests start are real ones, although they are forked from one that has imported what they need."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests import processes
+
+FACTS = """
+import json, os, sys
+print(json.dumps({"pid": os.getpid(), "parent": os.getppid(), "folder": os.getcwd(), "argv": sys.argv,
+    "environment": dict(os.environ), "path": sys.path[:2], "name": __name__, "torch": "torch" in sys.modules,
+    "descriptors": len(os.listdir("/proc/self/fd")), "input": sys.stdin.read()}))
+"""
+
+
+def python(code: str, *words: str) -> list[str]:
+    return [sys.executable, "-c", code, *words]
+
+
+def test_it_is_a_child_with_a_folder_an_environment_and_descriptors_of_its_own(tmp_path: Path) -> None:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    environment = {"A": "b", "PYTHONPATH": "/somewhere"}
+    with processes.Popen(python(FACTS, "x", "y"), cwd=tmp_path, env=environment, text=True, **pipes) as process:
+        output, _ = process.communicate("what it reads")
+    facts = json.loads(output)
+    assert (facts["pid"], facts["parent"]) == (process.pid, os.getpid())
+    assert (facts["folder"], facts["environment"]) == (str(tmp_path), environment)
+    assert (facts["argv"], facts["name"], facts["input"]) == (["-c", "x", "y"], "__main__", "what it reads")
+    assert facts["path"] == [str(tmp_path), "/somewhere"]
+    assert facts["descriptors"] == 4, "the fourth is the folder that is listed"
+    assert facts["torch"], "it was forked"
+
+
+@pytest.mark.parametrize(
+    ("code", "expected", "words"),
+    [
+        ("pass", 0, ""),
+        ("raise SystemExit(3)", 3, ""),
+        ("raise SystemExit('in words')", 1, "in words\n"),
+        ("1 / 0", 1, "ZeroDivisionError: division by zero\n"),
+        ("raise KeyboardInterrupt", -signal.SIGINT, "KeyboardInterrupt\n"),
+        ("import os; os.kill(os.getpid(), 9)", -signal.SIGKILL, ""),
+        ("import atexit, sys; atexit.register(sys.stderr.write, 'the last word')", 0, "the last word"),
+        ("import threading, time; threading.Thread(target=lambda: (time.sleep(0.1), print('done'))).start()", 0, ""),
+    ],
+)
+def test_it_ends_as_an_interpreter_does(code: str, expected: int, words: str) -> None:
+    for run in (processes.run, subprocess.run):
+        done = run(python(code), capture_output=True, text=True)
+        assert done.returncode == expected
+        assert done.stderr.endswith(words)
+        assert bool(done.stderr) == bool(words)
+        assert done.stdout == ("done\n" if "done" in code else "")
+
+
+def test_a_module_is_run_as_by_the_interpreter() -> None:
+    line = [sys.executable, "-m", "pipeline.cli", "--version"]
+    done, expected = (run(line, capture_output=True, text=True) for run in (processes.run, subprocess.run))
+    assert (done.returncode, done.stdout, done.stderr) == (0, expected.stdout, expected.stderr)
+
+
+def test_it_is_frozen_woken_and_killed_by_its_pid() -> None:
+    with processes.Popen(python("import time\nwhile True: time.sleep(0.01)")) as process:
+        own = psutil.Process(process.pid)
+        process.send_signal(signal.SIGSTOP)
+        while own.status() != psutil.STATUS_STOPPED:
+            assert process.poll() is None
+        process.send_signal(signal.SIGCONT)
+        while own.status() == psutil.STATUS_STOPPED:
+            assert process.poll() is None
+        process.kill()
+        assert process.wait(60) == -signal.SIGKILL
+    assert not psutil.pid_exists(process.pid), "it was waited for"
+
+
+def test_what_is_about_the_start_is_started_by_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = python("import sys; print('torch' in sys.modules)")
+    reading, writing = os.pipe()
+    os.close(writing)
+    for options in ({"pass_fds": [reading]}, {"env": {**os.environ, "LD_PRELOAD": ""}}):
+        assert processes.run(told, capture_output=True, text=True, **options).stdout == "False\n"
+    os.close(reading)
+    assert processes.run(told, capture_output=True, text=True).stdout == "True\n"
+    monkeypatch.setenv(processes.FORK, "off")
+    assert processes.run(told, capture_output=True, text=True).stdout == "False\n"
+    assert processes.run(["echo", "x"], capture_output=True, text=True).stdout == "x\n"
