@@ -1,5 +1,7 @@
 """What every test needs: one torch thread, a fixed seed, files in memory, and settings from nowhere but the test."""
 
+import gc
+import itertools
 import os
 import random
 import shutil
@@ -12,10 +14,12 @@ import structlog
 import torch
 from hypothesis import HealthCheck, settings
 
+gc.disable()  # until everything is collected, most of which stays: a seventh of that time went into looking at it
 settings.register_profile("tidecast", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tidecast")
 torch.set_num_threads(1)
 
+UNIT = Path(__file__).parent / "unit"
 MEMORY = Path("/dev/shm")
 ROOM = 6 << 30  # bytes that must be free there; a whole run takes a third of it
 
@@ -30,6 +34,33 @@ def keep_files_in_memory() -> None:
 
 
 keep_files_in_memory()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Deal the tests to the processes of a run, each of which gets its share of the list in one piece.
+
+    The files that mostly wait for servers go to all processes but one a core, which have the work for the cores
+    meanwhile. Unit tests come last everywhere: they are short, and a process that is done takes some from another.
+    """
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    waiting: dict[Path, list[pytest.Item]] = {}
+    working: list[pytest.Item] = []
+    for item in items:
+        waits = UNIT not in item.path.parents
+        (waiting.setdefault(item.path, []) if waits else working).append(item)
+    hands: list[list[pytest.Item]] = [[] for _ in range(processes)]
+    for number, file in enumerate(waiting.values()):
+        hands[number % max(1, processes - (os.cpu_count() or 1))] += file
+    left = iter(working)
+    for number, hand in enumerate(hands):
+        share = (len(items) * (number + 1)) // processes - (len(items) * number) // processes
+        hand.extend(itertools.islice(left, max(0, share - len(hand))))
+    items[:] = [*itertools.chain(*hands), *left]
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
