@@ -3,13 +3,13 @@
 #   PIP_ARGS="..."           more arguments for pip, for example a mirror or CPU-only torch (README "On a laptop")
 #   ARGS="..."               more arguments for `tidecast demo`, pytest or the benchmarks
 #   ONLY=name SCALE=10       one fault test of `make faults`, and ten times as large; ARGS="--list" names them
-#   JOBS=4                   test processes; half of the tests wait for a server most of the time
+#   JOBS=6                   test processes: half of the tests wait for a server most of the time; 2 for a part of them
 
 VENV := .venv
 BIN := $(VENV)/bin
 AUDIT := .venv-audit
 LOCK := .venv-lock
-JOBS ?= 4
+JOBS ?= $(if $(findstring -k,$(ARGS))$(findstring tests/,$(ARGS)),2,6)
 MODERN := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.11; do \
 	command -v $$each >/dev/null 2>&1 && $$each $(MODERN) && echo $$each && break; done)
@@ -25,6 +25,7 @@ install: $(VENV)/.installed ## make .venv with tidecast in it; its commands are 
 run: $(VENV)/.installed ## forecast real data on this machine: the demo, until Ctrl-C
 	$(BIN)/tidecast demo $(ARGS)
 
+test: export PYTHONDONTWRITEBYTECODE =  # else each test process compiles every test: 8 s of CPU
 test: $(VENV)/.installed-test ## run every test; what cannot run here says why
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
@@ -63,6 +64,7 @@ kafka: ## start Apache Kafka on 127.0.0.1:9092 (needs Java 17 and Maven, or KAFK
 
 clean: ## remove .venv, caches and the demo's directory
 	rm -rf $(VENV) $(AUDIT) $(LOCK) sbom.cdx.json site tidecast-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find tidecast models pipeline jobs tests -name __pycache__ -prune -exec rm -rf {} +
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "tidecast needs Python 3.11 or newer and found none." \

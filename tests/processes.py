@@ -131,12 +131,15 @@ def _want_orphans(wanted: bool) -> None:
 
 def import_everything() -> None:
     """Import what a process of tidecast may import."""
+    gc.disable()
     for package in map(import_module, ("models", "pipeline", "jobs")):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if "migrations" not in module.name and not module.name.endswith("__main__"):
                 import_module(module.name)
     for name in BESIDE:
         import_module(name)
+    gc.freeze()
+    gc.enable()
     assert threading.active_count() == 1, threading.enumerate()
 
 
@@ -225,8 +228,6 @@ def main() -> None:
     own = {str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)}
     path = [each for each in sys.path if each not in own]
     import_everything()
-    gc.collect()
-    gc.freeze()
     request, ends = serve(socket.socket(fileno=int(sys.argv[1])))
     settle(request, ends, path)
     end.run(request["arguments"])
