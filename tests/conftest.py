@@ -8,6 +8,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: threads that wait leave the cores to other tests
+
 import numpy as np
 import pytest
 import structlog
