@@ -1,6 +1,5 @@
 """The sums of the job `monitor`, against pandas that knows nothing of them, through everything that can change."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -134,39 +133,40 @@ def bucket(step: int) -> int:
 
 def accuracy(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """The figures of the views, each by its definition on the steps themselves."""
+    error, actual = rows["q50"] - rows["actual"], rows["actual"]
+    pinball = [
+        np.maximum(level * (actual - rows[name]), (level - 1) * (actual - rows[name]))
+        for level, name in zip(QUANTILE_LEVELS, QUANTILE_NAMES, strict=True)
+    ]
     rows = rows.assign(
         horizon_from=rows["step"].map(bucket),
-        error=rows["q50"] - rows["actual"],
-        in_80=rows["actual"].between(rows["q10"], rows["q90"]),
-        in_95=rows["actual"].between(rows["q025"], rows["q975"]),
-        pinball=np.mean(
-            [
-                np.maximum(level * (rows["actual"] - rows[name]), (level - 1) * (rows["actual"] - rows[name]))
-                for level, name in zip(QUANTILE_LEVELS, QUANTILE_NAMES, strict=True)
-            ],
-            axis=0,
-        ),
+        error=error,
+        size=error.abs(),
+        square=error**2,
+        scaled=error.abs() / rows["scale"],
+        pinball=np.mean(pinball, axis=0),
+        level=actual.abs(),
+        in_80=actual.between(rows["q10"], rows["q90"]),
+        in_95=actual.between(rows["q025"], rows["q975"]),
+        size_beside_naive=error.abs().where(rows["naive"].notna()),
+        size_of_naive=(rows["naive"] - actual).abs(),
     )
-
-    def figures(part: pd.DataFrame) -> pd.Series:
-        with_naive = part.dropna(subset=["naive"])
-        naive_error = (with_naive["naive"] - with_naive["actual"]).abs().sum()
-        return pd.Series(
-            {
-                "n": len(part),
-                "mae": part["error"].abs().mean(),
-                "rmse": math.sqrt((part["error"] ** 2).mean()),
-                "bias": part["error"].mean(),
-                "mase": (part["error"].abs() / part["scale"]).mean(),
-                "pinball": part["pinball"].mean(),
-                "wql": 2 * part["pinball"].sum() / part["actual"].abs().sum(),
-                "coverage_80": part["in_80"].mean(),
-                "coverage_95": part["in_95"].mean(),
-                "skill": 1 - with_naive["error"].abs().sum() / naive_error if naive_error else math.nan,
-            }
-        )
-
-    return rows.groupby(by)[list(rows.columns)].apply(figures).sort_index()
+    parts = rows.groupby(by)
+    mean, total = parts.mean(numeric_only=True), parts.sum(numeric_only=True)
+    naive = total["size_of_naive"].where(total["size_of_naive"] > 0)
+    found = {
+        "n": parts.size(),
+        "mae": mean["size"],
+        "rmse": np.sqrt(mean["square"]),
+        "bias": mean["error"],
+        "mase": mean["scaled"],
+        "pinball": mean["pinball"],
+        "wql": 2 * total["pinball"] / total["level"],
+        "coverage_80": mean["in_80"],
+        "coverage_95": mean["in_95"],
+        "skill": 1 - total["size_beside_naive"] / naive,
+    }
+    return pd.DataFrame(found).sort_index()
 
 
 def check(database: Database, pattern: str | None = PATTERN) -> int:

@@ -1,5 +1,6 @@
 """A grid that does not fit the rows: what would make scores flatter is refused, the rest is said."""
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -144,6 +145,13 @@ def test_the_frequency_is_found_when_none_is_given() -> None:
         read(make_rows("1h", 1), None)
 
 
+@cache
+def plainly(frequency: str) -> tuple[pd.DataFrame, Readings]:
+    """Two series of 40 rows, and what is read of all but five."""
+    rows = make_rows(frequency, 40, a=0.0, b=3.0).assign(series_id=np.repeat([1, 2], 40))
+    return rows, read(rows.iloc[5:], None)
+
+
 @given(
     unit=st.sampled_from(["s", "ms", "us", "ns"]),
     zone=st.sampled_from([None, "UTC", "Asia/Kolkata", "America/New_York"]),
@@ -154,8 +162,7 @@ def test_the_frequency_is_found_when_none_is_given() -> None:
 def test_unit_zone_kind_of_ids_and_order_change_nothing(
     unit: str, zone: str | None, ids: Any, frequency: str, seed: int
 ) -> None:
-    plain = make_rows(frequency, 40, a=0.0, b=3.0).assign(series_id=np.repeat([1, 2], 40))
-    expected = read(plain.iloc[5:], None)
+    plain, expected = plainly(frequency)
     times = plain["time"].dt.as_unit(unit) if zone is None else plain["time"].dt.as_unit(unit).dt.tz_localize("UTC")
     moved = plain.assign(time=times, series_id=plain["series_id"].astype(ids)).iloc[5:]
     moved = moved.sample(frac=1.0, random_state=seed)
