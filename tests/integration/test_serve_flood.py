@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests import processes
 from tests.integration.test_jobs import ROOT, wait_until
 from tests.integration.test_serve import END_SECONDS, answers, fill, get, write_settings
 from tests.servers import free_port
@@ -20,6 +21,12 @@ from tests.servers import free_port
 pytestmark = pytest.mark.slow
 FILES = 1024
 """Open files that a process may have by default on most systems."""
+LIMITED = f"""
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, ({FILES}, {FILES}))
+from pipeline.cli import main
+main()
+"""
 HALF = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 
 
@@ -31,14 +38,9 @@ class Page:
         self.telemetry = free_port()
         sets = (f"serve.listen=127.0.0.1:{self.port}", f"metrics.listen=127.0.0.1:{self.telemetry}")
         options = [part for text in sets for part in ("--set", text)]
-        command = [sys.executable, "-m", "pipeline.cli", "--config", str(folder / "tidecast.toml"), *options, "serve"]
+        command = [sys.executable, "-c", LIMITED, "--config", str(folder / "tidecast.toml"), *options, "serve"]
         self._log = (folder / "log").open("w+")
-        self.process = subprocess.Popen(
-            ["sh", "-c", f'ulimit -n {FILES}; exec "$@"', "sh", *command],
-            cwd=ROOT,
-            stdout=subprocess.DEVNULL,
-            stderr=self._log,
-        )
+        self.process = processes.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=self._log)
         self.own = psutil.Process(self.process.pid)
 
     def files(self) -> int:

@@ -20,22 +20,13 @@ PATIENCE = 150.0
 SCRIPT = "tests.integration.fit_together"
 
 
-def torchrun(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
-    return subprocess.run(
-        [*command, "--master-port", str(free_port()), "-m", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+def start(rank: int, port: int, file: Path, ending: str, members: int = 1) -> "subprocess.Popen[str]":
+    """Start one of two processes as torchrun does, but so that nobody but the other one can notice how it ends.
 
-
-def start(rank: int, port: int, file: Path, ending: str) -> "subprocess.Popen[str]":
-    """Start one of two processes by hand, so that nobody but the other one can notice how it ends."""
+    test_jobs has torchrun itself.
+    """
     place = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    command = [sys.executable, "-m", SCRIPT, str(file), "1", ending]
+    command = [sys.executable, "-m", SCRIPT, str(file), str(members), ending]
     return processes.Popen(
         command, cwd=ROOT, env=os.environ | place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -43,8 +34,10 @@ def start(rank: int, port: int, file: Path, ending: str) -> "subprocess.Popen[st
 
 @pytest.mark.parametrize("members", [1, 2])
 def test_two_processes_fit_what_one_does_on_the_same_global_batch(tmp_path: Path, members: int) -> None:
-    done = torchrun(SCRIPT, str(tmp_path / "two"), str(members), "well")
-    assert done.returncode == 0, done.stderr
+    port, file = free_port(), tmp_path / "two"
+    with start(0, port, file, "well", members) as first, start(1, port, file, "well", members) as second:
+        said = [each.communicate(timeout=PATIENCE)[0] for each in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0), said
     processes.run(
         [sys.executable, "-m", SCRIPT, str(tmp_path / "one"), str(members), "well"],
         cwd=ROOT,

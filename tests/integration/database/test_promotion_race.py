@@ -35,7 +35,8 @@ def move_champion(url: str, versions: list[int | None], start: threading.Barrier
 
 def race(url: str, *versions: list[int | None]) -> list[list[bool]]:
     """Let one process per list move the champion, round by round together; what each got done in each round."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     with context.Manager() as manager, context.Pool(len(versions)) as pool:
         start = manager.Barrier(len(versions))
         return pool.starmap(move_champion, [(url, each, start) for each in versions])
