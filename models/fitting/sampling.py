@@ -9,7 +9,7 @@ from torch import Tensor
 
 from models.batch import Batch
 from models.fitting.losses import Truth
-from models.network.scaling import ROUNDING
+from models.metrics import ROUNDING
 from models.panel import Panel
 
 RARE = 0.25

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from models.metrics import ROUNDING
+
 CLIP = 10.0
 SPARSE = 0.25
 """Least spread in units of the mean change between neighbours that differ at all.
@@ -20,9 +22,6 @@ A window that is constant but for one tick of noise has a deviation of tick / sq
 signal as loud as there can be. Where most neighbours differ, the deviation is larger anyway: white noise has 0.89 of
 these units, a zigzag 0.5.
 """
-ROUNDING = 2.0**-51
-"""A deviation of at most this share of the value is what float64 rounds (four units in the last place from end to end):
-such a window is constant, its spread is 0."""
 COARSE = 2e-13
 """Values whose range is smaller than this share of them are no longer held well by float64: 900 units in the last
 place for a range, and an error of forecasts that is 1e-3 of it."""

@@ -17,8 +17,8 @@ from pipeline.records import DeadLetter
 from pipeline.settings import Settings
 from pipeline.settings.sources import load
 from pipeline.stream import requeue
-from tests.contracts.rows import NOW, turn_of
 from tests import processes
+from tests.contracts.rows import NOW, turn_of
 from tests.integration.conftest import KafkaAddress
 
 ROOT = Path(__file__).parents[2]

@@ -17,8 +17,8 @@ from pipeline.errors import Unavailable
 from pipeline.job_facts import DriftFacts
 from pipeline.records import Claim, Forecasts
 from pipeline.settings import Settings
-from tests.contracts.rows import HOUR, START, observations, turn_of
 from tests import processes
+from tests.contracts.rows import HOUR, START, observations, turn_of
 
 SEASON = 6
 DAY = 86_400.0

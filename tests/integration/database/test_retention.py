@@ -16,8 +16,8 @@ from pipeline.database import Database, SqlStore
 from pipeline.errors import ConfigError
 from pipeline.records import Claim, DeadLetter, Forecasts
 from pipeline.settings import Settings
-from tests.contracts.rows import HOUR, NOW, START, at_once, mark_requeued, observations, turn_of, wide_observations
 from tests import processes
+from tests.contracts.rows import HOUR, NOW, START, at_once, mark_requeued, observations, turn_of, wide_observations
 from tests.integration.database.test_views import around, one
 
 DAY = 24 * HOUR

@@ -18,8 +18,8 @@ from pipeline.database.engine import connect, writing
 from pipeline.database.schema.migrate import VIEWS, _config, head
 from pipeline.database.schema.tables import metadata
 from pipeline.errors import ConfigError, Unavailable
-from tests.contracts.rows import HOUR, NOW, START, at_once, turn_of, wide_observations
 from tests import processes
+from tests.contracts.rows import HOUR, NOW, START, at_once, turn_of, wide_observations
 
 
 def test_an_upgrade_from_nothing_and_a_second_one_end_at_the_head(empty_url: str) -> None:

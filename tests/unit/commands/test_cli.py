@@ -158,6 +158,14 @@ def test_the_help_imports_nothing_heavy() -> None:
     assert done.stderr == "[]"
 
 
+def test_what_neither_trains_nor_scores_does_not_import_torch() -> None:
+    """A scheduler and a page are a quarter as large without it: 154 MB instead of 618."""
+    modules = "pipeline.database, pipeline.web.server, jobs.schedule, jobs.metrics, jobs.monitor, jobs.retention"
+    script = f"import sys, {modules}\nsys.stderr.write(str('torch' in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr == "False"
+
+
 def test_the_same_command_ends_alike_as_a_process() -> None:
     code, _, err = run_process("--set", "a.b=1", "config", "check")
     assert code == 2
