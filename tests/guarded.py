@@ -81,7 +81,7 @@ class GuardedKafka(ApacheKafka):
             "super.users=User:ANONYMOUS",
         )
         environment = {"TIDECAST_KAFKA_CONTROLLER_PORT": str(self._controller_port)}
-        return {"env": os.environ | environment | {"TIDECAST_KAFKA_PROPERTIES": "\n".join(lines)}}
+        return {"env": self._java | os.environ | environment | {"TIDECAST_KAFKA_PROPERTIES": "\n".join(lines)}}
 
     def grant(self, *rights: Right) -> None:
         admin = self._admin()
