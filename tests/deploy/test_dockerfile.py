@@ -125,7 +125,7 @@ def lend(environment: Path) -> None:
 def test_the_image_has_the_package_with_its_files_and_its_user(image: Image) -> None:
     assert image.passwd.startswith("tidecast:x:10001:10001:")
     (packages,) = image.folder.glob("opt/tidecast/lib/python3.*/site-packages")
-    for name in ("pipeline", "models", "jobs"):
+    for name in ("tidecast", "pipeline", "models", "jobs"):
         kept = {each.relative_to(ROOT / name) for each in (ROOT / name).rglob("*") if each.is_file()}
         missing = [each for each in kept if "__pycache__" not in each.parts and not (packages / name / each).is_file()]
         assert not missing, f"{name} is installed without {missing}"

@@ -12,7 +12,7 @@ from tests.faults.fleet import ROOT
 from tests.unit.test_alert_rules import FOUND, exported
 
 TEXT = (ROOT / "deploy" / "runbook.md").read_text(encoding="utf-8")
-VIEWS = ROOT / "pipeline" / "database" / "views"
+VIEWS = ROOT / "pipeline" / "database" / "schema" / "views"
 GUIDE = (ROOT / "deploy" / "README.md").read_text(encoding="utf-8")
 SECTIONS = {
     title.strip(): body
