@@ -3,7 +3,7 @@
 #   PIP_ARGS="..."           more arguments for pip, for example a mirror or CPU-only torch (README "On a laptop")
 #   ARGS="..."               more arguments for `tidecast demo`, pytest or the benchmarks
 #   ONLY=name SCALE=10       one fault test of `make faults`, and ten times as large; ARGS="--list" names them
-#   JOBS=6                   test processes: half of the tests wait for a server most of the time; 2 for a part of them
+#   JOBS=6                   test processes of 1.5 GB each: half of the tests wait for a server; 2 for a part of them
 
 VENV := .venv
 BIN := $(VENV)/bin
