@@ -5,11 +5,17 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from pipeline.settings.challengers import vary
+from pipeline.settings.database import DatabaseSettings
 from pipeline.settings.durations import parse_seconds
-from pipeline.settings.forecasting import ModelSettings, SearchKey, TrainingSettings
-from pipeline.settings.operating import JobSettings, MetricsSettings, RetentionSettings
-from pipeline.settings.serving import ServeSettings
-from pipeline.settings.streaming import DatabaseSettings, InputSettings, KafkaSettings, SeriesSettings
+from pipeline.settings.input import InputSettings
+from pipeline.settings.jobs import JobSettings
+from pipeline.settings.kafka import KafkaSettings
+from pipeline.settings.metrics import MetricsSettings
+from pipeline.settings.model import ModelSettings
+from pipeline.settings.retention import RetentionSettings
+from pipeline.settings.series import SeriesSettings
+from pipeline.settings.serve import ServeSettings
+from pipeline.settings.training import SearchKey, TrainingSettings
 from pipeline.settings.values import DAY, Policy, Section
 
 __all__ = [

@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline.settings.forecasting import ModelSettings, TrainingSettings
+from pipeline.settings.model import ModelSettings
+from pipeline.settings.training import TrainingSettings
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 COMMON = {

@@ -1,4 +1,4 @@
-"""Tables of tidecast.toml for forecasters: the network, and how it is fitted."""
+"""The table [training]: how a network is fitted."""
 
 from typing import Literal
 
@@ -7,50 +7,6 @@ from pydantic import Field
 from pipeline.settings.values import Seconds, Section
 
 SearchKey = Literal["kind", "layers", "hidden", "segment", "location", "dropout", "learning_rate"]
-
-
-class ModelSettings(Section):
-    """The network that the retraining job fits; what is left away is chosen by kind."""
-
-    kind: Literal["rnn", "lstm", "gru", "bidirectional", "stacked", "attention"] = "attention"
-    """Kind of the network. It chooses cell, layers, direction, stack, attention and decoder."""
-    cell: Literal["rnn", "lstm", "gru"] | None = None
-    """Expert: Recurrent cell. Without it, the kind chooses."""
-    layers: int | None = Field(None, ge=1, le=4)
-    """Expert: Recurrent layers. Without it, the kind chooses."""
-    direction: Literal["forward", "bidirectional"] | None = None
-    """Expert: Direction of the recurrence. Without it, the kind chooses."""
-    stack: Literal["plain", "residual"] | None = None
-    """Expert: Plain layers, or residual ones with LayerNorm. Without it, the kind chooses."""
-    attention: Literal["none", "multihead", "additive"] | None = None
-    """Expert: Attention over the states. Without it, the kind chooses."""
-    decoder: Literal["queries", "recurrent", "dense"] | None = None
-    """Expert: `queries`: a state per future step; `recurrent`: the same after one recurrent step per future segment;
-    `dense`: one dense layer from the last state. Without it, the kind chooses."""
-    hidden: int = Field(64, ge=1)
-    """Width of the network."""
-    heads: int = Field(4, ge=1)
-    """Expert: Attention heads. The number divides `model.hidden`."""
-    segment: int | None = Field(None, ge=1)
-    """Expert: Steps per token, 1 for a token per point. It divides `series.context`; without it, it is near the
-    season."""
-    rectify: bool = False
-    """Expert: Cut tokens off below 0, as SegRNN does."""
-    dropout: float = Field(0.1, ge=0, lt=1)
-    """Expert: Dropout in training."""
-    calendar: Literal["auto", "all", "none"] = "auto"
-    """Expert: Calendar columns. `auto`: day and week, and year from 700 days of history on."""
-    location: Literal["auto", "mean", "last", "validate"] = "auto"
-    """Expert: What a window is centred on: its mean, its last value, `auto` by a rule, or `validate`, which tries
-    both."""
-    spread: Literal["window", "series"] = "window"
-    """Expert: What a window is divided by: `window`, its own deviation; `series`, the deviation of a known series in
-    training, so a quiet window of a lively series looks quiet."""
-    series_dim: int = Field(16, ge=0)
-    """Expert: Width of the series' embedding; 0 for none."""
-    non_negative: Literal["auto", "on", "off"] = "auto"
-    """Which forecasts stay at zero or above: `auto`, those of series that were never negative and rest at zero or
-    count; `on`, all; `off`, none."""
 
 
 class TrainingSettings(Section):

@@ -1,4 +1,4 @@
-"""The table of tidecast.toml for the read API and its page."""
+"""The table [serve]: the read API and its page."""
 
 import re
 from typing import Annotated

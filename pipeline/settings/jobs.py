@@ -1,33 +1,11 @@
-"""Tables of tidecast.toml for what runs on a clock: jobs, retention, metrics."""
+"""The table [jobs]: what runs when, and what a challenger must show."""
 
 import re
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from pipeline.settings.address import parse_address
-from pipeline.settings.values import DAY, KEEPING, TIMING, Keeping, LookedBack, Seconds, Section, Timing
-
-
-class RetentionSettings(Section):
-    """How long the job `retention` keeps what is in the database; `off`: for ever."""
-
-    observations: Keeping = None
-    """Observations and covariates are kept so long. `off`: for ever."""
-    thin_forecasts: Keeping = 35 * DAY
-    """Of older forecasts only each day's first origin is kept. `off`: all."""
-    forecasts: Keeping = 400 * DAY
-    """Older forecasts are deleted. `off`: never."""
-    requeued_dead_letters: Keeping = 35 * DAY
-    """Dead letters are kept so long after they were requeued. `off`: for ever."""
-    waiting_dead_letters: Keeping = None
-    """Dead letters that were never requeued are kept so long. `off`: for ever."""
-    job_runs: Annotated[LookedBack | None, KEEPING] = 400 * DAY
-    """The history of jobs is kept so long, 370 days at least. `off`: for ever."""
-    artifacts: Keeping = 90 * DAY
-    """The bytes of models that never were champion are kept so long. `off`: for ever."""
-    budget: Seconds = 1800.0
-    """Expert: Longest time of a run. The next run goes on."""
+from pipeline.settings.values import KEEPING, TIMING, Seconds, Section, Timing
 
 
 class JobSettings(Section):
@@ -110,13 +88,3 @@ class JobSettings(Section):
         if not 0.0 <= low < high <= 1.0:
             raise ValueError("gate_coverage must be two shares, the lower one first, such as [0.6, 0.95]")
         return self
-
-
-class MetricsSettings(Section):
-    """Where a long-running process tells how it is: metrics, health and readiness."""
-
-    listen: Annotated[str | None, BeforeValidator(parse_address)] = None
-    """host:port at which a worker, a scheduler or the page serves metrics, health and readiness. `tidecast run` gives
-    each process a port from there on. `off`: nowhere."""
-    hosts: tuple[str, ...] = ()
-    """Further names under which metrics may be asked for."""

@@ -1,0 +1,82 @@
+"""The table [input]: what a message means, and what is refused."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.grid.times import TimeRule, Unit, midnight, open_zone
+from pipeline.settings.values import Day, Limit, Seconds, Section, Share, Skew, Steps
+
+LEAST_SKEW = 60.0
+"""Seconds by which honest clocks may differ, however fine the grid."""
+
+
+class InputSettings(Section):
+    """How an input message is read."""
+
+    series_id: str = "series_id"
+    """Field with the name of the series."""
+    timestamp: str = "timestamp"
+    """Field with the event time."""
+    value: str = "value"
+    """Field with the value."""
+    covariates: tuple[str, ...] = Field((), max_length=32)
+    """Fields with further numbers, past covariates. They are read and stored under these names; 32 at most."""
+    time_unit: Unit = "auto"
+    """Unit of times that are numbers since 1970, in messages and files. `auto` tells the units apart by size, for 1980
+    to 2190."""
+    oldest_time: Day = None
+    """Date from which event times are believed; an older event is a dead letter. Without it, texts count from 1900 on
+    and numbers from 1980 on. Earlier numbers need `input.time_unit`, too."""
+    max_future_skew: Skew = Steps(2)
+    """An event farther in the future is a dead letter: steps of the grid (a minute at least), or a duration."""
+    max_message_bytes: int = Field(900_000, ge=1)
+    """Expert: A longer message is a dead letter."""
+    max_batch_bytes: int = Field(1 << 26, ge=1 << 20, le=1 << 30)
+    """Expert: A compressed record batch that unpacks to more is one dead letter."""
+    max_name_bytes: int = Field(256, ge=1)
+    """Expert: An event whose series has a longer name is a dead letter."""
+    tombstones: Literal["skip", "refuse"] = "skip"
+    """Messages without a value, with which Kafka deletes a key: `skip` counts them, `refuse` makes them dead
+    letters."""
+    most_bad: Share = 0.5
+    """Share of dead letters in `input.bad_window` messages beyond which a partition pauses instead of storing more.
+    `off`: it never pauses."""
+    bad_window: int = Field(1_000, ge=1, le=1_000_000)
+    """Expert: Messages in a row, of one partition and worker, over which the share of `input.most_bad` is taken."""
+    bad_pause: Seconds = 60.0
+    """Expert: A paused partition is tried again after so long."""
+    max_new_series: Limit = 100_000  # a minute and worker
+    """Series that a worker may meet for the first time in a minute. Messages of more are dead letters; known series go
+    on. `off`: any number."""
+    max_series: Limit = 2_000_000  # in SQL
+    """Series that the database may hold. Messages of a new one beyond are dead letters; known series go on. `off`: any
+    number."""
+    series_in_memory: Limit = 1_000_000  # a worker
+    """Series whose windows a worker holds, some 5 kB each at 336 steps. The longest silent ones make room and are read
+    from SQL when they return. `off`: any number."""
+
+    def time_rule(self, timezone: str | None = None) -> TimeRule:
+        """Return what is a time; `timezone` is that of times in files and frames that have no offset."""
+        oldest = None if self.oldest_time is None else midnight(self.oldest_time)
+        return TimeRule(self.time_unit, oldest, open_zone(timezone) if timezone else None)
+
+    def future_skew(self, step_seconds: float) -> float:
+        """Return how many seconds ahead of now an event may lie; steps of the grid are a minute at least."""
+        skew = self.max_future_skew
+        return max(LEAST_SKEW, skew * step_seconds) if isinstance(skew, Steps) else float(skew)
+
+    @model_validator(mode="after")
+    def check_fields(self) -> "InputSettings":
+        """Each part of an event has a field of its own, and each covariate a name that SQL can hold."""
+        own = {self.series_id, self.timestamp, self.value}
+        if len(own) < 3:
+            raise ValueError("series_id, timestamp and value must name three different fields")
+        if len(own | set(self.covariates)) < 3 + len(self.covariates):
+            raise ValueError("covariates must name different fields, and none of series_id, timestamp and value")
+        if not all(name and name.isprintable() for name in self.covariates):
+            raise ValueError("covariates must be names of fields: text that is not empty and can be printed")
+        for name in (*own, *self.covariates):
+            if not name.isprintable() or set(name) & {'"', "\\"}:
+                raise ValueError(f"{name!r} cannot be a field: write a name without quotes, backslashes and line ends")
+        return self

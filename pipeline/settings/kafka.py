@@ -1,0 +1,98 @@
+"""The table [kafka]: brokers, topics, the group, and how long a call may take."""
+
+import socket
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.settings.values import Password, Seconds, Section
+
+
+class KafkaSettings(Section):
+    """Brokers, topics, the group, and how long a call may take."""
+
+    bootstrap_servers: str = "127.0.0.1:9092"
+    """Brokers as host:port, with commas between them."""
+    input_topic: str = "observations"
+    """Topic that events are read from."""
+    output_topic: str = "forecasts"
+    """Topic that forecasts are published to."""
+    dead_letter_topic: str = "observations.dead-letters"
+    """Topic that receives the messages that cannot be read."""
+    group: str = "tidecast"
+    """Consumer group. All workers of one deployment share it."""
+    instance: str = Field(default_factory=lambda: f"{socket.gethostname()}-0", min_length=1)
+    """Name of this worker, its own within the group. The default is the host's name and `-0`; `tidecast run` numbers
+    its workers."""
+    create_topics: bool = True
+    """Create topics that are missing."""
+    partitions: int = Field(6, ge=1)
+    """Partitions of an input topic that tidecast creates."""
+    replication: int = Field(1, ge=1)
+    """Replicas of topics that tidecast creates."""
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How connections are encrypted and who logs in."""
+    ssl_cafile: Path | None = None
+    """PEM file of the certificate authority. Without it, those of the system count."""
+    ssl_certfile: Path | None = None
+    """PEM file of the client's certificate, together with `kafka.ssl_keyfile`."""
+    ssl_keyfile: Path | None = None
+    """PEM file of the client's key."""
+    ssl_key_password: Password | None = None
+    """Password of an encrypted key. It is masked wherever settings are shown."""
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    """SASL mechanism, with SASL_PLAINTEXT or SASL_SSL."""
+    sasl_username: str | None = None
+    """SASL user."""
+    sasl_password: Password | None = None
+    """SASL password. It is masked wherever settings are shown."""
+    poll: Seconds = 0.5
+    """Expert: Longest wait for messages. It is half a second at least and shorter than `kafka.call_timeout`."""
+    max_messages: int = Field(20_000, ge=1, le=1_000_000)
+    """Expert: Messages in one turn, about: record batches are taken whole. A long horizon, a long context with many
+    covariates and a turn that failed lower it."""
+    session_timeout: Seconds = 30.0
+    """Expert: A worker that is silent for so long loses its partitions."""
+    call_timeout: Seconds = 30.0
+    """Expert: A call that takes longer is an outage. At 1.5 times that, the worker ends itself."""
+    compression: Literal["none", "gzip", "lz4", "zstd", "snappy"] = "none"
+    """Compression of output messages."""
+    batch_hook: bool = True
+    """Expert: Read record batches as columns. `false` takes the Kafka library's own path."""
+
+    @model_validator(mode="after")
+    def check_poll(self) -> "KafkaSettings":
+        """Short polls livelock the group join (shared/kafka.md), so refuse them."""
+        if self.poll < 0.5:
+            raise ValueError("poll must be at least 500 ms: shorter polls keep the group from joining")
+        if self.poll >= self.call_timeout:
+            raise ValueError("poll must be shorter than call_timeout, or the watchdog takes an idle poll for a hang")
+        return self
+
+    @model_validator(mode="after")
+    def check_security(self) -> "KafkaSettings":
+        """Refuse what would be ignored: a certificate without TLS, a user without SASL, and half of either."""
+        protocol = self.security_protocol
+        ssl = {name: getattr(self, name) for name in type(self).model_fields if name.startswith("ssl_")}
+        sasl = {name: getattr(self, name) for name in type(self).model_fields if name.startswith("sasl_")}
+        if not self.encrypted and (given := _given(ssl)):
+            raise ValueError(f"{given} is for TLS, but security_protocol is {protocol}: set it to SSL or SASL_SSL")
+        account = {name: value for name, value in sasl.items() if name != "sasl_password"}  # may be there for others
+        if not protocol.startswith("SASL") and (given := _given(account)):
+            raise ValueError(f"{given} is for SASL, but security_protocol is {protocol}: set it to SASL_SSL")
+        if protocol.startswith("SASL") and None in sasl.values():
+            missing = ", ".join(name for name, value in sasl.items() if value is None)
+            raise ValueError(f"security_protocol {protocol} needs {missing}, too")
+        if (self.ssl_certfile is None) != (self.ssl_keyfile is None):
+            raise ValueError("ssl_certfile and ssl_keyfile belong together: give both, or neither")
+        return self
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether connections use TLS."""
+        return self.security_protocol.endswith("SSL")
+
+
+def _given(settings: dict[str, object]) -> str:
+    return ", ".join(name for name, value in settings.items() if value is not None)
