@@ -25,7 +25,7 @@ from models.network.baselines import SeasonalNaive
 from models.network.forecasters import Network, build
 from models.network.precision import choose_precision
 from pipeline.errors import ConfigError, Unavailable
-from pipeline.forecasting.windows import model_config
+from pipeline.forecasting.windows import model_config, named
 from pipeline.grid.frequency import DAY, Frequency
 from pipeline.settings import Settings
 
@@ -110,24 +110,8 @@ def train_config(settings: Settings, validation_steps: int) -> TrainConfig:
     """Read how to fit from the settings."""
     chosen = settings.training
     return TrainConfig(
-        loss=chosen.loss,
-        optimizer=chosen.optimizer,
-        schedule=chosen.schedule,
-        steps=chosen.steps,
-        patience=chosen.patience,
-        batch_size=chosen.batch,
-        learning_rate=chosen.learning_rate,
-        weight_decay=chosen.weight_decay,
-        clip_norm=chosen.clip_norm,
-        ema=chosen.ema,
-        seed=chosen.seed,
-        validation_steps=validation_steps,
-        validation_stride=chosen.validation_stride or 0,
-        scaled=chosen.scaled,
-        refit=chosen.refit,
-        max_seconds=chosen.budget,
-        graph=chosen.graph,
-        precision=chosen.precision,
+        **named(TrainConfig, chosen)
+        | {"batch_size": chosen.batch, "max_seconds": chosen.budget, "validation_steps": validation_steps}
     )
 
 

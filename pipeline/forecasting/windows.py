@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel
 
 from models.batch import Batch
 from models.config import COVARIATES, LOCATIONS, ModelConfig
@@ -133,28 +135,14 @@ def model_config(
         raise ConfigError(f"series.horizon {settings.series.horizon} x {frequency.text} is more than fifty years")
     try:
         return ModelConfig(
-            kind=chosen.kind,
-            cell=chosen.cell or "",
-            layers=chosen.layers or 0,
-            direction=chosen.direction or "",
-            stack=chosen.stack or "",
-            attention=chosen.attention or "",
-            decoder=chosen.decoder or "",
-            hidden=chosen.hidden,
-            heads=chosen.heads,
-            segment=chosen.segment or usual_segment(context, season),
-            rectify=chosen.rectify,
-            dropout=chosen.dropout,
+            **named(ModelConfig, chosen)
+            | {"segment": chosen.segment or usual_segment(context, season), "location": located},
             context_length=context,
             horizon=horizon,
             season=season,
             calendar_features=calendar_columns(chosen.calendar, frequency, days),
             series=series,
-            series_dim=chosen.series_dim,
-            location=located,
-            spread=chosen.spread,
             members=settings.training.members,
-            non_negative=chosen.non_negative,
             past_covariates=settings.input.covariates,
             future_covariates=tuple(future),
             static_covariates=tuple(static),
@@ -162,6 +150,12 @@ def model_config(
         )
     except ValueError as error:
         raise ConfigError(f"settings: {error}") from error
+
+
+def named(config: type[Any], chosen: BaseModel) -> dict[str, Any]:
+    """List the fields of a config that a table of settings has, too, by the same name; None is left to the config."""
+    shared = {each.name for each in fields(config)} & set(type(chosen).model_fields)
+    return {name: value for name in shared if (value := getattr(chosen, name)) is not None}
 
 
 def compare_covariates(has: ModelConfig, needs: ModelConfig) -> str | None:
