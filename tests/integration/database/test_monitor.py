@@ -286,7 +286,8 @@ def test_a_monitor_that_dies_between_the_request_and_the_memory_has_asked_for_no
 
 KILLED = """
 import os, sys
-from pipeline.database import open_database, states
+from pipeline.database import open_database
+from pipeline.database.jobs import states
 database = open_database(sys.argv[1], timeout=20)
 states.replace_state = lambda *_: os.kill(os.getpid(), 9)
 database.states.replace_and_request("drift", 0, lambda new: {}, job="retrain", reason="drift", now=1)

@@ -160,7 +160,8 @@ def test_the_help_imports_nothing_heavy() -> None:
 
 def test_what_neither_trains_nor_scores_does_not_import_torch() -> None:
     """A scheduler and a page are a quarter as large without it: 154 MB instead of 618."""
-    modules = "pipeline.database, pipeline.web.server, jobs.schedule, jobs.metrics, jobs.monitor, jobs.retention"
+    upkeep = ", ".join(f"jobs.upkeep.{name}" for name in ("job_metrics", "monitor", "calibrate", "retention"))
+    modules = f"pipeline.database, pipeline.web.server, jobs.catalog, jobs.clock.schedule, {upkeep}"
     script = f"import sys, {modules}\nsys.stderr.write(str('torch' in sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stderr == "False"

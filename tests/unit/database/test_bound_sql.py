@@ -65,7 +65,7 @@ REASONS = {
         "merge_covariate_clause(policy)": "one of five policies, else KeyError",
     },
     "pipeline/database/pages/models.py": {
-        "', '.join((f'f.{name}' for name in QUANTILES))": "names of our columns",
+        "', '.join((f'f.{name}' for name in QUANTILE_NAMES))": "names of our columns",
         "sums": "spelled by the module from names of our columns",
         "only": "one of two literals",
         "highest * place // most": "an expression of numbers, which SQLAlchemy binds",

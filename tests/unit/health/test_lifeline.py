@@ -21,7 +21,7 @@ Supervisor([Role("child", [sys.executable, {child!r}]), Role("other", [sys.execu
 """
 CHILD = """
 import os, pathlib, signal, subprocess, sys, time
-from pipeline import lifeline
+from pipeline.health import lifeline
 lifeline.GRACE = 1.0
 {before}
 lifeline.hold()
