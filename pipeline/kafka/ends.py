@@ -34,8 +34,9 @@ def read_ends(consumer: KafkaConsumer, partitions: Sequence[TopicPartition], sec
     """
     late = time.monotonic() + seconds
     while True:
+        left = max(0.1, late - time.monotonic())
         try:
-            return {at.partition: int(end) for at, end in consumer.end_offsets(partitions, seconds * 1000).items()}
+            return {at.partition: int(end) for at, end in consumer.end_offsets(partitions, left * 1000).items()}
         except KeyError as error:
             if time.monotonic() > late:
                 raise LeaderNotAvailableError(f"no broker says that it leads {error}") from error
