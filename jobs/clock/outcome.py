@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 Ending = Literal["ok", "failed", "timeout"]
@@ -59,3 +60,8 @@ def read_line(line: str) -> Stage | Outcome | None:
             return Outcome(**fields)
         case _:
             return None
+
+
+def spell_minute(instant: int) -> str:
+    """Write a time (microseconds UTC) as the words of an outcome do: '2026-01-31 23:59'."""
+    return f"{datetime.fromtimestamp(instant // 1_000_000, UTC):%Y-%m-%d %H:%M}"

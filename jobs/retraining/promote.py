@@ -8,12 +8,11 @@ compares and sets, so a champion or a shadow that somebody chose meanwhile stays
 import math
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import numpy as np
 
-from jobs.clock.outcome import OnStage, Outcome, Stage
+from jobs.clock.outcome import OnStage, Outcome, Stage, spell_minute
 from jobs.retraining.comparison import finite, gate_of
 from jobs.retraining.significance import Losses, find_evidence
 from jobs.retraining.verdict import Rival, Score, Verdict, find_gain, verdict
@@ -81,7 +80,7 @@ def end_shadow_period(
     version, since = shadowing.version, shadowing.since
     end = since + round((settings.jobs.shadow or 0.0) * SECOND)
     if clock() < end:
-        return Outcome("ok", f"version {version} is shadow until {_spell(end)}")
+        return Outcome("ok", f"version {version} is shadow until {spell_minute(end)}")
     if champion is None:
         return Outcome("ok", f"version {version} stays shadow: there is no champion to compare it with")
     on_stage(Stage("live forecasts"))
@@ -154,10 +153,6 @@ def _score(pairs: LivePairs, pinball: Floats, inside: Ints | None, origins: int)
         windows=len(pairs.n),
         origins=origins,
     )
-
-
-def _spell(instant: int) -> str:
-    return f"{datetime.fromtimestamp(instant // SECOND, UTC):%Y-%m-%d %H:%M}"
 
 
 class Stored(Protocol):

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import structlog
 
-from jobs.clock.outcome import OnStage, Outcome, Stage
+from jobs.clock.outcome import OnStage, Outcome, Stage, spell_minute
 from jobs.upkeep.drift import Alarm, Limits, Step, Watch, feed
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import JobSettings, Settings
@@ -183,7 +182,7 @@ def detect(sources: Sources, settings: Settings, *, now: int) -> str:
         words = f"drift: {waiting}; {'a retraining was asked for' if new else 'a retraining waits already'}"
     else:
         if waiting:
-            asked_at = _spell(memory.asked_at or 0)
+            asked_at = spell_minute(memory.asked_at or 0)
             words = f"drift: {waiting}; held back for jobs.drift_cooldown after the request of {asked_at}"
         same = Memory(champion, watches, memory.asked_at, waiting, memory.requests)
         remembered = sources.states.replace(STATE, epoch, same.to_dict())
@@ -216,7 +215,7 @@ def describe(alarm: Alarm, group: str, champion: int) -> str:
     of = f"of version {champion} " if alarm.signal.startswith("errors") else ""
     return (
         f"{alarm.signal} {of}in group {group} from {alarm.before:.2f} to {alarm.after:.2f} scales"
-        f" over {alarm.steps} steps from {_spell(alarm.since)}"
+        f" over {alarm.steps} steps from {spell_minute(alarm.since)}"
     )
 
 
@@ -228,10 +227,6 @@ def _limits(settings: Settings) -> Limits:
 
 def _cooled_down(asked_at: int | None, jobs: JobSettings, now: int) -> bool:
     return asked_at is None or now - asked_at >= jobs.drift_cooldown * 1e6
-
-
-def _spell(instant: int) -> str:
-    return f"{datetime.fromtimestamp(instant // 1_000_000, UTC):%Y-%m-%d %H:%M}"
 
 
 class Stored(Protocol):
