@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import Connection, make_url, text
+from sqlalchemy import Connection, text
 
 from tests.faults.conftest import Place
 from tests.faults.deployment import Deployment
@@ -20,6 +20,7 @@ from tests.faults.fleet import Fleet, until
 from tests.faults.ordeal import WORKERS, Ordeal
 from tests.faults.panel import Panel
 from tests.faults.scale import scaled
+from tests.servers import PostgreSQL
 
 PANEL = Panel(series=12, steps=scaled(200))
 SIZE = 200 << 20  # bytes of the disk, in memory as they are written
@@ -51,24 +52,23 @@ def small_disk() -> Iterator[Path]:
 
 @contextmanager
 def database_on(disk: Path, place: Place) -> Iterator[str]:
-    """Yield the address of an empty database whose rows are on that disk."""
+    """Yield the address of an empty database whose rows are on that disk.
+
+    Its PostgreSQL is its own: what a server could not write before the disk went away, it tries to write for ever.
+    """
     if place.database.startswith("sqlite"):
         yield f"sqlite:///{disk}/tidecast.db"
         return
-    address = make_url(place.database)
     folder = disk / "data"
     folder.mkdir()
-    shutil.chown(folder, "postgres")
-    server = {"host": address.host, "port": address.port, "user": address.username}
-    name = f"{address.database}_small"
-    with psycopg.connect(**server, dbname="postgres", autocommit=True) as operator:  # type: ignore[arg-type]
-        operator.execute(f"CREATE TABLESPACE {name} LOCATION '{folder}'".encode())
-        try:
-            operator.execute(f"CREATE DATABASE {name} TABLESPACE {name}".encode())
-            yield address.set(database=name).render_as_string(hide_password=False)
-        finally:
-            operator.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
-            operator.execute(f"DROP TABLESPACE {name}".encode())
+    if os.geteuid() == 0:
+        shutil.chown(folder, "postgres")
+    with PostgreSQL() as server:
+        here = {"host": "127.0.0.1", "port": server.port, "user": "postgres", "dbname": "postgres"}
+        with psycopg.connect(**here, autocommit=True) as operator:  # type: ignore[arg-type]
+            operator.execute(f"CREATE TABLESPACE small LOCATION '{folder}'".encode())
+            operator.execute(b"CREATE DATABASE small TABLESPACE small")
+        yield server.url("small")
 
 
 def fill(disk: Path) -> Path:
