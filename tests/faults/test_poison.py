@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from tests.faults.conftest import QUICK, Place
 from tests.faults.deployment import Deployment, Sender, deploy
-from tests.faults.fleet import Fleet
+from tests.faults.fleet import Fleet, holds_within
 from tests.faults.panel import POISON, POISONS, Message, Panel, split
 from tests.faults.summary import report
 from tests.faults.verify import Findings, read_confluent, verify, wait_for_lag_0
@@ -22,6 +22,7 @@ from tests.servers import ApacheKafka
 PANEL = Panel(series=6, steps=40)
 SMALL = Panel(series=1, steps=6, partitions=1)
 IDLE_SECONDS = 3.0
+REST_SECONDS = 60.0
 GOOD = b'{"series_id": "poisoned", "timestamp": "2024-01-01T00:00:00Z", "value": 1.0'
 LARGE: tuple[bytes, ...] = (
     GOOD + b', "note": "' + b"x" * 900_000 + b'"}',
@@ -40,12 +41,20 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def idle_share(fleet: Fleet, name: str) -> float:
-    """The share of a core that a worker uses with nothing to do; a busy machine makes it smaller, never larger."""
+def comes_to_rest(fleet: Fleet, name: str) -> bool:
+    """Tell whether a worker with nothing to do uses less than 0.7 of a core before long.
+
+    On a busy machine it may still be ending what it has to do when the first share is measured; one that spins never
+    rests.
+    """
     pid = fleet.pid(name)
-    before, began = cpu_seconds(pid), time.monotonic()
-    time.sleep(IDLE_SECONDS)
-    return (cpu_seconds(pid) - before) / (time.monotonic() - began)
+
+    def rests() -> bool:
+        before, began = cpu_seconds(pid), time.monotonic()
+        time.sleep(IDLE_SECONDS)
+        return (cpu_seconds(pid) - before) / (time.monotonic() - began) < 0.7
+
+    return holds_within(rests, REST_SECONDS)
 
 
 def poison() -> Iterator[Message]:
@@ -66,12 +75,12 @@ def test_each_kind_of_poison_is_one_dead_letter_and_its_neighbours_are_processed
         began = time.monotonic()
         wait_for_lag_0(deployment)
         seconds = time.monotonic() - began
-        share = idle_share(fleet, "one")
+        rests = comes_to_rest(fleet, "one")
         assert fleet.stop("one") == 0
     findings = verify(deployment, PANEL, sender)
     report("poison", place.name, events=len(good), faults=len(bad), findings=findings, seconds=seconds)
     assert not findings, str(findings)
-    assert share < 0.7, "the worker spins"
+    assert rests, "the worker spins"
 
 
 def batches(raw: bytes) -> Iterator[tuple[int, int, int]]:
@@ -121,7 +130,7 @@ def test_a_corrupt_batch_and_one_in_an_unknown_codec_are_one_dead_letter_each(tm
         with Fleet(deployment.sets, tmp_path) as fleet:
             fleet.start("one")
             wait_for_lag_0(deployment)
-            share = idle_share(fleet, "one")
+            rests = comes_to_rest(fleet, "one")
             assert fleet.stop("one") == 0
         dead = read_confluent(deployment, deployment.dead_letters)
     letters = rows(deployment, "SELECT source_offset, reason FROM dead_letters ORDER BY source_offset")
@@ -138,4 +147,4 @@ def test_a_corrupt_batch_and_one_in_an_unknown_codec_are_one_dead_letter_each(tm
         f"{deployment.topic}/0/{offset}".encode() for offset in (1, 3)
     )
     assert [value for (value,) in values] == [json.loads(events[t].value or b"")["value"] for t in (0, 2, 4, 5)]
-    assert share < 0.7, "the worker spins"
+    assert rests, "the worker spins"
