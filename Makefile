@@ -3,13 +3,14 @@
 #   PIP_ARGS="..."           more arguments for pip, for example a mirror or CPU-only torch (README "On a laptop")
 #   ARGS="..."               more arguments for `tidecast demo`, pytest or the benchmarks
 #   ONLY=name SCALE=10       one fault test of `make faults`, and ten times as large; ARGS="--list" names them
-#   JOBS=6                   test processes of 1.5 GB each: half of the tests wait for a server; 2 for a part of them
+#   JOBS=6                   test processes: six wherever memory allows, for half of the tests wait for a server
 
 VENV := .venv
 BIN := $(VENV)/bin
 AUDIT := .venv-audit
 LOCK := .venv-lock
-JOBS ?= $(if $(findstring -k,$(ARGS))$(findstring tests/,$(ARGS)),2,6)
+ROOM = $(shell awk '/^MemAvailable/ { n = int($$2 / 2500000); print (n < 2 ? 2 : n > 6 ? 6 : n) }' /proc/meminfo 2>/dev/null)
+JOBS ?= $(if $(findstring -k,$(ARGS))$(findstring tests/,$(ARGS)),2,$(or $(ROOM),4))
 MODERN := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.11; do \
 	command -v $$each >/dev/null 2>&1 && $$each $(MODERN) && echo $$each && break; done)

@@ -24,6 +24,12 @@ torch.set_num_threads(1)
 UNIT = Path(__file__).parent / "unit"
 MEMORY = Path("/dev/shm")
 ROOM = 6 << 30  # bytes that must be free there; a whole run takes a third of it
+SPARE = 12 << 30  # bytes of memory that must be free for that: six test processes and their servers take 10
+
+
+def free_memory() -> int:
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")), 0)
 
 
 def keep_files_in_memory() -> None:
@@ -31,7 +37,9 @@ def keep_files_in_memory() -> None:
 
     No test ends the machine, so none needs what only a disk keeps. TMPDIR says another place.
     """
-    if "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
+    if "TMPDIR" in os.environ or not os.access(MEMORY, os.W_OK):
+        return
+    if shutil.disk_usage(MEMORY).free > ROOM and free_memory() > SPARE:
         os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
 
 
