@@ -6,10 +6,21 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from models.presets import ATTENTIONS, CELLS, DECODERS, DIRECTIONS, KINDS, OUTPUTS, PRESETS, STACKS
+from models.presets import (
+    ATTENTIONS,
+    CELLS,
+    DECODERS,
+    DIRECTIONS,
+    KINDS,
+    OUTPUTS,
+    PRESETS,
+    PRETRAINED,
+    PRETRAINED_SHAPE,
+    STACKS,
+)
 
 QUANTILE_LEVELS: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.975)
 """Probabilities of every forecast in SQL and on the output topic; 0.5 is the point forecast."""
@@ -40,7 +51,8 @@ class ModelConfig:
     location: what a window is centred on. spread: what it is divided by, its own deviation ("window") or a known
     series' in training ("series"). output: "quantiles", for pinball loss, or "point", for a point loss. members:
     networks of different seeds whose quantiles are averaged. non_negative: which forecasts stay at zero or above, see
-    models/network/floor.py. past_covariates (P), future_covariates (K),
+    models/network/floor.py. Kind "pretrained" has the shape of its weights, see PRETRAINED_SHAPE, reads windows of any
+    length, and neither calendar nor covariates. past_covariates (P), future_covariates (K),
     static_covariates (Z): names of what it reads beside the values, in the order of a batch's columns. Raises
     ValueError, with what to change, when a field cannot work.
     """
@@ -76,6 +88,9 @@ class ModelConfig:
     def __post_init__(self) -> None:
         _check_choice("kind", self.kind, KINDS)
         preset = PRESETS.get(self.kind, PRESETS["attention"])
+        if self.kind == PRETRAINED:
+            for name, value in {**PRETRAINED_SHAPE, **asdict(preset)}.items():
+                object.__setattr__(self, name, value)
         for name, choices in PARTS.items():
             if not getattr(self, name):
                 object.__setattr__(self, name, getattr(preset, name))
@@ -91,7 +106,11 @@ class ModelConfig:
         for name in ("calendar_features", "series", "series_dim"):
             _check_integer(name, getattr(self, name), 0)
         _check_range("dropout", self.dropout, 0.0, 0.95)
-        if self.context_length % self.segment:
+        if self.kind == PRETRAINED and self.output != "quantiles":
+            raise ValueError("kind pretrained forecasts quantiles: use the loss pinball, or another kind")
+        if (self.decoder == "candidates") != (self.kind == PRETRAINED):
+            raise ValueError("decoder candidates is that of kind pretrained alone: use another one")
+        if self.context_length % self.segment and self.kind != PRETRAINED:
             raise ValueError(
                 f"segment {self.segment} does not divide context_length {self.context_length}: "
                 f"use a segment of {_nearest_divisor(self.context_length, self.segment)}"

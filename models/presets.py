@@ -8,7 +8,7 @@ CELLS = ("gru", "lstm", "rnn")
 DIRECTIONS = ("forward", "bidirectional")
 STACKS = ("plain", "residual")
 ATTENTIONS = ("none", "multihead", "additive")
-DECODERS = ("queries", "recurrent", "dense")
+DECODERS = ("queries", "recurrent", "dense", "candidates")
 OUTPUTS = ("quantiles", "point")
 
 
@@ -19,8 +19,8 @@ class Preset:
     cell and layers: of the encoder, which reads tokens oldest first (direction "forward") or both ways
     ("bidirectional": half of the width each way; the whole window is past, so nothing leaks). stack: "plain" as in
     textbooks, or "residual" with pre-LayerNorm. attention: of the future over all states. decoder: "queries",
-    one small state per step; "recurrent", the same after one recurrent step per segment; or "dense", one dense layer
-    from the last state.
+    one small state per step; "recurrent", the same after one recurrent step per segment; "dense", one dense layer from
+    the last state; or "candidates", of the network of the wheel alone, which weighs simple forecasts.
     """
 
     cell: str
@@ -38,6 +38,10 @@ PRESETS: dict[str, Preset] = {
     "bidirectional": Preset(cell="lstm", direction="bidirectional"),
     "stacked": Preset(cell="gru", layers=2, stack="residual"),
     "attention": Preset(cell="gru", layers=2, stack="residual", attention="multihead"),
+    "pretrained": Preset(cell="gru", layers=2, stack="residual", decoder="candidates"),
 }
 NAIVE = "seasonal_naive"
+PRETRAINED = "pretrained"
+PRETRAINED_SHAPE = {"hidden": 96, "heads": 1, "segment": 16, "rectify": False, "dropout": 0.0, "series_dim": 0}
+"""Of the network of the wheel, whatever is asked for: its weights have this shape."""
 KINDS = (*PRESETS, NAIVE)

@@ -15,7 +15,7 @@ from models.fitting.parallel import Crew, crew, receive, send
 from models.fitting.ranks import ALONE, Ranks
 from models.fitting.training import FitReport, Progress, list_known, validate
 from models.network.baselines import SeasonalNaive
-from models.network.forecasters import Ensemble, Network, RecurrentForecaster, build
+from models.network.forecasters import Ensemble, Network, Single, build
 from models.panel import Panel
 
 
@@ -65,7 +65,7 @@ def _fit_all(
     on_progress: Callable[[Progress], None],
     ranks: Ranks,
 ) -> FitReport:
-    if isinstance(model, RecurrentForecaster):
+    if isinstance(model, Single):
         return fit(model, panel, config, device=device, on_progress=on_progress, ranks=ranks)
     members = model.networks()
     planned = count_steps(config)

@@ -12,7 +12,7 @@ from models.config import TrainConfig
 from models.fitting.ranks import ALONE, Ranks
 from models.fitting.training import FitReport, Progress, clone, learn, list_known
 from models.fitting.widths import find_points, loosen, measure_widths, set_widths
-from models.network.forecasters import RecurrentForecaster
+from models.network.forecasters import Single
 from models.network.heads import PointHead
 from models.panel import Panel
 
@@ -32,7 +32,7 @@ LATE = 0.75
 
 
 def fit(
-    model: RecurrentForecaster,
+    model: Single,
     panel: Panel,
     config: TrainConfig,
     *,
@@ -105,7 +105,7 @@ class _Course:
         self._total = first.steps + self._parts * self._steps
         self.report = first
 
-    def go_on(self, model: RecurrentForecaster, panel: Panel, *, device: torch.device) -> FitReport:
+    def go_on(self, model: Single, panel: Panel, *, device: torch.device) -> FitReport:
         """Learn from all of the panel, from the weights that the model has, in an equal part of the time left."""
         config, before = self._config, self.report
         (spent,) = self._ranks.follow(before.seconds)  # rank 0's, so that all end at the same step

@@ -11,7 +11,7 @@ from models.config import TrainConfig
 from models.fitting.losses import sum_error
 from models.fitting.ranks import ALONE, Ranks
 from models.fitting.sampling import Windows, cut_with_truth, hide_some
-from models.network.forecasters import RecurrentForecaster
+from models.network.forecasters import Single
 from models.network.precision import lowered
 
 
@@ -37,7 +37,7 @@ class TrainingStep:
 
     def __init__(
         self,
-        model: RecurrentForecaster,
+        model: Single,
         average: nn.Module,
         windows: Windows,
         config: TrainConfig,

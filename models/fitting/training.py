@@ -16,7 +16,7 @@ from models.fitting.losses import weigh_error
 from models.fitting.ranks import ALONE, Clock, Ranks
 from models.fitting.sampling import Windows, cut_with_truth, find_deviation, held_back_origins, list_windows
 from models.fitting.step import TrainingStep
-from models.network.forecasters import Network, RecurrentForecaster
+from models.network.forecasters import Network, Single
 from models.network.precision import choose_precision
 from models.panel import Panel
 
@@ -71,7 +71,7 @@ def choose_device(wish: str) -> torch.device:
 
 
 def learn(
-    model: RecurrentForecaster,
+    model: Single,
     panel: Panel,
     config: TrainConfig,
     *,

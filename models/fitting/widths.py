@@ -22,7 +22,7 @@ from models.batch import Batch
 from models.config import TrainConfig
 from models.fitting.losses import Truth
 from models.fitting.sampling import Windows, cut_with_truth, held_back_origins
-from models.network.forecasters import RecurrentForecaster
+from models.network.forecasters import Single
 from models.network.heads import PointHead
 from models.panel import Panel
 
@@ -44,14 +44,14 @@ ORIGINS = 64
 """Windows that few series are looked at through: they overlap, where so many do not fit side by side."""
 
 
-def loosen(model: RecurrentForecaster) -> None:
+def loosen(model: Single) -> None:
     """Take back what was measured for an earlier fit: the quantiles are the network's own while it learns."""
     if not isinstance(model.head, PointHead):
         model.head.stretch.fill_(1.0)
 
 
 @torch.no_grad()
-def find_points(model: RecurrentForecaster, windows: Windows, config: TrainConfig) -> Tensor | None:
+def find_points(model: Single, windows: Windows, config: TrainConfig) -> Tensor | None:
     """Forecast the median (M, H) in the held-back windows with weights that have not learned from them.
 
     `windows` are those of the whole panel. None where nothing was held back.
@@ -68,7 +68,7 @@ def find_points(model: RecurrentForecaster, windows: Windows, config: TrainConfi
 
 @torch.no_grad()
 def measure_widths(
-    model: RecurrentForecaster, panel: Panel, windows: Windows, config: TrainConfig, *, points: Tensor | None = None
+    model: Single, panel: Panel, windows: Windows, config: TrainConfig, *, points: Tensor | None = None
 ) -> Tensor | None:
     """Measure on the held-back steps, or for a point loss without any on the newest horizon; None if there are too few.
 
@@ -96,13 +96,13 @@ def held_back_windows(panel: Panel, horizon: int, config: TrainConfig) -> tuple[
     return held_back_origins(panel, held_back=config.validation_steps, horizon=horizon, stride=stride)
 
 
-def set_widths(model: RecurrentForecaster, widths: Tensor | None) -> None:
+def set_widths(model: Single, widths: Tensor | None) -> None:
     """Put what `measure_widths` found into the head, where it is stored with the weights."""
     if widths is not None:
         (model.head.offsets if isinstance(model.head, PointHead) else model.head.stretch).copy_(widths)
 
 
-def _find_offsets(model: RecurrentForecaster, windows: Windows, rows: Tensor, ends: Tensor) -> Tensor | None:
+def _find_offsets(model: Single, windows: Windows, rows: Tensor, ends: Tensor) -> Tensor | None:
     horizon, median = model.config.horizon, model.config.quantile_levels.index(0.5)
     residuals, observed = find_residuals(model, windows, rows, ends)  # (M, H) each
     if int(observed.sum()) < 2:
@@ -117,9 +117,7 @@ def _find_offsets(model: RecurrentForecaster, windows: Windows, rows: Tensor, en
     return torch.cat((below, torch.zeros_like(offsets[:, :1]), above), dim=1)
 
 
-def _find_stretch(
-    model: RecurrentForecaster, windows: Windows, config: TrainConfig, points: Tensor | None
-) -> Tensor | None:
+def _find_stretch(model: Single, windows: Windows, config: TrainConfig, points: Tensor | None) -> Tensor | None:
     levels, horizon = model.config.quantile_levels, model.config.horizon
     if not all(level in levels for level in SIDES):
         return None
@@ -152,12 +150,12 @@ def _pieces(rows: Tensor) -> list[slice]:
     return [slice(first, first + BATCH) for first in range(0, len(rows), BATCH)]
 
 
-def _cut(model: RecurrentForecaster, windows: Windows, rows: Tensor, ends: Tensor) -> tuple[Batch, Truth]:
+def _cut(model: Single, windows: Windows, rows: Tensor, ends: Tensor) -> tuple[Batch, Truth]:
     return cut_with_truth(windows, rows, ends, context_length=model.config.context_length, horizon=model.config.horizon)
 
 
 @torch.no_grad()
-def find_residuals(model: RecurrentForecaster, windows: Windows, rows: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
+def find_residuals(model: Single, windows: Windows, rows: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
     """Residuals of the point forecast in window scales and which of them were observed, (M, H) each."""
     median = model.config.quantile_levels.index(0.5)
     residuals, known = [], []

@@ -15,10 +15,11 @@ from models.network.covariates import StaticEmbedding, read_covariates
 from models.network.floor import SeriesSign, find_floor, raise_to
 from models.network.heads import HorizonQueries, PointHead, QuantileHead, SeasonalSkip, StepStates
 from models.network.precision import full
+from models.network.pretrained import PretrainedForecaster
 from models.network.recurrent import RecurrentStep, SegmentTokens, StackedEncoder
 from models.network.scaling import Scale, SeriesSpread, find_scale
 from models.panel import Panel
-from models.presets import NAIVE
+from models.presets import NAIVE, PRETRAINED
 
 
 class RecurrentForecaster(nn.Module):
@@ -137,9 +138,9 @@ class Ensemble(nn.Module):
         alone = replace(config, members=1)
         self.members = nn.ModuleList(_build_network(alone, seed + index) for index in range(config.members))
 
-    def networks(self) -> list[RecurrentForecaster]:
+    def networks(self) -> list[Single]:
         """The members, each a forecaster by itself."""
-        return [each for each in self.members if isinstance(each, RecurrentForecaster)]
+        return [each for each in self.members if isinstance(each, Single)]
 
     def forward(self, batch: Batch) -> Tensor:
         """Quantiles (B, H, Q) float64, ascending, in the user's units."""
@@ -150,7 +151,9 @@ class Ensemble(nn.Module):
         return self.networks()[0].find_floor(batch)
 
 
-Network = RecurrentForecaster | Ensemble
+Single = RecurrentForecaster | PretrainedForecaster
+"""One network, as a fit takes it."""
+Network = Single | Ensemble
 """What can be trained."""
 Forecaster = Network | SeasonalNaive
 """Every kind: `config`, and `forward(batch) -> (B, H, Q)`."""
@@ -166,7 +169,7 @@ def build(config: ModelConfig, *, seed: int = 0) -> Forecaster:
     return Ensemble(config, seed=seed) if config.members > 1 else _build_network(config, seed)
 
 
-def _build_network(config: ModelConfig, seed: int) -> RecurrentForecaster:
+def _build_network(config: ModelConfig, seed: int) -> Single:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return RecurrentForecaster(config)
+        return PretrainedForecaster(config) if config.kind == PRETRAINED else RecurrentForecaster(config)

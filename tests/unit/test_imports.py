@@ -51,8 +51,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("models/metrics.py", "pipeline/records.py"),
     ("models/network", "pipeline/errors.py", "pipeline/job_facts.py"),
     ("models/artifact.py", "models/fitting", "models/predict.py", "pipeline/database/engine.py", "pipeline/grid"),
-    ("pipeline/charts.py", "pipeline/database/schema", "pipeline/settings"),
+    ("models/pretrained.py", "pipeline/charts.py", "pipeline/database/schema", "pipeline/settings"),
     (
+        "models/pretraining",
         "pipeline/database/schema/migrations",
         "pipeline/database/schema/migrations/versions",
         "pipeline/health",

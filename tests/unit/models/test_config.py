@@ -45,7 +45,10 @@ def test_thirteen_levels_around_the_median() -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"kind": "prophet"}, "use one of rnn, lstm, gru, bidirectional, stacked, attention, seasonal_naive"),
+        (
+            {"kind": "prophet"},
+            "use one of rnn, lstm, gru, bidirectional, stacked, attention, pretrained, seasonal_naive",
+        ),
         ({"cell": "mamba"}, "use one of gru, lstm, rnn"),
         ({"layers": -1}, "whole number of at least 1"),
         ({"direction": "sideways"}, "use one of forward, bidirectional"),

@@ -12,7 +12,7 @@ import torch
 from jobs.retraining.challenger import train_config
 from models.batch import Batch
 from models.fitting.fit import fit
-from models.network.forecasters import RecurrentForecaster, build
+from models.network.forecasters import RecurrentForecaster, Single, build
 from models.panel import build_panel
 from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
@@ -35,7 +35,7 @@ def chosen(tmp_path: Path) -> Settings:
 
 def build_classic(chosen: Settings) -> RecurrentForecaster:
     model = build(model_config(chosen, Frequency("1h"), 1))
-    assert isinstance(model, RecurrentForecaster)
+    assert isinstance(model, Single)
     return model
 
 

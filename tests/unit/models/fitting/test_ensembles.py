@@ -12,7 +12,7 @@ from models.config import ModelConfig, TrainConfig
 from models.fitting.ensembles import fit_members
 from models.fitting.fit import fit
 from models.fitting.training import FitReport, Progress
-from models.network.forecasters import Ensemble, RecurrentForecaster, build
+from models.network.forecasters import Ensemble, Single, build
 from models.panel import Panel
 from models.predict import predict
 from tests.unit.models.panels import make_panel
@@ -44,7 +44,7 @@ def test_an_ensemble_is_the_mean_of_networks_fitted_alone_with_the_same_seeds(pa
     alone = []
     for seed in (5, 6, 7):
         model = build(ALONE, seed=seed)
-        assert isinstance(model, RecurrentForecaster)
+        assert isinstance(model, Single)
         fit(model, panel, replace(TRAIN, seed=seed), device=CPU, on_progress=lambda _: None)
         alone.append(predict(model, panel, rows, ends))
     assert not np.allclose(alone[0], alone[1])

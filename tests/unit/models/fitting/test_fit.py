@@ -12,7 +12,7 @@ from models.config import ModelConfig, TrainConfig
 from models.fitting.fit import count_steps, fit
 from models.fitting.ranks import Ranks
 from models.fitting.training import FitReport, Progress
-from models.network.forecasters import RecurrentForecaster, build
+from models.network.forecasters import RecurrentForecaster, Single, build
 from models.panel import Panel
 from tests.unit.models.panels import make_panel
 
@@ -36,7 +36,7 @@ def fitted(
     config: TrainConfig, panel: Panel, told: list[Progress] | None = None
 ) -> tuple[RecurrentForecaster, FitReport]:
     model = build(CONFIG, seed=0)
-    assert isinstance(model, RecurrentForecaster)
+    assert isinstance(model, Single)
     return model, fit(model, panel, config, device=CPU, on_progress=[].append if told is None else told.append)
 
 
@@ -105,7 +105,7 @@ def test_with_nothing_held_back_there_is_no_refit() -> None:
 def test_a_point_loss_that_diverged_takes_its_widths_from_the_best_weights() -> None:
     panel = make_panel(series=8, steps=90, season=6, noise=0.3)
     model = build(replace(CONFIG, output="point"), seed=0)
-    assert isinstance(model, RecurrentForecaster)
+    assert isinstance(model, Single)
     wild = replace(TRAIN, loss="mse", refit=0.5, learning_rate=1e20, schedule="constant", clip_norm=1e30)
     report = fit(model, panel, wild, device=CPU, on_progress=[].append)
     assert report.stopped == "loss not finite"
@@ -122,7 +122,7 @@ class Follower(Ranks):
 def test_the_time_that_is_left_for_a_refit_is_that_of_rank_0() -> None:
     panel = make_panel(series=8, steps=90, season=6, noise=0.3)
     model = build(CONFIG, seed=0)
-    assert isinstance(model, RecurrentForecaster)
+    assert isinstance(model, Single)
     config = replace(TRAIN, refit=0.5, max_seconds=900.0)
     report = fit(model, panel, config, device=CPU, on_progress=[].append, ranks=Follower())
     assert report.steps - report.refit_steps == 60

@@ -21,7 +21,7 @@ from models.fitting.graph import choose_path, try_recording
 from models.fitting.losses import sum_error
 from models.fitting.sampling import Windows, cut_with_truth, hide_some, list_windows
 from models.fitting.step import TrainingStep
-from models.network.forecasters import RecurrentForecaster, build
+from models.network.forecasters import Single, build
 from models.network.precision import choose_precision, recur
 from models.network.scaling import find_scale
 from models.presets import KINDS, NAIVE
@@ -70,7 +70,7 @@ def make_step(config: TrainConfig = TRAIN, *, device: torch.device = CPU, **chan
     precision = changes.pop("precision", torch.float32)
     output = "quantiles" if config.loss == "pinball" else "point"
     model, average = (build(replace(CONFIG, output=output, **changes), seed=1).to(device) for _ in range(2))
-    assert isinstance(model, RecurrentForecaster)
+    assert isinstance(model, Single)
     generator = torch.Generator(device).manual_seed(0)
     return TrainingStep(model.train(), average, make_windows(device), config, generator=generator, precision=precision)
 
@@ -278,7 +278,7 @@ def test_precisions_by_name_and_a_fit_says_which_one_it_had() -> None:
     with pytest.raises(ValueError, match="graph 'on' is unknown"):
         replace(TRAIN, graph="on")
     model = build(CONFIG)
-    assert isinstance(model, RecurrentForecaster)
+    assert isinstance(model, Single)
     config = replace(TRAIN, precision="bfloat16", steps=2)
     report = fit(model, make_windows().panel, config, device=CPU, on_progress=lambda _: None)
     assert (report.precision, report.path, report.processes) == ("bfloat16", "eager", 1)
@@ -291,7 +291,7 @@ def test_on_a_gpu_graph_and_eager_path_have_the_same_losses(kind: str, precision
     histories = []
     for wish, path in (("auto", "cuda graph"), ("off", "eager")):
         model = build(replace(CONFIG, kind=kind), seed=1)
-        assert isinstance(model, RecurrentForecaster)
+        assert isinstance(model, Single)
         config = replace(TRAIN, precision=precision, graph=wish)
         panel = make_windows().panel
         report = fit(model, panel, config, device=torch.device("cuda"), on_progress=lambda _: None)

@@ -26,7 +26,7 @@ from models.fitting.sampling import (
 )
 from models.fitting.training import FitReport, Progress, anneal, choose_device, validate
 from models.metrics import seasonal_scale as scale_of_metrics
-from models.network.forecasters import RecurrentForecaster, build
+from models.network.forecasters import RecurrentForecaster, Single, build
 from models.panel import Panel
 from tests.checks import make_batch
 from tests.unit.models.panels import make_panel
@@ -41,7 +41,7 @@ TRAIN = TrainConfig(steps=20, batch_size=16, validate_every=5, validation_steps=
 
 def build_network(seed: int = 0) -> RecurrentForecaster:
     model = build(CONFIG, seed=seed)
-    assert isinstance(model, RecurrentForecaster)
+    assert isinstance(model, Single)
     return model
 
 
@@ -177,7 +177,7 @@ def test_a_fit_learns_the_spread_of_series_without_the_held_back_steps(panel: Pa
     changed = replace(panel, target=panel.target.clone())
     changed.target[panel.start[:2] + panel.length[:2] - 1] = 1e6
     for model, history in zip(models, (panel, changed), strict=True):
-        assert isinstance(model, RecurrentForecaster)
+        assert isinstance(model, Single)
         assert model.spreads is not None
         run(model, history, replace(TRAIN, steps=1))
         assert float(model.spreads.rows[0]) == 0.0

@@ -14,7 +14,7 @@ from models.fitting.fit import fit
 from models.fitting.sampling import Windows, list_windows
 from models.fitting.widths import find_quantiles, loosen, measure_widths, set_widths
 from models.metrics import Matured, measure
-from models.network.forecasters import RecurrentForecaster, build
+from models.network.forecasters import RecurrentForecaster, Single, build
 from models.network.heads import PointHead, QuantileHead
 from models.panel import Panel
 from models.predict import predict
@@ -39,7 +39,7 @@ TRAIN = TrainConfig(loss="mse", steps=100, batch_size=64, validate_every=25, val
 
 def build_network(seed: int = 0) -> RecurrentForecaster:
     model = build(CONFIG, seed=seed)
-    assert isinstance(model, RecurrentForecaster)
+    assert isinstance(model, Single)
     return model
 
 
@@ -115,7 +115,7 @@ def test_intervals_of_a_network_too_sure_or_too_unsure_of_itself_hold_on_unseen_
     whole = make_panel(series=60, steps=200, season=6, noise=0.3)
     known = replace(whole, length=whole.length - 24)
     model = build(replace(CONFIG, series=60, output="quantiles"), seed=0)
-    assert isinstance(model, RecurrentForecaster)
+    assert isinstance(model, Single)
     train = replace(TRAIN, loss="pinball", steps=60)
     fit(model, known, train, device=torch.device("cpu"), on_progress=lambda _: None)
     assert isinstance(model.head, QuantileHead)
@@ -142,13 +142,13 @@ def test_intervals_of_a_network_too_sure_or_too_unsure_of_itself_hold_on_unseen_
 def test_a_fit_measures_anew_and_the_stretch_is_in_the_artifact() -> None:
     panel = make_panel(series=40, steps=120, season=6, noise=0.3)
     model = build(replace(CONFIG, output="quantiles"), seed=0)
-    assert isinstance(model, RecurrentForecaster)
+    assert isinstance(model, Single)
     train = replace(TRAIN, loss="pinball", steps=30)
     fit(model, panel, train, device=torch.device("cpu"), on_progress=lambda _: None)
     found = stretch(model)
     assert found != [1.0, 1.0]
     loaded = unpack(pack(model, series=[str(row) for row in range(40)], provenance={})).model
-    assert isinstance(loaded, RecurrentForecaster)
+    assert isinstance(loaded, Single)
     assert stretch(loaded) == found
     fit(model, panel, replace(train, validation_steps=0), device=torch.device("cpu"), on_progress=lambda _: None)
     assert stretch(model) == [1.0, 1.0], "with nothing held back there is nothing to measure by"
@@ -158,7 +158,7 @@ def measure_scaled(factor: float, held_back: int) -> list[float]:
     """The stretch found on two series for a network whose distances are `factor` times those that would hold."""
     panel = make_panel(series=2, steps=240, season=6, noise=0.3)
     model = build(replace(CONFIG, series=2, output="quantiles"), seed=0)
-    assert isinstance(model, RecurrentForecaster)
+    assert isinstance(model, Single)
     train = replace(TRAIN, loss="pinball", steps=60, validation_steps=held_back)
     fit(model, panel, train, device=torch.device("cpu"), on_progress=lambda _: None)
     assert isinstance(model.head, QuantileHead)
@@ -178,7 +178,7 @@ def test_few_windows_widen_what_they_show_to_be_too_narrow_at_once_and_narrow_li
 def test_of_a_dozen_scores_nothing_is_made() -> None:
     panel = make_panel(series=1, steps=120, season=6, noise=0.3)
     model = build(replace(CONFIG, series=1, output="quantiles"), seed=0)
-    assert isinstance(model, RecurrentForecaster)
+    assert isinstance(model, Single)
     few = replace(TRAIN, validation_steps=3)
     assert measure_widths(model.eval(), panel, find_windows(panel, 3), few) is None
 
@@ -188,7 +188,7 @@ def test_a_fit_of_one_series_is_no_surer_than_its_held_back_steps_show(refit: fl
     whole = make_panel(series=1, steps=500, season=6, noise=0.5)
     known = replace(whole, length=whole.length - 120)
     model = build(replace(CONFIG, hidden=32, series=1, output="quantiles"), seed=0)
-    assert isinstance(model, RecurrentForecaster)
+    assert isinstance(model, Single)
     sure = replace(TRAIN, loss="pinball", steps=300, refit=refit, patience=100, validation_steps=72, ema=0.0)
     fit(model, known, sure, device=torch.device("cpu"), on_progress=lambda _: None)
     ends = np.arange(380, 494)

@@ -17,7 +17,7 @@ from models.config import ModelConfig, TrainConfig
 from models.fitting.fit import fit
 from models.fitting.sampling import hide_some
 from models.network.covariates import StaticEmbedding, scale_channels
-from models.network.forecasters import RecurrentForecaster, build
+from models.network.forecasters import Single, build
 from models.panel import Covariates, Panel, build_panel
 from tests.checks import make_batch
 
@@ -219,7 +219,7 @@ def fit_driven(*, past: bool, future: bool) -> float:
         future_covariates=("price",) * future,
     )
     model = build(config, seed=0)
-    assert isinstance(model, RecurrentForecaster)
+    assert isinstance(model, Single)
     train = TrainConfig(steps=200, batch_size=64, learning_rate=2e-2, validation_steps=40, validate_every=100)
     return fit(model, panel, train, device=CPU, on_progress=lambda _: None).best_validation
 

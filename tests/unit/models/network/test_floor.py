@@ -13,7 +13,7 @@ from models.batch import Batch
 from models.config import ModelConfig, TrainConfig
 from models.fitting.fit import fit
 from models.network.floor import SeriesSign, find_floor
-from models.network.forecasters import Ensemble, Forecaster, RecurrentForecaster, build
+from models.network.forecasters import Ensemble, Forecaster, Single, build
 from models.panel import Panel
 from tests.unit.models.panels import make_panel
 
@@ -50,7 +50,7 @@ def windows(panel: Panel, rows: list[int], series: list[int]) -> Batch:
 def widened(model: Forecaster) -> Forecaster:
     """The model with quantiles so far apart that the lowest are below zero."""
     for part in model.modules():
-        if isinstance(part, RecurrentForecaster):
+        if isinstance(part, Single):
             part.head.stretch.fill_(50.0)
     return model.eval()
 
@@ -58,7 +58,7 @@ def widened(model: Forecaster) -> Forecaster:
 def fitted(config: ModelConfig, panel: Panel) -> Forecaster:
     model = build(config, seed=0)
     for network in model.networks() if isinstance(model, Ensemble) else [model]:
-        assert isinstance(network, RecurrentForecaster)
+        assert isinstance(network, Single)
         fit(network, panel, TRAIN, device=torch.device("cpu"), on_progress=lambda _: None)
     return widened(model)
 
@@ -114,7 +114,7 @@ def test_a_series_far_above_zero_is_not_touched() -> None:
 def test_in_training_nothing_is_cut_so_that_every_quantile_learns() -> None:
     panel = low_panel()
     model = build(CONFIG, seed=0)
-    assert isinstance(model, RecurrentForecaster)
+    assert isinstance(model, Single)
     model.head.stretch.fill_(50.0)
     assert model.train()(windows(panel, [0], [1])).min() < 0.0
 

@@ -13,7 +13,7 @@ from models.config import ModelConfig, TrainConfig
 from models.fitting.fit import fit
 from models.fitting.losses import Truth, weigh_error
 from models.metrics import Matured, measure, seasonal_scale, skill
-from models.network.forecasters import RecurrentForecaster, build
+from models.network.forecasters import Single, build
 from models.predict import predict
 from models.presets import PRESETS
 from tests.checks import CHECKS, make_batch
@@ -88,7 +88,7 @@ def test_every_kind_beats_seasonal_naive_on_a_noisy_season(kind: str) -> None:
     config = ModelConfig(**{**SMALL, "series": 8, "horizon": 12}, kind=kind)
     train = TrainConfig(steps=150, batch_size=64, validate_every=50, validation_steps=24, learning_rate=5e-3)
     model = build(config)
-    assert isinstance(model, RecurrentForecaster)
+    assert isinstance(model, Single)
     fit(model, panel, train, device=torch.device("cpu"), on_progress=lambda _: None)
 
     rows, ends = np.repeat(np.arange(8), 2), np.tile([236, 248], 8)
