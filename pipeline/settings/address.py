@@ -4,13 +4,14 @@ import os
 import socket
 
 from pipeline.errors import ConfigError, Unavailable
+from pipeline.settings.values import parse_off
 
 MOST_PORT = 65_535
 
 
 def parse_address(text: object) -> object:
     """Check 'host:port', and read 'off' as no address, which TOML cannot say."""
-    if text is None or (isinstance(text, str) and text.lower() == "off"):
+    if parse_off(text) is None:
         return None
     host, _, port = str(text).rpartition(":")
     if not host.strip("[]") or not (port.isdecimal() and int(port) <= MOST_PORT):
