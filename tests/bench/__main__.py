@@ -167,6 +167,37 @@ def intervals(data: Path | None, only: tuple[str, ...], steps: int) -> None:
     say(f"written to {bench.run(data or bench.FOLDER, only=only, steps=steps)}")
 
 
+@bench.command(name="zero-shot")
+@click.option(
+    "--data", type=click.Path(file_okay=False, exists=True, path_type=Path), help="Folder of M4, ETT, public."
+)
+@click.option("--part", type=click.Choice(["choosing", "reported", "all"]), default="all", show_default=True)
+@click.option("--only", multiple=True, help="A task, by its name in --list; may be repeated.")
+@click.option("--peers/--no-peers", default=True, show_default=True, help="Forecast with fracast and statsforecast.")
+@click.option("--artifact", type=click.Path(dir_okay=False, exists=True, path_type=Path), help="A model file of ours.")
+@click.option("--list", "listed", is_flag=True, help="Show the tasks and end.")
+def zero_shot(
+    data: Path | None, part: str, only: tuple[str, ...], peers: bool, artifact: Path | None, listed: bool
+) -> None:
+    """Forecasts without a training on public tasks; needs their files, so it is run by name only."""
+    from tests.bench import zero_shot as bench
+    from tests.bench import zero_shot_tasks
+
+    folder = data or zero_shot_tasks.FOLDER
+    if not (folder / "public").is_dir():
+        raise click.UsageError(f"{folder} has no folder public: give the one that has M4, ETT, sensors and public")
+    if unknown := sorted(set(only) - set(zero_shot_tasks.PLANS)):
+        raise click.BadParameter(f"{', '.join(unknown)}: choose from {', '.join(zero_shot_tasks.PLANS)}")
+    if listed:
+        click.echo(bench.table(list(zero_shot_tasks.load_tasks(folder).values())))
+        return
+    parts = bench.PARTS if part == "all" else (part,)
+    path, whole = bench.run(folder, parts=parts, only=only, with_peers=peers, artifact=artifact)
+    say(f"written to {path}")
+    if not whole:
+        sys.exit(1)
+
+
 @bench.command()
 @click.option("--data", type=click.Path(dir_okay=False, exists=True, path_type=Path), help="The file ETTh1.csv.")
 @click.option("--horizon", "horizons", multiple=True, type=int, help="96, 192, 336 or 720; may be repeated.")

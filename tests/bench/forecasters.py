@@ -109,7 +109,9 @@ def forecast(plan: Plan, name: str, seed: int) -> tuple[Floats, dict[str, Any]]:
         command = (
             [str(_peer_python()), str(HERE / script)] if peer else [sys.executable, "-m", "tests.bench.own_forecaster"]
         )
-        answer = _run([*command, json.dumps(job)], Path(scratch), ours=not peer, timeout=2 * plan.peer_seconds + 3600)
+        answer = run_child(
+            [*command, json.dumps(job)], Path(scratch), ours=not peer, timeout=2 * plan.peer_seconds + 3600
+        )
         try:
             return np.load(out, allow_pickle=False).astype(np.float64), json.loads(answer)
         except (OSError, ValueError) as error:
@@ -123,7 +125,7 @@ def _peer_python() -> Path:
         raise Failed(f"its environment cannot be made: {error}") from error
 
 
-def _run(command: Sequence[str], scratch: Path, *, ours: bool, timeout: float) -> str:
+def run_child(command: Sequence[str], scratch: Path, *, ours: bool, timeout: float) -> str:
     """Run a child in `scratch`, where libraries may leave logs; return the last line of its stdout."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment["CUDA_VISIBLE_DEVICES"] = ""

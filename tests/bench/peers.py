@@ -13,6 +13,7 @@ from tests.bench.results import say
 QUIX = ("quixstreams[postgresql]>=3.28",)
 # The same torch as ours in constraints.txt, so that a difference in speed is the library's.
 FORECASTERS = ("neuralforecast==3.3.0", "darts[torch]==0.48.1", "gluonts[torch]==0.17.0", "torch==2.13.0")
+ZERO_SHOT = ("fracast==0.1.0", "statsforecast==2.1.1", "torch==2.13.0")
 
 
 def cache_folder() -> Path:
@@ -40,6 +41,11 @@ def quix_python() -> Path:
 def forecasters_python() -> Path:
     """Return the interpreter that has neuralforecast, darts and GluonTS: their pins agree, so one environment does."""
     return make_environment("forecasters", FORECASTERS)
+
+
+def zero_shot_python() -> Path:
+    """Return the interpreter that has fracast and statsforecast, which forecast without a training."""
+    return make_environment("zero-shot", ZERO_SHOT)
 
 
 def versions(python: Path) -> dict[str, str]:

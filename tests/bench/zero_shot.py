@@ -1,0 +1,341 @@
+"""Forecasts without a training, task by task: seasonal naive, fracast, statsforecast and ours, by the same scores.
+
+Every forecaster gets the same histories and no more. A peer that cannot forecast a task leaves it out and says why.
+"""
+
+import json
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.config import QUANTILE_LEVELS
+from models.fitting.cpu import tune_cpu
+from models.metrics import METRICS, Matured
+from pipeline.records import Floats
+from tests.bench import peers
+from tests.bench.forecasters import Failed, run_child
+from tests.bench.results import Figure, Report, median, ratios, say
+from tests.bench.zero_shot_own import own, predict_naive, predict_zero_shot
+from tests.bench.zero_shot_sources import PARTS
+from tests.bench.zero_shot_tasks import Task, load_tasks
+
+HERE = Path(__file__).parent
+NAIVE, OWN, FRACAST = "seasonal-naive", "tidecast", "fracast"
+PEERS = {FRACAST: "fracast", "autotheta": "AutoTheta", "autoets": "AutoETS"}
+SHARED_LEVELS = tuple(level for level in QUANTILE_LEVELS if 0.1 <= level <= 0.9)
+"""The nine levels that every peer gives: fracast's other four are extended from them."""
+SCORES = ("mase", "wql", "coverage_80", "coverage_95", "width_80")
+RATIOS = ("mase", "wql", "wql_9")
+SPEED = {"windows": 256, "context": 512, "horizon": 48, "rounds": 5}
+WANTED_MASE, WANTED_SPEED = 0.75, 2_000.0
+PEER_SECONDS = 3_600
+ONE_THREAD = ("OMP_NUM_THREADS=1", "OPENBLAS_NUM_THREADS=1")
+PROTOCOL = (
+    "{windows} windows of {source} ({group}), horizon {horizon}, season {season}, origins a horizon apart or as the "
+    "task says, the last one a horizon before the end; no training; one thread; 13 quantiles of each, sorted; MASE in "
+    "units of the whole history's seasonal differences; wql_9: at the nine levels that every peer gives"
+)
+CHOICES = {
+    "split": "by source, before any figure was seen; choices are made on the choosing part only",
+    "seasonal-naive": "models/network/baselines.py, context 2048",
+    "fracast": "packaged weights at their defaults, newest 2048 steps; 2.5, 5, 95, 97.5 % follow a normal tail",
+    "statsforecast": "AutoTheta, AutoETS at their defaults, newest 1024 steps, gaps filled linearly, the mean as 50 %",
+    "no scale": "windows whose history has no seasonal difference are left out of MASE, for every forecaster",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Quantiles (N, H, 13) of each task that a forecaster forecast, why it did not forecast others, and its facts."""
+
+    quantiles: Mapping[str, Floats]
+    left_out: Mapping[str, str]
+    facts: Mapping[str, Any]
+
+
+def run(
+    folder: Path, *, parts: Sequence[str], only: Sequence[str], with_peers: bool, artifact: Path | None
+) -> tuple[Path, bool]:
+    """Measure; return the file of figures, and whether every forecaster gave some."""
+    tune_cpu(1)
+    tasks = [task for task in load_tasks(folder).values() if task.part in parts and (not only or task.name in only)]
+    report = Report("zero-shot")
+    answers = {NAIVE: answer(tasks, predict_naive, NAIVE)}
+    whole = True
+    for name in PEERS if with_peers else ():
+        say(name)
+        try:
+            answers[name] = ask_peer(name, tasks)
+        except Failed as failure:
+            whole = False
+            say(f"{name} failed: {failure}")
+            report.write_failure("zero-shot", name, str(failure))
+    if artifact:
+        answers[OWN] = answer(tasks, partial(predict_zero_shot, own(artifact)), OWN)
+    scores = {task.name: rate(task, answers) for task in tasks}
+    versions = {
+        package: text for found in answers.values() for package, text in found.facts.get("versions", {}).items()
+    }
+    for task in tasks:
+        write_task(report, task, scores[task.name], answers, versions)
+    for part in parts:
+        held = [task for task in tasks if task.part == part]
+        for name in answers if held else ():
+            write_summary(report, part, name, held, scores, answers[name], versions)
+    for name, found in answers.items():
+        if speed := found.facts.get("speed"):
+            write_speed(report, name, speed, answers, versions)
+    return report.path, whole
+
+
+def answer(tasks: Sequence[Task], forecast: Callable[[Sequence[Floats], int, str, int], Floats], name: str) -> Answer:
+    """Forecast every task in this process, then measure the speed."""
+    found, seconds, left_out = {}, {}, {}
+    for task in tasks:
+        histories = task.histories()
+        began = time.perf_counter()
+        try:
+            quantiles = forecast(histories, task.season, task.frequency, task.horizon)
+        except ValueError as error:
+            left_out[task.name] = str(error)
+            continue
+        seconds[task.name] = time.perf_counter() - began
+        found[task.name] = check(name, task, quantiles)
+    windows = list(speed_windows())
+    speed = measure_speed(lambda some: forecast(some, 24, "1h", SPEED["horizon"]), windows)
+    return Answer(found, left_out, {"seconds": seconds, "speed": speed})
+
+
+def ask_peer(name: str, tasks: Sequence[Task]) -> Answer:
+    """Let a peer forecast every task in a child with its own environment."""
+    try:
+        python = peers.zero_shot_python()
+    except (OSError, subprocess.SubprocessError) as error:
+        raise Failed(f"its environment cannot be made: {error}") from error
+    with tempfile.TemporaryDirectory(prefix="tidecast-bench-") as scratch:
+        inputs, out = Path(scratch) / "histories.npz", Path(scratch) / "quantiles.npz"
+        np.savez(inputs, speed=speed_windows(), **_flat(tasks))
+        job = {
+            "model": PEERS[name],
+            "levels": QUANTILE_LEVELS,
+            "tasks": [{"name": task.name, "season": task.season, "horizon": task.horizon} for task in tasks],
+            "histories": str(inputs),
+            "out": str(out),
+            "speed_horizon": SPEED["horizon"],
+            "rounds": SPEED["rounds"],
+        }
+        command = ["env", *ONE_THREAD, str(python), str(HERE / "peer_zero_shot.py"), json.dumps(job)]
+        line = run_child(command, Path(scratch), ours=False, timeout=PEER_SECONDS)
+        try:
+            facts = json.loads(line)
+            with np.load(out, allow_pickle=False) as stored:
+                found = {task.name: check(name, task, stored[task.name]) for task in tasks if task.name in stored}
+        except (OSError, ValueError) as error:
+            raise Failed(f"its answer cannot be read: {error}") from error
+    return Answer(found, facts["left_out"], facts)
+
+
+def _flat(tasks: Sequence[Task]) -> dict[str, np.ndarray]:
+    """The histories of every task, end to end, and their lengths."""
+    arrays = {}
+    for task in tasks:
+        histories = task.histories()
+        arrays[f"{task.name}/values"] = np.concatenate(histories)
+        arrays[f"{task.name}/lengths"] = np.array([len(history) for history in histories])
+    return arrays
+
+
+def check(name: str, task: Task, quantiles: Floats) -> Floats:
+    """Sort quantiles; refuse those that the scores would leave out, since a NaN would make a forecaster look better."""
+    wanted = (len(task.windows), task.horizon, len(QUANTILE_LEVELS))
+    if quantiles.shape != wanted:
+        raise Failed(f"{name} on {task.name}: quantiles have shape {quantiles.shape}, not {wanted}")
+    if missing := int(np.count_nonzero(~np.isfinite(quantiles))):
+        raise Failed(f"{name} on {task.name}: {missing} of {quantiles.size} quantiles are not finite")
+    return np.sort(quantiles, axis=-1)
+
+
+def rate(task: Task, answers: Mapping[str, Answer]) -> dict[str, dict[str, float]]:
+    """Score what each forecaster said of a task."""
+    target, scale = task.targets(), task.scales()
+    return {
+        name: score(Matured(target=target, quantiles=found.quantiles[task.name], scale=scale))
+        for name, found in answers.items()
+        if task.name in found.quantiles
+    }
+
+
+def score(matured: Matured) -> dict[str, float]:
+    """The scores of one forecaster on one task."""
+    columns = [matured.levels.index(level) for level in SHARED_LEVELS]
+    shared = replace(matured, quantiles=matured.quantiles[..., columns], levels=SHARED_LEVELS)
+    return {name: METRICS[name](matured) for name in SCORES} | {"wql_9": METRICS["wql"](shared)}
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    """NaN without any."""
+    return float(np.exp(np.mean(np.log(values)))) if values else float("nan")
+
+
+def compare(name: str, other: str, scores: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str, float]:
+    """Geometric means of ratios to another forecaster, and the share of tasks that are better, where both forecast."""
+    both = [task for task in scores.values() if name in task and other in task]
+    found: dict[str, float] = {"tasks": len(both)}
+    for metric in RATIOS:
+        pairs = [(task[name][metric], task[other][metric]) for task in both]
+        each = [mine / theirs for mine, theirs in pairs if mine > 0.0 and theirs > 0.0]
+        found[metric] = geometric_mean(each)
+        found[f"{metric}_better"] = sum(mine < theirs for mine, theirs in pairs) / len(pairs) if pairs else float("nan")
+    return found
+
+
+def write_task(
+    report: Report,
+    task: Task,
+    scores: Mapping[str, Mapping[str, float]],
+    answers: Mapping[str, Answer],
+    versions: Mapping[str, str],
+) -> None:
+    """One line a task: ours if there is one, else seasonal naive, and every forecaster's scores beside it."""
+    impl = OWN if OWN in scores else NAIVE
+    value = scores[impl]["mase"]
+    best, every = ratios(
+        value, {name: each["mase"] for name, each in scores.items() if name != impl}, lower_is_better=True
+    )
+    target = task.targets()
+    report.write(
+        Figure(
+            bench=f"zero-shot/{task.name}",
+            impl=impl,
+            value=value,
+            unit="mase",
+            protocol=PROTOCOL.format(
+                windows=len(task.windows),
+                source=task.source,
+                group=task.group,
+                horizon=task.horizon,
+                season=task.season,
+            ),
+            runs=[value],
+            ratio=best,
+            ratios=every,
+            more={
+                "part": task.part,
+                "group": task.group,
+                "series": len(task.values),
+                "origins": task.origins,
+                "windows_left_out": task.left_out,
+                "windows_without_scale": int(np.count_nonzero(~(np.nan_to_num(task.scales()) > 0.0))),
+                "steps_scored": int(np.isfinite(target).sum()),
+                "scores": scores,
+                "seconds": {name: found.facts["seconds"].get(task.name) for name, found in answers.items()},
+                "not_forecast": {
+                    name: found.left_out[task.name] for name, found in answers.items() if task.name in found.left_out
+                },
+            },
+        ),
+        versions,
+    )
+
+
+def write_summary(
+    report: Report,
+    part: str,
+    name: str,
+    tasks: Sequence[Task],
+    scores: Mapping[str, Mapping[str, Mapping[str, float]]],
+    found: Answer,
+    versions: Mapping[str, str],
+) -> None:
+    """One line a part and forecaster: ratios to seasonal naive and to fracast, and the coverage of each group."""
+    held = {task.name: scores[task.name] for task in tasks}
+    to_naive = compare(name, NAIVE, held)
+    groups: dict[str, list[float]] = {}
+    for task in tasks:
+        if name in held[task.name]:
+            groups.setdefault(task.group, []).append(held[task.name][name]["coverage_80"])
+    report.write(
+        Figure(
+            bench=f"zero-shot/summary-{part}",
+            impl=name,
+            value=to_naive["mase"],
+            unit="mase ratio",
+            protocol=f"geometric mean of MASE to seasonal naive's over those tasks of the {part} part that {name} "
+            f"forecast, {to_naive['tasks']}; coverage_80: mean of the tasks of a group",
+            runs=[to_naive["mase"]],
+            wanted=WANTED_MASE if name == OWN else None,
+            more={
+                "to_naive": to_naive,
+                "to_fracast": compare(name, FRACAST, held),
+                "coverage_80": {group: float(np.mean(shares)) for group, shares in sorted(groups.items())},
+                "not_forecast": {task: why for task, why in found.left_out.items() if task in held},
+                "choices": CHOICES,
+            },
+        ),
+        versions,
+    )
+
+
+def write_speed(
+    report: Report, name: str, speed: Mapping[str, float], answers: Mapping[str, Answer], versions: Mapping[str, str]
+) -> None:
+    """One line a forecaster that tells its speed."""
+    value = speed["series_per_second"]
+    speeds = {
+        other: each.facts["speed"]["series_per_second"] for other, each in answers.items() if "speed" in each.facts
+    }
+    best, every = ratios(value, {other: each for other, each in speeds.items() if other != name})
+    report.write(
+        Figure(
+            bench="zero-shot/speed",
+            impl=name,
+            value=value,
+            unit="series/s",
+            protocol=f"{SPEED['windows']} windows of {SPEED['context']} steps at once, horizon {SPEED['horizon']}, one "
+            f"thread, median of {SPEED['rounds']} rounds, from arrays to quantiles; single_ms: one window alone",
+            runs=[value],
+            wanted=WANTED_SPEED if name == OWN else None,
+            ratio=best,
+            ratios=every,
+            more={"single_ms": speed["single_ms"]},
+        ),
+        versions,
+    )
+
+
+def speed_windows() -> Floats:
+    """Hourly-looking windows (N, T) for the speed, always the same ones."""
+    random = np.random.default_rng(0)
+    shape = (SPEED["windows"], SPEED["context"])
+    return 10.0 + 3.0 * np.sin(2.0 * np.pi * np.arange(shape[1]) / 24.0) + random.normal(0.0, 0.3, shape)
+
+
+def measure_speed(forecast: Callable[[Sequence[Floats]], Floats], windows: Sequence[Floats]) -> dict[str, float]:
+    """Series/s of all windows at once, and the milliseconds of one; medians over rounds."""
+    batch, single = [], []
+    for number in range(SPEED["rounds"]):
+        began = time.perf_counter()
+        forecast(windows)
+        batch.append(len(windows) / (time.perf_counter() - began))
+        began = time.perf_counter()
+        forecast([windows[number]])
+        single.append(1e3 * (time.perf_counter() - began))
+    return {"series_per_second": median(batch), "single_ms": median(single)}
+
+
+def table(tasks: Sequence[Task]) -> str:
+    """The tasks, one a line."""
+    rows = [
+        f"{task.name:22}{task.part:10}{task.group:21}{task.source:17}{len(task.values):4} series x {task.origins:2} "
+        f"origins, horizon {task.horizon:3}, season {task.season:3}"
+        for task in tasks
+    ]
+    counts = ", ".join(f"{sum(task.part == part for task in tasks)} {part}" for part in PARTS)
+    return "\n".join([*rows, f"{len(tasks)} tasks: {counts}"])
