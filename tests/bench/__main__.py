@@ -174,10 +174,11 @@ def intervals(data: Path | None, only: tuple[str, ...], steps: int) -> None:
 @click.option("--part", type=click.Choice(["choosing", "reported", "all"]), default="all", show_default=True)
 @click.option("--only", multiple=True, help="A task, by its name in --list; may be repeated.")
 @click.option("--peers/--no-peers", default=True, show_default=True, help="Forecast with fracast and statsforecast.")
+@click.option("--fresh", is_flag=True, help="Ask peers again for what they have answered before.")
 @click.option("--artifact", type=click.Path(dir_okay=False, exists=True, path_type=Path), help="A model file of ours.")
 @click.option("--list", "listed", is_flag=True, help="Show the tasks and end.")
 def zero_shot(
-    data: Path | None, part: str, only: tuple[str, ...], peers: bool, artifact: Path | None, listed: bool
+    data: Path | None, part: str, only: tuple[str, ...], peers: bool, fresh: bool, artifact: Path | None, listed: bool
 ) -> None:
     """Forecasts without a training on public tasks; needs their files, so it is run by name only."""
     from tests.bench import zero_shot as bench
@@ -192,7 +193,7 @@ def zero_shot(
         click.echo(bench.table(list(zero_shot_tasks.load_tasks(folder).values())))
         return
     parts = bench.PARTS if part == "all" else (part,)
-    path, whole = bench.run(folder, parts=parts, only=only, with_peers=peers, artifact=artifact)
+    path, whole = bench.run(folder, parts=parts, only=only, with_peers=peers, fresh=fresh, artifact=artifact)
     say(f"written to {path}")
     if not whole:
         sys.exit(1)

@@ -108,7 +108,7 @@ def main() -> None:
     torch.set_num_threads(1)
     name, levels = job["model"], job["levels"]
     forecast = fracast(levels) if name == "fracast" else statistical(name, levels)
-    facts: dict[str, Any] = {"seconds": {}, "left_out": {}}
+    facts: dict[str, Any] = {"seconds": {}, "left_out": {}, "speed": {}}
     found = {}
     with np.load(job["histories"], allow_pickle=False) as stored:
         for task in job["tasks"]:

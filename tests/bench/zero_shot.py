@@ -3,15 +3,11 @@
 Every forecaster gets the same histories and no more. A peer that cannot forecast a task leaves it out and says why.
 """
 
-import json
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,24 +15,19 @@ from models.config import QUANTILE_LEVELS
 from models.fitting.cpu import tune_cpu
 from models.metrics import METRICS, Matured
 from pipeline.records import Floats
-from tests.bench import peers
-from tests.bench.forecasters import Failed, run_child
+from tests.bench.forecasters import Failed
 from tests.bench.results import Figure, Report, median, ratios, say
 from tests.bench.zero_shot_own import own, predict_naive, predict_zero_shot
+from tests.bench.zero_shot_peers import PEERS, SPEED, Answer, ask_peer, check, speed_windows
 from tests.bench.zero_shot_sources import PARTS
 from tests.bench.zero_shot_tasks import Task, load_tasks
 
-HERE = Path(__file__).parent
 NAIVE, OWN, FRACAST = "seasonal-naive", "tidecast", "fracast"
-PEERS = {FRACAST: "fracast", "autotheta": "AutoTheta", "autoets": "AutoETS"}
 SHARED_LEVELS = tuple(level for level in QUANTILE_LEVELS if 0.1 <= level <= 0.9)
 """The nine levels that every peer gives: fracast's other four are extended from them."""
 SCORES = ("mase", "wql", "coverage_80", "coverage_95", "width_80")
 RATIOS = ("mase", "wql", "wql_9")
-SPEED = {"windows": 256, "context": 512, "horizon": 48, "rounds": 5}
 WANTED_MASE, WANTED_SPEED = 0.75, 2_000.0
-PEER_SECONDS = 3_600
-ONE_THREAD = ("OMP_NUM_THREADS=1", "OPENBLAS_NUM_THREADS=1")
 PROTOCOL = (
     "{windows} windows of {source} ({group}), horizon {horizon}, season {season}, origins a horizon apart or as the "
     "task says, the last one a horizon before the end; no training; one thread; 13 quantiles of each, sorted; MASE in "
@@ -51,17 +42,8 @@ CHOICES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Quantiles (N, H, 13) of each task that a forecaster forecast, why it did not forecast others, and its facts."""
-
-    quantiles: Mapping[str, Floats]
-    left_out: Mapping[str, str]
-    facts: Mapping[str, Any]
-
-
 def run(
-    folder: Path, *, parts: Sequence[str], only: Sequence[str], with_peers: bool, artifact: Path | None
+    folder: Path, *, parts: Sequence[str], only: Sequence[str], with_peers: bool, fresh: bool, artifact: Path | None
 ) -> tuple[Path, bool]:
     """Measure; return the file of figures, and whether every forecaster gave some."""
     tune_cpu(1)
@@ -72,7 +54,7 @@ def run(
     for name in PEERS if with_peers else ():
         say(name)
         try:
-            answers[name] = ask_peer(name, tasks)
+            answers[name] = ask_peer(name, tasks, fresh=fresh)
         except Failed as failure:
             whole = False
             say(f"{name} failed: {failure}")
@@ -80,9 +62,7 @@ def run(
     if artifact:
         answers[OWN] = answer(tasks, partial(predict_zero_shot, own(artifact)), OWN)
     scores = {task.name: rate(task, answers) for task in tasks}
-    versions = {
-        package: text for found in answers.values() for package, text in found.facts.get("versions", {}).items()
-    }
+    versions = {package: text for found in answers.values() for package, text in found.versions.items()}
     for task in tasks:
         write_task(report, task, scores[task.name], answers, versions)
     for part in parts:
@@ -90,8 +70,8 @@ def run(
         for name in answers if held else ():
             write_summary(report, part, name, held, scores, answers[name], versions)
     for name, found in answers.items():
-        if speed := found.facts.get("speed"):
-            write_speed(report, name, speed, answers, versions)
+        if found.speed:
+            write_speed(report, name, answers, versions)
     return report.path, whole
 
 
@@ -107,59 +87,10 @@ def answer(tasks: Sequence[Task], forecast: Callable[[Sequence[Floats], int, str
             left_out[task.name] = str(error)
             continue
         seconds[task.name] = time.perf_counter() - began
-        found[task.name] = check(name, task, quantiles)
+        found[task.name] = check(f"{name} on {task.name}", task, quantiles)
     windows = list(speed_windows())
     speed = measure_speed(lambda some: forecast(some, 24, "1h", SPEED["horizon"]), windows)
-    return Answer(found, left_out, {"seconds": seconds, "speed": speed})
-
-
-def ask_peer(name: str, tasks: Sequence[Task]) -> Answer:
-    """Let a peer forecast every task in a child with its own environment."""
-    try:
-        python = peers.zero_shot_python()
-    except (OSError, subprocess.SubprocessError) as error:
-        raise Failed(f"its environment cannot be made: {error}") from error
-    with tempfile.TemporaryDirectory(prefix="tidecast-bench-") as scratch:
-        inputs, out = Path(scratch) / "histories.npz", Path(scratch) / "quantiles.npz"
-        np.savez(inputs, speed=speed_windows(), **_flat(tasks))
-        job = {
-            "model": PEERS[name],
-            "levels": QUANTILE_LEVELS,
-            "tasks": [{"name": task.name, "season": task.season, "horizon": task.horizon} for task in tasks],
-            "histories": str(inputs),
-            "out": str(out),
-            "speed_horizon": SPEED["horizon"],
-            "rounds": SPEED["rounds"],
-        }
-        command = ["env", *ONE_THREAD, str(python), str(HERE / "peer_zero_shot.py"), json.dumps(job)]
-        line = run_child(command, Path(scratch), ours=False, timeout=PEER_SECONDS)
-        try:
-            facts = json.loads(line)
-            with np.load(out, allow_pickle=False) as stored:
-                found = {task.name: check(name, task, stored[task.name]) for task in tasks if task.name in stored}
-        except (OSError, ValueError) as error:
-            raise Failed(f"its answer cannot be read: {error}") from error
-    return Answer(found, facts["left_out"], facts)
-
-
-def _flat(tasks: Sequence[Task]) -> dict[str, np.ndarray]:
-    """The histories of every task, end to end, and their lengths."""
-    arrays = {}
-    for task in tasks:
-        histories = task.histories()
-        arrays[f"{task.name}/values"] = np.concatenate(histories)
-        arrays[f"{task.name}/lengths"] = np.array([len(history) for history in histories])
-    return arrays
-
-
-def check(name: str, task: Task, quantiles: Floats) -> Floats:
-    """Sort quantiles; refuse those that the scores would leave out, since a NaN would make a forecaster look better."""
-    wanted = (len(task.windows), task.horizon, len(QUANTILE_LEVELS))
-    if quantiles.shape != wanted:
-        raise Failed(f"{name} on {task.name}: quantiles have shape {quantiles.shape}, not {wanted}")
-    if missing := int(np.count_nonzero(~np.isfinite(quantiles))):
-        raise Failed(f"{name} on {task.name}: {missing} of {quantiles.size} quantiles are not finite")
-    return np.sort(quantiles, axis=-1)
+    return Answer(found, left_out, seconds, speed)
 
 
 def rate(task: Task, answers: Mapping[str, Answer]) -> dict[str, dict[str, float]]:
@@ -235,7 +166,7 @@ def write_task(
                 "windows_without_scale": int(np.count_nonzero(~(np.nan_to_num(task.scales()) > 0.0))),
                 "steps_scored": int(np.isfinite(target).sum()),
                 "scores": scores,
-                "seconds": {name: found.facts["seconds"].get(task.name) for name, found in answers.items()},
+                "seconds": {name: found.seconds.get(task.name) for name, found in answers.items()},
                 "not_forecast": {
                     name: found.left_out[task.name] for name, found in answers.items() if task.name in found.left_out
                 },
@@ -283,38 +214,28 @@ def write_summary(
     )
 
 
-def write_speed(
-    report: Report, name: str, speed: Mapping[str, float], answers: Mapping[str, Answer], versions: Mapping[str, str]
-) -> None:
+def write_speed(report: Report, name: str, answers: Mapping[str, Answer], versions: Mapping[str, str]) -> None:
     """One line a forecaster that tells its speed."""
-    value = speed["series_per_second"]
-    speeds = {
-        other: each.facts["speed"]["series_per_second"] for other, each in answers.items() if "speed" in each.facts
-    }
-    best, every = ratios(value, {other: each for other, each in speeds.items() if other != name})
+    speeds = {each: found.speed["series_per_second"] for each, found in answers.items() if found.speed}
+    value = speeds.pop(name)
+    best, every = ratios(value, speeds)
     report.write(
         Figure(
             bench="zero-shot/speed",
             impl=name,
             value=value,
             unit="series/s",
-            protocol=f"{SPEED['windows']} windows of {SPEED['context']} steps at once, horizon {SPEED['horizon']}, one "
-            f"thread, median of {SPEED['rounds']} rounds, from arrays to quantiles; single_ms: one window alone",
+            protocol=f"{SPEED['windows']} windows of {SPEED['context']} steps, {SPEED['peer_windows']} for a peer, "
+            f"horizon {SPEED['horizon']}, one thread, median of {SPEED['rounds']} rounds, from arrays to quantiles; "
+            "single_ms: one window alone",
             runs=[value],
             wanted=WANTED_SPEED if name == OWN else None,
             ratio=best,
             ratios=every,
-            more={"single_ms": speed["single_ms"]},
+            more={"single_ms": answers[name].speed["single_ms"]},
         ),
         versions,
     )
-
-
-def speed_windows() -> Floats:
-    """Hourly-looking windows (N, T) for the speed, always the same ones."""
-    random = np.random.default_rng(0)
-    shape = (SPEED["windows"], SPEED["context"])
-    return 10.0 + 3.0 * np.sin(2.0 * np.pi * np.arange(shape[1]) / 24.0) + random.normal(0.0, 0.3, shape)
 
 
 def measure_speed(forecast: Callable[[Sequence[Floats]], Floats], windows: Sequence[Floats]) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """The zero-shot benchmark gives a forecaster the past and nothing else, keeps its parts apart, and scores by hand."""
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 from statistics import NormalDist
 from types import ModuleType
@@ -14,8 +15,9 @@ from models.config import QUANTILE_LEVELS, ModelConfig
 from models.network.baselines import SeasonalNaive
 from models.presets import NAIVE
 from pipeline.records import Floats
-from tests.bench import zero_shot, zero_shot_own, zero_shot_sources, zero_shot_tasks
+from tests.bench import zero_shot, zero_shot_own, zero_shot_peers, zero_shot_sources, zero_shot_tasks
 from tests.bench.forecasters import Failed
+from tests.bench.zero_shot_peers import Answer
 from tests.bench.zero_shot_sources import CHOOSING, PART, REPORTED, SOURCES, Source
 from tests.bench.zero_shot_tasks import FOLDER, KINDS, LEAST, PLANS, Plan, Task, load_tasks, training_series
 
@@ -75,9 +77,8 @@ def test_every_history_has_enough_observed_points_and_every_window_something_to_
 @needs_data
 def test_seasonal_naive_has_its_published_score_on_m4_hourly() -> None:
     task = load_tasks(FOLDER)["m4-hourly"]
-    answer = zero_shot.Answer(
-        {task.name: zero_shot_own.predict_naive(task.histories(), task.season, task.frequency, task.horizon)}, {}, {}
-    )
+    quantiles = zero_shot_own.predict_naive(task.histories(), task.season, task.frequency, task.horizon)
+    answer = Answer({task.name: quantiles})
     assert zero_shot.rate(task, {"naive": answer})["naive"]["mase"] == pytest.approx(1.193, abs=5e-4)
 
 
@@ -157,14 +158,14 @@ def test_what_comes_after_an_origin_changes_no_forecast() -> None:
 def test_a_perfect_forecast_scores_0_and_covers_all() -> None:
     task = make_task(np.arange(40.0) ** 1.5)
     perfect = np.repeat(task.targets()[..., None], len(QUANTILE_LEVELS), axis=-1)
-    scores = zero_shot.rate(task, {"oracle": zero_shot.Answer({"made": perfect}, {}, {})})["oracle"]
+    scores = zero_shot.rate(task, {"oracle": Answer({"made": perfect})})["oracle"]
     assert scores == {"mase": 0, "wql": 0, "coverage_80": 1, "coverage_95": 1, "width_80": 0, "wql_9": 0}
 
 
 def test_a_window_without_a_scale_is_left_out_of_mase_and_no_other_score() -> None:
     task = make_task(np.arange(40.0), np.concatenate([np.full(32, 7.0), np.full(8, 8.0)]), backs=(8,))
     late = np.repeat((task.targets() - 3.0)[..., None], len(QUANTILE_LEVELS), axis=-1)
-    scores = zero_shot.rate(task, {"late": zero_shot.Answer({"made": late}, {}, {})})["late"]
+    scores = zero_shot.rate(task, {"late": Answer({"made": late})})["late"]
     assert task.scales().tolist() == [3, 0]
     assert scores["mase"] == 1.0
     assert scores["wql"] == pytest.approx(
@@ -191,9 +192,9 @@ def test_forecasts_that_are_not_finite_are_refused_not_left_out() -> None:
     quantiles = np.zeros((2, 4, len(QUANTILE_LEVELS)))
     quantiles[0, 0, 0] = np.nan
     with pytest.raises(Failed, match="1 of 104 quantiles are not finite"):
-        zero_shot.check("some", task, quantiles)
+        zero_shot_peers.check("some", task, quantiles)
     with pytest.raises(Failed, match="shape"):
-        zero_shot.check("some", task, quantiles[:1])
+        zero_shot_peers.check("some", task, quantiles[:1])
 
 
 # Ours and peers.
@@ -212,6 +213,28 @@ def test_an_artifact_forecasts_windows_of_its_season_and_refuses_others(tmp_path
     assert np.allclose(found, zero_shot_own.predict_naive(windows, 4, "QS", 6))
     with pytest.raises(ValueError, match="season 4, not 6 of season 24"):
         zero_shot_own.predict_zero_shot(loaded, windows, 24, "1h", 6)
+
+
+def test_a_peer_is_asked_once_for_the_same_histories(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = []
+
+    def ask(name: str, tasks: list[Task]) -> Answer:
+        asked.append([task.source for task in tasks])
+        said = {task.name: np.full((2, 4, 13), 7.0) for task in tasks if task.season == 3}
+        return Answer(said, {task.name: "too long" for task in tasks if task.name not in said}, {}, {"single_ms": 1.0})
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(zero_shot_peers, "_ask", ask)
+    first = make_task(np.arange(20.0))
+    changed = replace(make_task(np.arange(20.0) + 1.0), source="changed")
+    refused = replace(first, name="refused", source="refused", season=5)
+    for tasks in ([first, refused], [first, refused], [changed, refused]):
+        found = zero_shot_peers.ask_peer("fracast", tasks)
+        assert (found.quantiles["made"] == 7.0).all()
+        assert found.left_out == {"refused": "too long"}
+        assert found.speed == {"single_ms": 1.0}
+    zero_shot_peers.ask_peer("fracast", [first], fresh=True)
+    assert asked == [["made", "refused"], [], ["changed"], ["made"]]
 
 
 @pytest.fixture
