@@ -181,6 +181,7 @@ def zero_shot(
     data: Path | None, part: str, only: tuple[str, ...], peers: bool, fresh: bool, artifact: Path | None, listed: bool
 ) -> None:
     """Forecasts without a training on public tasks; needs their files, so it is run by name only."""
+    from models.artifact import ArtifactError
     from tests.bench import zero_shot as bench
     from tests.bench import zero_shot_tasks
 
@@ -193,7 +194,10 @@ def zero_shot(
         click.echo(bench.table(list(zero_shot_tasks.load_tasks(folder).values())))
         return
     parts = bench.PARTS if part == "all" else (part,)
-    path, whole = bench.run(folder, parts=parts, only=only, with_peers=peers, fresh=fresh, artifact=artifact)
+    try:
+        path, whole = bench.run(folder, parts=parts, only=only, with_peers=peers, fresh=fresh, artifact=artifact)
+    except ArtifactError as error:
+        raise click.BadParameter(f"--artifact {artifact}: {error}") from error
     say(f"written to {path}")
     if not whole:
         sys.exit(1)

@@ -6,7 +6,9 @@ The peers' scripts import it from their own folder and in their own environment,
 import csv
 import json
 import resource
+import statistics
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -109,6 +111,35 @@ def answer(job: Job, quantiles: np.ndarray, packages: Sequence[str], facts: dict
         "versions": {package: version(package) for package in packages},
     }
     sys.stdout.write("\n" + json.dumps(line) + "\n")
+
+
+def measure_speed(
+    forecast: Callable[[Sequence[np.ndarray]], Any], windows: Sequence[np.ndarray], rounds: int
+) -> dict[str, float]:
+    """Series a second of all windows at once, and milliseconds of one alone; medians over rounds.
+
+    By the clock, and by the CPU time of this process, which other work on the machine changes less.
+    """
+    batch, single = [], []
+    for number in range(rounds):
+        batch.append(_time(forecast, windows))
+        single.append(_time(forecast, [windows[number]]))
+    (wall, cpu), (single_wall, single_cpu) = (
+        map(statistics.median, zip(*each, strict=True)) for each in (batch, single)
+    )
+    return {
+        "series_per_second": len(windows) / wall,
+        "series_per_cpu_second": len(windows) / cpu,
+        "single_ms": 1e3 * single_wall,
+        "single_cpu_ms": 1e3 * single_cpu,
+    }
+
+
+def _time(forecast: Callable[[Sequence[np.ndarray]], Any], windows: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Seconds of a forecast: by the clock, and of the CPU."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    forecast(windows)
+    return time.perf_counter() - wall, time.process_time() - cpu
 
 
 def peak_memory() -> float:

@@ -4,7 +4,6 @@ It gets histories and never what came after them. It imports nothing of ours but
 """
 
 import json
-import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from peer_job import peak_memory
+from peer_job import measure_speed, peak_memory
 
 FRACAST_CONTEXT, FRACAST_BATCH = 2048, 4  # of 1, 4, 8, 16 and 64 windows at once, 1 and 4 are fastest on one core
 FRACAST_LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -90,19 +89,6 @@ def why_not(name: str, task: dict[str, Any], windows: int) -> str:
     return f"{windows} windows are over {MOST_WINDOWS}" if windows > MOST_WINDOWS else ""
 
 
-def measure_speed(forecast: Forecast, windows: np.ndarray, horizon: int, rounds: int) -> dict[str, float]:
-    """Series/s of all windows at once, and the milliseconds of one; medians over rounds."""
-    batch, single = [], []
-    for number in range(rounds):
-        began = time.perf_counter()
-        forecast(list(windows), 24, horizon)
-        batch.append(len(windows) / (time.perf_counter() - began))
-        began = time.perf_counter()
-        forecast([windows[number]], 24, horizon)
-        single.append(1e3 * (time.perf_counter() - began))
-    return {"series_per_second": statistics.median(batch), "single_ms": statistics.median(single)}
-
-
 def main() -> None:
     job = json.loads(sys.argv[1])
     torch.set_num_threads(1)
@@ -125,7 +111,9 @@ def main() -> None:
             facts["seconds"][task["name"]] = time.perf_counter() - began
             sys.stderr.write(f"{task['name']} {facts['seconds'][task['name']]:.1f} s\n")
         if name == "fracast":
-            facts["speed"] = measure_speed(forecast, stored["speed"], job["speed_horizon"], job["rounds"])
+            facts["speed"] = measure_speed(
+                lambda windows: forecast(windows, 24, job["speed_horizon"]), list(stored["speed"]), job["rounds"]
+            )
     np.savez(job["out"], **found)
     packages = ("fracast", "torch") if name == "fracast" else ("statsforecast",)
     facts |= {"peak_mib": peak_memory(), "versions": {package: version(package) for package in packages}}

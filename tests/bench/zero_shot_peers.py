@@ -32,7 +32,7 @@ ONE_THREAD = ("OMP_NUM_THREADS=1", "OPENBLAS_NUM_THREADS=1")
 class Answer:
     """What a forecaster said: sorted quantiles (N, H, 13) of each task, or why it did not forecast it; seconds a task.
 
-    speed: series_per_second and single_ms, where they were measured. versions: of its libraries.
+    speed: what `measure_speed` says, where it was measured. versions: of its libraries.
     """
 
     quantiles: Mapping[str, Floats] = field(default_factory=dict)
@@ -126,7 +126,9 @@ def _place(name: str, task: Task) -> Path:
 
 
 def _keep(answer: Answer, task: Task, place: Path) -> None:
-    """Keep an answer; a file of half of it never has the name."""
+    """Keep an answer, but not that the peer failed; a file of half of it never has the name."""
+    if answer.left_out.get(task.name, "").startswith("failed"):
+        return
     place.parent.mkdir(parents=True, exist_ok=True)
     parts: dict[str, Any] = {"seconds": answer.seconds.get(task.name, 0.0)}
     if task.name in answer.quantiles:

@@ -1,6 +1,7 @@
 """The zero-shot benchmark gives a forecaster the past and nothing else, keeps its parts apart, and scores by hand."""
 
 import importlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import NormalDist
@@ -184,7 +185,7 @@ def test_a_forecaster_is_compared_where_both_forecast() -> None:
     assert found["tasks"] == 2
     assert found["mase"] == pytest.approx(1.0)  # of 2 and 1/2
     assert (found["mase_better"], found["wql_better"], found["wql_9_better"]) == (0.5, 1.0, 0.0)
-    assert np.isnan(zero_shot.compare("y", "z", scores)["mase"])
+    assert zero_shot.compare("y", "z", scores) == {"tasks": 0}
 
 
 def test_forecasts_that_are_not_finite_are_refused_not_left_out() -> None:
@@ -235,6 +236,21 @@ def test_a_peer_is_asked_once_for_the_same_histories(monkeypatch: pytest.MonkeyP
         assert found.speed == {"single_ms": 1.0}
     zero_shot_peers.ask_peer("fracast", [first], fresh=True)
     assert asked == [["made", "refused"], [], ["changed"], ["made"]]
+
+
+def test_a_forecaster_that_cannot_forecast_a_task_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(zero_shot.SPEED, "rounds", 1)
+
+    def forecast(windows: Sequence[Floats], season: int, frequency: str, horizon: int) -> Floats:
+        if season != 3:
+            raise ValueError(f"no season {season}")
+        return np.zeros((len(windows), horizon, len(QUANTILE_LEVELS)))
+
+    task = make_task(np.arange(20.0))
+    found = zero_shot.answer("ours", [task, replace(task, name="other", season=4)], forecast)
+    assert list(found.quantiles) == ["made"]
+    assert found.left_out == {"other": "no season 4"}
+    assert found.speed == {}
 
 
 @pytest.fixture
