@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 from models.presets import (
     ATTENTIONS,
@@ -27,15 +27,23 @@ QUANTILE_LEVELS: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6,
 QUANTILE_NAMES = tuple("q" + f"{level:.3f}"[2:].removesuffix("0") for level in QUANTILE_LEVELS)
 """Of their columns, in SQL and in frames: q025, q05, q10, ... q975."""
 
-LOCATIONS = ("mean", "last")
-SPREADS = ("window", "series")
-LOSSES = ("pinball", "mse", "mae", "huber")
-OPTIMIZERS = ("adamw", "adam", "rmsprop")
-SCHEDULES = ("one_cycle", "cosine", "constant")
+Location = Literal["mean", "last"]
+Spread = Literal["window", "series"]
+Floor = Literal["auto", "on", "off"]
+Loss = Literal["pinball", "mse", "mae", "huber"]
+Optimizer = Literal["adamw", "adam", "rmsprop"]
+Schedule = Literal["one_cycle", "cosine", "constant"]
+Graph = Literal["auto", "off"]
+Precision = Literal["auto", "float32", "bfloat16"]
+LOCATIONS: tuple[str, ...] = get_args(Location)
+SPREADS: tuple[str, ...] = get_args(Spread)
+FLOORS: tuple[str, ...] = get_args(Floor)
+LOSSES: tuple[str, ...] = get_args(Loss)
+OPTIMIZERS: tuple[str, ...] = get_args(Optimizer)
+SCHEDULES: tuple[str, ...] = get_args(Schedule)
+GRAPHS: tuple[str, ...] = get_args(Graph)
+PRECISIONS: tuple[str, ...] = get_args(Precision)
 COVARIATES = ("past_covariates", "future_covariates", "static_covariates")
-GRAPHS = ("auto", "off")
-FLOORS = ("auto", "on", "off")
-PRECISIONS = ("auto", "float32", "bfloat16")
 PARTS = {"cell": CELLS, "direction": DIRECTIONS, "stack": STACKS, "attention": ATTENTIONS, "decoder": DECODERS}
 
 

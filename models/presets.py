@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
-CELLS = ("gru", "lstm", "rnn")
-DIRECTIONS = ("forward", "bidirectional")
-STACKS = ("plain", "residual")
-ATTENTIONS = ("none", "multihead", "additive")
-DECODERS = ("queries", "recurrent", "dense", "candidates")
-OUTPUTS = ("quantiles", "point")
+Kind = Literal["rnn", "lstm", "gru", "bidirectional", "stacked", "attention", "pretrained"]
+Cell = Literal["rnn", "lstm", "gru"]
+Direction = Literal["forward", "bidirectional"]
+Stack = Literal["plain", "residual"]
+Attention = Literal["none", "multihead", "additive"]
+Decoder = Literal["queries", "recurrent", "dense", "candidates"]
+Output = Literal["quantiles", "point"]
+CELLS: tuple[str, ...] = get_args(Cell)
+DIRECTIONS: tuple[str, ...] = get_args(Direction)
+STACKS: tuple[str, ...] = get_args(Stack)
+ATTENTIONS: tuple[str, ...] = get_args(Attention)
+DECODERS: tuple[str, ...] = get_args(Decoder)
+OUTPUTS: tuple[str, ...] = get_args(Output)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +39,7 @@ class Preset:
     decoder: str = "queries"
 
 
-PRESETS: dict[str, Preset] = {
+PRESETS: dict[str, Preset] = {  # one for each Kind
     "rnn": Preset(cell="rnn"),
     "lstm": Preset(cell="lstm"),
     "gru": Preset(cell="gru"),

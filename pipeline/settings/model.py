@@ -4,25 +4,27 @@ from typing import Literal
 
 from pydantic import Field
 
+from models.config import Floor, Location, Spread
+from models.presets import Attention, Cell, Decoder, Direction, Kind, Stack
 from pipeline.settings.values import Section
 
 
 class ModelSettings(Section):
     """The network that the retraining job fits; what is left away is chosen by kind."""
 
-    kind: Literal["rnn", "lstm", "gru", "bidirectional", "stacked", "attention"] = "attention"
+    kind: Kind = "attention"
     """Kind of the network. It chooses cell, layers, direction, stack, attention and decoder."""
-    cell: Literal["rnn", "lstm", "gru"] | None = None
+    cell: Cell | None = None
     """Expert: Recurrent cell. Without it, the kind chooses."""
     layers: int | None = Field(None, ge=1, le=4)
     """Expert: Recurrent layers. Without it, the kind chooses."""
-    direction: Literal["forward", "bidirectional"] | None = None
+    direction: Direction | None = None
     """Expert: Direction of the recurrence. Without it, the kind chooses."""
-    stack: Literal["plain", "residual"] | None = None
+    stack: Stack | None = None
     """Expert: Plain layers, or residual ones with LayerNorm. Without it, the kind chooses."""
-    attention: Literal["none", "multihead", "additive"] | None = None
+    attention: Attention | None = None
     """Expert: Attention over the states. Without it, the kind chooses."""
-    decoder: Literal["queries", "recurrent", "dense"] | None = None
+    decoder: Decoder | None = None
     """Expert: `queries`: a state per future step; `recurrent`: the same after one recurrent step per future segment;
     `dense`: one dense layer from the last state. Without it, the kind chooses."""
     hidden: int = Field(64, ge=1)
@@ -38,14 +40,14 @@ class ModelSettings(Section):
     """Expert: Dropout in training."""
     calendar: Literal["auto", "all", "none"] = "auto"
     """Expert: Calendar columns. `auto`: day and week, and year from 700 days of history on."""
-    location: Literal["auto", "mean", "last", "validate"] = "auto"
+    location: Literal["auto", Location, "validate"] = "auto"
     """Expert: What a window is centred on: its mean, its last value, `auto` by a rule, or `validate`, which tries
     both."""
-    spread: Literal["window", "series"] = "window"
+    spread: Spread = "window"
     """Expert: What a window is divided by: `window`, its own deviation; `series`, the deviation of a known series in
     training, so a quiet window of a lively series looks quiet."""
     series_dim: int = Field(16, ge=0)
     """Expert: Width of the series' embedding; 0 for none."""
-    non_negative: Literal["auto", "on", "off"] = "auto"
+    non_negative: Floor = "auto"
     """Which forecasts stay at zero or above: `auto`, those of series that were never negative and rest at zero or
     count; `on`, all; `off`, none."""

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from models.config import Graph, Loss, Optimizer, Precision, Schedule
 from pipeline.settings.values import Seconds, Section
 
 SearchKey = Literal["kind", "layers", "hidden", "segment", "location", "dropout", "learning_rate"]
@@ -12,11 +13,11 @@ SearchKey = Literal["kind", "layers", "hidden", "segment", "location", "dropout"
 class TrainingSettings(Section):
     """How the network is fitted."""
 
-    loss: Literal["pinball", "mse", "mae", "huber"] = "pinball"
+    loss: Loss = "pinball"
     """Loss of all quantiles (`pinball`), or of the point forecast."""
-    optimizer: Literal["adamw", "adam", "rmsprop"] = "adamw"
+    optimizer: Optimizer = "adamw"
     """Expert: Optimiser."""
-    schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
+    schedule: Schedule = "one_cycle"
     """Expert: Schedule of the learning rate."""
     steps: int = Field(3000, ge=1)
     """Optimiser steps."""
@@ -41,9 +42,9 @@ class TrainingSettings(Section):
     """Networks of seeds from `training.seed` on, served as one: the mean of their quantiles."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where training runs. `auto`: on a GPU if there is one."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Precision = "auto"
     """Expert: Precision of the forward pass in training. `auto`: bfloat16 on a GPU that has it."""
-    graph: Literal["auto", "off"] = "auto"
+    graph: Graph = "auto"
     """Expert: `auto`: a CUDA graph of the training step where there can be one."""
     rank_timeout: Seconds = 300.0
     """Expert: Longest silence of a process of torchrun within a fit."""

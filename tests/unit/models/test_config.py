@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from models.config import QUANTILE_LEVELS, ModelConfig, TrainConfig
+from models.presets import PRESETS, Kind
 
 
 def test_configs_survive_json() -> None:
@@ -37,6 +38,10 @@ def test_a_kind_chooses_the_parts_that_are_left_away() -> None:
     assert choose(kind="rnn", cell="lstm", layers=3, decoder="dense")[:2] == ["lstm", 3]
 
 
+def test_each_kind_that_settings_may_name_has_a_preset() -> None:
+    assert get_args(Kind) == tuple(PRESETS)
+
+
 def test_thirteen_levels_around_the_median() -> None:
     assert len(QUANTILE_LEVELS) == 13
     assert [round(1.0 - level, 6) for level in reversed(QUANTILE_LEVELS)] == list(QUANTILE_LEVELS)
@@ -49,7 +54,7 @@ def test_thirteen_levels_around_the_median() -> None:
             {"kind": "prophet"},
             "use one of rnn, lstm, gru, bidirectional, stacked, attention, pretrained, seasonal_naive",
         ),
-        ({"cell": "mamba"}, "use one of gru, lstm, rnn"),
+        ({"cell": "mamba"}, "use one of rnn, lstm, gru"),
         ({"layers": -1}, "whole number of at least 1"),
         ({"direction": "sideways"}, "use one of forward, bidirectional"),
         ({"stack": "high"}, "use one of plain, residual"),
