@@ -2,13 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from pipeline.records import Floats, Ints
 
-ENDINGS = ("ok", "failed", "timeout", "lost")
+Ending = Literal["ok", "failed", "timeout"]
+"""How a job says that it ended."""
+ENDINGS = (*get_args(Ending), "lost")
+"""How a run is kept to have ended; a lost one could not say."""
 CHANGES = ("promote", "rollback")
 DELETED = ("forecasts", "observations", "dead_letters", "job_runs", "artifacts")
 """What the job `retention` deletes, by table; of `artifacts` the bytes, the model's row stays."""
+
+HORIZON_BUCKETS: Mapping[int, int | None] = {1: 1, 2: 6, 7: 24, 25: 48, 49: None}
+"""Steps that live accuracy sums up together: the first one -> the last one, None for the end of the horizon. The view
+forecast_accuracy writes the same."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,9 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
-Ending = Literal["ok", "failed", "timeout"]
+from pipeline.job_facts import Ending
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import structlog
 
 from jobs.clock.child import Child
-from jobs.clock.outcome import Ending, OnStage, Outcome, Stage
+from jobs.clock.outcome import OnStage, Outcome, Stage
 from pipeline.errors import TidecastError, Unavailable
+from pipeline.job_facts import Ending
 
 BEAT = 10.0
 """Seconds between two heartbeats."""

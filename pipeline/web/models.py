@@ -10,11 +10,10 @@ from starlette.responses import Response
 
 from models.config import QUANTILE_LEVELS
 from pipeline.database.pages import models as model_pages
+from pipeline.job_facts import HORIZON_BUCKETS
 from pipeline.web.context import Context
 from pipeline.web.documents import REFUSALS, Answer, At, Name, Question, Version, reply
 
-HORIZON_TO = {1: 1, 2: 6, 7: 24, 25: 48}
-"""First step of a bucket -> its last one, as in the view forecast_accuracy."""
 SUMS_SECONDS = 60.0
 """The job `monitor` sums up every five minutes; what it wrote is not summed up again at each look."""
 
@@ -147,7 +146,7 @@ def model_routes(context: Context) -> APIRouter:
         items = [
             {
                 "model": found.names.get(cell.model_version, "unknown"),
-                "horizon_to": HORIZON_TO.get(cell.horizon_from),
+                "horizon_to": HORIZON_BUCKETS[cell.horizon_from],
                 **{field: getattr(cell, field) for field in cell.__slots__},
             }
             for cell in found.cells

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import Connection, Engine, and_, delete, or_, select, update
 
 from pipeline.database.engine import reading, writing
 from pipeline.database.schema.tables import inserting, job_pauses, job_requests, job_runs, leases
+from pipeline.job_facts import Ending
 
-Outcome = Literal["ok", "failed", "timeout"]
 OPEN = ("running", "lost")
 """Outcomes of a run whose process may still be alive."""
 Holding = tuple[str, int, int]
@@ -152,7 +152,7 @@ class Ledger:
     def finish(
         self,
         run: int,
-        outcome: Outcome,
+        outcome: Ending,
         reason: str | None,
         now: int,
         *,

@@ -17,6 +17,7 @@ from pipeline.database.schema.shadow_tables import shadow_forecasts
 from pipeline.database.schema.tables import BASELINE, models
 from pipeline.database.turns.rows import Rows
 from pipeline.grid.times import EPOCH
+from pipeline.job_facts import HORIZON_BUCKETS
 from pipeline.records import Ints
 
 DAY = 86_400_000_000  # microseconds
@@ -24,10 +25,13 @@ CELL = ("series_id", "model_version", "day", "horizon_from")
 _ALL = 2**31 - 1
 _SERIES_PER_QUERY = 10_000  # keeps a statement far below its timeout
 
+_FIRST_STEP = " ".join(
+    f"ELSE {first}" if last is None else f"WHEN v.step <= {last} THEN {first}"
+    for first, last in HORIZON_BUCKETS.items()
+)
 SUMS = """
 SELECT v.series_id, v.model_version, v.day,
-       CASE WHEN v.step = 1 THEN 1 WHEN v.step <= 6 THEN 2 WHEN v.step <= 24 THEN 7 WHEN v.step <= 48 THEN 25
-            ELSE 49 END AS horizon_from,
+       CASE {bucket} END AS horizon_from,
        COUNT(*) AS n,
        SUM(v.error) AS error,
        SUM(v.absolute_error) AS absolute_error,
@@ -42,7 +46,7 @@ SELECT v.series_id, v.model_version, v.day,
 FROM {view} v
 WHERE v.series_id = {id} AND v.target_time >= {since} AND v.target_time < {until}
 GROUP BY v.series_id, v.model_version, v.day, 4
-"""
+""".replace("{bucket}", _FIRST_STEP)
 # LATERAL with a GROUP BY inside is not flattened, so each range reads its rows by primary key whatever the statistics.
 _RANGES = "FROM unnest(%s::int[], %s::timestamptz[], %s::timestamptz[]) AS w (series_id, since, until)"
 SUMS_OF_ALL = f"SELECT c.* {_RANGES} CROSS JOIN LATERAL ({SUMS}) c"
