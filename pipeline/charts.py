@@ -220,7 +220,7 @@ PAST = 2  # horizons of history
 MOST_STEPS = 10_000
 
 
-class Reader(Protocol):
+class ForecastReader(Protocol):
     """Rows of the database as plain values: times as text in UTC."""
 
     def forecasts_latest(self, name: str | None, limit: int) -> list[dict[str, Any]]:
@@ -236,7 +236,7 @@ class Reader(Protocol):
         ...
 
 
-def read_fan(reader: Reader, series: str, at: int | None) -> Fan | None:
+def read_fan(reader: ForecastReader, series: str, at: int | None) -> Fan | None:
     """Read the forecast that was newest at `at` (microseconds; now if None), or None when there is none."""
     rows = reader.forecasts_latest(series, MOST_STEPS) if at is None else reader.forecasts_as_of(at, series)
     if not rows:

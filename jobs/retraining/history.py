@@ -21,7 +21,7 @@ from pipeline.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class HistoryShare:
     """How much of the history was read: rows of series, of how many.
 
     depth: newest observations of each series at most; wished: without `limit`, which is training.max_rows.
@@ -51,7 +51,7 @@ class Share:
         )
 
 
-class Reader(Protocol):
+class HistoryReader(Protocol):
     """Observations, for training."""
 
     def training_history(
@@ -68,7 +68,7 @@ class Reader(Protocol):
         ...
 
 
-def read_history(reader: Reader, settings: Settings, depth: int) -> tuple[list[str], History, Share]:
+def read_history(reader: HistoryReader, settings: Settings, depth: int) -> tuple[list[str], History, HistoryShare]:
     """Read names and newest `depth` observations of every series, or less within training.max_rows."""
     limit, covariates = settings.training.max_rows, settings.input.covariates
     series_ids, counts = reader.count_history(depth)
@@ -76,12 +76,12 @@ def read_history(reader: Reader, settings: Settings, depth: int) -> tuple[list[s
     if total <= limit:
         names, history = reader.training_history(None, depth, covariates)
         read = len(names), len(history.observed_at)
-        return names, history, Share(*read, *read, depth, depth, limit)
+        return names, history, HistoryShare(*read, *read, depth, depth, limit)
     generator = np.random.default_rng(settings.training.seed)
     least, chosen = plan_sample(counts, limit, depth, find_floor(settings), generator)
     names, history = reader.training_history(None, least, covariates, series_ids=series_ids[chosen])
     read = len(names), len(history.observed_at)
-    return names, history, Share(*read, len(series_ids), total, least, depth, limit)
+    return names, history, HistoryShare(*read, len(series_ids), total, least, depth, limit)
 
 
 def plan_sample(counts: Ints, limit: int, depth: int, floor: int, generator: np.random.Generator) -> tuple[int, Ints]:

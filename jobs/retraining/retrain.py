@@ -9,7 +9,7 @@ import structlog
 from jobs.clock.outcome import OnStage, Outcome, Stage
 from jobs.retraining.challenger import describe, fit_challenger, pack_challenger
 from jobs.retraining.comparison import Backtests, compare, judge, record
-from jobs.retraining.history import Reader, Share, count_recent, find_depth, read_history
+from jobs.retraining.history import HistoryReader, HistoryShare, count_recent, find_depth, read_history
 from jobs.retraining.training_set import TooLittleHistory, TrainingSet, cut_training_set, drop_future
 from jobs.retraining.verdict import Verdict
 from jobs.retraining.warm_start import Start, choose_start
@@ -70,7 +70,13 @@ class Registry(Served, Backtests, Protocol):
 
 
 def retrain(
-    reader: Reader, registry: Registry, settings: Settings, *, clock: Callable[[], int], code: str, on_stage: OnStage
+    reader: HistoryReader,
+    registry: Registry,
+    settings: Settings,
+    *,
+    clock: Callable[[], int],
+    code: str,
+    on_stage: OnStage,
 ) -> Outcome:
     """Train a challenger, compare it, register it with every number, and promote it if it deserves it.
 
@@ -166,8 +172,8 @@ def _name_stages(name: str, on_stage: OnStage) -> OnStage:
 
 
 def _prepare(
-    reader: Reader, starts: Mapping[str, Start], settings: Settings, frequency: Frequency, *, now: int
-) -> tuple[dict[str, TrainingSet], Share]:
+    reader: HistoryReader, starts: Mapping[str, Start], settings: Settings, frequency: Frequency, *, now: int
+) -> tuple[dict[str, TrainingSet], HistoryShare]:
     """Read the history once, as deep as any challenger needs it, and cut it for each."""
     depth = max(find_depth(settings, frequency, recent=start.mode == "fine-tune") for start in starts.values())
     names, history, read = read_history(reader, settings, depth)
@@ -191,7 +197,7 @@ def _prepare(
     return sets, read
 
 
-def _keep_known(cut: TrainingSet, start: Start, read: Share) -> TrainingSet:
+def _keep_known(cut: TrainingSet, start: Start, read: HistoryShare) -> TrainingSet:
     learned = cut.learned
     if start.champion and (start.mode == "fine-tune" or read.sampled):
         learned += tuple(sorted(set(start.champion.series) - set(learned)))  # what it knows of series that are not read
@@ -210,7 +216,7 @@ class Stored(Protocol):
     """The parts of the database that the job works on."""
 
     @property
-    def reader(self) -> Reader:
+    def reader(self) -> HistoryReader:
         """Observations, for training."""
         ...
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from jobs.clock.outcome import OnStage, Outcome, Stage
-from jobs.upkeep.conformal import Calibrated, Evidence, Method, Trial, calibrate
+from jobs.upkeep.conformal import AgedSteps, Calibrated, FactorScores, Method, calibrate
 from models.config import QUANTILE_LEVELS
 from pipeline.errors import Corrupt
 from pipeline.forecasting.calibration import NO_CALIBRATION, Calibration, MaturedSteps, read_factors, undo
@@ -98,8 +98,10 @@ def run_calibration(
 
     on_stage(Stage("calibrating", words=f"{len(matured):,} matured forecast steps of model {model}"))
     age = last - frequency.step_of(matured.target_time)
-    found = calibrate(Evidence(matured.series_id, matured.step, age, matured.actual, matured.quantiles), in_use, method)
-    facts |= {"trials": {name: _plain(trial) for name, trial in _trials(found).items()}}
+    found = calibrate(
+        AgedSteps(matured.series_id, matured.step, age, matured.actual, matured.quantiles), in_use, method
+    )
+    facts |= {"trials": {name: _plain(scores) for name, scores in _scores(found).items()}}
     factors = found.factors.round(DIGITS)
     improves, reason = judge(found, words, method.minimum)
     if np.array_equal(factors, in_use):
@@ -202,12 +204,12 @@ def _method(settings: Settings) -> Method:
     return Method(window=window, minimum=settings.jobs.calibration_minimum, half_life=window)
 
 
-def _trials(found: Calibrated) -> dict[str, Trial]:
+def _scores(found: Calibrated) -> dict[str, FactorScores]:
     return {"method": found.method, "in_use": found.in_use, "uncorrected": found.uncorrected}
 
 
-def _plain(trial: Trial) -> dict[str, Any]:
-    return {name: None if math.isnan(value) else value for name, value in asdict(trial).items()}
+def _plain(scores: FactorScores) -> dict[str, Any]:
+    return {name: None if math.isnan(value) else value for name, value in asdict(scores).items()}
 
 
 def _percent(share: float) -> str:

@@ -55,7 +55,7 @@ class Method:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class AgedSteps:
     """Matured forecast steps, as the model itself forecast them; `age` is in steps before the newest target."""
 
     series: Ints  # (N,) whose forecast it is
@@ -66,10 +66,11 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
-    """How factors did on the newer half of the evidence: shares, `off` the mean distance of a level's share from it.
+class FactorScores:
+    """How factors did on the newer half of the matured steps: shares, and `off`, the mean distance of a level's share
+    from it.
 
-    `loss` is the mean pinball loss of the scores, without a unit; NaN without evidence, as all the others.
+    `loss` is the mean pinball loss of the scores, without a unit; NaN where nothing was scored, as all the others.
     """
 
     coverage_80: float
@@ -81,28 +82,28 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """Factors (H, Q) for the forecasts to come, and the trials of the method, of those in use and of none."""
+    """Factors (H, Q) for the forecasts to come, and the scores of the method, of those in use and of none."""
 
     factors: Floats
-    method: Trial
-    in_use: Trial
-    uncorrected: Trial
+    method: FactorScores
+    in_use: FactorScores
+    uncorrected: FactorScores
 
 
-def calibrate(evidence: Evidence, in_use: Floats, method: Method) -> Calibrated:
-    """Find the factors of every step by replaying the evidence, and try them, `in_use` (H, Q) and no factors on it."""
+def calibrate(matured: AgedSteps, in_use: Floats, method: Method) -> Calibrated:
+    """Find the factors of every step by replaying the matured steps, and score them, `in_use` (H, Q) and none."""
     factors = np.ones_like(in_use)
-    gain = method.gain_of(len(np.unique(evidence.series)))
-    trials = tuple(_Count() for _ in range(3))
-    for step, own, rows in _steps(evidence, len(in_use), method.minimum):
-        scores, usable = find_scores(evidence.actual[rows], evidence.quantiles[rows])  # (M, K) each
-        replay = _Replay(scores, usable, evidence.age[rows], replace(method, gain=gain))
+    gain = method.gain_of(len(np.unique(matured.series)))
+    counts = tuple(_Count() for _ in range(3))
+    for step, own, rows in _steps(matured, len(in_use), method.minimum):
+        scores, usable = find_scores(matured.actual[rows], matured.quantiles[rows])  # (M, K) each
+        replay = _Replay(scores, usable, matured.age[rows], replace(method, gain=gain))
         for block in replay.run(step, own):
             tried = (block.factors, in_use[step - 1, OUTER], np.ones(len(OUTER)))
-            for count, each in zip(trials, tried, strict=True):
+            for count, each in zip(counts, tried, strict=True):
                 count.add(scores[block.rows], usable[block.rows], each)
         factors[step - 1, OUTER] = replay.find(0, replay.working)
-    return Calibrated(factors, *(count.trial() for count in trials))
+    return Calibrated(factors, *(count.scores() for count in counts))
 
 
 def find_scores(actual: Floats, quantiles: Floats) -> tuple[Floats, Mask]:
@@ -193,26 +194,26 @@ class _Count:
             held = judged & ~missed[:, low] & ~missed[:, high]
             self._both[share] += held.sum(), judged.sum()
 
-    def trial(self) -> Trial:
+    def scores(self) -> FactorScores:
         """Sum up; NaN where there was nothing."""
         if not self._usable.all():
-            return Trial(np.nan, np.nan, np.nan, np.nan, 0)
+            return FactorScores(np.nan, np.nan, np.nan, np.nan, 0)
         off = float(np.abs(self._missed / self._usable - MISS).mean())
         held = {share: float(inside / judged) for share, (inside, judged) in self._both.items()}
-        return Trial(held[80], held[95], off, self._loss / float(self._usable.sum()), int(self._usable.max()))
+        return FactorScores(held[80], held[95], off, self._loss / float(self._usable.sum()), int(self._usable.max()))
 
 
-def _steps(evidence: Evidence, horizon: int, minimum: int) -> Iterator[tuple[int, Mask, Ints]]:
-    """Each step with evidence: which rows (M,) to learn from, and which of them (M,) are its own.
+def _steps(matured: AgedSteps, horizon: int, minimum: int) -> Iterator[tuple[int, Mask, Ints]]:
+    """Each step of the horizon: which rows (M,) to learn from, and which of them (M,) are its own.
 
     Where a step has less than the minimum, the nearest steps are taken too, as many on both sides as it needs.
     """
-    order = np.argsort(evidence.step, kind="stable")
-    bounds = np.searchsorted(evidence.step[order], np.arange(1, horizon + 2))  # (H + 1,)
+    order = np.argsort(matured.step, kind="stable")
+    bounds = np.searchsorted(matured.step[order], np.arange(1, horizon + 2))  # (H + 1,)
     for step in range(1, horizon + 1):
         first, last = step - 1, step
         while bounds[last] - bounds[first] < minimum and (first > 0 or last < horizon):
             first, last = max(0, first - 1), min(horizon, last + 1)
         if bounds[last] - bounds[first] >= minimum:
             rows = order[bounds[first] : bounds[last]]
-            yield step, evidence.step[rows] == step, rows
+            yield step, matured.step[rows] == step, rows

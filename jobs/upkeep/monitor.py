@@ -62,8 +62,8 @@ class Memory:
         }
 
 
-class EvaluatedBatch(Protocol):
-    """A batch of accuracy that was stored."""
+class StoredRanges(Protocol):
+    """Ranges of days whose accuracy was stored together."""
 
     @property
     def done(self) -> int:
@@ -77,14 +77,14 @@ class EvaluatedBatch(Protocol):
 
     @property
     def cells(self) -> int:
-        """Sums in this batch."""
+        """Sums in these ranges."""
         ...
 
 
 class Evaluations(Protocol):
     """Matured forecasts as sums per series, model, day and bucket of steps."""
 
-    def refresh(self, now: int, *, margin: float, group: str | None) -> Iterator[EvaluatedBatch]:
+    def refresh(self, now: int, *, margin: float, group: str | None) -> Iterator[StoredRanges]:
         """Work out again what changed, batch by batch, each stored when it is returned.
 
         `margin`: seconds that a row may become visible later than the time it bears says; `group`: a pattern that finds

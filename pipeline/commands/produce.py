@@ -41,10 +41,10 @@ def produce(
     are sent under the names of their columns, and read by workers whose input.covariates lists them.
     """
     from pipeline.kafka.topics import check_topics, send
-    from pipeline.quickstart.produce import Columns, messages, paced, read
+    from pipeline.quickstart.produce import FileColumns, messages, paced, read
 
     first, end = (read_moment(text, name) if text else None for name, text in (("--since", since), ("--until", until)))
-    named = Columns(**columns, covariates=covariate)
+    named = FileColumns(**columns, covariates=covariate)
     table = read(file, named, first, end, times=settings.input.time_rule(settings.series.timezone))
     check_topics(settings.kafka)
     with progress(f"to {settings.kafka.input_topic}", len(table)) as advance:

@@ -19,7 +19,7 @@ from pipeline.database.jobs.states import JobStates
 from pipeline.database.models.calibrations import Calibrations
 from pipeline.database.models.registry import Registry
 from pipeline.database.models.shadows import Shadows
-from pipeline.database.pages.reader import Reader
+from pipeline.database.pages.reader import SqlReader
 from pipeline.database.pages.repairs import Repair, Repairs
 from pipeline.database.schema.migrate import check, current, require_file, upgrade
 from pipeline.database.schema.pipelines import Binding, Pipelines
@@ -34,7 +34,7 @@ class Database:
     engine: Engine
     registry: Registry
     ledger: Ledger
-    reader: Reader
+    reader: SqlReader
     evaluations: Evaluations
     live_errors: LiveErrors
     states: JobStates
@@ -72,7 +72,7 @@ def open_database(url: str, *, timeout: float, guard: Guard = unguarded) -> Data
         engine,
         Registry(engine),
         Ledger(engine),
-        Reader(engine),
+        SqlReader(engine),
         Evaluations(engine),
         LiveErrors(engine),
         JobStates(engine),
@@ -95,12 +95,12 @@ __all__ = [
     "Ledger",
     "LiveErrors",
     "Pipelines",
-    "Reader",
     "Registry",
     "Repair",
     "Repairs",
     "Retention",
     "Shadows",
+    "SqlReader",
     "SqlStore",
     "current",
     "open_database",

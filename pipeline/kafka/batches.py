@@ -32,7 +32,7 @@ PIECE_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class RecordColumns:
     """The records of a batch, or of a piece of one, from the fetch offset on.
 
     `offset` is the first of them, `size` the bytes that they take, `requeued` the offsets of those that a requeue
@@ -71,7 +71,7 @@ class Unread:
         return len(self.raw)
 
 
-class Run(list[Columns | Unread]):
+class Run(list[RecordColumns | Unread]):
     """Batches taken together; its length is their records, which is what the fetcher subtracts from its limit.
 
     Once the bytes of a poll are used up it is at least that limit, `filled`, which ends the poll.
@@ -97,7 +97,7 @@ class Bounds:
         self.left = self.poll_bytes
 
 
-Read = Callable[[Any, bytes, int, int], Iterator[Columns]]
+Read = Callable[[Any, bytes, int, int], Iterator[RecordColumns]]
 """Reads a batch, which has these bytes, from an offset on; it may unpack to so many bytes."""
 
 
@@ -130,7 +130,7 @@ class BatchRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
         records: Any,
         key_deserializer: Any,
         value_deserializer: Any,
-    ) -> Iterator[Columns | Unread]:
+    ) -> Iterator[RecordColumns | Unread]:
         while (batch := records.next_batch()) is not None:
             self.leader_epoch = getattr(batch, "leader_epoch", -1)
             self.bytes_read += batch.size_in_bytes
@@ -150,7 +150,7 @@ class BatchRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
                 self.next_fetch_offset = last + 1  # also over records that compaction or an abort took
         self.drain()
 
-    def _pieces(self, batch: Any, raw: bytes) -> Iterator[Columns]:
+    def _pieces(self, batch: Any, raw: bytes) -> Iterator[RecordColumns]:
         if self.check_crcs and not batch.validate_crc():
             raise _BadChecksum
         if batch.magic == 2 and self._hidden(batch):
@@ -185,7 +185,7 @@ def _why(error: Exception, batch: Any, raw: bytes) -> str:
     return f"the record batch cannot be read ({codec}): {type(error).__name__}: {error}"
 
 
-def read_columns(batch: Any, raw: bytes, start: int, limit: int) -> Iterator[Columns]:
+def read_columns(batch: Any, raw: bytes, start: int, limit: int) -> Iterator[RecordColumns]:
     """Read a batch's records with offsets of at least `start` piece by piece; TooLarge if it unpacks beyond `limit`."""
     if batch.magic != 2:
         yield from read_by_library(batch, raw, start, limit)
@@ -202,7 +202,7 @@ def read_columns(batch: Any, raw: bytes, start: int, limit: int) -> Iterator[Col
         if piece is not None:
             offsets, keys, values, requeued = piece
             envelope = Envelopes(buffer, begin, at, batch.base_offset, start, first, fixed)
-            yield Columns(offsets[0], offsets, keys, values, at - begin, requeued, envelope)
+            yield RecordColumns(offsets[0], offsets, keys, values, at - begin, requeued, envelope)
 
 
 _Piece = tuple[list[int], list[bytes | None], list[bytes | None], frozenset[int]]
@@ -246,7 +246,7 @@ def _read_piece(buffer: bytes, at: int, count: int, base: int, start: int) -> tu
     return ((offsets, keys, values, frozenset(requeued)) if offsets else None), at, read
 
 
-def read_by_library(batch: Any, _raw: bytes, start: int, _limit: int) -> Iterator[Columns]:
+def read_by_library(batch: Any, _raw: bytes, start: int, _limit: int) -> Iterator[RecordColumns]:
     """Read a batch like `read_columns`, record by record as the library does; `bound_library` has set its limit."""
     held: list[Any] = []
     size = 0
@@ -261,9 +261,9 @@ def read_by_library(batch: Any, _raw: bytes, start: int, _limit: int) -> Iterato
         yield _columns_of(held, size)
 
 
-def _columns_of(records: list[Any], size: int) -> Columns:
+def _columns_of(records: list[Any], size: int) -> RecordColumns:
     beside = [Envelope(written_at(record.timestamp), tuple(record.headers)) for record in records]
-    return Columns(
+    return RecordColumns(
         records[0].offset,
         [record.offset for record in records],
         [record.key for record in records],
@@ -297,7 +297,7 @@ def unusable(read: Read = read_columns) -> str | None:
         ours = [
             (*own, envelope.written_at, list(envelope.headers))
             for batch in list.__iter__(run)
-            if isinstance(batch, Columns)
+            if isinstance(batch, RecordColumns)
             for i, own in enumerate(zip(batch.offsets, batch.keys, batch.values, strict=True))
             for envelope in [batch.envelope(i)]
         ]

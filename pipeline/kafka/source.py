@@ -18,7 +18,7 @@ from kafka.structs import MemberState
 
 from pipeline.errors import Fenced, Unavailable
 from pipeline.health.watchdog import Watchdog
-from pipeline.kafka.batches import BATCH_BYTES, Bounds, Columns, Unread, install
+from pipeline.kafka.batches import BATCH_BYTES, Bounds, RecordColumns, Unread, install
 from pipeline.kafka.connection import MARK, arguments, explained, require_codecs
 from pipeline.kafka.ends import read_ends
 from pipeline.kafka.envelopes import has_requeued, written_at
@@ -240,12 +240,12 @@ class KafkaSource:
         return int(self._settings.call_timeout * 1000)
 
 
-def _runs(partition: int, batches: Sequence[Columns | Unread]) -> list[Messages]:
+def _runs(partition: int, batches: Sequence[RecordColumns | Unread]) -> list[Messages]:
     """Join the batches of a partition; an unread one stays by itself, in its place."""
     runs: list[Messages] = []
-    joined: list[Columns] = []
+    joined: list[RecordColumns] = []
     for batch in [*batches, None]:
-        if isinstance(batch, Columns):
+        if isinstance(batch, RecordColumns):
             joined.append(batch)
             continue
         if joined:
@@ -258,7 +258,7 @@ def _runs(partition: int, batches: Sequence[Columns | Unread]) -> list[Messages]
     return runs
 
 
-def _joined(partition: int, batches: Sequence[Columns]) -> Messages:
+def _joined(partition: int, batches: Sequence[RecordColumns]) -> Messages:
     offsets = np.array([offset for batch in batches for offset in batch.offsets], np.int64)
     ends = list(accumulate(map(len, batches)))
 

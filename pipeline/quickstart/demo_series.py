@@ -17,7 +17,7 @@ import pandas as pd
 
 from models.metrics import METRICS, Matured, seasonal_scale
 from pipeline.charts import Fan
-from pipeline.quickstart.produce import Columns, read
+from pipeline.quickstart.produce import FileColumns, read
 from pipeline.records import Floats, Ints
 
 FILE = Path(__file__).parent / "data" / "m4_hourly_64.csv.gz"
@@ -30,7 +30,7 @@ WEEK = pd.Timedelta(weeks=1)
 
 def load(count: int = SERIES) -> pd.DataFrame:
     """Read `count` evenly spread series as series_id, timestamp, value, left; ordered by left, the farthest first."""
-    table = read(FILE, Columns())
+    table = read(FILE, FileColumns())
     names = sorted(table["series_id"].unique(), key=lambda name: int(name[1:]))
     chosen = [names[i] for i in np.linspace(0, len(names) - 1, count).round().astype(int)]
     table = table[table["series_id"].isin(chosen)].copy()

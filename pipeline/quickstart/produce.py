@@ -23,7 +23,7 @@ Message = tuple[bytes, bytes, list[tuple[str, bytes]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class FileColumns:
     """The names of a file's columns."""
 
     series_id: str = "series_id"
@@ -33,7 +33,7 @@ class Columns:
 
 
 def read(
-    file: Path, columns: Columns, since: int | None = None, until: int | None = None, *, times: TimeRule = AUTO
+    file: Path, columns: FileColumns, since: int | None = None, until: int | None = None, *, times: TimeRule = AUTO
 ) -> pd.DataFrame:
     """Read a CSV or Parquet file as series_id, timestamp (UTC), value, ordered by time: [since, until) microseconds.
 
@@ -102,7 +102,7 @@ def paced(
         yield message
 
 
-def _named_alone(columns: Columns, taken: set[str]) -> dict[str, str]:
+def _named_alone(columns: FileColumns, taken: set[str]) -> dict[str, str]:
     """Map covariates to themselves; ConfigError when a name is given twice or means something else."""
     for place, name in enumerate(columns.covariates):
         if name in taken or name in columns.covariates[:place]:
@@ -110,7 +110,7 @@ def _named_alone(columns: Columns, taken: set[str]) -> dict[str, str]:
     return {name: name for name in columns.covariates}
 
 
-def _load(file: Path, columns: Columns) -> pd.DataFrame:
+def _load(file: Path, columns: FileColumns) -> pd.DataFrame:
     try:
         if file.suffix in PARQUET:
             return pd.read_parquet(file)

@@ -44,7 +44,7 @@ HEADERS = {
 }
 
 
-class Gate:
+class Access:
     """ASGI middleware; see the module."""
 
     def __init__(self, app: ASGIApp, settings: ServeSettings) -> None:

@@ -62,11 +62,11 @@ class Context:
     queries: QueryQueue
     read_ends: Callable[[], dict[int, int]]
     ends: "Ends" = field(init=False)
-    grid: "Grid" = field(init=False)
+    grid: "PhasedGrid" = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ends", Ends(self.queries, self.read_ends))
-        object.__setattr__(self, "grid", Grid(self.settings.series, self.pages))
+        object.__setattr__(self, "grid", PhasedGrid(self.settings.series, self.pages))
 
     async def status(self) -> Status:
         """Say how the service is; also when the database is away."""
@@ -91,7 +91,7 @@ class Context:
         )
 
 
-class Grid:
+class PhasedGrid:
     """The grid of the settings, with the phase that the database knows once there are events."""
 
     def __init__(self, series: SeriesSettings, pages: Pages) -> None:

@@ -42,7 +42,7 @@ class Counted(Protocol):
 
 
 class PageCollector(Collector):
-    """Reads plain counters of the event loop's thread, of a gate and a feed; a scrape takes no lock of it."""
+    """Reads plain counters of the event loop's thread, of the access check and a feed; a scrape takes no lock of it."""
 
     def __init__(self, traffic: Traffic, streams: Counted, connections: Counted) -> None:
         self._traffic = traffic

@@ -98,7 +98,7 @@ class Point(Answer):
     value: float | None
 
 
-class History(Answer):
+class SeriesHistory(Answer):
     """Observations of a series, ascending."""
 
     series: str
@@ -166,14 +166,14 @@ def series_routes(context: Context) -> APIRouter:
 
         return reply(request, await ask(read))
 
-    @router.get("/history", response_model=History)
+    @router.get("/history", response_model=SeriesHistory)
     async def show_history(request: Request, asked: Annotated[OfHistory, Query()]) -> Response:
         """Show the newest observations of a series, ascending, with from <= at < to."""
         require_order(asked.since, asked.until)
 
-        def read() -> History:
+        def read() -> SeriesHistory:
             found = pages.of_series(asked.series, series_pages.read_history, asked.since, asked.until, asked.limit)
-            return History.model_validate({"series": asked.series, "points": found})
+            return SeriesHistory.model_validate({"series": asked.series, "points": found})
 
         return reply(request, await ask(read))
 

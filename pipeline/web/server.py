@@ -19,7 +19,7 @@ from starlette.staticfiles import StaticFiles
 from pipeline.database.pages.pages import Pages
 from pipeline.settings import ServeSettings, Settings
 from pipeline.version import installed_version
-from pipeline.web.access import Gate
+from pipeline.web.access import Access
 from pipeline.web.connections import BACKLOG, HEAD_BYTES, KEEP_SECONDS, Connection, Connections, allow_files
 from pipeline.web.context import Context
 from pipeline.web.feed import Feed
@@ -39,8 +39,8 @@ END_SECONDS = 5
 
 def build_app(
     settings: Settings, pages: Pages, *, clock: Callable[[], int], read_ends: Callable[[], dict[int, int]]
-) -> tuple[Gate, Feed]:
-    """Build the application, behind its gate, and the feed that a server closes before it ends."""
+) -> tuple[Access, Feed]:
+    """Build the application, behind its access check, and the feed that a server closes before it ends."""
     patience = PATIENCES * settings.serve.query_timeout
     context = Context(settings, pages, QueryQueue(settings.serve.queries, clock, patience), read_ends)
     feed = Feed(pages, QueryQueue(1, clock, patience), context.status, settings.serve.clients)
@@ -76,7 +76,7 @@ def build_app(
 
     if STATIC.is_dir():
         app.mount("/static", PageFiles(directory=STATIC), name="static")
-    return Gate(app, settings.serve), feed
+    return Access(app, settings.serve), feed
 
 
 class PageFiles(StaticFiles):
@@ -120,7 +120,7 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def run_server(app: Gate, feed: Feed, connections: Connections, listening: socket.socket) -> None:
+def run_server(app: Access, feed: Feed, connections: Connections, listening: socket.socket) -> None:
     """Serve on a socket that listens already, until SIGTERM or SIGINT."""
     logging.getLogger("uvicorn.error").setLevel(
         logging.ERROR

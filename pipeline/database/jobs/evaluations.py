@@ -44,8 +44,8 @@ _KEY = tuple(column.name for column in evaluations.primary_key)
 _EVIDENCE = ("n", "naive_n", "scaled_n")
 
 
-class Batch(NamedTuple):
-    """A batch that was committed: `done` of `total` ranges of days, and the cells in it."""
+class EvaluatedRanges(NamedTuple):
+    """Ranges of days that one transaction wrote: `done` of `total` so far, and the cells in these."""
 
     done: int
     total: int
@@ -59,7 +59,7 @@ class Evaluations:
         self._engine = engine
         self._rows = rows_of(engine)
 
-    def refresh(self, now: int, *, margin: float, group: str | None) -> Iterator[Batch]:
+    def refresh(self, now: int, *, margin: float, group: str | None) -> Iterator[EvaluatedRanges]:
         """Work out again what is stale, batch by batch, each one transaction with the place it reached.
 
         `margin` in seconds: the longest commit and clock difference to allow for. `group` is a pattern with one group
@@ -85,7 +85,7 @@ class Evaluations:
                 _replace_cells(connection, batch, cells)
             epoch += 1
             done += len(batch)
-            yield Batch(done, len(ranges), len(cells))
+            yield EvaluatedRanges(done, len(ranges), len(cells))
         with writing(self._engine) as connection:
             replace_state(connection, STATE, epoch, {**state["next"], "group": state["group"]})
 

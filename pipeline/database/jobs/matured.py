@@ -70,17 +70,17 @@ class Range(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class GridOfViews:
     """The grid that the views use, kept with model version 0; None where it was never described."""
 
     season: int | None
     step_seconds: float | None
 
 
-def read_grid(connection: Connection) -> Grid:
+def read_grid(connection: Connection) -> GridOfViews:
     """Return the grid of the moment."""
     found = connection.execute(select(models.c.season, models.c.step_seconds).where(models.c.version == BASELINE)).one()
-    return Grid(found.season, found.step_seconds)
+    return GridOfViews(found.season, found.step_seconds)
 
 
 def clip(connection: Connection, ranges: Iterable[tuple[int, int]]) -> Iterator[Range]:

@@ -81,7 +81,7 @@ READ_ONLY = "25006"  # SQLSTATE; from a worker it means a replica after a failov
 _ALWAYS = (0, 253_402_300_799_000_000)  # years 1970 to 9999
 
 
-class Reader:
+class SqlReader:
     """Queries; each method is one transaction."""
 
     def __init__(self, engine: Engine) -> None:

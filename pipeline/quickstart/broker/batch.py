@@ -15,7 +15,7 @@ LOG_APPEND_TIME, TRANSACTIONAL, CONTROL = 0x08, 0x10, 0x20
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class RecordBatch:
     """One batch; offsets are Kafka's, times are epoch milliseconds, producer -1 means neither id nor sequence."""
 
     base: int
@@ -29,12 +29,12 @@ class Batch:
     control: bool
     raw: bytes
 
-    def at(self, offset: int) -> "Batch":
+    def at(self, offset: int) -> "RecordBatch":
         """Return the batch placed at an offset of a log, leader epoch 0."""
         raw = struct.pack(">q", offset) + self.raw[8:12] + bytes(4) + self.raw[16:]
         return replace(self, base=offset, last=offset + self.last - self.base, raw=raw)
 
-    def stamped(self, now_ms: int) -> "Batch":
+    def stamped(self, now_ms: int) -> "RecordBatch":
         """Return the batch with the broker's time for all its records (message.timestamp.type=LogAppendTime)."""
         raw = bytearray(self.raw)
         (attributes,) = struct.unpack_from(">h", raw, CRC_START)
@@ -44,7 +44,7 @@ class Batch:
         return replace(self, max_time=now_ms, raw=bytes(raw))
 
 
-def parse(raw: bytes) -> Batch | None:
+def parse(raw: bytes) -> RecordBatch | None:
     """Read the header of exactly one batch; None when the bytes are anything else or fail their CRC."""
     if len(raw) < HEADER.size:
         return None
@@ -53,7 +53,7 @@ def parse(raw: bytes) -> Batch | None:
     intact = magic == 2 and length == len(raw) - 12 and count == last_delta + 1 and count > 0
     if not intact or crc32c(memoryview(raw)[CRC_START:]) != crc:
         return None
-    return Batch(
+    return RecordBatch(
         base=base,
         last=base + last_delta,
         max_time=max_time,
@@ -67,10 +67,10 @@ def parse(raw: bytes) -> Batch | None:
     )
 
 
-def marker(producer: int, epoch: int, *, commit: bool, now_ms: int) -> Batch:
+def marker(producer: int, epoch: int, *, commit: bool, now_ms: int) -> RecordBatch:
     """Build the control batch that ends a transaction: one record whose key is (version 0, 1 commit or 0 abort)."""
     record = struct.pack(">BBBBBhhBhiB", 0x20, 0, 0, 0, 8, 0, int(commit), 12, 0, 0, 0)
     attributes = TRANSACTIONAL | CONTROL
     tail = struct.pack(">hiqqqhii", attributes, 0, now_ms, now_ms, producer, epoch, -1, 1) + record
     raw = struct.pack(">qiibI", 0, len(tail) + 9, 0, 2, crc32c(tail)) + tail
-    return Batch(0, 0, now_ms, producer, epoch, -1, -1, True, True, raw)
+    return RecordBatch(0, 0, now_ms, producer, epoch, -1, -1, True, True, raw)

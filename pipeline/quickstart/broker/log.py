@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from kafka.record import MemoryRecords
 
-from pipeline.quickstart.broker.batch import Batch, marker
+from pipeline.quickstart.broker.batch import RecordBatch, marker
 from pipeline.quickstart.broker.codes import Code
 
 REMEMBERED = 5  # batches per producer in which a retry is recognised; also Kafka's limit of requests in flight
@@ -34,7 +34,7 @@ class Producer:
     """What the partition knows of one producer: its epoch and its newest batches."""
 
     epoch: int
-    recent: deque[Batch] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    recent: deque[RecordBatch] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
 
 
 class PartitionLog:
@@ -44,7 +44,7 @@ class PartitionLog:
         self.start = 0
         self.end = 0
         self.watchers: set[Callable[[], None]] = set()
-        self._batches: list[Batch] = []
+        self._batches: list[RecordBatch] = []
         self._lasts: list[int] = []
         self._producers: dict[int, Producer] = {}
         self._open: dict[int, int] = {}  # producer -> first offset of its open transaction
@@ -55,11 +55,11 @@ class PartitionLog:
         """The last stable offset: everything below belongs to no open transaction."""
         return min(self._open.values(), default=self.end)
 
-    def append(self, batch: Batch) -> tuple[Code, int]:
+    def append(self, batch: RecordBatch) -> tuple[Code, int]:
         """Add a producer's batch and return its base offset; a retry of a recent batch returns the first one's."""
         if batch.producer >= 0:
             refused = self._check_sequence(batch)
-            if isinstance(refused, Batch):
+            if isinstance(refused, RecordBatch):
                 return Code.NONE, refused.base
             if refused:
                 return refused, -1
@@ -126,7 +126,7 @@ class PartitionLog:
         self._wake()
         return Code.NONE
 
-    def _check_sequence(self, batch: Batch) -> Code | Batch:
+    def _check_sequence(self, batch: RecordBatch) -> Code | RecordBatch:
         known = self._producers.get(batch.producer)
         if known is None:
             self._producers[batch.producer] = Producer(batch.epoch)
@@ -145,7 +145,7 @@ class PartitionLog:
             return Code.OUT_OF_ORDER_SEQUENCE_NUMBER
         return Code.NONE
 
-    def _place(self, batch: Batch) -> Batch:
+    def _place(self, batch: RecordBatch) -> RecordBatch:
         placed = batch.at(self.end)
         self._batches.append(placed)
         self._lasts.append(placed.last)

@@ -12,7 +12,7 @@ from sqlalchemy import event, text
 from jobs.upkeep.retention import clear_out
 from models.config import QUANTILE_LEVELS, QUANTILE_NAMES
 from pipeline.database import Database
-from pipeline.database.jobs.evaluations import Batch, find_group
+from pipeline.database.jobs.evaluations import EvaluatedRanges, find_group
 from pipeline.errors import Unavailable
 from pipeline.records import Claim, Forecasts
 from pipeline.settings import Settings
@@ -85,7 +85,7 @@ class World:
     def later(self, seconds: float) -> None:
         self.now += round(seconds * SECOND)
 
-    def refresh(self, group: str | None = PATTERN) -> list[Batch]:
+    def refresh(self, group: str | None = PATTERN) -> list[EvaluatedRanges]:
         return list(self.database.evaluations.refresh(self.now, margin=MARGIN, group=group))
 
     def cells(self) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.errors import ConfigError
 from pipeline.quickstart.demo_series import FILE, HORIZON, load
-from pipeline.quickstart.produce import Columns, messages, paced, read
+from pipeline.quickstart.produce import FileColumns, messages, paced, read
 from pipeline.settings import InputSettings
 
 HOUR = 3_600_000_000
@@ -29,7 +29,7 @@ def test_rows_become_messages_in_time_order_keyed_by_series(tmp_path: Path) -> N
         tmp_path,
         "series_id,timestamp,value\nb,2026-01-01T07:00:00Z,2\na,2026-01-01T07:00:00Z,1\nb,2026-01-01T06:00:00Z,0.5\n",
     )
-    table = read(file, Columns())
+    table = read(file, FileColumns())
     assert [key for key, _, _ in messages(table, InputSettings())] == [b"b", b"b", b"a"]
     assert decoded(table) == [
         {"series_id": "b", "timestamp": "2026-01-01T06:00:00.000000Z", "value": 0.5},
@@ -40,19 +40,19 @@ def test_rows_become_messages_in_time_order_keyed_by_series(tmp_path: Path) -> N
 
 def test_messages_use_the_field_names_that_the_worker_reads(tmp_path: Path) -> None:
     file = write(tmp_path, "series_id,timestamp,value\na,2026-01-01T07:00:00Z,1\n")
-    (event,) = decoded(read(file, Columns()), InputSettings(series_id="id", timestamp="at", value="kwh"))
+    (event,) = decoded(read(file, FileColumns()), InputSettings(series_id="id", timestamp="at", value="kwh"))
     assert event == {"id": "a", "at": "2026-01-01T07:00:00.000000Z", "kwh": 1.0}
 
 
 def test_columns_may_have_other_names_and_more_of_them_may_be_there(tmp_path: Path) -> None:
     file = write(tmp_path, "place,when,load,weather\nx,2026-01-01,3,rain\n")
-    assert decoded(read(file, Columns("place", "when", "load")))[0]["value"] == 3.0
+    assert decoded(read(file, FileColumns("place", "when", "load")))[0]["value"] == 3.0
 
 
 def test_covariates_are_sent_along_under_their_own_names(tmp_path: Path) -> None:
     rows = "x,2026-01-01,3,rain,1.5,NA\nx,2026-01-02,,rain,,-2\n"
     file = write(tmp_path, "place,when,load,weather,wind,temperature\n" + rows)
-    columns = Columns("place", "when", "load", ("temperature", "wind"))
+    columns = FileColumns("place", "when", "load", ("temperature", "wind"))
     sent = [json.loads(value) for _, value, _ in messages(read(file, columns), InputSettings(), columns.covariates)]
     stamps = ["2026-01-01T00:00:00.000000Z", "2026-01-02T00:00:00.000000Z"]
     assert sent == [
@@ -74,12 +74,12 @@ def test_covariates_are_sent_along_under_their_own_names(tmp_path: Path) -> None
 def test_a_covariate_that_cannot_be_sent_is_named(tmp_path: Path, covariates: tuple[str, ...], complaint: str) -> None:
     file = write(tmp_path, "place,when,load,value,wind,weather\nx,2026-01-01,3,4,1.5,rain\n")
     with pytest.raises(ConfigError, match=complaint):
-        read(file, Columns("place", "when", "load", covariates))
+        read(file, FileColumns("place", "when", "load", covariates))
 
 
 def test_a_covariate_that_would_hide_a_field_of_the_message_is_refused(tmp_path: Path) -> None:
     file = write(tmp_path, "series_id,timestamp,value,kwh\na,2026-01-01,1,2\n")
-    table = read(file, Columns(covariates=("kwh",)))
+    table = read(file, FileColumns(covariates=("kwh",)))
     with pytest.raises(ConfigError, match="--covariate kwh: a message has another field of this name"):
         next(messages(table, InputSettings(value="kwh"), ("kwh",)))
 
@@ -87,12 +87,12 @@ def test_a_covariate_that_would_hide_a_field_of_the_message_is_refused(tmp_path:
 @pytest.mark.parametrize("empty", ["", "NA", "nan", "null"])
 def test_an_empty_value_is_sent_as_null(tmp_path: Path, empty: str) -> None:
     file = write(tmp_path, f"series_id,timestamp,value\na,2026-01-01T07:00:00Z,{empty}\n")
-    assert decoded(read(file, Columns()))[0]["value"] is None
+    assert decoded(read(file, FileColumns()))[0]["value"] is None
 
 
 def test_a_series_named_na_or_a_number_keeps_its_name(tmp_path: Path) -> None:
     file = write(tmp_path, "series_id,timestamp,value\nNA,2026-01-01,1\n007,2026-01-01,1\n")
-    assert {event["series_id"] for event in decoded(read(file, Columns()))} == {"NA", "007"}
+    assert {event["series_id"] for event in decoded(read(file, FileColumns()))} == {"NA", "007"}
 
 
 @pytest.mark.parametrize(
@@ -110,41 +110,41 @@ def test_a_series_named_na_or_a_number_keeps_its_name(tmp_path: Path) -> None:
 )
 def test_every_way_to_write_a_time_means_the_same_and_without_an_offset_it_is_utc(tmp_path: Path, stamp: str) -> None:
     file = write(tmp_path, f"series_id,timestamp,value\na,{stamp},1\n")
-    assert decoded(read(file, Columns()))[0]["timestamp"] == "2026-01-01T07:00:00.000000Z"
+    assert decoded(read(file, FileColumns()))[0]["timestamp"] == "2026-01-01T07:00:00.000000Z"
 
 
 def test_a_column_of_mixed_units_sends_the_times_that_are_meant(tmp_path: Path) -> None:
     rows = "a,1767250800,1\na,1767250800000,2\na,1767250800000000,3\na,2026-01-01T07:00Z,4\n"
     file = write(tmp_path, "series_id,timestamp,value\n" + rows)
-    assert {event["timestamp"] for event in decoded(read(file, Columns()))} == {"2026-01-01T07:00:00.000000Z"}
+    assert {event["timestamp"] for event in decoded(read(file, FileColumns()))} == {"2026-01-01T07:00:00.000000Z"}
 
 
 def test_the_unit_and_the_oldest_time_of_the_settings_are_those_of_files_too(tmp_path: Path) -> None:
     file = write(tmp_path, "series_id,timestamp,value\na,0,1\n")
     rule = InputSettings(time_unit="s", oldest_time="1970-01-01").time_rule()
-    assert decoded(read(file, Columns(), times=rule))[0]["timestamp"] == "1970-01-01T00:00:00.000000Z"
+    assert decoded(read(file, FileColumns(), times=rule))[0]["timestamp"] == "1970-01-01T00:00:00.000000Z"
 
 
 @pytest.mark.parametrize("stamp", ["2026", "20260101"])
 def test_a_year_or_a_date_in_a_csv_is_text(tmp_path: Path, stamp: str) -> None:
     file = write(tmp_path, f"series_id,timestamp,value\na,{stamp},1\n")
-    assert decoded(read(file, Columns()))[0]["timestamp"] == "2026-01-01T00:00:00.000000Z"
+    assert decoded(read(file, FileColumns()))[0]["timestamp"] == "2026-01-01T00:00:00.000000Z"
 
 
 def test_since_is_the_first_time_and_until_is_left_out(tmp_path: Path) -> None:
     rows = "".join(f"a,2026-01-01T{hour:02d}:00:00Z,{hour}\n" for hour in range(10))
     file = write(tmp_path, "series_id,timestamp,value\n" + rows)
-    assert [event["value"] for event in decoded(read(file, Columns(), SEVEN, SEVEN + 2 * HOUR))] == [7.0, 8.0]
+    assert [event["value"] for event in decoded(read(file, FileColumns(), SEVEN, SEVEN + 2 * HOUR))] == [7.0, 8.0]
 
 
 def test_gzip_and_parquet_files_read_like_plain_csv(tmp_path: Path) -> None:
     text = "series_id,timestamp,value\na,2026-01-01T07:00:00Z,1.5\n"
-    plain = decoded(read(write(tmp_path, text), Columns()))
+    plain = decoded(read(write(tmp_path, text), FileColumns()))
     packed = tmp_path / "values.csv.gz"
     packed.write_bytes(gzip.compress(text.encode()))
     columns = tmp_path / "values.parquet"
-    read(packed, Columns()).to_parquet(columns)
-    assert decoded(read(packed, Columns())) == plain == decoded(read(columns, Columns()))
+    read(packed, FileColumns()).to_parquet(columns)
+    assert decoded(read(packed, FileColumns())) == plain == decoded(read(columns, FileColumns()))
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_gzip_and_parquet_files_read_like_plain_csv(tmp_path: Path) -> None:
 )
 def test_a_file_that_does_not_fit_says_where_and_why(tmp_path: Path, text: str, complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint) as refused:
-        read(write(tmp_path, text), Columns())
+        read(write(tmp_path, text), FileColumns())
     assert "\n" not in str(refused.value) and "np." not in str(refused.value)
 
 
@@ -201,7 +201,7 @@ def test_a_column_of_any_kind_is_sent_or_refused_in_one_line(tmp_path: Path, col
     file = tmp_path / "values.parquet"
     parquet.write_table(pa.table(good | {column: arrays[kind]}), file)
     try:
-        sent = decoded(read(file, Columns()))
+        sent = decoded(read(file, FileColumns()))
     except ConfigError as refused:
         assert "\n" not in str(refused) and "np." not in str(refused)
     else:
@@ -210,7 +210,7 @@ def test_a_column_of_any_kind_is_sent_or_refused_in_one_line(tmp_path: Path, col
 
 def test_a_missing_file_is_named() -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.csv does not exist"):
-        read(Path("nowhere.csv"), Columns())
+        read(Path("nowhere.csv"), FileColumns())
 
 
 def test_a_rate_spreads_messages_evenly_over_time() -> None:
@@ -233,7 +233,7 @@ def test_without_a_rate_nothing_waits() -> None:
 
 
 def test_the_packaged_series_are_whole_hourly_and_small() -> None:
-    table = read(FILE, Columns())
+    table = read(FILE, FileColumns())
     sizes = table.groupby("series_id").size()
     assert len(sizes) == 64
     assert set(sizes) == {748, 1008}
@@ -243,7 +243,7 @@ def test_the_packaged_series_are_whole_hourly_and_small() -> None:
 
 
 def test_the_demo_moves_series_by_whole_weeks_to_end_in_one_week() -> None:
-    original = read(FILE, Columns()).groupby("series_id")["timestamp"].max()
+    original = read(FILE, FileColumns()).groupby("series_id")["timestamp"].max()
     moved = load().groupby("series_id")["timestamp"].max()
     assert set(((moved - original) / pd.Timedelta(weeks=1)) % 1) == {0.0}
     assert moved.max() - moved.min() < pd.Timedelta(weeks=1)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from jobs.forecaster.forecaster import Forecaster
-from jobs.upkeep.conformal import Evidence, Method, calibrate
+from jobs.upkeep.conformal import AgedSteps, Method, calibrate
 from models.config import QUANTILE_NAMES
 from models.metrics import Matured, measure
 from models.metrics import seasonal_scale as scale_of_metrics
@@ -203,9 +203,9 @@ def test_calibration_does_not_depend_on_the_level(level: float) -> None:
     one, age = np.ones(count, np.int64), np.arange(count)[::-1]
     method = Method(window=600, minimum=50, half_life=600)
     none = np.ones((1, 13))
-    plain = calibrate(Evidence(one, one, age, actual, quantiles), none, method)
+    plain = calibrate(AgedSteps(one, one, age, actual, quantiles), none, method)
     shift = level * AMPLITUDE
-    moved = calibrate(Evidence(one, one, age, actual + shift, quantiles + shift), none, method)
+    moved = calibrate(AgedSteps(one, one, age, actual + shift, quantiles + shift), none, method)
     np.testing.assert_array_equal(moved.factors, plain.factors)
     assert moved.method == plain.method
 

@@ -17,8 +17,8 @@ from pipeline.kafka import batches
 from pipeline.kafka.batches import (
     BatchRecords,
     Bounds,
-    Columns,
     Read,
+    RecordColumns,
     Unread,
     read_by_library,
     read_columns,
@@ -57,19 +57,19 @@ def partition_records(
     return BatchRecords(start, AT, MemoryRecords(raw), bounds=bounds, read=read)
 
 
-def taken(part: BatchRecords, most: int = 100_000) -> list[Columns | Unread]:
+def taken(part: BatchRecords, most: int = 100_000) -> list[RecordColumns | Unread]:
     return [*list.__iter__(part.take(most))]
 
 
 Known = tuple[int, bytes | None, bytes | None, int | None, list]
 
 
-def known(found: list[Columns | Unread]) -> list[Known]:
+def known(found: list[RecordColumns | Unread]) -> list[Known]:
     """Everything that is known of each record."""
     return [
         (*own, found_envelope.written_at, list(found_envelope.headers))
         for batch in found
-        if isinstance(batch, Columns)
+        if isinstance(batch, RecordColumns)
         for i, own in enumerate(zip(batch.offsets, batch.keys, batch.values, strict=True))
         for found_envelope in [batch.envelope(i)]
     ]
@@ -124,7 +124,7 @@ def test_requeued_messages_are_told_by_the_name_of_a_header_and_by_nothing_else(
         (b"k", b"v", [(REQUEUED, None)]),
     ]
     [batch] = taken(partition_records(build(rows, CODECS[codec], base=7), read=read))
-    assert isinstance(batch, Columns)
+    assert isinstance(batch, RecordColumns)
     assert batch.requeued == {7, 11}
 
 
@@ -200,7 +200,7 @@ def test_the_old_formats_are_read_and_what_unpacks_to_too_much_is_unread(magic: 
     [good] = known(taken(partition_records(old(b"v"), read=read)))
     assert good == (0, b"k", b"v", None if magic == 0 else 1_000_000, [])
     [found] = taken(partition_records(old(bytes(2 << 20)), read=read))
-    assert isinstance(found, Columns if codec == "none" else Unread)
+    assert isinstance(found, RecordColumns if codec == "none" else Unread)
 
 
 def test_positions_move_by_whole_batches_and_the_limit_counts_records() -> None:
@@ -224,7 +224,7 @@ def test_a_corrupt_batch_is_handed_out_once_and_its_neighbours_are_read(at: int,
     bad[at] = byte
     part = partition_records(good + bytes(bad) + build([(b"k", b"v", [])], base=6))
     kinds = [type(batch) for batch in taken(part)]
-    assert kinds == [Columns, Unread, Columns]
+    assert kinds == [RecordColumns, Unread, RecordColumns]
 
 
 def test_a_missing_codec_is_an_unread_batch_not_an_endless_loop(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.quickstart.broker import DevelopmentBroker
-from pipeline.quickstart.broker.batch import HEADER, Batch, marker, parse
+from pipeline.quickstart.broker.batch import HEADER, RecordBatch, marker, parse
 from pipeline.quickstart.broker.codes import Code
 from pipeline.quickstart.broker.log import PartitionLog
 
@@ -25,12 +25,12 @@ TURNS = st.lists(
 )
 
 
-def batch(producer: int, sequence: int, records: int, epoch: int = 0, *, transactional: bool = True) -> Batch:
+def batch(producer: int, sequence: int, records: int, epoch: int = 0, *, transactional: bool = True) -> RecordBatch:
     """A batch whose records are not even bytes of records: the log never looks at them."""
     size = HEADER.size + 4 * records
     raw = struct.pack(">qi", 0, size - 12) + bytes(size - 12)
     last_sequence = sequence + records - 1
-    return Batch(0, records - 1, 0, producer, epoch, sequence, last_sequence, transactional, False, raw)
+    return RecordBatch(0, records - 1, 0, producer, epoch, sequence, last_sequence, transactional, False, raw)
 
 
 def bases(records: bytes) -> list[int]:

@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse
 from pipeline.errors import ConfigError
 from pipeline.settings import ServeSettings
 from pipeline.settings.sources import load, shown
-from pipeline.web.access import Gate
+from pipeline.web.access import Access
 
 TOKEN = "a secret of sixteen or more"
 
@@ -20,7 +20,7 @@ def answer(settings: ServeSettings, path: str = "/api/status", **headers: str | 
     given = {name.encode(): text if isinstance(text, bytes) else text.encode() for name, text in headers.items()}
 
     async def call() -> httpx.Response:
-        transport = httpx.ASGITransport(Gate(PlainTextResponse("inside"), settings))
+        transport = httpx.ASGITransport(Access(PlainTextResponse("inside"), settings))
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8321") as client:
             return await client.get(path, headers=given)
 
@@ -92,18 +92,18 @@ def test_probes_come_in_without_anything(path: str) -> None:
 
 
 def test_every_answer_is_counted_by_its_route_and_not_by_what_was_asked_for() -> None:
-    gate = Gate(PlainTextResponse("inside"), ServeSettings())
+    access = Access(PlainTextResponse("inside"), ServeSettings())
 
     async def call() -> None:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(gate), base_url="http://127.0.0.1") as client:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(access), base_url="http://127.0.0.1") as client:
             for path in ("/a", "/b"):
                 await client.get(path)
             await client.get("/a", headers={"host": "evil.example"})
 
     asyncio.run(call())
-    assert gate.traffic.answers == {("other", 200): 2, ("other", 421): 1}
-    assert (gate.traffic.total(), gate.traffic.failed()) == (3, 0)
-    assert gate.traffic.seconds["other"] > 0
+    assert access.traffic.answers == {("other", 200): 2, ("other", 421): 1}
+    assert (access.traffic.total(), access.traffic.failed()) == (3, 0)
+    assert access.traffic.seconds["other"] > 0
 
 
 def test_every_answer_has_the_strict_headers_also_a_refusal() -> None:

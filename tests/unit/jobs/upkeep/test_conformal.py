@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.upkeep.conformal import MISS, OUTER, Calibrated, Evidence, Method, calibrate, find_scores
+from jobs.upkeep.conformal import MISS, OUTER, AgedSteps, Calibrated, Method, calibrate, find_scores
 from models.config import QUANTILE_LEVELS
 from pipeline.forecasting.calibration import MEDIAN, correct, undo
 from tests.unit.jobs.matured import HORIZON, Stream, coverage, seasonal_naive
@@ -15,10 +15,10 @@ METHOD = Method(window=336, minimum=100, half_life=336)
 NONE = np.ones((HORIZON, 13))
 
 
-def evidence(stream: Stream, hour: int, window: int = 336) -> Evidence:
+def evidence(stream: Stream, hour: int, window: int = 336) -> AgedSteps:
     """What has matured of a stream at an hour."""
     part = stream.take((stream.target < hour) & (stream.target >= hour - window))
-    return Evidence(part.series, part.step, hour - 1 - part.target, part.actual, part.quantiles)
+    return AgedSteps(part.series, part.step, hour - 1 - part.target, part.actual, part.quantiles)
 
 
 def found(stream: Stream, hour: int, method: Method = METHOD) -> Calibrated:
@@ -97,7 +97,7 @@ def test_what_is_newer_than_an_origin_does_not_bear_on_its_trial() -> None:
     """Spoil the newest hours: only the blocks that hold them may be judged differently."""
     stream = seasonal_naive(8)
     honest = evidence(stream, 600)
-    spoilt = Evidence(
+    spoilt = AgedSteps(
         honest.series, honest.step, honest.age, np.where(honest.age < 12, 1e9, honest.actual), honest.quantiles
     )
     late = Method(window=336, minimum=100, half_life=336, blocks=28)
@@ -112,10 +112,12 @@ def test_too_little_evidence_at_a_step_is_joined_by_its_neighbours_and_without_a
     stream = seasonal_naive(2).narrowed(0.5)
     whole = evidence(stream, 600)
     few = np.flatnonzero((whole.step != 4) | (whole.age < 5))
-    part = Evidence(whole.series[few], whole.step[few], whole.age[few], whole.actual[few], whole.quantiles[few])
+    part = AgedSteps(whole.series[few], whole.step[few], whole.age[few], whole.actual[few], whole.quantiles[few])
     factors = calibrate(part, NONE, METHOD).factors
     assert factors[3, 0] > 1.1
-    nothing = Evidence(*(column[:0] for column in (whole.series, whole.step, whole.age, whole.actual, whole.quantiles)))
+    nothing = AgedSteps(
+        *(column[:0] for column in (whole.series, whole.step, whole.age, whole.actual, whole.quantiles))
+    )
     empty = calibrate(nothing, NONE, METHOD)
     assert (empty.factors == 1.0).all()
     assert (empty.method.n, math.isnan(empty.method.off)) == (0, True)
@@ -134,7 +136,7 @@ def test_constant_and_wild_series_give_finite_factors_within_limits() -> None:
     count = 4000
     quantiles = np.sort(random.standard_cauchy((count, 13)) * 1e12, axis=1)
     quantiles[::3] = quantiles[::3, :1]
-    whole = Evidence(
+    whole = AgedSteps(
         np.arange(count) % 5,
         1 + np.arange(count) % 2,
         np.arange(count) % 336,
