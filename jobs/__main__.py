@@ -1,7 +1,7 @@
 """The child's side of jobs/clock/child.py: `python -m jobs NAME`, settings on standard input, the report on standard
 output.
 
-Exit code 0 and an `outcome` line when the job came to its end, well or not; the exit code of the error otherwise.
+Exit code 0 and an `outcome` line when the job ended, well or not; the exit code of the error otherwise.
 """
 
 import os

@@ -26,7 +26,7 @@ FORMAT = 1
 
 
 class ArtifactError(ValueError):
-    """The bytes are no artifact of ours, or not the one asked for; the message says which."""
+    """The bytes are no artifact of ours, or not the requested one; the message says which."""
 
 
 class Loaded(NamedTuple):

@@ -1,4 +1,4 @@
-"""A fan chart of one forecast: what was observed, the prediction intervals, and what came; as PNG and as text.
+"""A fan chart of one forecast: what was observed, the prediction intervals, and the actuals; as PNG and as text.
 
 Beside it, lines over one axis (error by step, reliability), as PNG and as a row of bars.
 """
@@ -29,7 +29,7 @@ MARKS = {"observed": "·", "band": "░", "median": "─", "actual": "●"}
 class Fan:
     """One series' forecast; times in microseconds UTC, values in the series' units, NaN where not observed.
 
-    `actual` (H,) is what came at the target times, NaN where it has not come yet.
+    `actual` (H,) are the actuals at the target times, NaN where there is none yet.
     """
 
     series: str
@@ -145,7 +145,7 @@ def bars(values: Floats, top: float, width: int = 60) -> str:
 
 
 def text(fan: Fan, width: int = 100, height: int = 12) -> list[str]:
-    """Draw a fan with characters: the observed past, the 80 % interval, the median and what came."""
+    """Draw a fan with characters: the observed past, the 80 % interval, the median and the actuals."""
     columns = max(width - LABEL - 3, 20)
     horizon = min(len(fan.target_times), columns // 2)
     past = min(len(fan.history), columns - horizon)
@@ -188,7 +188,7 @@ def _time_axis(fan: Fan, past: int, horizon: int) -> str:
 
 
 def _legend() -> str:
-    names = {"observed": "observed", "median": "median", "band": "80 % interval", "actual": "what came"}
+    names = {"observed": "observed", "median": "median", "band": "80 % interval", "actual": "actual"}
     return "   ".join(f"{MARKS[mark]} {name}" for mark, name in names.items())
 
 

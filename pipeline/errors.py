@@ -7,7 +7,7 @@ TidecastError
 ├── Unloadable     the operator: a registered model is broken; roll back. The worker goes on without it
 ├── Refused        nobody: a topic does not take some messages; note them, leave them out, publish the rest
 ├── Regridded      nobody: the grid's phase was found; the worker is built again with it
-├── TooFew         nobody: too few events have come to find the grid's phase; wait a moment for more
+├── TooFew         nobody: too few events have arrived to find the grid's phase; wait a moment for more
 ├── Fenced         nobody: another worker owns the partition now; forget it and go on
 ├── Replaced       nobody, or the operator: another process runs under this worker's name; exit 1
 └── Corrupt        the developers: an invariant broke; exit 1
@@ -73,7 +73,7 @@ class Regridded(TidecastError):
 
 
 class TooFew(TidecastError):
-    """What has come does not tell the grid's phase yet, and more may come at once."""
+    """The events so far do not tell the grid's phase yet, and more may arrive at once."""
 
 
 class Fenced(TidecastError):

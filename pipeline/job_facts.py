@@ -79,7 +79,7 @@ class AccuracyFacts:
 
 @dataclass(frozen=True, slots=True)
 class DriftFacts:
-    """How often drift asked for a retraining, when last, and whether an alarm waits for the cool-down to end."""
+    """How often drift requested a retraining, when last, and whether an alarm waits for the cool-down to end."""
 
     requests: int
     asked_at: int | None

@@ -44,7 +44,7 @@ class Messages:
 
     `next_offset` is what to commit once they are stored and published. `unreadable` is set when the broker's batch
     could not be read: then there is one message, which holds the batch's bytes. `requeued` are the offsets of those
-    that `tidecast dead-letters requeue` sent. `envelope(i)` is read when it is asked for, which few messages need.
+    that `tidecast dead-letters requeue` sent. `envelope(i)` is read when it is needed, which few messages need.
     """
 
     partition: int
@@ -220,7 +220,7 @@ class Committed:
 class Advance:
     """One partition's move in a turn: [start, next_offset) becomes stored, if `epoch` still holds.
 
-    `off_grid` of its events came between two steps of the grid.
+    `off_grid` of its events lie between two steps of the grid.
     """
 
     partition: int

@@ -1,6 +1,6 @@
-"""Text that came from outside, written so that a person sees what it is and nothing acts on it.
+"""Text from outside, written so that a person sees what it is and nothing acts on it.
 
-Names come from the stream. On a terminal an escape sequence in one clears the screen, a line end forges a row of a
+Names are read from the stream. On a terminal an escape sequence in one clears the screen, a line end forges a row of a
 table, a bidirectional override turns the text around it, and a zero-width character hides; in a spreadsheet a cell that
 begins with an equals sign is a formula. JSON and Parquet need none of this and stay exact.
 """

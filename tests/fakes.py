@@ -256,7 +256,7 @@ class MemorySource:
     def look(self, partitions: Sequence[int]) -> dict[int, int]:
         return {partition: len(self.topics.inputs[partition]) for partition in partitions}
 
-    def heard_at(self) -> float:
+    def answered_at(self) -> float:
         return time.monotonic()
 
     def ask(self) -> None:

@@ -1,6 +1,6 @@
 """tidecast for Python: `from tidecast import Forecaster` fits, predicts and backtests on frames.
 
-Nothing else of these packages is public. The import is light: torch is imported when a Forecaster is asked for.
+Nothing else of these packages is public. The import is light: torch is imported when a Forecaster is made.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""The scheduler's lease, asked for by clocks that may be wrong: another machine's, or ours after it was set."""
+"""The scheduler's lease, requested by clocks that may be wrong: another machine's, or ours after it was set."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -40,7 +40,7 @@ class Leases(Protocol):
         ...
 
     def held(self, job: str, due: int | None) -> bool:
-        """Tell whether a job is paused, or still was when the run was due; None asks for this moment only."""
+        """Tell whether a job is paused, or still was when the run was due; None means this moment only."""
         ...
 
 

@@ -117,7 +117,7 @@ class Runner:
 
         heart = threading.Thread(target=beat, daemon=True)
         outcome = Outcome("failed", "it crashed; its traceback is on the terminal that ran it")
-        try:  # before the thread: starting it waits, and an interrupt that came then left the run open
+        try:  # before the thread: starting it waits, and an interrupt at that moment left the run open
             heart.start()
             outcome = work(tell)
         except TidecastError as error:

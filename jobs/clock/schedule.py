@@ -109,7 +109,7 @@ class Duty:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A scheduler: `timetable` is job -> when, None for a job that runs only when it is asked for; `lease` is seconds,
+    """A scheduler: `timetable` is job -> when, None for a job that runs only when it is requested; `lease` is seconds,
     `fire` runs a job and keeps the ledger.
     """
 
@@ -174,9 +174,9 @@ class Schedule:
             )
 
     def _fire_last(self, job: str, trigger: BaseTrigger, duty: Duty) -> None:
-        """Run a job for the newest time that it was due, then if it was asked for.
+        """Run a job for the newest time that it was due, then if it was requested.
 
-        A job that is due again whenever it ends would otherwise never run what was asked for.
+        A job that is due again whenever it ends would otherwise never run what was requested.
         """
         with duty.turns[job]:
             self._run_last(job, trigger, duty)
@@ -252,7 +252,7 @@ class Schedule:
                 return False
             now = self.clock()
             renewed = self.leases.renew(LEASE, self.owner, duty.epoch, now, self.lease)
-            self.heartbeat.heard("database")
+            self.heartbeat.answered("database")
             if renewed:
                 return True
             taken = self.leases.acquire(LEASE, self.owner, now, self.lease)
@@ -266,7 +266,7 @@ class Schedule:
             return False
 
     def _start_requested(self, duty: Duty, scheduler: BackgroundScheduler) -> None:
-        """Start what was asked for, but for jobs that run at this moment: their requests are seen again later."""
+        """Start what was requested, but for jobs that run at this moment: their requests are seen again later."""
         with suppress(Unavailable):
             for job in self.leases.requested():
                 if job in duty.turns and not duty.turns[job].locked() and not self.leases.held(job, None):
@@ -277,10 +277,10 @@ class Schedule:
     def _ask(self, candidate: Candidate) -> int | None:
         try:
             epoch = candidate.ask()
-            self.heartbeat.heard("database")
+            self.heartbeat.answered("database")
             return epoch
         except Unavailable as error:
-            log.warning("lease not asked for", owner=self.owner, reason=str(error))
+            log.warning("lease not requested", owner=self.owner, reason=str(error))
             return None
 
     def _mark_lost(self) -> None:
@@ -291,7 +291,7 @@ class Schedule:
 
 
 def checks_of(schedule: Schedule, timeout: float) -> Checks:
-    """Look at a scheduler whose calls of the database take at most `timeout`: on duty or not, it asks for the lease."""
+    """Look at a scheduler whose calls of the database take at most `timeout`: on duty or not, it requests the lease."""
     period = schedule.lease / 3
     return Checks(
         lambda: schedule.heartbeat.find_stop(period + 4 * timeout + 60.0),

@@ -83,7 +83,7 @@ class Backtest(Generic[FittedT]):
 
     @cached_property
     def forecasts(self) -> pd.DataFrame:
-        """One row per series, origin and step: quantiles, what came, and seasonal naive's median."""
+        """One row per series, origin and step: quantiles, the actual, and seasonal naive's median."""
         pairs, matured = self.held_out.pairs, self.evaluation.matured[MODEL]
         naive = self.evaluation.matured[NAIVE].quantile(0.5)
         more = {self.readings.columns.value or "value": matured.target, "seasonal_naive": naive}
@@ -96,7 +96,7 @@ class Backtest(Generic[FittedT]):
     ) -> Any:
         """Draw a figure of matplotlib, and write it where a file is named (PNG, SVG or PDF by its suffix).
 
-        what: "forecasts", the last one of three series or of those named, with what came; "steps", the error by step;
+        what: "forecasts", the last one of three series or of those named, with the actuals; "steps", the error by step;
         "reliability", what intervals hold. ConfigError for anything else, or without matplotlib.
         """
         if what == "forecasts":
@@ -112,7 +112,7 @@ class Backtest(Generic[FittedT]):
 
 
 def draw_backtest(result: "Backtest[Any]", wanted: Sequence[object] | None = None) -> list[Fan]:
-    """Lay out the last forecast of some series of a backtest, with what came."""
+    """Lay out the last forecast of some series of a backtest, with the actuals."""
     pairs, matured = result.held_out.pairs, result.evaluation.matured[MODEL]
     fans = []
     for row in pick_series(result.readings, np.unique(pairs.rows).tolist(), wanted):
@@ -136,4 +136,4 @@ def reliability_lines(result: "Backtest[Any]") -> Lines:
     table = result.reliability
     lines = {str(who): rows["held"].to_numpy() for who, rows in table.groupby("forecaster", sort=False)}
     places = table["interval"].unique()
-    return Lines("Reliability", "central interval", "share of what came inside", places, lines, ideal=True)
+    return Lines("Reliability", "central interval", "share of actuals inside", places, lines, ideal=True)

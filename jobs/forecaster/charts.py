@@ -51,7 +51,7 @@ def draw_forecast(
 
 
 def lay_out(panel: Panel, row: int, end: int, frequency: Frequency, quantiles: Floats) -> Fan:
-    """Lay out a forecast (H, Q) after the first `end` steps of a series, without a name and without what came."""
+    """Lay out a forecast (H, Q) after the first `end` steps of a series, without a name and without actuals."""
     horizon = len(quantiles)
     past = min(end, PAST * horizon)
     stop = int(panel.start[row]) + end

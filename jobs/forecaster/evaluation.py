@@ -159,7 +159,7 @@ def count_unknown(panel: Panel, rows: Ints, ends: Ints, horizon: int) -> int:
 
 
 def find_truth(panel: Panel, rows: Ints, ends: Ints, horizon: int) -> Floats:
-    """What came after the windows: (N, H), NaN where nothing was observed."""
+    """The actuals after the windows: (N, H), NaN where nothing was observed."""
     device = panel.device
     target, observed = panel.future(torch.from_numpy(rows).to(device), torch.from_numpy(ends).to(device), horizon)
     return np.where(observed.cpu().numpy(), target.cpu().numpy().astype(np.float64), math.nan)

@@ -171,7 +171,7 @@ def find_lineage(recipe: Recipe, known: Panel, panel: Panel, series: int) -> Lin
 
 
 def describe_origin(recipe: Recipe, lineage: Lineage) -> dict[str, Any]:
-    """Collect what an artifact says of where it comes from; `Forecaster.load` makes the forecaster of it again."""
+    """Collect what an artifact says of its origin; `Forecaster.load` makes the forecaster of it again."""
     settings, chosen = recipe.settings, recipe.settings.series
     return {
         **recipe.frequency.facts,

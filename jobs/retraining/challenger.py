@@ -32,7 +32,7 @@ from pipeline.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A trained challenger and how it came about."""
+    """A trained challenger and how it was made."""
 
     model: Network
     training: TrainConfig
@@ -132,7 +132,7 @@ def describe(trained_on: TrainingSet, fitted: Fitted, compared: Comparison, judg
 
 
 def pack_challenger(fitted: Fitted, trained_on: TrainingSet, settings: Settings, code: str) -> bytes:
-    """Make its artifact: weights, configuration, names of series, and where they come from."""
+    """Make its artifact: weights, configuration, names of series, and how they were made."""
     provenance = {
         **Frequency.of(settings.series).facts,
         "seed": settings.training.seed,

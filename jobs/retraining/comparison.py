@@ -70,7 +70,7 @@ def compare(
 
 
 def judge(compared: Comparison, champion: Champion | None, settings: Settings, *, among: int = 1) -> Verdict:
-    """Ask for the verdict under the gate of the settings; `among` so many challengers on the same windows.
+    """Give the verdict under the gate of the settings; `among` so many challengers on the same windows.
 
     The best of many is better than it is: so that no better one is found by chance more often than with one, the share
     of resamples that may speak against a challenger is divided among them.

@@ -37,7 +37,7 @@ class HistoryShare:
 
     @property
     def sampled(self) -> bool:
-        """Whether less was read than the settings ask for."""
+        """Whether less was read than the settings allow."""
         return self.series < self.of_series or self.depth < self.wished
 
     @property

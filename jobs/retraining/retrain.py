@@ -139,7 +139,7 @@ def retrain(
 def _advance(
     registry: Registry, best: Judged, champion: Champion | None, settings: Settings, *, now: int
 ) -> tuple[str, dict[str, bool]]:
-    """Make the best challenger champion or shadow; return what came of it in words, and as facts."""
+    """Make the best challenger champion or shadow; return the result in words, and as facts."""
     version, reason = best.version, best.found.reason
     if settings.jobs.shadow is not None and champion and champion.loaded:
         before = registry.shadow()

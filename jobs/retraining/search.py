@@ -88,7 +88,7 @@ def find_settings(
     on_stage: OnStage,
     clock: Callable[[], float],
 ) -> Found | None:
-    """Search if the settings ask for it, else None; `champion` is the provenance of the one to start warm from, or {}.
+    """Search if the settings say so, else None; `champion` is the provenance of the one to start warm from, or {}.
 
     What a search chose for that champion is kept and nothing is tried: its weights fit no other shape. One that no
     search made, or one of fewer keys, keeps nothing.
@@ -103,7 +103,7 @@ def find_settings(
 
 
 def keep_found(settings: Settings, champion: Mapping[str, Any]) -> Settings | None:
-    """Give the settings what a search found for the champion of this provenance; None if they ask for another one."""
+    """Give the settings what a search found for the champion of this provenance; None if they need another one."""
     keys = searched_keys(settings)
     if not keys:
         return settings
@@ -219,7 +219,7 @@ def list_choices(key: str, built: ModelConfig) -> tuple[Any, ...]:
 
 
 def searched_keys(settings: Settings) -> tuple[str, ...]:
-    """List the keys to search, in the order of SPACE; none when nothing asks for a search."""
+    """List the keys to search, in the order of SPACE; none without a search."""
     wished = set(settings.training.search_over) if settings.training.search > 1 else set()
     if settings.model.location == "validate":
         wished.add("location")

@@ -38,7 +38,7 @@ class Lineage:
 
     train_from and train_to: oldest and newest time that may be learned or validated on; backtest_to: newest time
     scored. rows: observations from train_from to train_to; series: how many the model knows by name. series_read of
-    series_stored were read, and rows_read of rows_stored that the settings ask for; None for a frame.
+    series_stored were read, and rows_read of rows_stored that the settings allow; None for a frame.
     """
 
     train_from: int

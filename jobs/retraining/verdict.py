@@ -40,7 +40,7 @@ class Rival:
 class Gate:
     """What a challenger must reach: `gain` and `coverage` are shares, `gain` of the champion's loss (WQL).
 
-    confidence: share of resamples of the backtest in which it must be better than the champion; 0: none is asked for.
+    confidence: share of resamples of the backtest in which it must be better than the champion; 0: no such share.
     """
 
     origins: int = 4

@@ -70,7 +70,7 @@ def _find_difference(champion: Loaded, settings: Settings, frequency: Frequency,
         return f"the {called} is another kind of model"
     searched = keep_found(settings, champion.provenance)
     if searched is None:
-        return f"the settings ask for a search that the {called} did not come from"
+        return f"the settings demand a search, and the {called} was made without that one"
     chosen = searched.model
     needs = model_config(
         searched, frequency, has.series, future=has.future_covariates, static=has.static_covariates

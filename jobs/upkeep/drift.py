@@ -2,7 +2,7 @@
 
 A group of series gives one pair of numbers per step of time, in units of the series' scale: the mean absolute error of
 the champion one step ahead, and the mean change of the observations against one season before. Each is standardised by
-what came before it, so that thresholds mean the same for every group. The test adds up what lies above the mean by more
+what was before it, so that thresholds mean the same for every group. The test adds up what lies above the mean by more
 than `delta`, starts again at 0 whenever the sum would be negative, and raises an alarm at `threshold`.
 """
 

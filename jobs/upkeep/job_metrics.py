@@ -1,4 +1,4 @@
-"""Metrics of the jobs for Prometheus, read from SQL when they are asked for.
+"""Metrics of the jobs for Prometheus, read from SQL when they are scraped.
 
 Any process that reaches the database can serve them, and a restart loses nothing: what counts up is counted there. A
 label is a job, an outcome, a table, a model or a first step of the horizon, never a series. The label of jobs is
@@ -175,7 +175,7 @@ def _accuracy(facts: JobFacts) -> Iterator[Metric]:
 
 def _drift_and_retention(facts: JobFacts) -> Iterator[Metric]:
     drift = facts.drift
-    yield counter("drift_requests", "Retrainings that drift asked for.", [((), drift.requests)])
+    yield counter("drift_requests", "Retrainings that drift requested.", [((), drift.requests)])
     yield gauge("drift_last_request_timestamp_seconds", "When drift asked last.", [((), in_seconds(drift.asked_at))])
     yield gauge("drift_alarm_waiting", "1 while the cool-down holds an alarm back.", [((), drift.waiting)])
     deleted = [((table,), float(facts.deleted.get(table, 0))) for table in DELETED]

@@ -31,7 +31,7 @@ class Champion(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What the detection remembers: one watch per group for this champion, and when it last asked for a retraining.
+    """What the detection remembers: one watch per group for this champion, and when it last requested a retraining.
 
     `waiting` is an alarm in words that the cool-down holds back; `requests` counts all that were ever made.
     """
@@ -121,10 +121,10 @@ class States(Protocol):
     def replace_and_request(
         self, name: str, epoch: int, state: Callable[[bool], Mapping[str, Any]], *, job: str, reason: str, now: int
     ) -> bool | None:
-        """Ask for a job and replace the state of that epoch by `state(new)`, in one transaction.
+        """Request a job and replace the state of that epoch by `state(new)`, in one transaction.
 
         Returns whether the request is new: False when one waits already, which stays as it is. None, with nothing
-        changed and nothing asked for, when somebody else has replaced the state.
+        changed and nothing requested, when somebody else has replaced the state.
         """
         ...
 
@@ -155,7 +155,7 @@ def monitor(sources: Sources, settings: Settings, *, clock: Callable[[], int], o
 
 
 def detect(sources: Sources, settings: Settings, *, now: int) -> str:
-    """Feed the tests what has matured since the last run, ask for a retraining if one alarms, and say so in words.
+    """Feed the tests what has matured since the last run, request a retraining if one alarms, and say so in words.
 
     1 read, 2 feed, 3 ask and remember, in one transaction. A crash before its end feeds the same steps again, to the
     same alarm. Another monitor that remembers first wins: it was fed the same, and asked.
@@ -179,7 +179,7 @@ def detect(sources: Sources, settings: Settings, *, now: int) -> str:
         reason = f"drift: {waiting}"
         new = sources.states.replace_and_request(STATE, epoch, asked, job="retrain", reason=reason, now=now)
         remembered = new is not None
-        words = f"drift: {waiting}; {'a retraining was asked for' if new else 'a retraining waits already'}"
+        words = f"drift: {waiting}; {'a retraining was requested' if new else 'a retraining waits already'}"
     else:
         if waiting:
             asked_at = spell_minute(memory.asked_at or 0)

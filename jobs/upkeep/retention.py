@@ -1,7 +1,7 @@
 """Retention: what is old is thinned or deleted, in bounded batches, each a short transaction of its own.
 
     kind                    goes when                                     but never
-    dead letters            requeued, or waiting if asked for, long ago   one that is not published
+    dead letters            requeued, or waiting if so set, long ago   one that is not published
     job runs                long ago                                      a job's newest run, its newest good one
     artifacts               made long ago (the bytes; the row stays)      of a model that ever was champion
     forecasts               origin long ago; before that, all but the     a series' newest origin; one issued, or with a

@@ -28,7 +28,7 @@ EARLY = 2
 LEAST = 0.125
 """Share of the steps of a fit that a refit counts at least."""
 LATE = 0.75
-"""Where the best weights came after this share of the steps, the last ones stand for a refit that is blind."""
+"""Where the best weights were found after this share of the steps, the last ones stand for a refit that is blind."""
 
 
 def fit(
@@ -44,7 +44,7 @@ def fit(
     steps that took on everything; leaves it in eval mode on `device`.
 
     The weights it starts from are validated too, so without a refit a warm start never ends worse than it began. Where
-    the best weights came early, the refit is shorter: a fit that only grew surer of itself would do so again.
+    the best weights were found early, the refit is shorter: a fit that only grew surer of itself would do so again.
 
     The widths of the quantiles are measured on the held-back steps by the errors of weights that have not seen them and
     were not chosen by them: those of a rehearsal, which goes on from the best weights as the refit will, but blindly.

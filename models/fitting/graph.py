@@ -86,6 +86,6 @@ def _record(
         ):
             part()
     except RuntimeError:
-        graph.reset()  # lets go of the generators
+        graph.reset()  # releases the generators
         raise
     return graph

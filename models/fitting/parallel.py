@@ -32,7 +32,7 @@ from models.panel import Panel
 LOOK = 0.05
 """Seconds between two looks for a call."""
 FAREWELL = 10.0
-"""Seconds that rank 0 waits at the end for the others to have heard of it."""
+"""Seconds that rank 0 waits at the end for the others to have been told."""
 
 
 @dataclass(slots=True)

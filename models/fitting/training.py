@@ -44,7 +44,7 @@ class FitReport:
 
     stopped: "all steps done", "no better for N validations", "time budget spent" or "loss not finite". path: "cuda
     graph" or "eager", with the reason if a graph was wanted. precision: of the forward pass. processes: that fitted.
-    refit_steps: those of `steps` that came after the best one was known, on everything.
+    refit_steps: those of `steps` that followed once the best one was known, on everything.
     """
 
     steps: int

@@ -48,7 +48,7 @@ def full(values: Tensor) -> AbstractContextManager[object]:
 def recur(layer: nn.RNNBase, states: Tensor) -> Tensor:
     """A recurrent layer over (B, S, D), from a zero state, to all its states (B, S, D).
 
-    Autocast would run cuDNN's in float16 whatever was asked for (torch's AutocastRNN.cpp), and gradients of 1e-7 would
+    Autocast would run cuDNN's in float16 whatever was set (torch's AutocastRNN.cpp), and gradients of 1e-7 would
     be zero without anybody saying so; so weights and input are cast here and autocast is left out.
     """
     kind = states.device.type

@@ -184,7 +184,7 @@ def show(result: "Backtest[Forecaster]", facts: dict[str, Any], fans: "list[Fan]
         worst = worst_series(result)
         _section("By series", f"the {len(worst)} with the largest MASE, of {facts['scored']:,}")
         show_table(["", "MASE", "seasonal naive", "WQL", "in 80 %", "targets"], worst, indent="  ")
-    _section("Reliability", "share of what came inside each central interval")
+    _section("Reliability", "share of actuals inside each central interval")
     held = reliability_lines(result)
     header = [f"{100 * place:.0f} %" for place in held.places]
     table = [[name, *(_percent(share) for share in line.tolist())] for name, line in held.lines.items()]

@@ -89,7 +89,7 @@ def show(settings: "Settings", message: Place, as_json: bool) -> None:
 def requeue(settings: "Settings", message: tuple[Place, ...], everything: bool) -> None:
     """Send MESSAGES to the input topic again, each exactly once, with its headers and time; after the cause was mended.
 
-    They go in order of arrival to the partition that they came from. Each carries a header that says where it came
+    They go in order of arrival to the partition that they arrived in. Each carries a header that says where it came
     from; one that still cannot be read becomes a new dead letter. What must not be sent is named with the reason: it
     has no value (compaction would take it for a delete), is not one whole message, or too large. An earlier requeue
     that was ended halfway is finished first; one that still runs ends.

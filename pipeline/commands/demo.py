@@ -40,7 +40,7 @@ def demo(invocation: Invocation, once: bool, as_json: bool, directory: Path, ser
     """Forecast real data on this machine: a broker, a database, a worker, training and streaming, in two minutes.
 
     Replays packaged series of M4-Hourly up to 48 hours before their end, trains, then streams the last hours one by
-    one and shows the forecasts against what came. Needs no Kafka and no database. Settings come from --set only.
+    one and shows the forecasts against the actuals. Needs no Kafka and no database. Settings come from --set only.
     """
     began = time.monotonic()
     from pipeline.commands import demo_report as report

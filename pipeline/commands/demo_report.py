@@ -29,7 +29,7 @@ SELECT target_time, q10, q50, q90, model_version
 FROM current_forecast WHERE series = '{series}' ORDER BY step LIMIT 4""",
     ),
     Query(
-        "Forecasts beside what came",
+        "Forecasts and actuals",
         """\
 SELECT step, target_time, q10, q50, q90, actual, naive
 FROM forecast_vs_actual WHERE series = '{series}' AND origin = '{origin}' ORDER BY step LIMIT 4""",
@@ -41,7 +41,7 @@ SELECT model_version, name, n, ROUND(mase, 3) AS mase, ROUND(coverage_80, 3) AS 
 FROM model_leaderboard""",
     ),
     Query(
-        "Where a forecast came from",
+        "The source of a forecast",
         """\
 SELECT origin, issued_at, model_version, source_partition, source_offset
 FROM forecasts JOIN series USING (series_id) WHERE name = '{series}' AND step = 1 ORDER BY origin DESC LIMIT 2""",
@@ -65,7 +65,7 @@ def show(running: Running, summary: Summary, issued: Issued, width: int, section
     versions = ", ".join(str(version) for version in sorted(set(issued.model_version.tolist())))
     section(
         "Accuracy",
-        f"each series' forecast issued {HORIZON} hours before its end (model version {versions}), against what came",
+        f"each series' forecast issued {HORIZON} hours before its end (model version {versions}), against the actuals",
     )
     _lines(
         line,

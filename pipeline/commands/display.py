@@ -22,7 +22,7 @@ Row = Mapping[str, Any]
 
 
 def say(text: str = "", *, err: bool = False) -> None:
-    """Write one line for a person; whatever in it came from outside cannot act on a terminal."""
+    """Write one line for a person; what is in it from outside cannot act on a terminal."""
     click.echo(visible(text), err=err)
 
 

@@ -73,7 +73,7 @@ def check_database(settings: "Settings") -> Finding:
 
 
 def check_keys(settings: "Settings") -> Finding:
-    """Count the series that come in several partitions: right, but slower, and a sign that keys are missing."""
+    """Count the series that arrive in several partitions: right, but slower, and a sign that keys are missing."""
     from pipeline.database import open_database
 
     database = open_database(settings.database.url.get_secret_value(), timeout=min(SECONDS, settings.database.timeout))
@@ -82,13 +82,13 @@ def check_keys(settings: "Settings") -> Finding:
     finally:
         database.close()
     if not spread:
-        return Finding("keys", True, f"each of {count:,} series comes in one partition")
+        return Finding("keys", True, f"each of {count:,} series arrives in one partition")
     advice = "slower, not wrong: give every message its series as key, and use one partitioner"
-    return Finding("keys", True, f"{spread:,} of {count:,} series come in several partitions", advice)
+    return Finding("keys", True, f"{spread:,} of {count:,} series arrive in several partitions", advice)
 
 
 def check_grid(settings: "Settings") -> Finding:
-    """Count the events that came between two steps, where another one may replace them."""
+    """Count the events that lie between two steps, where another one may replace them."""
     from pipeline.database import open_database
     from pipeline.grid.frequency import Frequency
     from pipeline.grid.phase import OFF_GRID
@@ -101,7 +101,7 @@ def check_grid(settings: "Settings") -> Finding:
         frequency = Frequency.of(settings.with_phase(database.pipelines.phase()).series)
     finally:
         database.close()
-    said = f"{frequency.words}; {off:,} of {messages:,} messages came between two steps"
+    said = f"{frequency.words}; {off:,} of {messages:,} messages lie between two steps"
     meant = off <= SHARE_OFF * messages or settings.series.duplicates not in SEEN_IS_COMPLETE
     return Finding("grid", True, said, "" if meant else OFF_GRID)
 

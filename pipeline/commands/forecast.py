@@ -86,7 +86,7 @@ def export(
 @click.option("--at", metavar="TIME", help="The forecast that was newest at this time; now if left away.")
 @with_settings
 def plot(settings: "Settings", series: str, output: Path | None, at: str | None) -> None:
-    """Draw the forecast of one SERIES with its past and what came: in the terminal, or to a file."""
+    """Draw the forecast of one SERIES with its past and its actuals: in the terminal, or to a file."""
     from pipeline import charts as chart
     from pipeline.charts import read_fan
     from pipeline.errors import ConfigError

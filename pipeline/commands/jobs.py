@@ -55,7 +55,7 @@ def run_job(settings: "Settings", name: str, *, as_json: bool) -> None:
     from jobs.catalog import find_work
     from jobs.clock.runner import Runner
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, so the ledger hears of it
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, so the ledger notes it
     with opened(settings) as database, stages() as on_stage:
         runner = Runner(database.ledger, now, owner(settings), settings.jobs.timeout_of(name))
         outcome = runner.run_here(name, now(), find_work(name, settings, database, now), on_stage)
@@ -131,7 +131,7 @@ def resume(settings: "Settings", name: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 @with_settings
 def history(settings: "Settings", name: str | None, failed: bool, limit: int, as_json: bool) -> None:
-    """Show what ran, newest first: when it was due, who asked for it, how long it took, how it ended and why."""
+    """Show what ran, newest first: when it was due, who requested it, how long it took, how it ended and why."""
     with opened(settings) as database:
         runs = database.ledger.runs(name, limit, failed=failed)
     rows = [

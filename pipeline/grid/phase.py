@@ -1,4 +1,4 @@
-"""How long after its grid times a deployment's events come: found from the first ones, once, and kept with the rows.
+"""How long after its grid times a deployment's events are: found from the first ones, once, and kept with the rows.
 
     day         1           2           3
     6 in July   |  x        |  x        |  x        gas days: one phase of 6 h
@@ -31,7 +31,7 @@ OFF_GRID = (
 )
 """What to do about events between the steps."""
 LOOKS = 2
-"""Turns that may be put off because too few events have come to tell."""
+"""Turns that may be put off because too few events have arrived to tell."""
 
 
 class PhaseSearch:

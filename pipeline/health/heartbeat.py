@@ -16,15 +16,15 @@ class Heartbeat:
     def __init__(self, services: Sequence[str], seconds: Callable[[], float] = time.monotonic) -> None:
         self.seconds = seconds
         self.turned_at = self._began_at = seconds()
-        self._heard_at: dict[str, float | None] = dict.fromkeys(services)
+        self._answered_at: dict[str, float | None] = dict.fromkeys(services)
 
     def beat(self) -> None:
-        """Note that the loop turns, or came through a part of its turn."""
+        """Note that the loop turns, or has ended a part of its turn."""
         self.turned_at = self.seconds()
 
-    def heard(self, service: str, at: float | None = None) -> None:
+    def answered(self, service: str, at: float | None = None) -> None:
         """Note that a service answered, now or `at` a second before."""
-        self._heard_at[service] = self.seconds() if at is None else at
+        self._answered_at[service] = self.seconds() if at is None else at
 
     def find_silences(self, lately: float) -> list[str]:
         """Say what has been silent for longer than `lately`: the loop, and each service."""
@@ -32,11 +32,11 @@ class Heartbeat:
         silent = []
         if now - self.turned_at > lately:
             silent.append(f"the loop has not turned for {now - self.turned_at:.0f} s")
-        for service, heard_at in self._heard_at.items():
-            if heard_at is None:
+        for service, answered_at in self._answered_at.items():
+            if answered_at is None:
                 silent.append(f"the {service} has not answered yet, for {now - self._began_at:.0f} s")
-            elif now - heard_at > lately:
-                silent.append(f"the {service} has not answered for {now - heard_at:.0f} s")
+            elif now - answered_at > lately:
+                silent.append(f"the {service} has not answered for {now - answered_at:.0f} s")
         return silent
 
     def find_stop(self, patience: float) -> list[str]:

@@ -30,7 +30,7 @@ class Lifeline:
         return {"pass_fds": (self._reading,), "env": {**os.environ, VARIABLE: str(self._reading)}}
 
     def close(self) -> None:
-        """Let go; a child that still runs ends."""
+        """Close the pipe; a child that still runs ends."""
         for end in (self._reading, self._held):
             os.close(end)
 

@@ -28,7 +28,7 @@ from pipeline.settings.hosts import KnownHosts
 from pipeline.settings.secrets import mask
 
 MOST_CLIENTS = 16  # at one time; see _Server.process_request
-HEAD_SECONDS = 10.0  # for a whole request, however slowly it comes
+HEAD_SECONDS = 10.0  # for a whole request, however slowly it arrives
 CLIENT_SECONDS = 10.0  # without any progress
 HEAD_BYTES = 16_384
 JSON = "application/json"

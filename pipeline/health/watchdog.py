@@ -32,7 +32,7 @@ class Watchdog:
 
     @contextmanager
     def guard(self, doing: str) -> Iterator[None]:
-        """Run the body under the watchdog; guards may nest, the outer one's deadline then comes back."""
+        """Run the body under the watchdog; guards may nest, the outer one's deadline then counts again."""
         outer, self._guarded = self._guarded, (doing, time.monotonic() + self._seconds)
         if self._thread is None:
             self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)

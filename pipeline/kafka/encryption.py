@@ -1,7 +1,7 @@
 """TLS towards the brokers: always verified, and what is wrong with it said in one line.
 
 kafka-python tries again and again when a handshake fails, and in the end says only that it could not connect. So a
-connection of our own comes first: it makes the same handshake, asks the broker for its versions, and hears why not.
+connection of our own comes first: it makes the same handshake, asks the broker for its versions, and reads why not.
 """
 
 import socket

@@ -1,4 +1,4 @@
-"""What a record has beside its key and value, read again from its batch's bytes when somebody asks for it."""
+"""What a record has beside its key and value, read again from its batch's bytes when it is needed."""
 
 from collections.abc import Sequence
 

@@ -19,7 +19,7 @@ ENVELOPE = 256  # bytes of a batch's and a record's own fields, with the names o
 class Limits:
     """Of one topic: the bytes of a record batch, whether compaction demands a key, and how long records are kept.
 
-    `kept_ms` is in milliseconds by the record's own time, None for ever: an older record is deleted as it comes.
+    `kept_ms` is in milliseconds by the record's own time, None for ever: an older record is deleted at once.
     """
 
     batch_bytes: int = USUAL

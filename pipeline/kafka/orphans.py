@@ -1,7 +1,7 @@
 """Partitions that no member of a settled group has.
 
 Cooperative rebalancing moves a partition in two rounds: its owner gives it back, then joins again so that another one
-gets it. A static member that dies in between comes back with what it had, without a round, and nobody begins the second
+gets it. A static member that dies in between rejoins with what it had, without a round, and nobody begins the second
 one: the partition stays without a reader for as long as the group is settled (KAFKA-13435 is of the same kind).
 """
 

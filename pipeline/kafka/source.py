@@ -144,7 +144,7 @@ class KafkaSource:
         with self._watchdog.guard("reading the topic's ends"), explained("reading the topic's ends", self._settings):
             return read_ends(self._consumer, held, LOOK)
 
-    def heard_at(self) -> float | None:
+    def answered_at(self) -> float | None:
         """See pipeline.stream.ports.Source."""
         received = float(self._consumer._coordinator.heartbeat.last_receive)
         return None if received == -float("inf") else received

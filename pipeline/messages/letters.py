@@ -9,7 +9,7 @@ import hashlib
 from pipeline.records import DeadLetter, Kind, Messages
 
 REQUEUED = "tidecast-requeued-from"
-"""Header of a message that `tidecast dead-letters requeue` sent: where its dead letter came from."""
+"""Header of a message that `tidecast dead-letters requeue` sent: the place of its dead letter."""
 
 MOST_BYTES = 8 << 20
 """Of a key or a value that is kept whole."""
@@ -52,5 +52,5 @@ def keep(name: str, content: bytes | None) -> tuple[bytes | None, str]:
 
 
 def is_whole(letter: DeadLetter) -> bool:
-    """Tell whether a letter is one message as it came: not a batch that could not be read, and nothing cut off."""
+    """Tell whether a letter is one message as it arrived: not a batch that could not be read, and nothing cut off."""
     return not (letter.reason.startswith(_BATCH) or _CUT in letter.reason or _LEFT in letter.reason)

@@ -1,10 +1,10 @@
-"""The demo: a broker, a database and a worker on this machine; real series replayed; forecasts beside what came.
+"""The demo: a broker, a database and a worker on this machine; real series replayed; forecasts and actuals.
 
 1 start    broker on a free port, empty directory, `tidecast stream` as a child process
 2 ingest   every series up to 49 hours before its end
 3 train    the job `retrain`, as `tidecast job run retrain` does it
 4 stream   the last 49 hours, hour by hour: each hour is sent when the one before is in SQL
-5 result   the job `monitor`, and the forecasts issued 48 hours before each series' end, against what came
+5 result   the job `monitor`, and the forecasts issued 48 hours before each series' end, against the actuals
 """
 
 import statistics

@@ -59,7 +59,7 @@ class Figures:
 
 
 def measure(table: pd.DataFrame, issued: Issued) -> Figures:
-    """Score the forecasts issued at the cut, and seasonal naive from the same cut, against what came."""
+    """Score the forecasts issued at the cut, and seasonal naive from the same cut, against the actuals."""
     known, actual = _split(table, issued.names)
     scale = np.concatenate([seasonal_scale(values[None], SEASON) for values in known])
     last_day = np.stack([np.tile(values[-SEASON:], HORIZON // SEASON) for values in known])  # (N, H)
@@ -69,7 +69,7 @@ def measure(table: pd.DataFrame, issued: Issued) -> Figures:
 
 
 def fans(table: pd.DataFrame, issued: Issued, count: int = 3) -> list[Fan]:
-    """Lay out evenly spread series for charts: three days before the cut, the forecast, and what came."""
+    """Lay out evenly spread series for charts: three days before the cut, the forecast, and the actuals."""
     picked = np.unique(np.linspace(0, len(issued.names) - 1, count).round().astype(int))
     drawn = []
     for i in picked:

@@ -50,7 +50,7 @@ class JobSettings(Section):
     drift_threshold: float = Field(50.0, gt=0)
     """Expert: Sum of standard deviations above `jobs.drift_delta` at which drift is found."""
     drift_cooldown: Seconds = 86_400.0
-    """Expert: Least time between two retrainings that drift asks for."""
+    """Expert: Least time between two retrainings that drift requests."""
     calibration_window: int = Field(336, ge=28, le=10_000)
     """Expert: Newest steps whose forecasts the calibration learns from."""
     calibration_minimum: int = Field(100, ge=20)

@@ -15,4 +15,4 @@ class MetricsSettings(Section):
     """host:port at which a worker, a scheduler or the page serves metrics, health and readiness. `tidecast run` gives
     each process a port from there on. `off`: nowhere."""
     hosts: tuple[str, ...] = ()
-    """Further names under which metrics may be asked for."""
+    """Further names of the host under which metrics may be requested."""

@@ -3,10 +3,10 @@
     messages   ok ok bad ok ok | bad bad bad bad bad bad ...
                  stored turns  | this turn: more than most_bad of some `window` messages in a row, so nothing is stored
 
-Each partition has its own, so that one producer's change stops no other's partitions. Messages are weighed in the order
-in which they came. What came before this worker's start counts as good, so a quiet topic does not trip it by its first
-messages. Once tripped, it forgets what came before, and a turn is stored again when its own share is within the limit.
-Tombstones count as good, and so do messages that an operator requeued: they were weighed when they first came.
+Each partition has its own, so that one producer's change stops no other's partitions. Messages are counted in the order
+in which they arrived. Those before this worker's start count as good, so a quiet topic does not trip it by its first
+messages. Once tripped, it forgets the earlier ones, and a turn is stored again when its own share is within the limit.
+Tombstones count as good, and so do messages that an operator requeued: they were counted when they first arrived.
 """
 
 from collections import Counter
@@ -33,7 +33,7 @@ class Trip:
 
 
 def mark_bad(runs: Sequence[Messages], letters: Sequence[DeadLetter]) -> Mask:
-    """Mark (N,) which of a partition's messages became dead letters, in the order in which they came."""
+    """Mark (N,) which of a partition's messages became dead letters, in the order in which they arrived."""
     bad = [letter.offset for letter in letters]
     marks = [
         np.isin(run.offsets, [offset for offset in bad if offset not in run.requeued] if run.requeued else bad)
@@ -43,7 +43,7 @@ def mark_bad(runs: Sequence[Messages], letters: Sequence[DeadLetter]) -> Mask:
 
 
 def most_in_a_row(before: Mask, bad: Mask, window: int) -> int:
-    """Return the most bad ones among any `window` messages in a row that end in `bad`; `before` came before."""
+    """Return the most bad ones among any `window` messages in a row that end in `bad`; `before` are earlier ones."""
     counts = np.concatenate([[0], np.cumsum(np.concatenate([before[max(0, len(before) - window + 1) :], bad]))])
     ends = np.arange(len(counts) - len(bad), len(counts))
     return int(np.max(counts[ends] - counts[np.maximum(ends - window, 0)], initial=0))

@@ -1,8 +1,8 @@
 """Topics by Kafka's ids: a topic that was deleted and made anew has the old name, and its offsets mean other events.
 
 The database keeps the id beside what it holds of a topic. It is compared at each claim, before each turn is stored, and
-every few seconds while nothing comes. The broker is asked while a turn computes, so a turn hardly waits; it is asked
-after the turn's messages came, so messages of a new topic are never taken for the old one's.
+every few seconds while nothing arrives. The broker is asked while a turn computes, so a turn hardly waits; it is asked
+after the turn's messages arrived, so messages of a new topic are never taken for the old one's.
 """
 
 from collections.abc import Mapping

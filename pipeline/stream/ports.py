@@ -121,7 +121,7 @@ class Source(Protocol):
         """Ask the broker for the offset after the newest of partitions that are held, for two seconds at most."""
         ...
 
-    def heard_at(self) -> float | None:
+    def answered_at(self) -> float | None:
         """Return the monotonic second at which the group's coordinator last answered; None for never."""
         ...
 

@@ -23,7 +23,7 @@ MOST_BYTES = 8 << 20
 
 
 class Place(NamedTuple):
-    """Where a dead letter came from."""
+    """The place of a dead letter's message."""
 
     topic: str
     partition: int
@@ -107,7 +107,7 @@ class Sender(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Requeue:
-    """One requeue. `tell(place, why)` hears of each letter that is not sent, `advance(count)` of those looked at."""
+    """One requeue. `tell(place, why)` gets each letter that is not sent, `advance(count)` of those looked at."""
 
     shelf: Shelf
     sender: Sender
@@ -187,6 +187,6 @@ def never(one: Waiting, fits: int) -> str | None:
 
 
 def again(place: Place, letter: DeadLetter) -> DeadLetter:
-    """Return a letter with the headers that it is sent with: its own, and once where it comes from."""
+    """Return a letter with the headers that it is sent with: its own, and once its place."""
     own = tuple((name, content) for name, content in letter.headers if name != REQUEUED)
     return replace(letter, headers=(*own, (REQUEUED, str(place).encode())))

@@ -1,4 +1,4 @@
-"""Series whose readings come in several partitions: without keys, from two partitioners, after partitions were added.
+"""Series whose readings arrive in several partitions: without keys, from two partitioners, after partitions were added.
 
 A partition's ring knows what this worker read there, which is not the whole of such a series. So SQL names the
 partition in which each series was first met. A series met in another one is spread from then on, for every worker: its

@@ -2,7 +2,7 @@
 
     1 read and decode         messages of partitions that are claimed; a bad one is a dead letter, too many of a
                               partition are refused, and the others go on; the very first events settle the grid
-                              (Kafka's ids of the topics are asked for from here on, and compared before 3)
+                              (Kafka's ids of the topics are requested from here on, and compared before 3)
     2 observe and score       on the ring, which is dropped if the turn does not end well; a shadow scores too
     3 store                   one SQL transaction; fenced unless (epoch, start) still holds; a shadow's apart
     4 publish                 Kafka transactions of what was just stored, with the group's next offsets
@@ -54,7 +54,7 @@ from pipeline.stream.worker_state import WorkerState
 
 MOST_MESSAGES = 1000  # in one Kafka transaction
 MOST_STEPS = 200_000  # in one Kafka transaction: some 30 MB of messages
-SHARED = -1  # in place of a partition: the ring of series that come in several
+SHARED = -1  # in place of a partition: the ring of series that arrive in several
 AHEAD = 1  # steps after the present one that an event may lie in before its clock counts as fast
 
 
@@ -270,7 +270,7 @@ def _observe(
 ) -> tuple[Observations, list[Due], Ints]:
     """Observe each partition's own series on its ring, and the spread ones on theirs; return the own ones' ids, too.
 
-    A series is observed once, so a turn has one row a series and step, whatever partitions its messages came in.
+    A series is observed once, so a turn has one row a series and step, whatever partitions its messages arrived in.
     """
     latest = _latest(parts.grid, now)
     recent = parts.store.recent
@@ -328,7 +328,7 @@ def _one_per_partition(events: Sequence[Events]) -> list[Events]:
 
 
 def _count_off_grid(events: Sequence[Events], grid: Grid) -> Counter[int]:
-    """Count by partition the events that come between two steps."""
+    """Count by partition the events that lie between two steps."""
     counts: Counter[int] = Counter()
     for run in events:
         counts[int(run.partition[0])] += int(np.count_nonzero(~grid.frequency.on_grid(run.event_time)))

@@ -20,13 +20,13 @@ from pipeline.stream.worker_state import DATABASE
 
 log = structlog.get_logger()
 SECOND = 1_000_000
-ASK_EVERY = 10 * SECOND  # whether the topics are still the same ones, while nothing comes
+ASK_EVERY = 10 * SECOND  # whether the topics are still the same ones, while nothing arrives
 SHARE_EVERY = 15 * SECOND  # whether every partition has a reader
 LOOK_EVERY = 5 * SECOND  # at the ends of partitions that are held
 FEWEST_OFF = 20
 SHARE_OFF = 0.05
-"""So many events, and such a share of all messages, must come between two steps before it is said."""
-MOMENT = 1 * SECOND  # in which more of the first events may come
+"""So many events, and such a share of all messages, must lie between two steps before it is said."""
+MOMENT = 1 * SECOND  # in which more of the first events may arrive
 FEWEST_MESSAGES = 100
 MOST_ROWS = 1_000_000  # of forecasts in one turn, if every message makes one due: some 1.5 GB at its height
 MOST_CELLS = 100_000_000  # of windows in one turn, likewise: some 0.5 GB, and twice that for a moment
@@ -63,7 +63,7 @@ class Worker:
             self.step()
 
     def step(self) -> None:
-        """Poll, follow the assignment, claim, and take a turn over what came."""
+        """Poll, follow the assignment, claim, and take a turn over the messages."""
         try:
             self._step()
         except TooFew:
@@ -84,7 +84,7 @@ class Worker:
             polled = parts.source.poll(self._most)
         self._follow_assignment()
         polled = [run for run in polled if run.partition in self.owned]  # a claim of this step reads its own
-        worker_state.see(parts.source.ends(), parts.source.heard_at(), settled=parts.source.joined())
+        worker_state.see(parts.source.ends(), parts.source.answered_at(), settled=parts.source.joined())
         now = parts.timer()
         if now < self._wait_until:
             self._look(now)
@@ -92,7 +92,7 @@ class Worker:
         parts.scorer.refresh(now)
         if parts.shadow:
             parts.shadow.refresh(now)
-        worker_state.heartbeat.heard(DATABASE)
+        worker_state.heartbeat.answered(DATABASE)
         if self._unclaimed and parts.source.joined():
             self._claim(now)
         if self._held:
@@ -196,7 +196,7 @@ class Worker:
         )
 
     def _put_off(self) -> None:
-        """Leave what came for a moment, and read it again with what has come by then."""
+        """Leave the messages for a moment, and read them again with those that have arrived by then."""
         self._unclaimed.update(self.owned)
         self.parts.source.hold(sorted(self._unclaimed))
         self.owned.clear()

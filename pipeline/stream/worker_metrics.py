@@ -53,7 +53,7 @@ class WorkerCollector(Collector):
         yield histogram("turn_phase_duration_seconds", "How long each phase took.", durations, "phase")
         yield counter("messages", "Input messages that were read to their end.", [((), worker_state.messages)])
         yield counter(
-            "off_grid_events", "Events that came between two steps of the grid.", [((), worker_state.off_grid)]
+            "off_grid_events", "Events whose time lies between two steps of the grid.", [((), worker_state.off_grid)]
         )
         yield counter(
             "tombstones", "Input messages without a value, which are skipped.", [((), worker_state.tombstones)]
@@ -109,7 +109,7 @@ class WorkerCollector(Collector):
         )
         yield gauge(
             "spread_series",
-            "Series whose messages come in several partitions; their windows are read from SQL.",
+            "Series whose messages arrive in several partitions; their windows are read from SQL.",
             [((), len(parts.spread.names))],
         )
         yield gauge(

@@ -76,11 +76,11 @@ class WorkerState:
         if ours:
             self.partitions[partition] = PartitionState()
 
-    def see(self, ends: Mapping[int, int], heard_at: float | None, *, settled: bool) -> None:
+    def see(self, ends: Mapping[int, int], answered_at: float | None, *, settled: bool) -> None:
         """Take in what the broker has told by now; called after every poll."""
         self.settled = settled
-        if heard_at is not None:
-            self.heartbeat.heard(BROKER, heard_at)
+        if answered_at is not None:
+            self.heartbeat.answered(BROKER, answered_at)
         self.see_ends(ends)
         behind = any(each.ring is None or each.lag for each in self.partitions.values())
         if not behind:

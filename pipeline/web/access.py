@@ -1,4 +1,4 @@
-"""Who may come in, and the headers of everything that goes out: plain ASGI around the application.
+"""Which requests are allowed, and the headers of every response: plain ASGI around the application.
 
 On loopback a request must name this machine as its host, so that a page elsewhere cannot reach us through a name of its
 own that it lets point here (DNS rebinding). On another address it must bring the token, or the reverse proxy's header.
@@ -21,7 +21,7 @@ from pipeline.web.problems import refuse
 
 STREAM = "/api/events"
 OPEN = ("/healthz", "/readyz")
-"""Probes come in without a token and under any host's name; they say nothing of the data."""
+"""Probes are allowed without a token and under any host's name; they say nothing of the data."""
 POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -78,7 +78,7 @@ class Access:
                 problem, code, headers = refusal
                 await refuse(code, problem, headers)(scope, receive, send_with_headers)
         finally:
-            route = str(getattr(scope.get("route"), "path", "other"))  # what was asked for could be anything
+            route = str(getattr(scope.get("route"), "path", "other"))  # a requested path could be anything
             streamed = route == STREAM and status == 200
             self.traffic.count(route, status, 0.0 if streamed else time.perf_counter() - began)
 

@@ -124,7 +124,7 @@ class PhasedGrid:
 
 
 class Ends:
-    """End offsets of the input topic, asked for at most every few seconds, never waited for long."""
+    """End offsets of the input topic, requested at most every few seconds, never waited for long."""
 
     def __init__(self, queries: QueryQueue, read: Callable[[], dict[int, int]]) -> None:
         self._queries = queries

@@ -1,7 +1,8 @@
 """Live updates: one poller per process reads what changed, and hands it to every client that follows it.
 
-A client has a bounded queue. One that does not take its events is let go, so it never holds up the others, and nothing
-here ever waits for a client: the poller costs two queries a second when nothing happens, and none when nobody looks.
+A client has a bounded queue. One that does not take its events is disconnected, so it never holds up the others, and
+nothing here ever waits for a client: the poller costs two queries a second when nothing happens, and none without a
+client.
 """
 
 import asyncio
@@ -28,7 +29,7 @@ POLL_SECONDS = 1.0
 STATUS_SECONDS = 15.0
 HEARTBEAT_SECONDS = 10.0
 SLOW_SECONDS = 20.0
-"""A client that takes nothing for so long is let go."""
+"""A client that takes nothing for so long is disconnected."""
 TAIL = 96
 """Newest observations and forecasts of a series that are looked at for what changed."""
 WAITING = 256
@@ -49,7 +50,7 @@ class Client:
     lost: bool = False
 
     def put(self, event: bytes | None) -> None:
-        """Add an event; a client whose queue is full is lost, and will come back by itself."""
+        """Add an event; a client whose queue is full is disconnected, and connects again by itself."""
         if self.lost:
             return
         try:
@@ -170,7 +171,7 @@ class EventStream(Response):
         self.headers["X-Accel-Buffering"] = "no"  # nginx would hold events back
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send; whoever reads nothing for SLOW_SECONDS is let go."""
+        """Send; a client that reads nothing for SLOW_SECONDS is disconnected."""
         with self._feed.joined(self._series_id) as client:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             async with anyio.create_task_group() as group:
@@ -179,7 +180,7 @@ class EventStream(Response):
                     await self._send_events(client, send)
                 except TimeoutError:
                     client.lost = True
-                    log.info("an event stream's client reads nothing; it is let go")
+                    log.info("an event stream's client reads nothing; it is disconnected")
                 group.cancel_scope.cancel()
 
     async def _send_events(self, client: Client, send: Send) -> None:

@@ -155,7 +155,7 @@ def model_routes(context: Context) -> APIRouter:
 
     @router.get("/reliability", response_model=ReliabilityAnswer)
     async def show_reliability(request: Request, asked: Annotated[OfReliability, Query()]) -> Response:
-        """Show how often actuals came to lie at or below each quantile: on the diagonal the model is calibrated."""
+        """Show how often actuals lay at or below each quantile: on the diagonal the model is calibrated."""
         read = partial(pages.reliability, asked.series, asked.days, asked.model_version)
         if asked.series is None and asked.model_version is None:
             found = await queries.remembered(("reliability", asked.days), SUMS_SECONDS, read)

@@ -50,7 +50,7 @@ class PageCollector(Collector):
         self._connections = connections
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every metric. A route is one of the API's, or `other`: never what somebody asked for."""
+        """Yield every metric. A route is one of the API's, or `other`: never a path that somebody requested."""
         answers, seconds = dict(self._traffic.answers), dict(self._traffic.seconds)
         rows = [((route, str(status)), float(count)) for (route, status), count in answers.items()]
         yield counter("page_answers", "Answers by route and HTTP status.", rows, ("route", "status"))

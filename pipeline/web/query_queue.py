@@ -16,7 +16,7 @@ log = structlog.get_logger()
 P = ParamSpec("P")
 R = TypeVar("R")
 MOST_WAITING = 128
-"""Requests that wait for a connection; the next one is told to come back."""
+"""Requests that wait for a connection; the next one is told to try again."""
 
 
 class Busy(Exception):

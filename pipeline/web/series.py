@@ -123,7 +123,7 @@ class OriginPage(Answer):
 
 
 class Step(Answer):
-    """One step ahead: 13 quantiles in the series' units, and what came."""
+    """One step ahead: 13 quantiles in the series' units, and the actual."""
 
     step: int
     target_time: At
@@ -191,7 +191,7 @@ def series_routes(context: Context) -> APIRouter:
 
     @router.get("/forecast", response_model=ForecastAnswer)
     async def show_forecast(request: Request, asked: Annotated[OfForecast, Query()]) -> Response:
-        """Show the newest forecast that fits, with what came: by origin, by model, or as of a past moment."""
+        """Show the newest forecast that fits, with its actuals: by origin, by model, or as of a past moment."""
         wanted = Wanted(asked.origin, asked.as_of, asked.model_version)
 
         def read() -> ForecastAnswer:

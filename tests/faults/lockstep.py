@@ -148,7 +148,7 @@ class SteppedSource:
     def look(self, partitions: Sequence[int]) -> dict[int, int]:
         return self.ends()
 
-    def heard_at(self) -> float | None:
+    def answered_at(self) -> float | None:
         return None
 
     def ask(self) -> None:

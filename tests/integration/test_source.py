@@ -104,7 +104,7 @@ def test_the_ends_say_what_is_left_to_read_and_markers_of_transactions_are_nothi
         assert read(source, 3) == 15
         assert source.ends()[0] in (15, 16), "the last marker may not have been read yet"
         assert holds_within(lambda: not source.poll(10) and source.ends() == {0: 15}, 60.0)
-        assert holds_within(lambda: not source.poll(10) and source.heard_at() is not None, 60.0)
+        assert holds_within(lambda: not source.poll(10) and source.answered_at() is not None, 60.0)
     finally:
         source.close()
 

@@ -1,4 +1,4 @@
-"""Who may run jobs (leases), what was asked for, what ran, and what became of it. Times are microseconds UTC."""
+"""Who may run jobs (leases), what was requested, what ran, and what became of it. Times are microseconds UTC."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -20,7 +20,7 @@ Holding = tuple[str, int, int]
 class RunRow:
     """One run of a job; key (job, scheduled_for); outcome running, ok, failed, timeout or lost.
 
-    `cause` says who asked for it and why, None for the timetable.
+    `cause` says who requested it and why, None for the timetable.
     """
 
     id: int
@@ -200,7 +200,7 @@ class Ledger:
             return {row["job"]: PauseRow(**row) for row in connection.execute(query).mappings()}
 
     def held(self, job: str, due: int | None) -> bool:
-        """Tell whether a job is paused, or still was at `due`; None asks for this moment only."""
+        """Tell whether a job is paused, or still was at `due`; None means this moment only."""
         pause = job_pauses.c
         until = pause.resumed_at.is_(None) if due is None else or_(pause.resumed_at.is_(None), pause.resumed_at > due)
         with reading(self._engine) as connection:

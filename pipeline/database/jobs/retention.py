@@ -54,7 +54,7 @@ class Retention:
             .where(_FORECAST.step == 1, _FORECAST.series_id == series.c.series_id)
             .scalar_subquery()
         )
-        # From `series`, so that the index of first steps is asked for each series' old origins and no others.
+        # From `series`, so that the index of first steps is read for each series' old origins and no others.
         old = (
             select(_FORECAST.series_id, _FORECAST.origin, _FORECAST.model_version)
             .select_from(series.join(forecasts, _FORECAST.series_id == series.c.series_id))

@@ -51,9 +51,9 @@ class JobStates:
     def replace_and_request(
         self, name: str, epoch: int, state: Callable[[bool], Mapping[str, Any]], *, job: str, reason: str, now: int
     ) -> bool | None:
-        """Ask for a job and replace the state of `epoch` by `state(new)`; return whether the request is new.
+        """Request a job and replace the state of `epoch` by `state(new)`; return whether the request is new.
 
-        None, with nothing changed and nothing asked for, if the state is that of another epoch by now.
+        None, with nothing changed and nothing requested, if the state is that of another epoch by now.
         """
         try:
             with writing(self._engine) as connection:

@@ -1,4 +1,4 @@
-"""Which model serves under which name, and how that came about; each function is part of its caller's transaction."""
+"""Which model serves under which name, and by which changes; each function is part of its caller's transaction."""
 
 from sqlalchemy import Connection, delete, select, update
 

@@ -1,4 +1,4 @@
-"""Models: artifacts, which one is champion, which its shadow, and how that came about. Times are microseconds UTC."""
+"""Models: artifacts, which one is champion, which its shadow, and by which changes. Times are microseconds UTC."""
 
 import hashlib
 import math

@@ -12,7 +12,7 @@ from pipeline.database.schema.tables import series
 from pipeline.job_facts import LivePairs
 
 _AT_ONCE = 100  # series in one transaction
-# The naive's answer is asked for, so that all three are judged on the same targets.
+# The naive must have an answer, so that all three are judged on the same targets.
 _SUMS = """
 SELECT v.origin,
        CASE WHEN EXISTS (SELECT 1 FROM {other} o WHERE o.series_id = v.series_id AND o.target_time = v.target_time

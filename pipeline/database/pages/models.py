@@ -33,7 +33,7 @@ GROUP BY m.model_version
 
 
 class Reliability(NamedTuple):
-    """How often actuals came to lie at or below each of the 13 quantiles of a model, over `n` forecast steps."""
+    """How often actuals lay at or below each of the 13 quantiles of a model, over `n` forecast steps."""
 
     model_version: int
     n: int

@@ -38,7 +38,7 @@ class UnknownSeries(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class ForecastRows:
-    """A forecast with what came: steps are rows of step, target_time and the 13 quantiles; actuals are by time."""
+    """A forecast with its actuals: steps are rows of step, target_time and the 13 quantiles; actuals are by time."""
 
     head: Head
     model: str
@@ -67,7 +67,7 @@ class ReliabilityRows:
 
 
 class Pages:
-    """Reads what is asked for; any number of threads may ask at once."""
+    """Reads what a page requests; any number of threads may ask at once."""
 
     def __init__(self, engine: Engine, seconds: float) -> None:
         self._engine = engine

@@ -173,13 +173,13 @@ class SqlReader:
         return {name: int(count) for name, count in self._fetch(text(_COUNTS), {})[0].items()}
 
     def count_spread(self) -> tuple[int, int]:
-        """Count the series that come in several partitions, and all series."""
+        """Count the series that arrive in several partitions, and all series."""
         query = "SELECT COUNT(spread) AS spread, COUNT(*) AS series FROM series"
         found = self._fetch(text(query), {})[0]
         return int(found["spread"]), int(found["series"])
 
     def count_off_grid(self, topic: str) -> tuple[int, int]:
-        """Count the events of a topic that came between two steps of the grid, and all of its messages."""
+        """Count the events of a topic between two steps of the grid, and all of its messages."""
         query = "SELECT SUM(off_grid) AS off, SUM(next_offset) AS messages FROM ingest_state WHERE topic = :topic"
         found = self._fetch(text(query), {"topic": topic})[0]
         return int(found["off"] or 0), int(found["messages"] or 0)

@@ -2,7 +2,7 @@
 
 A reading that is removed becomes an explicit null, so that what was computed from it is computed again by whatever
 looks for changed rows: accuracy by the monitor, training sets when they are read. `source_offset` is BY_HAND until an
-event of the same step comes. `topics.repairs` tells every worker to read its windows from SQL again before its next
+event of the same step arrives. `topics.repairs` tells every worker to read its windows from SQL again before its next
 turn; a turn that has begun before is refused.
 """
 

@@ -44,7 +44,7 @@ def read_phase(connection: Connection) -> int | None:
 def read_newest(connection: Connection, topic: str) -> tuple[int | None, int | None]:
     """Return the newest time observed and when the newest forecast was issued.
 
-    They are looked for among the series whose messages came last in each partition, or without a forecast among the
+    They are looked for among the series whose messages arrived last in each partition, or without a forecast among the
     newest series: a look at each of a million series would take seconds.
     """
     where = select(ingest_state.c.partition).where(ingest_state.c.topic == topic)
@@ -65,7 +65,7 @@ def read_newest(connection: Connection, topic: str) -> tuple[int | None, int | N
 
 
 def read_jobs(connection: Connection, jobs: tuple[str, ...]) -> list[Row]:
-    """Return each job's latest run, and whether it is paused, asked for or running."""
+    """Return each job's latest run, and whether it is paused, requested or running."""
     paused = set(connection.execute(select(job_pauses.c.job).where(job_pauses.c.resumed_at.is_(None))).scalars())
     requested = set(connection.execute(select(job_requests.c.job)).scalars())
     rows = []

@@ -243,7 +243,7 @@ job_runs = Table(
     Column("outcome", Text, nullable=False),  # running | ok | failed | timeout | lost
     Column("reason", Text),
     Column("progress", JSON_TYPE),
-    Column("cause", Text),  # who asked for it, and why; NULL: the timetable
+    Column("cause", Text),  # who requested it, and why; NULL: the timetable
     Column("exit_code", Integer),  # of the child process; minus the signal that ended it
     Column("log", Text),  # the end of what the child wrote to stderr
     UniqueConstraint("job", "scheduled_for"),

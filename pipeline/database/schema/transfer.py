@@ -34,7 +34,7 @@ class Copied:
 def copy_database(source_url: str, target_url: str, *, now: int, on_table: OnTable) -> Copied:
     """Copy all tables from one database into an empty one, which gets its schema first; `now` in microseconds.
 
-    `on_table` hears (table, rows done, rows in all). Raises ConfigError when the source is in use, when the target
+    `on_table` gets (table, rows done, rows in all). Raises ConfigError when the source is in use, when the target
     holds anything, or when both are the same; Corrupt when what arrived is not what was sent. Then the target is left
     empty.
     """
@@ -124,7 +124,7 @@ def _spell(value: Any) -> str:
 
 
 def _go_on_counting(new: Connection) -> None:
-    """Let PostgreSQL number the next row after the highest one that came; SQLite does so by itself."""
+    """Let PostgreSQL number the next row after the highest one that was copied; SQLite does so by itself."""
     if new.dialect.name != "postgresql":
         return
     for table in metadata.sorted_tables:

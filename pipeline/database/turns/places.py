@@ -1,4 +1,4 @@
-"""Which partition a series' readings come from, and the few numbers that every worker must know before a turn."""
+"""Which partition a series' readings arrive in, and the few numbers that every worker must know before a turn."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

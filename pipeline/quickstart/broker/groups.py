@@ -28,7 +28,7 @@ class Group:
         self._phase_ends = 0.0
 
     def join(self, join: Join, reply: Reply, now: float) -> None:
-        """Admit a member; the reply comes when the generation has formed."""
+        """Admit a member; the reply is sent when the generation has formed."""
         names = set(join.protocols)
         if not names or (self.members and (join.protocol_type != self.protocol_type or not names & self._common())):
             reply(refusal(Code.INCONSISTENT_GROUP_PROTOCOL, join.member))

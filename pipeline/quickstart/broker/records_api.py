@@ -81,7 +81,7 @@ def _asked(request: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _read_all(node: Node, request: Any) -> tuple[int | None, Answer]:
-    """Read every partition asked for; the size is None if one has an error, which is answered at once."""
+    """Read every partition of a request; the size is None if one has an error, which is answered at once."""
     size: int | None = 0
     left = request.max_bytes
     by_topic: dict[str, list[Answer]] = {}

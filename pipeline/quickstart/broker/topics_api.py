@@ -15,7 +15,7 @@ BROKER_CONFIG = {"auto.create.topics.enable": "false", "num.partitions": "1", "t
 
 
 def metadata(node: Node, request: Any, _: Caller) -> Answer:
-    """Describe the one broker and the topics asked for (None: all); asking never creates a topic."""
+    """Describe the one broker and the requested topics (None: all); a request never creates a topic."""
     names = sorted(node.topics) if request.topics is None else [_named(node, topic) for topic in request.topics]
     return {
         "brokers": [{"node_id": NODE_ID, "host": node.host, "port": node.port, "rack": None}],
@@ -26,7 +26,7 @@ def metadata(node: Node, request: Any, _: Caller) -> Answer:
 
 
 def _named(node: Node, asked: Any) -> str:
-    """Return the name of a topic that is asked for by it, or from version 12 on by its id."""
+    """Return the name of a topic that is requested by it, or from version 12 on by its id."""
     if asked.name is not None:
         return str(asked.name)
     return next((name for name, topic in node.topics.items() if topic.id == asked.topic_id), "")

@@ -3,7 +3,7 @@
 const RETRY_SECONDS = 5;
 const BUSY = ["busy", "too_slow", "too_many_clients"];
 
-/** An answer that is not the one asked for; `code` is the API's (`unknown_series`, `database_away`), or `unreachable`. */
+/** An answer other than the requested one; `code` is the API's (`unknown_series`, `database_away`), or `unreachable`. */
 export class ApiError extends Error {
   constructor(status, { code, message, hint, since }, retryAfter) {
     super(message);

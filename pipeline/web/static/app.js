@@ -29,7 +29,7 @@ const accuracy = new Accuracy({ choose: (part) => change(part) });
 const reliability = new Reliability();
 const models = new Models();
 const letters = new DeadLetters();
-const live = new Live(heard, linked);
+const live = new Live(receive, linked);
 
 /** Change the state: address, then what depends on it. Resolves when the forecast is shown. */
 async function change(part, { step = false } = {}) {
@@ -52,7 +52,7 @@ async function showSeries() {
   if (state.scope === "one") await refreshAccuracy();
 }
 
-function heard(name, told) {
+function receive(name, told) {
   if (name === "status") {
     if (told.database === "away") health.lost(told.since);
     else {

@@ -1,4 +1,4 @@
-/** The fan chart of one forecast: what was observed, bands, median, and what came; with a readout that follows it. */
+/** The fan chart of one forecast: what was observed, bands, median, and actuals; with a readout that follows it. */
 
 import { byId, h } from "./dom.js";
 import { BANDS, inside, interpolation, quantileAt } from "./quantiles.js";
@@ -42,7 +42,7 @@ export class Fan {
     this.read(null);
   }
 
-  /** An actual that has just come: {at, value}; true when the chart has a place for it. */
+  /** An actual that has just arrived: {at, value}; true when the chart has a place for it. */
   arrive({ at, value }) {
     if (!this.shown) return false;
     const points = [...this.shown.points.filter((point) => point.at !== at), { at, value }];
@@ -96,14 +96,14 @@ export class Fan {
     if (!times) return;
     const time = index === null ? null : times[index];
     const step = time === null ? null : (forecast?.steps.find((each) => seconds(each.target_time) === time) ?? null);
-    const came = time === null ? undefined : known.get(time);
+    const value = time === null ? undefined : known.get(time);
     const past = forecast && time !== null && time <= seconds(forecast.origin);
     const rows = [];
     const touch = matchMedia("(hover: none)").matches;
     if (time === null)
       rows.push(["when", touch ? "Tap the chart" : "Point at the chart", touch ? "" : "or use the arrow keys"]);
     else rows.push(["when", `${moment(time * 1000)} UTC`, step ? `step ${step.step} of ${forecast.steps.length}` : ""]);
-    rows.push(["observed", "observed", time !== null && (past || !forecast) ? number(came) : ""]);
+    rows.push(["observed", "observed", time !== null && (past || !forecast) ? number(value) : ""]);
     if (forecast) {
       rows.push(["median", "median", step ? number(quantileAt(forecast.quantile_levels, step.quantiles, 0.5)) : ""]);
       for (const band of [...BANDS].reverse()) {
@@ -119,8 +119,8 @@ export class Fan {
         ]);
       }
       const verdict =
-        step && Number.isFinite(came) ? `, ${inside(forecast.quantile_levels, step.quantiles, came)}` : "";
-      rows.push(["actual", "came", step ? (Number.isFinite(came) ? `${number(came)}${verdict}` : "not yet") : ""]);
+        step && Number.isFinite(value) ? `, ${inside(forecast.quantile_levels, step.quantiles, value)}` : "";
+      rows.push(["actual", "actual", step ? (Number.isFinite(value) ? `${number(value)}${verdict}` : "not yet") : ""]);
     }
     this.readout.replaceChildren(
       ...rows.map(([name, term, words, note]) =>
@@ -161,7 +161,7 @@ function merge(forecast, points) {
   const times = [...new Set([...known.keys(), ...steps.keys()])].sort((a, b) => a - b);
   const origin = forecast ? seconds(forecast.origin) : Infinity;
   const filled = withGaps(times);
-  const came = times.some((time) => time > origin && Number.isFinite(known.get(time))); // its line begins at the origin
+  const matured = times.some((time) => time > origin && Number.isFinite(known.get(time))); // its line begins at the origin
   const levels = forecast?.quantile_levels ?? [];
   const edge = (level) =>
     filled.map((time) => (steps.has(time) ? quantileAt(levels, steps.get(time).quantiles, level) : null));
@@ -170,7 +170,7 @@ function merge(forecast, points) {
     known,
     times: filled,
     observed: filled.map((time) => (time <= origin ? (known.get(time) ?? null) : null)),
-    actual: filled.map((time) => (time > origin || (came && time === origin) ? (known.get(time) ?? null) : null)),
+    actual: filled.map((time) => (time > origin || (matured && time === origin) ? (known.get(time) ?? null) : null)),
     median: edge(0.5),
     bands: forecast ? BANDS.map((band) => ({ ...band, high: edge(band.high), low: edge(band.low) })) : [],
   };
@@ -228,10 +228,10 @@ function markOrigin(plot, origin) {
 
 function describe(forecast, { points }) {
   if (!forecast) return `Chart of ${points.length} observed values, without a forecast`;
-  const came = forecast.steps.filter((step) => step.actual !== null);
-  const held = came.filter((step) => inside(forecast.quantile_levels, step.quantiles, step.actual) !== "outside 95 %");
-  const actuals = came.length === 1 ? "1 actual" : `${came.length} actuals`;
-  const words = came.length ? `${actuals} came, ${held.length} of them inside the 95 % band` : "no actuals yet";
+  const matured = forecast.steps.filter((step) => step.actual !== null);
+  const held = matured.filter((step) => inside(forecast.quantile_levels, step.quantiles, step.actual) !== "outside 95 %");
+  const actuals = matured.length === 1 ? "1 actual" : `${matured.length} actuals`;
+  const words = matured.length ? `${actuals}, ${held.length} of them inside the 95 % band` : "no actuals yet";
   return `Fan chart of ${forecast.series}: ${forecast.steps.length} steps from ${moment(forecast.origin)} UTC; ${words}`;
 }
 

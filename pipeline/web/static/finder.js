@@ -72,7 +72,7 @@ export class Finder {
     this.schedule();
   }
 
-  /** Ask for the first page of what is searched. */
+  /** Request the first page of what is searched. */
   async load() {
     const generation = ++this.generation;
     const search = this.search.value.trim();
@@ -108,7 +108,7 @@ export class Finder {
     this.next = page.next;
   }
 
-  /** Ask for pages until row `last` is there. */
+  /** Request pages until row `last` is there. */
   more(last) {
     if (this.loading || this.next === null || last < this.found.length) return;
     const generation = this.generation;

@@ -1,4 +1,4 @@
-/** The forecast of one series: what is shown, from which origin, how good its input was, and what comes while one looks. */
+/** The forecast of one series: what is shown, from which origin, how good its input was, and what arrives while it is open. */
 
 import { read } from "./api.js";
 import { byId, h, table } from "./dom.js";
@@ -120,7 +120,7 @@ export class ForecastView {
         kind: "number",
         cell: (step) => number(quantileAt(levels, step.quantiles, level)),
       })),
-      { title: "Came", kind: "number", cell: (step) => (step.actual === null ? "not yet" : number(step.actual)) },
+      { title: "Actual", kind: "number", cell: (step) => (step.actual === null ? "not yet" : number(step.actual)) },
       { title: "Where", cell: (step) => (step.actual === null ? "" : inside(levels, step.quantiles, step.actual)) },
     ];
     byId("steps-table").replaceChildren(table("Steps of the forecast", columns, forecast.steps).firstElementChild);
@@ -151,7 +151,7 @@ export class ForecastView {
     this.tick(this.updated);
   }
 
-  /** The connection was lost and is back: what came in between is read. */
+  /** The connection was lost and is back: what arrived in between is read. */
   async catchUp() {
     this.past.clear();
     if (this.series)

@@ -2,10 +2,10 @@
 
 const WAITS = [1, 2, 5, 10, 20]; // seconds
 
-/** Follows one series; `heard` gets (event, data), `linked` gets {up, since} whenever the connection comes or goes. */
+/** Follows one series; `receive` gets (event, data), `linked` gets {up, since} whenever the connection opens or breaks. */
 export class Live {
-  constructor(heard, linked) {
-    Object.assign(this, { heard, linked, source: null, failures: 0, timer: null, since: Date.now(), up: null });
+  constructor(receive, linked) {
+    Object.assign(this, { receive, linked, source: null, failures: 0, timer: null, since: Date.now(), up: null });
   }
 
   follow(series) {
@@ -31,7 +31,7 @@ export class Live {
       this.timer = setTimeout(() => this.open(), WAITS[Math.min(this.failures++, WAITS.length - 1)] * 1000);
     };
     for (const name of ["observation", "forecast", "status"]) {
-      source.addEventListener(name, (event) => source === this.source && this.heard(name, JSON.parse(event.data)));
+      source.addEventListener(name, (event) => source === this.source && this.receive(name, JSON.parse(event.data)));
     }
   }
 

@@ -52,7 +52,7 @@ export class Replay {
     this.draw();
   }
 
-  /** Ask for older origins; false when there are none. */
+  /** Request older origins; false when there are none. */
   async more() {
     const { series, next } = this;
     if (next === null) return false;

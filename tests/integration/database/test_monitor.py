@@ -104,10 +104,10 @@ def test_a_change_of_regime_is_found_within_a_day_and_becomes_a_retraining(datab
     with capture_logs() as logs:
         found = run(database, settings(), feed.now)["drift"]
         run(database, settings(), feed.now)
-    assert "a retraining was asked for" in found
+    assert "a retraining was requested" in found
     (event,) = [each for each in logs if each["event"] == "drift found"]
     assert (event["champion"], event["requested"]) == (version, True)
-    assert f"drift: {event['found']}; a retraining was asked for" == found
+    assert f"drift: {event['found']}; a retraining was requested" == found
     assert database.job_facts.read(("monitor",), feed.now).drift == DriftFacts(1, feed.now, waiting=False)
     assert f"errors rose of version {version} in group north" in found
     assert "2026-01-1" in found
@@ -228,14 +228,14 @@ def test_the_cool_down_holds_an_alarm_back_and_asks_when_it_is_over(database: Da
     own = settings(drift_cooldown="1 day")
     script = Script(wild_from=100, length=120)
     at = replace(sources(database), live_errors=script)
-    assert "was asked for" in detect(at, own, now=START)
+    assert "was requested" in detect(at, own, now=START)
     assert database.ledger.begin_requested("retrain", "me", START) is not None
     script.wild_from, script.length = 300, 330  # the retraining kept the champion, and it gets worse again
     hour = 3_600 * 1_000_000
     assert "held back for jobs.drift_cooldown" in detect(at, own, now=START + hour)
     assert database.ledger.requested() == []
     assert "held back" in detect(at, own, now=START + 23 * hour)
-    assert "was asked for" in detect(at, own, now=START + 24 * hour)
+    assert "was requested" in detect(at, own, now=START + 24 * hour)
     assert database.ledger.requested() == ["retrain"]
     assert detect(at, own, now=START + 24 * hour) == "no drift"
 
@@ -277,7 +277,7 @@ def test_a_monitor_that_dies_between_the_request_and_the_memory_has_asked_for_no
         with pytest.raises(Unavailable):
             detect(at, settings(), now=START)
     assert database.ledger.requested() == [], "so a scheduler cannot run it before it is asked for again"
-    assert "a retraining was asked for" in detect(at, settings(), now=START + 1)
+    assert "a retraining was requested" in detect(at, settings(), now=START + 1)
     assert database.ledger.begin_requested("retrain", "me", START + 2) is not None
     assert detect(at, settings(), now=START + 3) == "no drift"
     assert database.job_facts.read(("monitor",), START).drift == DriftFacts(1, START + 1, waiting=False)

@@ -78,7 +78,7 @@ def test_the_page_shows_scores_error_by_step_reliability_and_a_chart(run: Run, f
         "2 series, 149 rows, 1 merged",
         "3 origins 4 steps apart, horizon 4, 2 of 2 series, 6 windows, 24 targets; lower is better, except for skill",
         "MASE at step 1 to 4",
-        "share of what came inside each central interval",
+        "share of actuals inside each central interval",
         "series a, last origin",
         "80 % interval",
     ):

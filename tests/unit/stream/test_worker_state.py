@@ -251,12 +251,12 @@ def test_an_unreadable_batch_has_a_class_and_a_letter_from_sql_has_none() -> Non
 def test_silence_is_told_after_a_while_and_a_stop_after_a_longer_one() -> None:
     seconds = Seconds()
     heartbeat = Heartbeat(("broker", "database"), seconds)
-    heartbeat.heard("broker")
-    heartbeat.heard("database", 990.0)
+    heartbeat.answered("broker")
+    heartbeat.answered("database", 990.0)
     seconds.now += LATELY - 5.0
     heartbeat.beat()
     assert heartbeat.find_silences(LATELY) == ["the database has not answered for 35 s"]
-    heartbeat.heard("database")
+    heartbeat.answered("database")
     assert heartbeat.find_silences(LATELY) == []
     seconds.now += LATELY + 1.0
     assert heartbeat.find_silences(LATELY)[0] == "the loop has not turned for 31 s"
