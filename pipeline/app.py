@@ -4,20 +4,14 @@ The clock is read here and handed down, so that time is an argument everywhere e
 """
 
 import os
-import signal
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from importlib.util import find_spec
 
 import structlog
 
 from models.fitting.cpu import tune_cpu
-from pipeline import database as databases
-from pipeline.database import Binding, Database
-from pipeline.database.engine import Guard, unguarded
-from pipeline.errors import Regridded, Unavailable
+from pipeline.database import Database
+from pipeline.errors import Regridded
 from pipeline.forecasting.scorer import Scorer
 from pipeline.forecasting.shadow import ShadowScorer
 from pipeline.forecasting.windows import Grid, model_config
@@ -26,7 +20,6 @@ from pipeline.grid.phase import SETTLED, PhaseSearch
 from pipeline.health.heartbeat import LATELY
 from pipeline.health.logs import Phases, start_logging
 from pipeline.health.probes import Probes, serving
-from pipeline.health.supervisor import Role, Supervisor
 from pipeline.health.watchdog import Watchdog
 from pipeline.kafka import topics
 from pipeline.kafka.limits import read_limits
@@ -34,8 +27,8 @@ from pipeline.kafka.publisher import KafkaPublisher
 from pipeline.kafka.source import KafkaSource
 from pipeline.messages.codec import Reader, check_horizon
 from pipeline.settings import Settings
-from pipeline.settings.address import check_free, number_address
 from pipeline.settings.secrets import list_secrets
+from pipeline.start import binding_of, clock, ending_well, open_database, stop_signal, timer
 from pipeline.stream.breaker import Breakers
 from pipeline.stream.claim import Accept
 from pipeline.stream.eviction import Eviction
@@ -50,35 +43,6 @@ DATABASE_CALLS = 4.0
 KAFKA_CALLS = 1.5
 """The watchdogs wait for so many times what a call may take: it may be tried again, or be several."""
 MARGIN = 60.0  # seconds after the watchdogs' in which a loop that stands still is computing, not waiting
-
-
-def clock() -> int:
-    """Read the processing time: microseconds since 1970 in UTC."""
-    return time.time_ns() // 1000
-
-
-def timer() -> int:
-    """Read microseconds that nobody sets, for pauses: a clock that is moved must not make them longer."""
-    return time.monotonic_ns() // 1000
-
-
-def open_database(settings: Settings, guard: Guard = unguarded) -> Database:
-    """Open the settings' database, every transaction under `guard`; ConfigError if its rows are on another grid."""
-    url, timeout = settings.database.url.get_secret_value(), settings.database.timeout
-    database = databases.open_database(url, timeout=timeout, guard=guard)
-    try:
-        database.pipelines.check_frequency(Frequency.of(settings.series).canonical, settings.series.phase)
-    except BaseException:
-        database.close()
-        raise
-    return database
-
-
-def binding_of(settings: Settings) -> Binding:
-    """Say which deployment these settings are of."""
-    kafka = settings.kafka
-    grid, phase = Frequency.of(settings.series).canonical, settings.series.phase
-    return Binding(kafka.group, kafka.input_topic, kafka.output_topic, kafka.dead_letter_topic, grid, phase)
 
 
 @contextmanager
@@ -211,74 +175,6 @@ def run_on_its_grid(worker: Worker, stopping: Callable[[], bool]) -> int:
     return worker.turns
 
 
-def run_all(settings: Settings, options: Sequence[str], *, workers: int = 1, accepted: Sequence[str] = ()) -> None:
-    """Supervise `workers` stream workers, a scheduler and the page as child processes until SIGTERM or SIGINT.
-
-    A page that cannot listen is tried again and again, and the rest goes on: forecasts do not depend on it.
-
-    `options` are the root options of this command, passed on to the children; `accepted` are more options for every
-    worker.
-    """
-    start_logging(list_secrets(settings))
-    stopping = stop_signal()  # before the checks, which may wait: PID 1 of a container ignores what it does not catch
-    with ending_well(stopping):
-        url = settings.database.url.get_secret_value()
-        if url.startswith("sqlite"):
-            databases.upgrade(url)
-        database = open_database(settings)
-        known = () if "--accept-new-topic" in accepted else database.pipelines.known_topics()
-        database.close()
-        paged = settings.serve.listen is not None and page_installed()
-        places = place_telemetry(settings.metrics.listen, 1 + workers + paged)
-        topics.check_topics(settings.kafka, known)
-        command = [sys.executable, "-P", "-m", "pipeline.cli", *options]  # -P: not from the working folder
-        roles = [Role("scheduler", [*command, *places[0], "schedule"])]
-        for number in range(workers):
-            own = ["--set", f"kafka.instance={settings.kafka.instance}-{number}", *places[1 + number]]
-            roles.append(Role(f"worker-{number}", [*command, *own, "stream", *accepted]))
-        if paged:
-            roles.append(Role("page", [*command, *places[-1], "serve"]))
-        Supervisor(roles).run(stopping)
-
-
-@contextmanager
-def ending_well(stopping: Callable[[], bool]) -> Iterator[None]:
-    """Forgive what was waited for and did not come, once the process has been told to end."""
-    try:
-        yield
-    except Unavailable as error:
-        if not stopping():
-            raise
-        log.info("stopped while it started", waiting_for=str(error))
-
-
-def place_telemetry(listen: str | None, roles: int) -> list[list[str]]:
-    """Give each role its own port, from the one of `metrics.listen` on, as options; Unavailable if one is taken."""
-    if listen is None:
-        return [[] for _ in range(roles)]
-    addresses = [number_address(listen, number) for number in range(roles)]
-    for address in addresses:
-        check_free(address, "metrics.listen")
-    return [["--set", f"metrics.listen={address}"] for address in addresses]
-
-
 def longest_call(settings: Settings) -> float:
     """Return the seconds after which the watchdogs end the process, whatever it waits for."""
     return max(settings.database.timeout * DATABASE_CALLS, settings.kafka.call_timeout * KAFKA_CALLS)
-
-
-def page_installed() -> bool:
-    """Tell whether this installation can serve the page: the extra `serve` is there."""
-    return all(find_spec(library) is not None for library in ("fastapi", "uvicorn"))
-
-
-def stop_signal() -> Callable[[], bool]:
-    """Catch SIGTERM and SIGINT and return a function that tells whether one came."""
-    caught: list[int] = []
-
-    def catch(number: int, frame: object) -> None:
-        caught.append(number)
-
-    signal.signal(signal.SIGTERM, catch)
-    signal.signal(signal.SIGINT, catch)
-    return lambda: bool(caught)

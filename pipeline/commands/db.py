@@ -51,8 +51,8 @@ def rebind(settings: "Settings") -> None:
 
     Stop all workers before. The grid cannot change once there are observations.
     """
-    from pipeline.app import binding_of
     from pipeline.commands.opened import now, opened
+    from pipeline.start import binding_of
 
     with opened(settings) as database:
         changed = database.pipelines.rebind(binding_of(settings), now())

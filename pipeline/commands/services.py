@@ -46,7 +46,7 @@ def run(invocation: Invocation, /, workers: int, **accept: bool) -> None:
 
     Each is a process that is started again if it ends.
     """
-    from pipeline.app import run_all
+    from pipeline.roles import run_all
 
     run_all(invocation.settings, invocation.arguments(), workers=workers, accepted=accepted_of(**accept))
 

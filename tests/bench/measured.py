@@ -20,7 +20,8 @@ import psutil
 from confluent_kafka import Consumer, TopicPartition
 
 from models.fitting.cpu import tune_cpu
-from pipeline import app
+from pipeline import start
+from pipeline.app import built_worker
 from pipeline.grid.frequency import Frequency
 from pipeline.health.logs import start_logging
 from pipeline.health.watchdog import Watchdog
@@ -66,7 +67,7 @@ def main() -> None:
 
 def measure_worker(settings: Settings, job: Mapping[str, Any]) -> dict[str, Any]:
     """Run a worker over the whole topic: `partitions`, `warm_offset`, `events` say when to start and to stop."""
-    with app.built_worker(settings) as worker:
+    with built_worker(settings) as worker:
         empty = psutil.Process().memory_info().rss
         warm_up(worker, job["partitions"], job["warm_offset"])
         before, turns = handled(worker), worker.turns
@@ -153,7 +154,7 @@ def measure_ingest(settings: Settings, job: Mapping[str, Any]) -> dict[str, Any]
     reader = Reader(settings.input, Frequency(settings.series.frequency))
     clock, count, first = Clock(), 0, 0
     deadline = time.monotonic() + LONGEST
-    now = app.clock()
+    now = start.clock()
     while count < job["events"]:
         runs = source.poll(settings.kafka.max_messages)
         for partition, ours in source.changes():

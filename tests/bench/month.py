@@ -30,13 +30,14 @@ from jobs.clock.outcome import Stage
 from jobs.clock.runner import Runner
 from jobs.clock.schedule import last_due, read_trigger
 from models.fitting.cpu import tune_cpu
-from pipeline import app
+from pipeline.app import built_worker
 from pipeline.database import Database, Ledger, upgrade
 from pipeline.kafka.topics import check_topics, send
 from pipeline.quickstart.broker import DevelopmentBroker
 from pipeline.quickstart.produce import messages
 from pipeline.settings import Settings
 from pipeline.settings.sources import load
+from pipeline.start import open_database
 from pipeline.stream.worker import Worker
 from tests.bench.month_scores import score_weeks
 from tests.bench.results import Figure, Report, say
@@ -160,10 +161,10 @@ def started(seed: int, sets: tuple[str, ...]) -> Iterator[Month]:
         settings = load(None, [*SETTINGS, *sets, *own])
         upgrade(url)
         check_topics(settings.kafka)
-        database = app.open_database(settings)
+        database = open_database(settings)
         clock = Clock(_micros(START))
         try:
-            with app.built_worker(settings, now=clock, timer=clock) as worker:
+            with built_worker(settings, now=clock, timer=clock) as worker:
                 yield Month(settings, database, worker, clock)
         finally:
             database.close()

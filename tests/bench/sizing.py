@@ -9,12 +9,12 @@ from sqlalchemy import text
 from models.artifact import pack
 from models.network.forecasters import build
 from pipeline import database as databases
-from pipeline.app import clock, open_database
 from pipeline.database import Database
 from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.records import Advance, Forecasts, Observations, Turn, no_forecasts, no_observations
 from pipeline.settings import Settings
+from pipeline.start import clock, open_database
 from tests.bench.results import Figure, Report, say
 from tests.bench.stage import DurablePostgreSQL
 

@@ -20,11 +20,11 @@ from confluent_kafka.admin import AdminClient
 from models.artifact import pack
 from models.network.forecasters import build
 from pipeline import database as databases
-from pipeline.app import clock, open_database
 from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.records import Observations, Turn, no_forecasts
 from pipeline.settings import Settings
+from pipeline.start import clock, open_database
 from tests.bench import feed as feeds
 from tests.bench.feed import Feed
 from tests.bench.results import say

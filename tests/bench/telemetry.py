@@ -11,10 +11,10 @@ import torch
 
 from models.fitting.cpu import tune_cpu
 from pipeline import database as databases
-from pipeline.app import clock
 from pipeline.health.logs import Durations
 from pipeline.health.probes import Checks, Probes
 from pipeline.settings import SeriesSettings
+from pipeline.start import clock
 from pipeline.stream.worker import Worker
 from pipeline.stream.worker_metrics import WorkerCollector
 from pipeline.stream.worker_state import WorkerState

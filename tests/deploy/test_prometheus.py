@@ -18,9 +18,9 @@ import pytest
 
 from models.artifact import pack
 from models.network.forecasters import build
-from pipeline.app import clock, open_database
 from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
+from pipeline.start import clock, open_database
 from tests import processes, servers
 from tests.faults.conftest import QUICK
 from tests.faults.deployment import Deployment, Sender, deploy

@@ -7,12 +7,12 @@ from sqlalchemy import text
 
 from models.artifact import pack
 from models.network.forecasters import build
-from pipeline.app import clock, open_database
 from pipeline.commands.doctor import check_model
 from pipeline.errors import Unloadable
 from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.health.prometheus import Exposition
+from pipeline.start import clock, open_database
 from pipeline.stream.worker_metrics import WorkerCollector
 from tests.e2e.test_topic_to_sql import catch_up, rows, working
 from tests.faults.conftest import Place

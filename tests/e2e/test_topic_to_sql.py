@@ -17,11 +17,12 @@ from models.artifact import pack
 from models.batch import Batch
 from models.config import QUANTILE_LEVELS
 from models.network.forecasters import build
-from pipeline.app import built_worker, clock, open_database
+from pipeline.app import built_worker
 from pipeline.database import upgrade
 from pipeline.errors import ConfigError
 from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
+from pipeline.start import clock, open_database
 from pipeline.stream.claim import Accept
 from pipeline.stream.worker import Worker
 from tests import servers

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import structlog
 
 from models.fitting.cpu import tune_cpu
-from pipeline.app import stop_signal, visible_worker
+from pipeline.app import visible_worker
 from pipeline.health.logs import start_logging
 from pipeline.settings.sources import load
+from pipeline.start import stop_signal
 
 log = structlog.get_logger()
 KINDS = ("KILL", "STOP", "DOZE")

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 
-from pipeline.app import clock
 from pipeline.database import open_database
 from pipeline.database.turns.requeue import RequeueShelf
 from pipeline.health.watchdog import Watchdog
@@ -15,6 +14,7 @@ from pipeline.kafka.limits import read_limits
 from pipeline.kafka.requeue import RequeueSender
 from pipeline.kafka.topics import check_topics
 from pipeline.settings.sources import load
+from pipeline.start import clock
 from pipeline.stream.requeue import Place, Requeue
 
 

@@ -29,8 +29,14 @@ HOMES = {
 VAGUE = {"utils", "util", "common", "base", "manager", "managers", "helpers", "helper", "misc"}
 MOST_LINES = 400
 MOST_MODULES = 18
-ADAPTERS = ("pipeline.kafka", "pipeline.database", "pipeline.web", "pipeline.app", "pipeline.commands", "pipeline.cli")
-ROOF = ("pipeline/app.py", "pipeline/cli.py", "pipeline/commands/", "pipeline/quickstart/", "jobs/__main__.py")
+ROOTS = ("pipeline.start", "pipeline.app", "pipeline.roles", "pipeline.cli")
+ADAPTERS = ("pipeline.kafka", "pipeline.database", "pipeline.web", "pipeline.commands", *ROOTS)
+ROOF = (
+    *(f"{root.replace('.', '/')}.py" for root in ROOTS),
+    "pipeline/commands/",
+    "pipeline/quickstart/",
+    "jobs/__main__.py",
+)
 """Who puts services and adapters together; the page reads the database, and adapters their own kind."""
 ADAPTER_ROOMS = ("pipeline/kafka/", "pipeline/database/", "pipeline/web/")
 LOBBIES = ("models", "pipeline", "jobs", "tidecast", "pipeline/database")
@@ -65,7 +71,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("jobs/forecaster", "pipeline/database/jobs"),
     ("pipeline/database/pages", "tidecast/__init__.py"),
     ("pipeline/database/__init__.py", "pipeline/web"),
-    ("pipeline/app.py", "pipeline/quickstart"),
+    ("pipeline/start.py",),
+    ("pipeline/app.py", "pipeline/quickstart", "pipeline/roles.py"),
     ("pipeline/commands",),
     ("jobs/__main__.py", "pipeline/cli.py"),
 )

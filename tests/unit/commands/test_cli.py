@@ -13,6 +13,7 @@ import pytest
 from pipeline.cli import COMMANDS, main, root
 from pipeline.commands.display import table
 from pipeline.database import open_database, upgrade
+from pipeline.quickstart.broker import DevelopmentBroker
 from tests import processes
 
 Run = Callable[..., tuple[int, str, str]]
@@ -158,13 +159,54 @@ def test_the_help_imports_nothing_heavy() -> None:
     assert done.stderr == "[]"
 
 
-def test_what_neither_trains_nor_scores_does_not_import_torch() -> None:
-    """A scheduler and a page are a quarter as large without it: 154 MB instead of 618."""
-    upkeep = ", ".join(f"jobs.upkeep.{name}" for name in ("job_metrics", "monitor", "calibrate", "retention"))
-    modules = f"pipeline.database, pipeline.web.server, jobs.catalog, jobs.clock.schedule, {upkeep}"
-    script = f"import sys, {modules}\nsys.stderr.write(str('torch' in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stderr == "False"
+WITHOUT_TORCH = {
+    "run": ["--set", "metrics.listen={taken}", "run"],
+    "schedule": ["--set", "metrics.listen={taken}", "schedule"],
+    "serve": ["--set", "serve.listen={taken}", "serve"],
+    "broker": ["broker", "--port", "{port}"],
+    "metrics": ["metrics"],
+    "job": ["job", "list"],
+    "produce": ["produce", "events.csv"],
+    "models": ["models", "list"],
+    "forecast": ["forecast", "latest"],
+    "readings": ["readings", "repairs"],
+    "dead-letters": ["dead-letters", "list"],
+    "db": ["db", "rebind"],
+    "config": ["config", "show"],
+}
+"""A call of each command. The first four would stay; they end with 1, because their port is taken."""
+WITH_TORCH = {"stream", "backtest", "demo", "doctor"}
+"""What scores or trains, and the doctor, who says on what a training will run."""
+CALL_EACH = """
+import json, sys
+from pipeline.cli import main
+found = {}
+for name, arguments in json.loads(sys.argv[1]).items():
+    try:
+        main(arguments)
+    except SystemExit as end:
+        found[name] = [end.code, "torch" in sys.modules]
+sys.stdout.write("\\n" + json.dumps(found))
+"""
+
+
+def test_what_neither_trains_nor_scores_starts_without_torch(database: Sequence[str], tmp_path: Path) -> None:
+    """A supervisor, a scheduler and a page are a quarter as large without it: 154 MB instead of 618."""
+    assert sorted(COMMANDS) == sorted([*WITHOUT_TORCH, *WITH_TORCH])
+    (tmp_path / "events.csv").write_text(
+        "series_id,timestamp,value\nmeter-17,2026-01-01T00:00Z,3.2\n", encoding="utf-8"
+    )
+    with DevelopmentBroker() as broker, socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        first = [*database, "--set", f"kafka.bootstrap_servers={broker.bootstrap_servers}"]
+        calls = {
+            name: [*first, *(word.format(taken=f"127.0.0.1:{port}", port=port) for word in words)]
+            for name, words in WITHOUT_TORCH.items()
+        }
+        script = [sys.executable, "-c", CALL_EACH, json.dumps(calls)]
+        done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found == {name: [1 if number < 4 else 0, False] for number, name in enumerate(WITHOUT_TORCH)}, done.stderr
 
 
 def test_the_same_command_ends_alike_as_a_process() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import app
+from pipeline import roles
 from pipeline.errors import Unavailable
 from pipeline.settings import Settings
 
@@ -40,10 +40,10 @@ def test_sigterm_during_the_check_of_the_topics_ends_it_well_and_starts_no_role(
             return {}
         raise Unavailable("no broker answers")
 
-    monkeypatch.setattr(app.topics, "check_topics", check)
+    monkeypatch.setattr(roles.topics, "check_topics", check)
     monkeypatch.setattr("pipeline.health.supervisor.subprocess.Popen", started.append)
     settings = Settings.model_validate(
         {"database": {"url": f"sqlite:///{tmp_path}/t.db"}, "metrics": {"listen": None}, "serve": {"listen": None}}
     )
-    app.run_all(settings, [])
+    roles.run_all(settings, [])
     assert started == []

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pipeline.app import place_telemetry
 from pipeline.errors import ConfigError, Unavailable
 from pipeline.health.probes import MOST_CLIENTS, Checks, Probes, serving
 from pipeline.health.prometheus import Collector, Metric, gauge
+from pipeline.roles import place_telemetry
 from pipeline.settings.address import number_address
 from tests.faults.fleet import holds_within
 
