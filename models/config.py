@@ -15,6 +15,7 @@ from models.presets import (
     DECODERS,
     DIRECTIONS,
     KINDS,
+    LEAST_OBSERVED,
     OUTPUTS,
     PRESETS,
     PRETRAINED,
@@ -139,6 +140,11 @@ class ModelConfig:
     def covariates(self) -> tuple[int, int, int]:
         """P, K, Z: how many past, known-future and static covariates it reads."""
         return len(self.past_covariates), len(self.future_covariates), len(self.static_covariates)
+
+    @property
+    def least_observed(self) -> int:
+        """Observed values that a window must have; what has fewer is left to seasonal naive."""
+        return LEAST_OBSERVED if self.kind == PRETRAINED else 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` reads them back."""

@@ -52,4 +52,6 @@ NAIVE = "seasonal_naive"
 PRETRAINED = "pretrained"
 PRETRAINED_SHAPE = {"hidden": 96, "heads": 1, "segment": 16, "rectify": False, "dropout": 0.0, "series_dim": 0}
 """Of the network of the wheel, whatever is asked for: its weights have this shape."""
+LEAST_OBSERVED = 8
+"""Observed values that it needs in a window; with fewer, seasonal naive knows as much."""
 KINDS = (*PRESETS, NAIVE)

@@ -12,6 +12,7 @@ import structlog
 from models.fitting.cpu import tune_cpu
 from pipeline.database import Database
 from pipeline.errors import Regridded
+from pipeline.forecasting.first_champion import serve_pretrained
 from pipeline.forecasting.scorer import Scorer
 from pipeline.forecasting.shadow import ShadowScorer
 from pipeline.forecasting.windows import Grid, model_config
@@ -66,6 +67,7 @@ def built_worker(
         grid = Grid(frequency, settings.series, len(settings.input.covariates))
         shape = model_config(settings, frequency, 0)
         database.registry.describe_baseline(shape.to_dict(), season=shape.season, step_seconds=frequency.seconds)
+        serve_pretrained(database.registry, settings, frequency, now())
         scorer = Scorer(database.registry, database.calibrations, grid, shape)
         scorer.refresh(timer())
         anew = Accept.NEW_TOPIC in accept

@@ -74,8 +74,11 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(autouse=True)
-def same_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seed every source of randomness, hide the developer's own settings, forget a log that a test has set up."""
+def same_start(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seed every source of randomness, hide the developer's own settings, forget a log that a test has set up.
+
+    A service that a test starts has seasonal naive until the test says otherwise, and not the network of the wheel.
+    """
     structlog.reset_defaults()
     torch.set_flush_denormal(False)  # a test of the process switches turns it on, and hypothesis then refuses floats
     random.seed(0)
@@ -84,3 +87,5 @@ def same_start(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("TIDECAST_") and "__" in name:
             monkeypatch.delenv(name)
+    if UNIT not in request.path.parents:
+        monkeypatch.setenv("TIDECAST_MODEL__PRETRAINED", "false")

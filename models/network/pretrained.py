@@ -47,8 +47,6 @@ STEP = 64
 """Width of a future step's state."""
 UNITS = 5
 """Spread of the window, mean change, mean change x sqrt(step), mean seasonal change, disagreement of the copies."""
-LEAST = 8
-"""Observed values that a window needs; with fewer, seasonal naive knows as much."""
 BOUND = 40.0
 """Largest value of a simple forecast, in spreads of the window."""
 FIRST_GAP = 0.25

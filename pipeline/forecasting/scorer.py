@@ -169,10 +169,12 @@ class Scorer:
         quantiles = self._forward(windows)
         version = np.full(len(due), self.version, np.int64)
         if self._loaded is not None:
-            broken = ~np.isfinite(quantiles).all(axis=(1, 2))
+            short = due.observed.sum(axis=1) < self._loaded.config.least_observed
+            broken = ~np.isfinite(quantiles).all(axis=(1, 2)) & ~short
+            if (aside := broken | short).any():
+                quantiles[aside] = run(self._naive, windows.take(torch.from_numpy(aside)))
+                version[aside] = NAIVE_VERSION
             if broken.any():
-                quantiles[broken] = run(self._naive, windows)[broken]
-                version[broken] = NAIVE_VERSION
                 log.error("forecasts not finite", version=self.version, series=int(broken.sum()))
         quantiles = np.clip(quantiles, -WIDEST, WIDEST)
         own = version == self.version

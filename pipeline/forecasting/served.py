@@ -1,7 +1,8 @@
 """A registered model, loaded if it fits the settings that it is to serve under."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from models.artifact import ArtifactError, Loaded, unpack
 from models.config import ModelConfig
@@ -47,11 +48,15 @@ class Served(Artifacts, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Champion:
-    """The champion of the moment, as a job finds it; `loaded` is None when it is not fit to be served, `unfit` why."""
+    """The champion of the moment, as a job finds it; `loaded` is None when it is not fit to be served, `unfit` why.
+
+    provenance: what its artifact says of its making, as far as that can be read.
+    """
 
     version: int
     loaded: Loaded | None
     unfit: str = ""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 def find_champion(registry: Served, shape: ModelConfig, frequency: Frequency) -> Champion | None:
@@ -66,7 +71,7 @@ def find_champion(registry: Served, shape: ModelConfig, frequency: Frequency) ->
     except (ArtifactError, ConfigError, Corrupt) as error:
         return Champion(version, None, str(error))
     unfit = find_unfit(loaded, frequency, shape)
-    return Champion(version, None, unfit) if unfit else Champion(version, loaded)
+    return Champion(version, None if unfit else loaded, unfit, loaded.provenance)
 
 
 def load_model(

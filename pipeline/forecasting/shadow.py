@@ -97,6 +97,7 @@ class ShadowScorer:
         rows = np.fromiter((self._rows.get(name, 0) for name in due.series), np.int64, len(due))
         quantiles = run(loaded.model, batch(due, rows, self._grid.frequency, self._shape.horizon))
         finite: Mask = np.asarray(np.isfinite(quantiles).all(axis=(1, 2)))
+        enough: Mask = due.observed.sum(axis=1) >= loaded.config.least_observed
         made = assemble(
             due,
             self._grid,
@@ -105,7 +106,7 @@ class ShadowScorer:
             calibration=np.full(len(due), NO_CALIBRATION, np.int64),
             now=now,
         )
-        if not finite.all():
+        if (broken := ~finite & enough).any():
             self.failures += 1
-            log.error("forecasts of the shadow not finite", version=self._seen, series=int((~finite).sum()))
-        return made.take(finite)
+            log.error("forecasts of the shadow not finite", version=self._seen, series=int(broken.sum()))
+        return made.take(finite & enough)

@@ -44,9 +44,11 @@ def vary(
             raise ValueError(f"unknown key challengers.{name}.{key}: write keys of [model] and [training]")
     try:
         return (
-            ModelSettings.model_validate(model.model_dump() | own_model),
+            model.with_changes(own_model),
             TrainingSettings.model_validate(training.model_dump() | own_training),
         )
     except ValidationError as error:
-        wrong = "; ".join(f"challengers.{name}.{each['loc'][0]}: {each['msg'].lower()}" for each in error.errors())
+        places = [".".join(("challengers", name, *map(str, each["loc"]))) for each in error.errors()]
+        said = [each["msg"].removeprefix("Value error, ").lower() for each in error.errors()]
+        wrong = "; ".join(f"{place}: {words}" for place, words in zip(places, said, strict=True))
         raise ValueError(wrong) from error

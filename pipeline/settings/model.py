@@ -1,19 +1,27 @@
 """The table [model]: the network."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from models.config import Floor, Location, Spread
-from models.presets import Attention, Cell, Decoder, Direction, Kind, Stack
+from models.presets import PRETRAINED, PRETRAINED_SHAPE, Attention, Cell, Decoder, Direction, Kind, Stack
 from pipeline.settings.values import Section
+
+SHAPE = ("cell", "layers", "direction", "stack", "attention", "decoder", *PRETRAINED_SHAPE)
+"""Keys that change nothing of the pretrained network, whose weights have a shape."""
 
 
 class ModelSettings(Section):
     """The network that the retraining job fits; what is left away is chosen by kind."""
 
     kind: Kind = "attention"
-    """Kind of the network. It chooses cell, layers, direction, stack, attention and decoder."""
+    """Kind of the network. It chooses cell, layers, direction, stack, attention and decoder; `pretrained` is the
+    network that comes with tidecast, and its other keys are those of its weights."""
+    pretrained: bool = True
+    """Whether the network that comes with tidecast, trained already, serves until there is a model of its own, and is
+    fine-tuned beside the first one."""
     cell: Cell | None = None
     """Expert: Recurrent cell. Without it, the kind chooses."""
     layers: int | None = Field(None, ge=1, le=4)
@@ -51,3 +59,18 @@ class ModelSettings(Section):
     non_negative: Floor = "auto"
     """Which forecasts stay at zero or above: `auto`, those of series that were never negative and rest at zero or
     count; `on`, all; `off`, none."""
+
+    @model_validator(mode="after")
+    def check_pretrained(self) -> Self:
+        """Refuse keys that could do nothing."""
+        if self.kind == PRETRAINED:
+            defaults = {key: type(self).model_fields[key].default for key in SHAPE}
+            idle = [key for key, default in defaults.items() if getattr(self, key) != default]
+            if idle:
+                raise ValueError(f"kind pretrained has the shape of its weights: leave {', '.join(idle)} away")
+        return self
+
+    def with_changes(self, changes: Mapping[str, Any]) -> Self:
+        """Make it anew with other keys; what only another kind has stays behind where they make it pretrained."""
+        kept = set(SHAPE) if changes.get("kind") == PRETRAINED else set()
+        return self.model_validate(self.model_dump(exclude=kept) | dict(changes))

@@ -93,6 +93,38 @@ class RegistryContract:
         assert database.registry.champion() == versions[won.index(True)]
         assert len([change for change in database.registry.history() if change.reason == "race"]) == 1
 
+    def test_what_is_adopted_is_stored_once_and_champion(self, database: Database) -> None:
+        given = {"name": "given", "config": {"season": 24}, "metrics": {"a": 1}, "code": "test", "reason": "because"}
+        version = database.registry.adopt(**given, artifact=b"one", expected=None, now=5)
+        assert version is not None
+        row = database.registry.model(version)
+        assert (row.name, row.season, row.train_from, row.train_to) == ("given", 24, None, None)
+        assert (database.registry.champion(), database.registry.artifact(version)) == (version, b"one")
+        other = database.registry.adopt(**given, artifact=b"two", expected=version, now=6)
+        assert other is not None
+        assert other != version
+        assert database.registry.adopt(**given, artifact=b"one", expected=other, now=7) == version, "it has a version"
+        changes = [(change.version, change.previous, change.reason) for change in database.registry.history()]
+        assert changes == [(version, other, "because"), (other, version, "because"), (version, None, "because")]
+
+    @pytest.mark.parametrize("settled", [False, True])
+    def test_of_adoptions_at_once_one_wins_and_the_others_leave_nothing(
+        self, database: Database, settled: bool
+    ) -> None:
+        given = {"name": "given", "config": {}, "metrics": {}, "code": "test", "reason": "because", "now": 5}
+        expected = database.registry.adopt(**given, artifact=b"zero", expected=None) if settled else None
+        before = len(database.registry.models())
+
+        found = at_once(
+            *(
+                lambda number=number: database.registry.adopt(**given, artifact=b"%d" % number, expected=expected)
+                for number in range(4)
+            )
+        )
+        won = [version for version in found if version is not None]
+        assert [database.registry.champion()] == won
+        assert len(database.registry.models()) == before + 1
+
     def test_rolling_back_twice_goes_back_two_champions(self, database: Database) -> None:
         registry = database.registry
         champion = None

@@ -86,22 +86,40 @@ class Registry:
         now: int,
     ) -> int:
         """Store a model and return its version, 1 or more; config and metrics must be JSON without NaN."""
-        values = {
-            "name": name,
-            "config": dict(config),
-            "metrics": dict(metrics),
-            "season": config.get("season"),
-            "step_seconds": config.get("step_seconds"),
-            "train_from": train_from,
-            "train_to": train_to,
-            "seed": seed,
-            "code": code,
-            "artifact": artifact,
-            "sha256": hashlib.sha256(artifact).hexdigest(),
-            "created_at": now,
-        }
+        given = {"train_from": train_from, "train_to": train_to, "seed": seed, "code": code, "created_at": now}
         with writing(self._engine) as connection:
-            return int(connection.execute(models.insert().values(values).returning(models.c.version)).scalar_one())
+            return _insert(connection, name, config, metrics, artifact, given)
+
+    def adopt(
+        self,
+        *,
+        name: str,
+        config: Mapping[str, Any],
+        metrics: Mapping[str, Any],
+        code: str,
+        artifact: bytes,
+        expected: int | None,
+        reason: str,
+        now: int,
+    ) -> int | None:
+        """Make an artifact champion that no history has made, if the champion is still `expected`; return its version.
+
+        It is stored unless a version has these bytes already. None, with nothing stored, if the champion is another by
+        now: of several who adopt one at the same time, one does.
+        """
+        given = {"train_from": None, "train_to": None, "seed": 0, "code": code, "created_at": now}
+        same = select(func.max(models.c.version)).where(
+            models.c.sha256 == hashlib.sha256(artifact).hexdigest(), models.c.artifact.is_not(None)
+        )
+        with writing(self._engine) as connection:
+            found: int | None = connection.execute(same).scalar()
+            version = _insert(connection, name, config, metrics, artifact, given) if found is None else found
+            if not move_alias(connection, CHAMPION, "promote", version, expected, reason=reason, now=now):
+                connection.rollback()
+                return None
+            drop_shadow_alias(connection, version, reason=f"it became champion: {reason}", now=now)
+        log.info("champion changed", action="promote", version=version, previous=expected, reason=reason)
+        return version
 
     def describe_baseline(self, config: Mapping[str, Any], *, season: int, step_seconds: float) -> None:
         """Note the grid with the seasonal naive, version 0: views scale errors by `season` steps of `step_seconds`."""
@@ -257,6 +275,27 @@ class Registry:
             query = query.where(backtests.c.model_version == version)
         with reading(self._engine) as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _insert(
+    connection: Connection,
+    name: str,
+    config: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    artifact: bytes,
+    given: Mapping[str, Any],
+) -> int:
+    values = {
+        "name": name,
+        "config": dict(config),
+        "metrics": dict(metrics),
+        "season": config.get("season"),
+        "step_seconds": config.get("step_seconds"),
+        "artifact": artifact,
+        "sha256": hashlib.sha256(artifact).hexdigest(),
+        **given,
+    }
+    return int(connection.execute(models.insert().values(values).returning(models.c.version)).scalar_one())
 
 
 def _require_artifact(connection: Connection, version: int, alias: str) -> None:

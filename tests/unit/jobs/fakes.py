@@ -88,6 +88,7 @@ class FakeRegistry:
     history: list[tuple[int, str]] = field(default_factory=list)
     backtests: list[dict[str, Any]] = field(default_factory=list)
     while_training: Callable[["FakeRegistry"], None] | None = None
+    meanwhile: Callable[["FakeRegistry"], None] | None = None
     beside: int | None = None
     shadow_history: list[tuple[int, str]] = field(default_factory=list)
 
@@ -115,6 +116,19 @@ class FakeRegistry:
         if self.while_training is not None:
             self.while_training(self)
         return len(self.models)
+
+    def adopt(self, *, artifact: bytes, expected: int | None, reason: str, now: int, **columns: Any) -> int | None:
+        if self.meanwhile is not None:
+            self.meanwhile(self)
+        if self.current != expected:
+            return None
+        held = [place for place, row in enumerate(self.models, start=1) if row["artifact"] == artifact]
+        if not held:
+            given = {"train_from": None, "train_to": None, "seed": 0, "artifact": artifact, "now": now}
+            self.models.append(columns | given)
+        version = max(held, default=len(self.models))
+        assert self.promote(version, expected=expected, reason=reason, now=now)
+        return version
 
     def record_backtest(self, **columns: Any) -> None:
         self.backtests.append(columns)

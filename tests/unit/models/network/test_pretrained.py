@@ -12,8 +12,8 @@ from models.config import QUANTILE_LEVELS, ModelConfig
 from models.metrics import Matured, measure, seasonal_scale
 from models.network.aligned import COPIES, AlignedSeason, read_window
 from models.network.forecasters import build
-from models.network.pretrained import LEAST, REACH, PretrainedForecaster, find_long_season
-from models.presets import NAIVE
+from models.network.pretrained import REACH, PretrainedForecaster, find_long_season
+from models.presets import LEAST_OBSERVED, NAIVE
 from models.pretrained import load_pretrained, read_pretrained
 
 MEDIAN = QUANTILE_LEVELS.index(0.5)
@@ -59,7 +59,7 @@ def test_the_file_is_small_and_nothing_but_weights() -> None:
 def test_one_network_forecasts_every_season_context_and_horizon(season: int, context: int, horizon: int) -> None:
     rng = np.random.default_rng(0)
     values = rng.standard_normal((3, context)).cumsum(axis=1)
-    values[1, : context - LEAST] = np.nan
+    values[1, : context - LEAST_OBSERVED] = np.nan
     values[2, ::3] = np.nan
     quantiles = forecast(ready(context, horizon, season), values, horizon)
     assert quantiles.shape == (3, horizon, len(QUANTILE_LEVELS))
