@@ -70,8 +70,10 @@ def fit_challenger(
     except ValueError as error:
         raise ConfigError(f"settings: training.{error}") from error
     config = shape(settings)
-    if champion:  # whose weights need its shape, but a floor has none
-        config = replace(champion.config, series=len(trained_on.learned), non_negative=config.non_negative)
+    if champion:  # whose weights need its shape, but a floor and what the wheel's network does not read have none
+        free = ("non_negative", "future_covariates", "static_covariates")
+        given = {name: getattr(config, name) for name in free}
+        config = replace(champion.config, series=len(trained_on.learned), **given)
     model = build(config, seed=training.seed)
     assert not isinstance(model, SeasonalNaive), "settings name no such kind"
     if champion:

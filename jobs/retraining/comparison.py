@@ -22,7 +22,7 @@ from pipeline.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Scores of a challenger and its rivals by role: naive, challenger, and champion if one can be compared.
+    """Scores of a challenger and its rivals by role: naive, challenger, zero-shot, champion if one can be compared.
 
     evidence: how sure it is that the challenger is better than that champion.
     """
@@ -38,10 +38,12 @@ def compare(
     device: torch.device,
     *,
     seed: int,
+    wheel: Forecaster | None = None,
 ) -> dict[str, Comparison]:
     """Backtest challengers by name, champion (if it can be compared) and seasonal naive, all on the same windows.
 
-    sets: what each challenger was trained on, cuts of one history at the same time. seed: of the bootstrap.
+    sets: what each challenger was trained on, cuts of one history at the same time. seed: of the bootstrap. wheel: the
+    pretrained network as it came, whose role is zero-shot.
     """
     whole = max(sets.values(), key=lambda each: int(each.known.length.sum()))
 
@@ -51,6 +53,8 @@ def compare(
     shape = next(iter(models.values())).config
     forecasters = {("naive", ""): bind(SeasonalNaive(shape), ())}
     forecasters |= {("challenger", name): bind(model, sets[name].learned) for name, model in models.items()}
+    if wheel:
+        forecasters["zero-shot", ""] = bind(wheel, ())
     if champion and champion.loaded:
         forecasters["champion", ""] = bind(champion.loaded.model, champion.loaded.series)
     pairs = pick_pairs(whole.panel, whole.firsts, shape.horizon)
@@ -79,7 +83,7 @@ def judge(compared: Comparison, champion: Champion | None, settings: Settings, *
     rival = Rival(champion.version, scores.get("champion"), champion.unfit, compared.evidence) if champion else None
     if gate.confidence:
         gate = replace(gate, confidence=round(1.0 - (1.0 - gate.confidence) / among, 6))
-    return verdict(scores["challenger"], rival, scores["naive"], gate)
+    return verdict(scores["challenger"], rival, scores["naive"], gate, wheel=scores.get("zero-shot"))
 
 
 def gate_of(settings: Settings) -> Gate:

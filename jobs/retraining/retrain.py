@@ -13,7 +13,11 @@ from jobs.retraining.history import HistoryReader, HistoryShare, count_recent, f
 from jobs.retraining.training_set import TooLittleHistory, TrainingSet, cut_training_set, drop_future
 from jobs.retraining.verdict import Verdict
 from jobs.retraining.warm_start import Start, choose_start
-from pipeline.forecasting.served import Champion, Served, find_champion
+from models.presets import PRETRAINED
+from models.pretrained import load_pretrained
+from pipeline.forecasting import first_champion
+from pipeline.forecasting.first_champion import is_zero_shot, serve_pretrained
+from pipeline.forecasting.served import NAIVE, Champion, find_champion
 from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import Settings
@@ -37,8 +41,8 @@ class Judged:
     facts: dict[str, Any]
 
 
-class Registry(Served, Backtests, Protocol):
-    """Models, and which of them is champion."""
+class Registry(first_champion.Registry, Backtests, Protocol):
+    """Models, which of them is champion, and which its shadow."""
 
     def register(  # noqa: PLR0913 - one row's columns, all by name
         self,
@@ -84,18 +88,24 @@ def retrain(
     compare-and-set against the champion that was compared, so a champion chosen meanwhile by somebody else stays.
     With a shadow period, one that beat a champion becomes shadow instead; the job `promote` ends the period. Where the
     settings name several challengers, all go through 2 to 6 side by side, and the best of those that deserve it to 7.
+    Until there is a champion of its own, the network of the wheel, fine-tuned, is one of them; and never does anything
+    become champion that is worse than that network as it came.
     """
     began = clock()
     frequency = Frequency.of(settings.series)
-    chosen = settings.side_by_side() or {ONLY: settings}
-    shapes = [model_config(each, frequency, 0) for each in chosen.values()]  # what cannot be built is refused here
+    serve_pretrained(registry, settings, frequency, began)
+    named = settings.side_by_side() or {ONLY: settings}
+    shape, *_ = [model_config(each, frequency, 0) for each in named.values()]  # what cannot be built is refused here
     on_stage(Stage("reading history"))
-    champion = find_champion(registry, shapes[0], frequency)
+    champion = find_champion(registry, shape, frequency)
+    chosen = add_pretrained(named, champion)
+    wheel = load_pretrained(shape).model if settings.model.pretrained else None
     starts = {name: choose_start(champion, each, frequency) for name, each in chosen.items()}
     try:
         sets, read = _prepare(reader, starts, settings, frequency, now=began)
     except TooLittleHistory as error:
-        return Outcome("failed", str(error))
+        serves = f"; until then the pretrained network serves, version {champion.version}" if champion else ""
+        return Outcome("failed", f"{error}{serves if champion and is_zero_shot(champion) else ''}")
     on_stage(Stage("history read", words=read.words))
 
     fitted = {
@@ -105,7 +115,7 @@ def retrain(
     on_stage(Stage("backtest"))
     device = fitted[next(iter(chosen))].device
     models = {name: one.model for name, one in fitted.items()}
-    compared = compare(models, sets, champion, device, seed=settings.training.seed)
+    compared = compare(models, sets, champion, device, seed=settings.training.seed, wheel=wheel)
 
     on_stage(Stage("registering"))
     judged: dict[str, Judged] = {}
@@ -134,6 +144,18 @@ def retrain(
     best = min(judged.values(), key=lambda one: (not one.found.promote, compared[one.name].scores["challenger"].wql))
     words, done = _advance(registry, best, champion, settings, now=clock()) if best.found.promote else (KEPT, {})
     return _put_together(judged, best, words, {"champion": champion.version if champion else None} | done)
+
+
+def add_pretrained(chosen: Mapping[str, Settings], champion: Champion | None) -> dict[str, Settings]:
+    """Add the network of the wheel, to be fine-tuned, where there is no champion of its own and nobody names it."""
+    first = next(iter(chosen.values()))
+    own = champion is not None and champion.version != NAIVE and not is_zero_shot(champion)
+    if own or not first.model.pretrained or any(each.model.kind == PRETRAINED for each in chosen.values()):
+        return dict(chosen)
+    model = first.model.with_changes({"kind": PRETRAINED})
+    training = first.training.model_copy(update={"loss": "pinball", "members": 1, "search": 0})
+    fine_tuned = first.model_copy(update={"model": model, "training": training, "challengers": {}})
+    return {PRETRAINED: fine_tuned} | {name or each.model.kind: each for name, each in chosen.items()}
 
 
 def _advance(

@@ -19,6 +19,7 @@ import torch
 from jobs.clock.outcome import OnStage, Stage
 from models.config import ModelConfig
 from models.fitting.training import FitReport
+from models.presets import PRETRAINED
 from pipeline.errors import ConfigError
 from pipeline.forecasting.windows import usual_segment
 from pipeline.settings import ModelSettings, Settings, TrainingSettings
@@ -219,7 +220,9 @@ def list_choices(key: str, built: ModelConfig) -> tuple[Any, ...]:
 
 
 def searched_keys(settings: Settings) -> tuple[str, ...]:
-    """List the keys to search, in the order of SPACE; none without a search."""
+    """List the keys to search, in the order of SPACE; none without one, nor where the shape is that of the wheel."""
+    if settings.model.kind == PRETRAINED:
+        return ()
     wished = set(settings.training.search_over) if settings.training.search > 1 else set()
     if settings.model.location == "validate":
         wished.add("location")

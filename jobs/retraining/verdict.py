@@ -57,11 +57,14 @@ class Verdict:
     reason: str
 
 
-def verdict(challenger: Score, champion: Rival | None, naive: Score, gate: Gate) -> Verdict:
-    """Judge a challenger by its loss (WQL) on the windows that all three forecast.
+def verdict(
+    challenger: Score, champion: Rival | None, naive: Score, gate: Gate, *, wheel: Score | None = None
+) -> Verdict:
+    """Judge a challenger by its loss (WQL) on the windows that all of them forecast.
 
-    It must have been scored on enough origins, forecast every window, be no worse than seasonal naive, have its 80 %
-    interval within limits, and beat the champion by more than the gate's gain, in enough resamples of the backtest.
+    It must have been scored on enough origins, forecast every window, be no worse than seasonal naive and than the
+    pretrained network of the wheel as it came, have its 80 % interval within limits, and beat the champion by more than
+    the gate's gain, in enough resamples of the backtest.
     Where there is too little to resample, the gain alone decides.
     """
     if naive.origins < gate.origins:
@@ -75,6 +78,9 @@ def verdict(challenger: Score, champion: Rival | None, naive: Score, gate: Gate)
     floor = f"{_compare(over_naive, 'seasonal naive')} on {naive.origins} origins"
     if over_naive < 0.0:
         return Verdict(False, floor)
+    if wheel and wheel.steps == naive.steps and challenger.wql > wheel.wql:
+        over_wheel = find_gain(challenger.wql, wheel.wql)
+        return Verdict(False, f"{_compare(over_wheel, 'the pretrained network')} on {naive.origins} origins")
     low, high = gate.coverage
     if not low <= challenger.coverage_80 <= high:
         held = f"its 80 % interval held {_percent(challenger.coverage_80)} of the targets"

@@ -10,6 +10,8 @@ from models.artifact import Loaded
 from models.config import LOCATIONS
 from models.network.baselines import SeasonalNaive
 from models.network.forecasters import Network
+from models.presets import PRETRAINED
+from models.pretrained import load_pretrained
 from pipeline.forecasting.served import Champion
 from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
@@ -21,7 +23,10 @@ SERIES_ROWS = ("series.rows.weight", "spreads.rows", *SIGNS)
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """How a fit starts: `mode` as it is really done, cold without a champion to start from, and the reason in words."""
+    """How a fit starts: `mode` as it is really done, and the reason in words.
+
+    It is cold without a champion to start from, and "pretrained" from the weights of the wheel.
+    """
 
     mode: str
     champion: Loaded | None
@@ -32,12 +37,17 @@ class Start:
         chosen = settings.training
         if not self.champion:
             return settings
-        rate = chosen.fine_tune_rate if self.mode == "fine-tune" else 1.0
-        changes = {"steps": chosen.warm_steps or chosen.steps, "learning_rate": rate * chosen.learning_rate}
+        slow, steps = self.mode in ("fine-tune", PRETRAINED), chosen.steps
+        rate = chosen.fine_tune_rate if slow else 1.0
+        if self.mode == PRETRAINED:
+            steps = min(steps, PRETRAINED_STEPS)
+        changes = {"steps": chosen.warm_steps or steps, "learning_rate": rate * chosen.learning_rate}
         return settings.model_copy(update={"training": chosen.model_copy(update=changes)})
 
 
 COLD = Start("cold", None, "from scratch")
+PRETRAINED_STEPS = 300
+"""Optimiser steps from the weights of the wheel, at most, if training.warm_steps is left away."""
 
 
 def choose_start(
@@ -45,12 +55,14 @@ def choose_start(
 ) -> Start:
     """Start as training.mode says if the champion's weights fit the network of the settings; else cold, and say why.
 
+    A network of kind "pretrained" starts from the weights of the wheel where others start from scratch.
     What the history decides and the settings leave open, calendar and location, stays as the champion has it. The
     words name it as it is `called`.
     """
     mode = settings.training.mode
+    cold = begin(settings, frequency)
     if mode == "cold":
-        return COLD
+        return cold
     loaded, unfit = champion.loaded if champion else None, ""
     if champion is None:
         unfit = f"there is no {called}"
@@ -59,9 +71,16 @@ def choose_start(
     else:
         unfit = _find_difference(loaded, settings, frequency, called)
     if unfit:
-        return Start("cold", None, f"from scratch, not {mode}: {unfit}")
+        return replace(cold, words=f"{cold.words}, not {mode}: {unfit}")
     part = ", on recent history" if mode == "fine-tune" else ""
     return Start(mode, loaded, f"from the {called}'s weights{part}")
+
+
+def begin(settings: Settings, frequency: Frequency) -> Start:
+    """Start from no champion: from the weights of the wheel if the settings ask for that network, else from chance."""
+    if settings.model.kind != PRETRAINED:
+        return COLD
+    return Start(PRETRAINED, load_pretrained(model_config(settings, frequency, 0)), "from the pretrained weights")
 
 
 def _find_difference(champion: Loaded, settings: Settings, frequency: Frequency, called: str) -> str:

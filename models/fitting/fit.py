@@ -43,8 +43,9 @@ def fit(
     """Trains `model` in place on all but the last `validation_steps` of every series, then for a share `refit` of the
     steps that took on everything; leaves it in eval mode on `device`.
 
-    The weights it starts from are validated too, so without a refit a warm start never ends worse than it began. Where
-    the best weights were found early, the refit is shorter: a fit that only grew surer of itself would do so again.
+    The weights it starts from are validated too, so without a refit a warm start never ends worse than it began; where
+    none were better, there is none. Where the best weights were found early, the refit is shorter: a fit that only grew
+    surer of itself would do so again.
 
     The widths of the quantiles are measured on the held-back steps by the errors of weights that have not seen them and
     were not chosen by them: those of a rehearsal, which goes on from the best weights as the refit will, but blindly.
@@ -66,7 +67,7 @@ def fit(
     report, last = learn(model, panel, once, device=device, on_progress=tell, ranks=ranks)
     best = clone(model)
     windows = list_known(model, panel, config)
-    if planned == config.steps or report.stopped == "loss not finite":
+    if planned == config.steps or report.stopped == "loss not finite" or not report.best_step:
         set_widths(model, measure_widths(model, panel, windows, config))
         return report
     along = _Course(config, report, ranks, on_progress)
