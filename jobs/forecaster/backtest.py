@@ -38,15 +38,15 @@ class Backtest(Generic[FittedT]):
     """What a backtest found; the tables are pandas frames.
 
     forecaster: the one that was fitted on the part before the first origin, or the last of them where it was fitted
-    anew; readings: what was read from the frame; evaluation: the forecasts as arrays; report: how its fit went; search:
-    what was chosen before it, if anything was; notes: what a reader may not expect.
+    anew; readings: what was read from the frame; evaluation: the forecasts as arrays; report: how its fit went, None
+    without one; search: what was chosen before it, if anything was; notes: what a reader may not expect.
     """
 
     forecaster: FittedT
     readings: Readings
     frequency: Frequency
     evaluation: Evaluation
-    report: FitReport
+    report: FitReport | None
     search: Found | None = None
     notes: tuple[str, ...] = ()
 

@@ -124,9 +124,15 @@ def evaluate(held_out: HeldOut, forecasters: Mapping[str, Forecast], *, horizon:
 def forecast_finite(
     network: Network, panel: Panel, rows: Ints, ends: Ints, *, device: torch.device | str = "cpu"
 ) -> tuple[Floats, Mask]:
-    """Quantiles (N, H, Q), finite, and where (N,) they are seasonal naive's because the network's were not."""
+    """Quantiles (N, H, Q), finite, and where (N,) they are seasonal naive's.
+
+    They are where the network's were not finite, and where a window has fewer observed values than it needs.
+    """
     quantiles = predict(network, panel, rows, ends, device=device)
+    config = network.config
     broken: Mask = np.logical_not(np.isfinite(quantiles).all(axis=(1, 2)))  # (N,)
+    if config.least_observed:
+        broken |= count_observed(panel, rows, ends - config.context_length, ends) < config.least_observed
     if broken.any():
         naive = predict(SeasonalNaive(network.config), panel, rows[broken], ends[broken])
         quantiles[broken] = np.nan_to_num(naive)

@@ -20,13 +20,14 @@ from jobs.frames.frames import Readings
 from jobs.retraining.challenger import Fitted, fit_challenger
 from jobs.retraining.history import count_recent
 from jobs.retraining.training_set import Lineage, TrainingSet, drop_older, find_rows, name_series, usual_validation
-from jobs.retraining.warm_start import COLD, Start, choose_start
+from jobs.retraining.warm_start import COLD, Start, begin, choose_start
 from models.artifact import Loaded
-from models.config import QUANTILE_LEVELS
+from models.config import QUANTILE_LEVELS, ModelConfig
 from models.fitting.cpu import fitting_threads
 from models.network.baselines import SeasonalNaive
 from models.panel import Panel
-from models.presets import NAIVE
+from models.presets import NAIVE, PRETRAINED
+from models.pretrained import load_pretrained
 from pipeline.errors import ConfigError
 from pipeline.forecasting.served import Champion
 from pipeline.forecasting.windows import model_config
@@ -40,6 +41,10 @@ ONLY_SERVICE: Mapping[str, str] = {
     "rank_timeout": "it is for the processes of torchrun, which tidecast job run and tidecast backtest join",
 }
 """Keys of [training] that change nothing here, and why."""
+
+
+AFRESH = (COLD.mode, PRETRAINED)
+"""How a fit starts that goes on from no forecaster."""
 
 
 class TooShort(ConfigError):
@@ -74,12 +79,12 @@ def choose_beginning(recipe: Recipe, before: Loaded | None, mode: str, *, must: 
     Series that `before` knows and the frame lacks stay known.
     """
     if mode == "cold":
-        return COLD
+        return begin(recipe.settings, recipe.frequency)
     chosen = recipe.settings.training.model_copy(update={"mode": mode})
     settings = recipe.settings.model_copy(update={"training": chosen})
     in_hand = Champion(1, before) if before else None
     start = choose_start(in_hand, settings, recipe.frequency, called="fitted forecaster")
-    if start.mode == "cold":
+    if start.mode in AFRESH:
         reason = start.words.partition(": ")[2]
         if must:
             raise ConfigError(f"{mode}: there are no weights to start from: {reason}; call fit(frame) first")
@@ -122,33 +127,49 @@ def fit_frame(
 
 
 def fall_back(recipe: Recipe, panel: Panel) -> Loaded:
-    """Make the seasonal naive of a recipe: what forecasts where there is too little to train on."""
-    shape = model_config(
-        recipe.settings, recipe.frequency, 0, future=recipe.covariates.future, static=recipe.covariates.static
-    )
-    config = replace(shape, kind=NAIVE, members=1)
+    """Make what forecasts where there is too little to train on: seasonal naive, or the wheel's network as it came."""
+    if recipe.settings.model.kind == PRETRAINED:
+        return as_it_came(recipe)
+    config = replace(_shape(recipe), kind=NAIVE, members=1)
     origin = describe_origin(recipe, find_lineage(recipe, panel, panel, 0))
     return Loaded(SeasonalNaive(config).eval(), config, (), origin)
 
 
+def as_it_came(recipe: Recipe) -> Loaded:
+    """Make the network of the wheel for a recipe, without a fit."""
+    loaded = load_pretrained(_shape(recipe))
+    return loaded._replace(provenance=loaded.provenance | describe_origin(recipe, None))
+
+
+def _shape(recipe: Recipe) -> ModelConfig:
+    covariates = recipe.covariates
+    return model_config(recipe.settings, recipe.frequency, 0, future=covariates.future, static=covariates.static)
+
+
 def backtest_frame(
     recipe: Recipe, readings: Readings, held_out: HeldOut, *, every: int, on_stage: OnStage
-) -> tuple[Evaluation, Loaded, Fitted]:
+) -> tuple[Evaluation, Loaded, Fitted | None]:
     """Fit before the first origin, and anew before each `every` origins after it, and score all pairs.
 
     A later fit begins as training.mode says from the one before; the first is from scratch, as is an only one. Returned
-    are the newest model and its fit.
+    are the newest model and its fit. With an `every` of 0 the network of the wheel forecasts as it came.
     """
     pairs, panel, horizon = held_out.pairs, held_out.panel, recipe.settings.series.horizon
     quantiles = np.full((len(pairs), horizon, len(QUANTILE_LEVELS)), np.nan)
     loaded: Loaded | None = None
-    for known, inside in held_out.split(every):
-        start = choose_beginning(recipe, loaded, recipe.settings.training.mode, must=False) if loaded else COLD
-        loaded, fitted = fit_frame(recipe, readings, known, panel, start, on_stage)
+    fitted: Fitted | None = None
+    for known, inside in held_out.split(every or held_out.origins):
+        if every:
+            mode = recipe.settings.training.mode if loaded else COLD.mode
+            start = choose_beginning(recipe, loaded, mode, must=False)
+            loaded, fitted = fit_frame(recipe, readings, known, panel, start, on_stage)
+        else:
+            loaded = as_it_came(recipe)
         on_stage(Stage("backtest", 0, 0, f"{int(inside.sum()):,} windows"))
         named = name_series(panel, find_rows(readings.names, loaded.series))
         rows, ends = pairs.rows[inside], pairs.ends[inside]
-        quantiles[inside], _ = evaluation.forecast_finite(loaded.model, named, rows, ends, device=fitted.device)
+        device = fitted.device if fitted else "cpu"
+        quantiles[inside], _ = evaluation.forecast_finite(loaded.model, named, rows, ends, device=device)
         loaded.model.to("cpu")
     assert loaded is not None, "there are pairs, so there is a part with some"
     config = loaded.config
@@ -170,14 +191,17 @@ def find_lineage(recipe: Recipe, known: Panel, panel: Panel, series: int) -> Lin
     return Lineage(times[0], times[1], times[2], int(known.length.sum()), series)
 
 
-def describe_origin(recipe: Recipe, lineage: Lineage) -> dict[str, Any]:
-    """Collect what an artifact says of its origin; `Forecaster.load` makes the forecaster of it again."""
+def describe_origin(recipe: Recipe, lineage: Lineage | None) -> dict[str, Any]:
+    """Collect what an artifact says of its origin; `Forecaster.load` makes the forecaster of it again.
+
+    The lineage is None where nothing has been learned from a frame.
+    """
     settings, chosen = recipe.settings, recipe.settings.series
     return {
         **recipe.frequency.facts,
         "seed": settings.training.seed,
         "code": installed_version(),
-        "lineage": lineage.to_dict(),
+        **({"lineage": lineage.to_dict()} if lineage else {}),
         "forecaster": {
             "timezone": recipe.timezone,
             "phase": recipe.phase,

@@ -4,6 +4,7 @@ forecaster = Forecaster("1h", 48).fit(frame)       frequency and horizon; Foreca
 forecaster.predict(frame)        one row per series and step, a column per quantile
 forecaster.backtest(frame)       a model of its own, fitted before the first origin
 forecaster.save("model.safetensors")
+Forecaster.pretrained("1h", 48).predict(frame)     without a fit, by the network that comes with tidecast
 """
 
 import contextlib
@@ -23,8 +24,10 @@ from jobs.forecaster import evaluation
 from jobs.forecaster.backtest import Backtest
 from jobs.forecaster.charts import draw_forecast
 from jobs.forecaster.fitting import (
+    AFRESH,
     Recipe,
     TooShort,
+    as_it_came,
     backtest_frame,
     choose_beginning,
     fall_back,
@@ -41,6 +44,7 @@ from models.artifact import ArtifactError, Loaded, hash_artifact, pack, unpack
 from models.config import COVARIATES
 from models.network.baselines import SeasonalNaive
 from models.panel import Panel
+from models.presets import PRETRAINED
 from pipeline import charts as chart
 from pipeline.errors import ConfigError
 from pipeline.forecasting.windows import lay_out, usual_context
@@ -108,10 +112,21 @@ class Forecaster:
             )
         except ValidationError as error:
             raise ConfigError(f"Forecaster: {explain(error)}") from error
+        if self.settings.model.kind == PRETRAINED and any(self.covariates.keywords().values()):
+            warnings.warn("the pretrained network reads no covariates: another model.kind does", stacklevel=2)
         self._frequency: Frequency | None = None
         if self._wish.frequency is not None:
             self._settle(Frequency(self._wish.frequency, timezone or "UTC", self._wish.phase or 0))
         self._loaded: Loaded | None = None
+
+    @classmethod
+    def pretrained(cls, frequency: str | None = None, horizon: int = 48, **options: Any) -> Self:
+        """Make a forecaster of kind "pretrained", which predicts without a fit: `Forecaster.pretrained("1h", 24)`.
+
+        options: those of the class; it reads no covariates. `fit` goes on from its weights with the frame's history.
+        """
+        model = {"kind": PRETRAINED, **(options.pop("model", None) or {})}
+        return cls(frequency, horizon, model=model, **options)
 
     @property
     def frequency(self) -> Frequency:
@@ -134,7 +149,7 @@ class Forecaster:
 
         From scratch, or as `training.mode` says from the weights that this forecaster has: `warm`, for
         `training.warm_steps`, or fine-tune, as `fine_tune` does. ConfigError for `warm` without weights. Where no
-        series has steps to learn from, seasonal naive forecasts, with a warning.
+        series has steps to learn from, seasonal naive forecasts, or the pretrained network as it came, with a warning.
         """
         return self._fit(frame, "warm" if warm else self.settings.training.mode, on_stage, must=warm)
 
@@ -154,13 +169,19 @@ class Forecaster:
 
         A series that was not in the training data is served as an unknown one. quality, as in the product: ok;
         degraded when less than half of the context was observed, or it moves by less than float64 holds at its level;
-        fallback when the network's answer was not finite, or nothing could be trained, and seasonal naive's stands in.
+        fallback when the network's answer was not finite, or nothing could be trained, or a window has fewer values
+        than it needs, and seasonal naive's stands in.
         Series without an observed value in their context are left out, with a warning.
         """
-        loaded = self._trained()
         if future is not None and not self.covariates.future:
             raise ConfigError("this forecaster reads no future covariates: leave `future` away, or name them and fit")
-        readings = self._read(frame, self.frequency, future)
+        if not self._loaded and self.settings.model.kind == PRETRAINED:
+            readings = self._read(frame, self._wish, future)
+            self._settle(readings.frequency)
+            loaded = self._loaded = as_it_came(self._recipe())
+        else:
+            loaded = self._trained()
+            readings = self._read(frame, self.frequency, future)
         panel = self._lay_out(readings)
         ends = panel.length.numpy()
         rows = np.arange(len(panel))
@@ -194,6 +215,7 @@ class Forecaster:
         stride: int | None = None,
         common_time: bool = False,
         refit: bool | int = False,
+        zero_shot: bool = False,
         on_stage: OnStage | None = None,
     ) -> "Backtest[Forecaster]":
         """Fit a forecaster on what was known before the first origin, and score it at every origin.
@@ -202,14 +224,18 @@ class Forecaster:
         horizon if left away) and end a horizon before each series' own end, or with `common_time` before the newest
         end of all, so that nothing later than the first origin is learned from any series. There are four if left away,
         more for few series, within a quarter of the data. The model is fitted once, or with `refit` anew before every
-        origin (True) or every so many of them, from scratch or as training.mode says from the fit before. This
-        forecaster stays as it is.
+        origin (True) or every so many of them, from scratch or as training.mode says from the fit before. With
+        `zero_shot` nothing is fitted: the pretrained network forecasts as it came. This forecaster stays as it is.
         """
         if int(refit) < 0:
             raise ConfigError(f"refit {refit} must be True, False or how many origins apart, at least 1")
         readings = self._read(frame, self._wish)
         judged = copy(self)
         judged._settle(readings.frequency)
+        if zero_shot:
+            judged.settings = judged.settings.model_copy(
+                update={"model": judged.settings.model.with_changes({"kind": PRETRAINED})}
+            )
         chosen = judged.settings.series
         panel = judged._lay_out(readings)
         held_out = evaluation.hold_out(
@@ -222,14 +248,15 @@ class Forecaster:
         )
         mode = judged.settings.training.mode
         notes: tuple[str, ...] = ()
-        if mode != "cold" and not refit:
+        if mode != "cold" and not refit and not zero_shot:
             notes = (f"training.mode = {mode!r} is left out: a backtest that fits once does so from scratch",)
             warnings.warn(notes[0], stacklevel=2)
-        found, loaded, fitted = backtest_frame(
-            judged._recipe(), readings, held_out, every=int(refit) or held_out.origins, on_stage=on_stage or _silent
+        every = 0 if zero_shot else int(refit) or held_out.origins
+        found, judged._loaded, fitted = backtest_frame(
+            judged._recipe(), readings, held_out, every=every, on_stage=on_stage or _silent
         )
-        judged._loaded = loaded
-        return Backtest(judged, readings, readings.frequency, found, fitted.report, fitted.search, notes)
+        report, search = (fitted.report, fitted.search) if fitted else (None, None)
+        return Backtest(judged, readings, readings.frequency, found, report, search, notes)
 
     def plot(
         self,
@@ -257,9 +284,11 @@ class Forecaster:
         """What it forecasts, and whether it is fitted."""
         series, loaded = self.settings.series, self._loaded
         if loaded is None:
-            state = "not fitted"
+            state = "pretrained, as it came" if self.settings.model.kind == PRETRAINED else "not fitted"
         elif isinstance(loaded.model, SeasonalNaive):
             state = "seasonal naive"
+        elif "pretrained" in loaded.provenance:
+            state = "pretrained, as it came"
         else:
             state = f"{loaded.config.kind} fitted on {len(loaded.series):,} series"
         grid = repr(self._frequency.words) if self._frequency else "no frequency yet"
@@ -342,6 +371,8 @@ class Forecaster:
         self.settings = self.settings.model_copy(update={"series": series})
 
     def _trained(self) -> Loaded:
+        if self._loaded is None and self._frequency and self.settings.model.kind == PRETRAINED:
+            self._loaded = as_it_came(self._recipe())
         if self._loaded is None:
             raise ConfigError("this forecaster is not fitted yet: call fit(frame), or Forecaster.load(path)")
         return self._loaded
@@ -363,14 +394,18 @@ class Forecaster:
         fresh = copy(self)  # a fit that does not end well leaves this forecaster as it was, on the grid of its model
         fresh._settle(readings.frequency)
         recipe = fresh._recipe()
-        start = choose_beginning(recipe, self._loaded, mode, must=must)
+        before = self._loaded
+        if not before and mode != "cold" and self.settings.model.kind == PRETRAINED:
+            before = as_it_came(recipe)
+        start = choose_beginning(recipe, before, mode, must=must)
         panel = fresh._lay_out(readings)
         try:
             fresh._loaded, _ = fit_frame(recipe, readings, panel, panel, start, on_stage or _silent)
         except TooShort as error:
-            if start.champion:
+            if start.mode not in AFRESH:
                 raise
-            warnings.warn(f"{error}; until then the forecasts are seasonal naive's", stacklevel=3)
+            whose = "those of the pretrained network" if start.mode == PRETRAINED else "seasonal naive's"
+            warnings.warn(f"{error}; until then the forecasts are {whose}", stacklevel=3)
             fresh._loaded = fall_back(recipe, panel)
         self._frequency, self.settings, self._loaded = fresh._frequency, fresh.settings, fresh._loaded
         return self

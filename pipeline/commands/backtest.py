@@ -36,6 +36,7 @@ COUNT = click.IntRange(1)
 @click.option("--origins", type=COUNT, metavar="N", help="How many; as many as the data bears if left away.")
 @click.option("--stride", type=COUNT, metavar="N", help="Steps between two origins; the horizon if left away.")
 @click.option("--refit", type=COUNT, metavar="N", help="Fit anew every N origins; once if left away.")
+@click.option("--zero-shot", is_flag=True, help="Fit nothing: judge the pretrained network as it came.")
 @click.option("--common-time", is_flag=True, help="Cut all series at one time instead of each before its own end.")
 @click.option("--steps", type=COUNT, metavar="N", help="Training steps; training.steps if left away.")
 @click.option("--budget", metavar="TIME", help="Longest training, as '2 min'; training.budget if left away.")
@@ -52,7 +53,8 @@ COUNT = click.IntRange(1)
 @with_settings
 def backtest(settings: "Settings", /, file: Path, *, as_json: bool, output: Path | None, **given: Any) -> None:
     """Judge a forecaster on a CSV or Parquet FILE, one row per observation: trains once on what was known before the
-    first origin, forecasts from rolling origins, and compares with seasonal naive on the same windows.
+    first origin, forecasts from rolling origins, and compares with seasonal naive on the same windows. With --zero-shot
+    nothing is trained, and it takes seconds.
 
     Settings (`--set model.hidden=128`, duplicates, seed) come from where those of every command come from. A file
     without a column of series is one series.
@@ -81,6 +83,7 @@ def backtest(settings: "Settings", /, file: Path, *, as_json: bool, output: Path
                 stride=given["stride"],
                 common_time=given["common_time"],
                 refit=given["refit"] or False,
+                zero_shot=given["zero_shot"],
                 on_stage=on_stage,
             )
     facts = summarize(result, file)
@@ -138,7 +141,7 @@ def summarize(result: "Backtest[Forecaster]", file: Path) -> dict[str, Any]:
         "notes": [*readings.notes(), *result.notes],
         "origins": result.held_out.origins,
         "stride": result.held_out.stride,
-        "fit": {name: getattr(report, name) for name in FIT},
+        "fit": {name: getattr(report, name) for name in FIT} if report else None,
         "search": finite(result.search.to_dict()) if result.search else None,
         "scores": _records(result.scores),
         "by_step": _records(result.by_step),
@@ -160,7 +163,11 @@ def show(result: "Backtest[Forecaster]", facts: dict[str, Any], fans: "list[Fan]
     for note in facts["notes"]:
         say(f"  {note}")
     fit, first = facts["fit"], facts["scores"][0]
-    _section("Fit", f"{fit['steps']:,} steps in {fit['seconds']:.0f} s, best at {fit['best_step']:,}: {fit['stopped']}")
+    if fit:
+        words = f"{fit['steps']:,} steps in {fit['seconds']:.0f} s, best at {fit['best_step']:,}: {fit['stopped']}"
+    else:
+        words = "none: the pretrained network as it came"
+    _section("Fit", words)
     if facts["search"]:
         _section("Search", facts["search"]["words"].removeprefix("search: "))
         for number, words in enumerate(facts["search"]["rungs"], start=1):
