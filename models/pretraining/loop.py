@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from models.config import QUANTILE_LEVELS, ModelConfig
@@ -91,11 +92,7 @@ def pretrain(
     optimizer = torch.optim.AdamW(model.parameters(), lr=plan.rate, weight_decay=plan.weight_decay, betas=(0.9, 0.98))
     done = 0
     if checkpoint is not None and checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
-        model.load_state_dict(state["model"])
-        averaged.load_state_dict(state["averaged"])
-        optimizer.load_state_dict(state["optimizer"])
-        done = int(state["step"])
+        done = _load(checkpoint, model, averaged, optimizer)
     levels = torch.tensor(QUANTILE_LEVELS, device=device)
     source = batches(np.random.default_rng((plan.seed, done)), plan.rows, real, real_share=plan.real_share)
     model.train()
@@ -118,15 +115,39 @@ def pretrain(
             say({"step": step + 1, "loss": round(mean, 5), "seconds": round(time.monotonic() - began, 1)})
             losses.clear()
         if checkpoint is not None and ((step + 1) % plan.checkpoint_every == 0 or ended):
-            _save(checkpoint, step + 1, model=model, averaged=averaged, optimizer=optimizer)
+            _save(checkpoint, step + 1, model, averaged, optimizer)
     averaged.seasons = (config.season, find_long_season(config.season))
     return averaged.eval()
 
 
-def _save(checkpoint: Path, step: int, **parts: nn.Module | torch.optim.Optimizer) -> None:
+def _save(checkpoint: Path, step: int, model: nn.Module, averaged: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    parts = {"model": model.state_dict(), "averaged": averaged.state_dict()}
+    tensors = {f"{part}/{name}": value for part, state in parts.items() for name, value in state.items()}
+    for number, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{number}/{name}": value for name, value in moments.items()}
+    kept = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     beside = checkpoint.with_suffix(".new")
-    torch.save({"step": step} | {name: part.state_dict() for name, part in parts.items()}, beside)
+    save_file(kept | {"step": torch.tensor(step)}, beside)
     beside.replace(checkpoint)
+
+
+def _load(checkpoint: Path, model: nn.Module, averaged: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Put a checkpoint into all three; return the steps that are done."""
+    tensors = load_file(checkpoint)
+    done = int(tensors.pop("step"))
+    state = optimizer.state_dict()
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "averaged": {}}
+    for name, value in tensors.items():
+        part, _, rest = name.partition("/")
+        if part == "optimizer":
+            number, _, moment = rest.partition("/")
+            state["state"].setdefault(int(number), {})[moment] = value
+        else:
+            parts[part][rest] = value
+    model.load_state_dict(parts["model"])
+    averaged.load_state_dict(parts["averaged"])
+    optimizer.load_state_dict(state)
+    return done
 
 
 def _to(windows: Windows, device: str) -> Windows:

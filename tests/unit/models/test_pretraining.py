@@ -102,7 +102,7 @@ def test_the_loss_and_its_gradients_are_finite() -> None:
 
 
 def test_pretraining_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
-    checkpoint, said = tmp_path / "run.pt", []
+    checkpoint, said = tmp_path / "run.safetensors", []
     first = pretrain(replace(QUICK, steps=3), {}, checkpoint=checkpoint, say=said.append)
     assert [facts["step"] for facts in said] == [3]
     same = pretrain(replace(QUICK, steps=3), {}, checkpoint=checkpoint)
