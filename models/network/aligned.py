@@ -23,6 +23,8 @@ COPIES = 5
 CLIP = 10.0
 """Largest value that a network reads."""
 TINY = 1e-6
+AT_ONCE = 3072
+"""Rows whose states one step of the loop over periods holds: 64 windows of a horizon of 48."""
 
 
 class Places(NamedTuple):
@@ -134,7 +136,7 @@ class AlignedSeason(nn.Module):
             dim=-1,
         )  # (B, K, 4)
         read = torch.cat((relative * seen, seen, aside[:, None].expand(-1, near.shape[0], -1, -1)), dim=-1)
-        states = recur(self.recur, read.flatten(0, 1))  # (B * P, K, ALIGNED)
+        states = read_phases(self.recur, read.flatten(0, 1))  # (B * P, K, ALIGNED)
         states = states.reshape(rows, near.shape[0], periods, ALIGNED)
 
         value, there = values[..., NEIGHBOURS], known[..., NEIGHBOURS]  # (B, P, K) each
@@ -163,6 +165,34 @@ class AlignedSeason(nn.Module):
             mean_change(window, season),
             level,
         )
+
+
+def read_phases(layer: nn.GRU, read: Tensor) -> Tensor:
+    """All states (R, K, ALIGNED) of the layer over (R, K, F).
+
+    Forecasts on a CPU take a loop that holds a feature of AT_ONCE rows side by side: gates are then whole blocks of
+    memory that stay in the cache, and it takes half of the time of torch's own, which is made for long sequences.
+    """
+    if torch.is_grad_enabled() or read.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        return recur(layer, read)
+    return torch.cat([_loop(layer, read[first : first + AT_ONCE]) for first in range(0, len(read), AT_ONCE)])
+
+
+def _loop(layer: nn.GRU, read: Tensor) -> Tensor:
+    rows, periods, _ = read.shape
+    width = layer.hidden_size
+    into, over, before, within = layer.all_weights[0]
+    inner = within[2 * width :, None]  # of the new state, inside of what the reset gate multiplies
+    bias = before[:, None] + functional.pad(within[: 2 * width], (0, width))[:, None]  # (3 ALIGNED, 1)
+    features = read.permute(1, 2, 0).contiguous()  # (K, F, R)
+    state = read.new_zeros((width, rows))
+    states = read.new_empty((periods, width, rows))
+    for period in range(periods):
+        gates, recurrent = torch.addmm(bias, into, features[period]), over @ state  # (3 ALIGNED, R) each
+        both = gates[: 2 * width].add_(recurrent[: 2 * width]).sigmoid_()
+        new = recurrent[2 * width :].add_(inner).mul_(both[:width]).add_(gates[2 * width :]).tanh_()
+        state = torch.lerp(new, state, both[width:], out=states[period])
+    return states.permute(2, 0, 1)
 
 
 def _no_season(window: Window, steps: int) -> Season:

@@ -10,7 +10,7 @@ from models.artifact import pack, unpack
 from models.batch import Batch
 from models.config import QUANTILE_LEVELS, ModelConfig
 from models.metrics import Matured, measure, seasonal_scale
-from models.network.aligned import COPIES, AlignedSeason, read_window
+from models.network.aligned import AT_ONCE, COPIES, AlignedSeason, read_phases, read_window
 from models.network.forecasters import build
 from models.network.pretrained import REACH, PretrainedForecaster, find_long_season
 from models.presets import LEAST_OBSERVED, NAIVE
@@ -170,3 +170,14 @@ def test_a_copy_of_a_clean_season_is_the_season(season: int) -> None:
 
 def test_a_second_season_goes_with_the_first() -> None:
     assert [find_long_season(season) for season in (24, 48, 7, 12, 1)] == [168, 336, 364, 0, 0]
+
+
+@pytest.mark.parametrize("rows", [1, 50, AT_ONCE + 3])
+def test_the_loop_of_forecasts_has_the_states_of_the_layer_that_was_trained(rows: int) -> None:
+    layer = AlignedSeason().recur
+    read = torch.randn(rows, 5, layer.input_size)
+    with torch.enable_grad():
+        wanted = read_phases(layer, read).detach()
+    with torch.inference_mode():
+        found = read_phases(layer, read)
+    assert torch.allclose(found, wanted, atol=1e-6)
