@@ -20,13 +20,14 @@ def read_pretrained() -> bytes:
     return files("models").joinpath(FILE).read_bytes()
 
 
-def load_pretrained(config: ModelConfig) -> Loaded:
+def load_pretrained(config: ModelConfig, artifact: bytes | None = None) -> Loaded:
     """The network of the wheel with the context, horizon and season of `config`, which knows no series by name.
 
-    Its provenance says which file it came from and how that was made. ValueError where the config asks for what the
-    network has not: other levels than those it was trained at.
+    Its provenance says which file it came from and how that was made. artifact: another one of
+    `python -m models.pretraining`. ValueError where the config asks for what the network has not: other levels than
+    those it was trained at.
     """
-    wheel = unpack(read_pretrained())
+    wheel = unpack(artifact or read_pretrained())
     if config.quantile_levels != wheel.config.quantile_levels:
         raise ValueError("the pretrained network has the usual quantile levels: leave quantile_levels away")
     parts = dict.fromkeys(PARTS, "")  # those of its kind
@@ -34,11 +35,11 @@ def load_pretrained(config: ModelConfig) -> Loaded:
     chosen = ModelConfig.from_dict(config.to_dict() | parts | shape)
     model = PretrainedForecaster(chosen)
     model.load_state_dict(model.state_dict() | wheel.model.state_dict())
-    return Loaded(model.eval(), chosen, (), {"pretrained": describe_pretrained()})
+    return Loaded(model.eval(), chosen, (), {"pretrained": describe_pretrained(artifact)})
 
 
 @cache
-def describe_pretrained() -> dict[str, Any]:
+def describe_pretrained(artifact: bytes | None = None) -> dict[str, Any]:
     """Which file it is, by its SHA-256, and how it was made."""
-    artifact = read_pretrained()
-    return {"sha256": hash_artifact(artifact), **unpack(artifact).provenance}
+    given = artifact or read_pretrained()
+    return {"sha256": hash_artifact(given), **unpack(given).provenance}

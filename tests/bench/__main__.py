@@ -175,10 +175,26 @@ def intervals(data: Path | None, only: tuple[str, ...], steps: int) -> None:
 @click.option("--only", multiple=True, help="A task, by its name in --list; may be repeated.")
 @click.option("--peers/--no-peers", default=True, show_default=True, help="Forecast with fracast and statsforecast.")
 @click.option("--fresh", is_flag=True, help="Ask peers again for what they have answered before.")
-@click.option("--artifact", type=click.Path(dir_okay=False, exists=True, path_type=Path), help="A model file of ours.")
+@click.option(
+    "--artifact", type=click.Path(dir_okay=False, exists=True, path_type=Path), help="Ours, in place of the wheel's."
+)
+@click.option(
+    "--training-series",
+    "series",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.npz",
+    help="Write the real series of the choosing part for models.pretraining, and end.",
+)
 @click.option("--list", "listed", is_flag=True, help="Show the tasks and end.")
 def zero_shot(
-    data: Path | None, part: str, only: tuple[str, ...], peers: bool, fresh: bool, artifact: Path | None, listed: bool
+    data: Path | None,
+    part: str,
+    only: tuple[str, ...],
+    peers: bool,
+    fresh: bool,
+    artifact: Path | None,
+    series: Path | None,
+    listed: bool,
 ) -> None:
     """Forecasts without a training on public tasks; needs their files, so it is run by name only."""
     from models.artifact import ArtifactError
@@ -192,6 +208,9 @@ def zero_shot(
         raise click.BadParameter(f"{', '.join(unknown)}: choose from {', '.join(zero_shot_tasks.PLANS)}")
     if listed:
         click.echo(bench.table(list(zero_shot_tasks.load_tasks(folder).values())))
+        return
+    if series:
+        say(f"{zero_shot_tasks.write_training_series(series, folder=folder):,} series written to {series}")
         return
     parts = bench.PARTS if part == "all" else (part,)
     try:

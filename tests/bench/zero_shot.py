@@ -18,7 +18,7 @@ from pipeline.records import Floats
 from tests.bench.forecasters import Failed
 from tests.bench.peer_job import measure_speed
 from tests.bench.results import Figure, Report, ratios, say
-from tests.bench.zero_shot_own import own, predict_naive, predict_zero_shot
+from tests.bench.zero_shot_own import OWN_CONTEXT, own, predict_naive, predict_own
 from tests.bench.zero_shot_peers import PEERS, SPEED, Answer, ask_peer, check, speed_windows
 from tests.bench.zero_shot_sources import PARTS
 from tests.bench.zero_shot_tasks import Task, load_tasks
@@ -36,6 +36,7 @@ PROTOCOL = (
 )
 CHOICES = {
     "split": "by source, before any figure was seen; choices are made on the choosing part only",
+    "tidecast": f"the network of the wheel as it came, newest {OWN_CONTEXT} steps",
     "seasonal-naive": "models/network/baselines.py, context 2048",
     "fracast": "packaged weights at their defaults, newest 2048 steps; 2.5, 5, 95, 97.5 % follow a normal tail",
     "statsforecast": "AutoTheta, AutoETS at their defaults, newest 1024 steps, gaps filled linearly, the mean as 50 %",
@@ -52,8 +53,7 @@ def run(
     ask = {NAIVE: partial(answer, NAIVE, tasks, predict_naive)}
     if with_peers:
         ask |= {name: partial(ask_peer, name, tasks, fresh=fresh) for name in PEERS}
-    if artifact:
-        ask[OWN] = partial(answer, OWN, tasks, partial(predict_zero_shot, own(artifact)))
+    ask[OWN] = partial(answer, OWN, tasks, partial(predict_own, own(artifact) if artifact else None))
     report = Report("zero-shot")
     answers: dict[str, Answer] = {}
     for name, forecast in ask.items():

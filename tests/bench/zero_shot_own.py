@@ -1,6 +1,7 @@
 """Ours in the zero-shot benchmark: an artifact, or seasonal naive, forecasts windows of any series without a fit."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +12,35 @@ from models.network.baselines import SeasonalNaive
 from models.network.forecasters import Forecaster
 from models.panel import build_panel
 from models.predict import predict
-from models.presets import NAIVE
+from models.presets import NAIVE, PRETRAINED
+from models.pretrained import load_pretrained
 from pipeline.records import Floats
 
 CONTEXT = 2048
 """Steps that seasonal naive may look back: as many as fracast reads."""
+OWN_CONTEXT = 1024
+"""Steps that the pretrained network may look back: as many as it was trained with."""
 
 
-def own(path: Path) -> Forecaster:
-    """Load the model of an artifact; ArtifactError says what is wrong with the file."""
-    return unpack(path.read_bytes()).model
+def own(path: Path) -> bytes:
+    """Read an artifact; ArtifactError says what is wrong with the file."""
+    artifact = path.read_bytes()
+    unpack(artifact)
+    return artifact
+
+
+def predict_own(artifact: bytes | None, windows: Sequence[Floats], season: int, frequency: str, horizon: int) -> Floats:
+    """Quantiles (N, H, 13) of the network of the wheel, or of an artifact: pretrained, or for one grid and horizon."""
+    if artifact and (loaded := unpack(artifact)).config.kind != PRETRAINED:
+        return predict_zero_shot(loaded.model, windows, season, frequency, horizon)
+    longest = max(2, min(OWN_CONTEXT, max(map(len, windows))))
+    return predict_zero_shot(_shape(artifact, longest, season, horizon), windows, season, frequency, horizon)
+
+
+@lru_cache(maxsize=8)
+def _shape(artifact: bytes | None, longest: int, season: int, horizon: int) -> Forecaster:
+    config = ModelConfig(kind=PRETRAINED, context_length=longest, horizon=horizon, season=season, non_negative="auto")
+    return load_pretrained(config, artifact).model
 
 
 def predict_zero_shot(

@@ -155,6 +155,14 @@ def training_series(
     return [(name, frequency, grid_of(frequency).season, values) for (name, frequency), values in found.items()]
 
 
+def write_training_series(file: Path, *, folder: Path = FOLDER) -> int:
+    """Write them as `models.pretraining --real` reads them, arrays named season/name@frequency; return how many."""
+    found = training_series(folder=folder)
+    arrays = {f"{season}/{name}@{frequency}": values.astype(np.float32) for name, frequency, season, values in found}
+    np.savez_compressed(file, allow_pickle=False, **arrays)
+    return len(arrays)
+
+
 def _first_target(plan: Plan, folder: Path) -> int:
     """When the first step that the plan forecasts begins, in microseconds."""
     return min(int(times[-1 - _backs(plan)[0]]) for times in _laid(plan, folder).times if len(times) > _backs(plan)[0])

@@ -15,6 +15,8 @@ from models.artifact import pack
 from models.config import QUANTILE_LEVELS, ModelConfig
 from models.network.baselines import SeasonalNaive
 from models.presets import NAIVE
+from models.pretrained import read_pretrained
+from models.pretraining.windows import read_real
 from pipeline.records import Floats
 from tests.bench import zero_shot, zero_shot_own, zero_shot_peers, zero_shot_sources, zero_shot_tasks
 from tests.bench.forecasters import Failed
@@ -208,12 +210,33 @@ def test_an_artifact_forecasts_windows_of_its_season_and_refuses_others(tmp_path
     path = tmp_path / "model.safetensors"
     path.write_bytes(pack(model, series=[], provenance={}))
     windows = [np.arange(12.0) % 4, np.array([np.nan, 4.0, 5.0, 6.0, 7.0, np.nan])]
-    loaded = zero_shot_own.own(path)
-    found = zero_shot_own.predict_zero_shot(loaded, windows, 4, "QS", 6)
+    artifact = zero_shot_own.own(path)
+    found = zero_shot_own.predict_own(artifact, windows, 4, "QS", 6)
     assert found.shape == (2, 6, 13)
     assert np.allclose(found, zero_shot_own.predict_naive(windows, 4, "QS", 6))
     with pytest.raises(ValueError, match="season 4, not 6 of season 24"):
-        zero_shot_own.predict_zero_shot(loaded, windows, 24, "1h", 6)
+        zero_shot_own.predict_own(artifact, windows, 24, "1h", 6)
+
+
+def test_the_network_of_the_wheel_forecasts_every_season_and_horizon() -> None:
+    windows = [np.arange(40.0) % 4, np.where(np.arange(30) % 5, np.arange(30.0), np.nan)]
+    for season, frequency, horizon in ((4, "QS", 6), (24, "1h", 48)):
+        found = zero_shot_own.predict_own(None, windows, season, frequency, horizon)
+        assert found.shape == (2, horizon, 13)
+        assert np.isfinite(found).all()
+        wheel = zero_shot_own.predict_own(read_pretrained(), windows, season, frequency, horizon)
+        assert np.array_equal(found, wheel)
+
+
+@needs_data
+def test_what_is_trained_on_is_written_by_season_and_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "real.npz"
+    count = zero_shot_tasks.write_training_series(file)
+    series = training_series()
+    assert count == len(series)
+    found = read_real(file)
+    assert sum(len(values) for *_, values in series) <= sum(len(each) for group in found.values() for each in group)
+    assert set(found) >= {season for _, _, season, _ in series}
 
 
 def test_a_peer_is_asked_once_for_the_same_histories(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
