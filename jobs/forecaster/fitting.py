@@ -3,9 +3,11 @@
 training.history, max_rows and rank_timeout belong to the service. Of them only history means something for a frame.
 """
 
+import contextlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from jobs.retraining.challenger import Fitted, fit_challenger
 from jobs.retraining.history import count_recent
 from jobs.retraining.training_set import Lineage, TrainingSet, drop_older, find_rows, name_series, usual_validation
 from jobs.retraining.warm_start import COLD, Start, begin, choose_start
-from models.artifact import Loaded
+from models.artifact import Loaded, hash_artifact, pack
 from models.config import QUANTILE_LEVELS, ModelConfig
 from models.fitting.cpu import fitting_threads
 from models.network.baselines import SeasonalNaive
@@ -30,10 +32,10 @@ from models.presets import NAIVE, PRETRAINED
 from models.pretrained import load_pretrained
 from pipeline.errors import ConfigError
 from pipeline.forecasting.served import Champion
-from pipeline.forecasting.windows import model_config
+from pipeline.forecasting.windows import model_config, usual_context
 from pipeline.grid.frequency import Frequency
 from pipeline.records import Floats, Ints
-from pipeline.settings import Settings, TrainingSettings
+from pipeline.settings import SeriesSettings, Settings, TrainingSettings
 from pipeline.version import installed_version
 
 ONLY_SERVICE: Mapping[str, str] = {
@@ -41,6 +43,8 @@ ONLY_SERVICE: Mapping[str, str] = {
     "rank_timeout": "it is for the processes of torchrun, which tidecast job run and tidecast backtest join",
 }
 """Keys of [training] that change nothing here, and why."""
+SERVED = "pretrained"
+"""The one of [model]."""
 
 
 AFRESH = (COLD.mode, PRETRAINED)
@@ -66,8 +70,10 @@ class Recipe:
     phase: float | None = None
 
 
-def refuse_service_keys(training: Mapping[str, Any]) -> None:
+def refuse_service_keys(training: Mapping[str, Any], model: Mapping[str, Any]) -> None:
     """Raise ConfigError for a key of ONLY_SERVICE that somebody has set; its default says nothing."""
+    if SERVED in model:
+        raise ConfigError(f"Forecaster: model.{SERVED} is for what the service serves first: use Forecaster.pretrained")
     for key, reason in ONLY_SERVICE.items():
         if training.get(key, default := TrainingSettings.model_fields[key].default) != default:
             raise ConfigError(f"Forecaster: training.{key} has no effect here: {reason}; leave it away")
@@ -164,7 +170,7 @@ def backtest_frame(
             start = choose_beginning(recipe, loaded, mode, must=False)
             loaded, fitted = fit_frame(recipe, readings, known, panel, start, on_stage)
         else:
-            loaded = as_it_came(recipe)
+            loaded = as_it_came(with_kind(recipe, PRETRAINED))
         on_stage(Stage("backtest", 0, 0, f"{int(inside.sum()):,} windows"))
         named = name_series(panel, find_rows(readings.names, loaded.series))
         rows, ends = pairs.rows[inside], pairs.ends[inside]
@@ -207,11 +213,44 @@ def describe_origin(recipe: Recipe, lineage: Lineage | None) -> dict[str, Any]:
             "phase": recipe.phase,
             "duplicates": chosen.duplicates if "duplicates" in chosen.model_fields_set else None,
             "columns": recipe.columns.to_dict(),
-            "model": settings.model.model_dump(mode="json"),
+            "model": settings.model.model_dump(mode="json", exclude={SERVED}),
             "training": settings.training.model_dump(mode="json", exclude_unset=True),
             **settings.input.model_dump(mode="json", include={"time_unit", "oldest_time"}),
         },
     }
+
+
+def settle_series(
+    series: SeriesSettings, frequency: Frequency, context: int | None, season: int | None
+) -> SeriesSettings:
+    """Take a grid, and with it the season and the context that nobody chose; ValidationError for what cannot be."""
+    chosen = series.model_dump(include={"horizon", "duplicates"}, exclude_unset=True)
+    chosen |= {"frequency": frequency.text, "timezone": frequency.timezone, "phase": frequency.phase}
+    chosen |= {"season": frequency.season if season is None else season}
+    settled = SeriesSettings.model_validate({**chosen, "context": 2 if context is None else context})
+    if context is not None:
+        return settled
+    return settled.model_copy(update={"context": usual_context(frequency, settled.season or 1, settled.horizon)})
+
+
+def with_kind(recipe: Recipe, kind: str) -> Recipe:
+    """Give a recipe another kind of network, without what only the former one has."""
+    model = recipe.settings.model.with_changes({"kind": kind})
+    return replace(recipe, settings=recipe.settings.model_copy(update={"model": model}))
+
+
+def write_model(loaded: Loaded, file: Path) -> str:
+    """Write a model as one file, whole or not at all; return its SHA-256. ConfigError where that cannot be."""
+    artifact = pack(loaded.model, series=loaded.series, provenance=loaded.provenance)
+    part = file.with_name(file.name + ".part")
+    try:
+        part.write_bytes(artifact)
+        part.replace(file)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise ConfigError(f"the model cannot be written to {file}: {error.strerror}") from error
+    return hash_artifact(artifact)
 
 
 def _keep_newest(known: Panel, steps: int) -> Panel:

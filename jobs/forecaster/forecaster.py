@@ -7,7 +7,6 @@ forecaster.save("model.safetensors")
 Forecaster.pretrained("1h", 48).predict(frame)     without a fit, by the network that comes with tidecast
 """
 
-import contextlib
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
@@ -33,6 +32,8 @@ from jobs.forecaster.fitting import (
     fall_back,
     fit_frame,
     refuse_service_keys,
+    settle_series,
+    write_model,
 )
 from jobs.frames.columns import Columns
 from jobs.frames.covariates import CovariateNames
@@ -40,14 +41,14 @@ from jobs.frames.frames import Readings, read_frame, write_frame
 from jobs.frames.grid_choice import Wish, wish_for
 from jobs.frames.series_names import note_names
 from jobs.retraining.training_set import find_rows, name_series
-from models.artifact import ArtifactError, Loaded, hash_artifact, pack, unpack
+from models.artifact import ArtifactError, Loaded, unpack
 from models.config import COVARIATES
 from models.network.baselines import SeasonalNaive
 from models.panel import Panel
 from models.presets import PRETRAINED
 from pipeline import charts as chart
 from pipeline.errors import ConfigError
-from pipeline.forecasting.windows import lay_out, usual_context
+from pipeline.forecasting.windows import lay_out
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import InputSettings, ModelSettings, SeriesSettings, Settings, TrainingSettings
 from pipeline.settings.sources import explain
@@ -95,7 +96,7 @@ class Forecaster:
         time_unit: str = "auto",
         oldest_time: date | str | None = None,
     ) -> None:
-        refuse_service_keys(training or {})
+        refuse_service_keys(training or {}, model or {})
         self._wish = wish_for(frequency, timezone, phase)
         self._lengths = (context, season)
         self.columns = Columns.of(columns)
@@ -178,10 +179,10 @@ class Forecaster:
         if not self._loaded and self.settings.model.kind == PRETRAINED:
             readings = self._read(frame, self._wish, future)
             self._settle(readings.frequency)
-            loaded = self._loaded = as_it_came(self._recipe())
         else:
-            loaded = self._trained()
+            self._trained()
             readings = self._read(frame, self.frequency, future)
+        loaded = self._trained()
         panel = self._lay_out(readings)
         ends = panel.length.numpy()
         rows = np.arange(len(panel))
@@ -232,10 +233,6 @@ class Forecaster:
         readings = self._read(frame, self._wish)
         judged = copy(self)
         judged._settle(readings.frequency)
-        if zero_shot:
-            judged.settings = judged.settings.model_copy(
-                update={"model": judged.settings.model.with_changes({"kind": PRETRAINED})}
-            )
         chosen = judged.settings.series
         panel = judged._lay_out(readings)
         held_out = evaluation.hold_out(
@@ -296,18 +293,7 @@ class Forecaster:
 
     def save(self, path: str | Path) -> str:
         """Write the fitted model as one safetensors file, without the data; returns its SHA-256."""
-        loaded = self._trained()
-        artifact = pack(loaded.model, series=loaded.series, provenance=loaded.provenance)
-        file = Path(path)
-        part = file.with_name(file.name + ".part")
-        try:
-            part.write_bytes(artifact)
-            part.replace(file)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
-            raise ConfigError(f"the model cannot be written to {file}: {error.strerror}") from error
-        return hash_artifact(artifact)
+        return write_model(self._trained(), Path(path))
 
     @classmethod
     def load(cls, path: str | Path, *, sha256: str | None = None) -> Self:
@@ -356,18 +342,10 @@ class Forecaster:
     def _settle(self, frequency: Frequency) -> None:
         """Take a grid, and with it the season and the context that nobody chose."""
         self._frequency = frequency
-        context, season = self._lengths
-        series = self.settings.series
-        chosen = series.model_dump(include={"horizon", "duplicates"}, exclude_unset=True)
-        chosen |= {"frequency": frequency.text, "timezone": frequency.timezone, "phase": frequency.phase}
-        chosen |= {"season": frequency.season if season is None else season}
         try:
-            series = SeriesSettings.model_validate({**chosen, "context": 2 if context is None else context})
+            series = settle_series(self.settings.series, frequency, *self._lengths)
         except ValidationError as error:
             raise ConfigError(f"Forecaster: {explain(error)}") from error
-        if context is None:
-            usual = usual_context(frequency, series.season or 1, series.horizon)
-            series = series.model_copy(update={"context": usual})
         self.settings = self.settings.model_copy(update={"series": series})
 
     def _trained(self) -> Loaded:

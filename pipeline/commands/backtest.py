@@ -98,7 +98,7 @@ def backtest(settings: "Settings", /, file: Path, *, as_json: bool, output: Path
 
 def make_forecaster(settings: "Settings", columns: "Columns", given: dict[str, Any]) -> "Forecaster":
     """Read the options over the settings; a context and a season that nobody chose are found from the frequency."""
-    from jobs.forecaster.fitting import ONLY_SERVICE
+    from jobs.forecaster.fitting import ONLY_SERVICE, SERVED
     from jobs.forecaster.forecaster import Forecaster
 
     series, chosen = settings.series, settings.series.model_fields_set
@@ -113,7 +113,7 @@ def make_forecaster(settings: "Settings", columns: "Columns", given: dict[str, A
         season=given["season"] or series.season,
         duplicates=series.duplicates if "duplicates" in chosen else None,
         columns=columns.to_dict(),
-        model=settings.model.model_dump(),
+        model=settings.model.model_dump(exclude={SERVED}),
         training=training | wishes,
         past_covariates=given["past"] or settings.input.covariates,
         future_covariates=given["future"],

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from jobs.clock.outcome import Stage
-from jobs.forecaster.fitting import ONLY_SERVICE
+from jobs.forecaster.fitting import ONLY_SERVICE, SERVED
 from jobs.forecaster.forecaster import Forecaster
 from models.network.heads import QuantileHead
 from pipeline.errors import ConfigError
@@ -103,7 +103,8 @@ def fit(frame: pd.DataFrame, training: Change, model: Change, fits: int) -> np.n
 
 def test_no_key_is_forgotten() -> None:
     assert set(TrainingSettings.model_fields) == set(TRAINING) | set(ONLY_SERVICE) | SHOWN
-    assert set(ModelSettings.model_fields) == set(MODEL) | {"non_negative"}, "a floor is seen in test_non_negative"
+    floor = {"non_negative"}  # which is seen in test_non_negative
+    assert set(ModelSettings.model_fields) == set(MODEL) | {SERVED} | floor
 
 
 @pytest.mark.parametrize("key", TRAINING)
@@ -125,6 +126,8 @@ def test_a_key_that_is_the_services_alone_is_refused_with_the_reason(key: str, v
     with pytest.raises(ConfigError, match=rf"training\.{key} has no effect here: .*; leave it away"):
         Forecaster("1h", 4, training={key: value})
     Forecaster("1h", 4, training={key: TrainingSettings.model_fields[key].default})
+    with pytest.raises(ConfigError, match=r"model\.pretrained is for what the service serves first"):
+        Forecaster("1h", 4, model={"pretrained": False})
 
 
 def watch_threads(fit: Callable[..., Any]) -> tuple[list[int], list[str]]:

@@ -16,6 +16,13 @@ from tests.unit.jobs.retraining.test_retrain import drifting, run
 
 Make = Callable[..., Settings]
 ON = {"pretrained": True}
+
+
+def tuning(settings: Settings) -> Settings:
+    """Let the network of the wheel be what is trained."""
+    return settings.model_copy(update={"model": settings.model.with_changes({"kind": "pretrained"})})
+
+
 FEW = {"steps": 10, "refit": 0.0}
 STILL = FEW | {"learning_rate": 1e-9}
 
@@ -58,12 +65,12 @@ def test_a_challenger_of_that_kind_is_not_doubled(tiny: Make) -> None:
     run(tiny(model=ON, training=FEW, challengers={"tuned": {"kind": "pretrained"}}), registry)
     assert [row["name"] for row in registry.models] == ["zero-shot", "tuned"]
     registry = FakeRegistry()
-    run(tiny(model=ON | {"kind": "pretrained"}, training=FEW), registry)
+    run(tuning(tiny(model=ON, training=FEW)), registry)
     assert [row["name"] for row in registry.models] == ["zero-shot", "pretrained-gru"]
 
 
 def test_weights_that_did_not_move_forecast_as_those_of_the_wheel(tiny: Make) -> None:
-    registry, settings = FakeRegistry(), tiny(model={"kind": "pretrained"}, training=STILL)
+    registry, settings = FakeRegistry(), tuning(tiny(training=STILL))
     run(settings, registry)
     wheel = load_pretrained(model_config(settings, Frequency("1h"), 0)).model.state_dict()
     own = unpack(registry.models[0]["artifact"]).model.state_dict()
@@ -74,12 +81,11 @@ def test_weights_that_did_not_move_forecast_as_those_of_the_wheel(tiny: Make) ->
 
 def test_what_was_tuned_is_what_a_warm_start_goes_on_from(tiny: Make) -> None:
     registry = FakeRegistry()
-    tuned = {"kind": "pretrained"}
-    run(tiny(model=tuned, training={"steps": 30}), registry)
+    run(tuning(tiny(training={"steps": 30})), registry)
     assert registry.current == 1
-    outcome = run(tiny(model=tuned, training={"mode": "warm", "warm_steps": 3}), registry, drifting(length=200))
+    outcome = run(tuning(tiny(training={"mode": "warm", "warm_steps": 3})), registry, drifting(length=200))
     assert outcome.facts["fit"]["start"] == "from the champion's weights"
-    outcome = run(tiny(model=tuned, training=FEW), registry, drifting(length=200))
+    outcome = run(tuning(tiny(training=FEW)), registry, drifting(length=200))
     assert outcome.facts["fit"]["start"] == "from the pretrained weights"
 
 
