@@ -69,10 +69,17 @@ def show(running: Running, summary: Summary, issued: Issued, width: int, section
     )
     _lines(
         line,
-        ["", "tidecast", "seasonal naive"],
+        ["", "trained", "pretrained, as it came", "seasonal naive"],
         [
-            ["MASE (as M4: lower is better)", f"{summary.mase:.3f}", f"{summary.mase_seasonal_naive:.3f}"],
-            ["share of actuals in the 80 % interval", f"{100 * summary.coverage_80:.1f} %", "-"],
+            [
+                "MASE (as M4: lower is better)",
+                *(f"{mase:.3f}" for mase in (summary.mase, summary.mase_zero_shot, summary.mase_seasonal_naive)),
+            ],
+            [
+                "share of actuals in the 80 % interval",
+                *(f"{100 * share:.1f} %" for share in (summary.coverage_80, summary.coverage_80_zero_shot)),
+                "-",
+            ],
         ],
     )
     if not issued.model_version.all():

@@ -63,8 +63,10 @@ class Summary:
     forecasts_in_sql: int
     messages_on_topic: int
     mase: float
+    mase_zero_shot: float
     mase_seasonal_naive: float
     coverage_80: float
+    coverage_80_zero_shot: float
     seconds: float
 
 
@@ -148,6 +150,9 @@ def ingest(running: Running, screen: Screen) -> None:
         await_observations(running, len(table), advance)
     seconds = time.monotonic() - began
     screen.section("Ingest", f"{len(table):,} events are rows in SQL after {seconds:.1f} s")
+    forecast = running.count("SELECT COUNT(DISTINCT series_id) FROM forecasts WHERE model_version > 0")
+    if forecast:
+        screen.line(f"{forecast} series have forecasts already, by the pretrained network: nothing is trained yet")
 
 
 def train(running: Running, job: Job, screen: Screen) -> None:
@@ -157,7 +162,9 @@ def train(running: Running, job: Job, screen: Screen) -> None:
     screen.section("Train", f"tidecast job run retrain took {time.monotonic() - began:.1f} s")
     screen.line(reason)
     deadline = time.monotonic() + SWAP_SECONDS
-    while running.database.registry.champion() is not None and not running.worker.said("champion in use"):
+    while (champion := running.database.registry.champion()) is not None:
+        if running.worker.said('"champion in use"', f'"version": {champion},'):
+            return
         running.worker.check()
         if time.monotonic() > deadline:
             raise Unavailable(f"the worker does not take the new champion; see {running.directory / LOG}")
@@ -196,15 +203,17 @@ def summarize(running: Running, began: float) -> tuple[Summary, Issued]:
     forecasts = running.count("SELECT COUNT(*) FROM forecasts WHERE step = 1")
     on_topic = await_messages(running, forecasts)
     issued = read_issued(running)
-    figures: Figures = measure(running.table, issued)
+    figures: Figures = measure(running.table, issued, context=running.settings.series.context)
     summary = Summary(
         events=len(running.table),
         observations=running.count("SELECT COUNT(*) FROM observations"),
         forecasts_in_sql=forecasts,
         messages_on_topic=on_topic,
         mase=round(figures.mase, 4),
+        mase_zero_shot=round(figures.mase_zero_shot, 4),
         mase_seasonal_naive=round(figures.mase_seasonal_naive, 4),
         coverage_80=round(figures.coverage_80, 4),
+        coverage_80_zero_shot=round(figures.coverage_80_zero_shot, 4),
         seconds=round(time.monotonic() - began, 1),
     )
     return summary, issued

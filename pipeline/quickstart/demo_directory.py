@@ -18,8 +18,8 @@ PAGE_LOG = "page.log"
 OURS = frozenset({MARKER, SETTINGS, DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", LOG, PAGE_LOG, CHART})
 END_SECONDS = 15.0
 
-# Everything in which the demo differs from the defaults: its own group and database, and a training that takes one
-# laptop core less than a minute, chosen on origins before the last 49 hours, never on the hours that are shown.
+# Everything in which the demo differs from the defaults: its own group and database, and a training of two networks
+# that takes one laptop core about a minute, chosen on origins before the last 49 hours, never on the hours shown.
 OVERRIDES = """\
 [kafka]
 bootstrap_servers = "{bootstrap_servers}"
@@ -37,6 +37,7 @@ horizon = 48
 
 [training]
 steps = 1200
+warm_steps = 60
 patience = 8
 refit = 0
 batch = 64
@@ -115,9 +116,10 @@ class Service:
             last = lines[-1] if lines else "it logged nothing"
             raise Unavailable(f"the {self._name} ended with exit code {code}: {last} (all of it is in {self._log})")
 
-    def said(self, words: str) -> bool:
-        """Tell whether it has logged some words."""
-        return words in self._log.read_text(encoding="utf-8", errors="replace")
+    def said(self, *words: str) -> bool:
+        """Tell whether it has logged a line that has all of some words."""
+        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return any(all(each in line for each in words) for line in lines)
 
     def end(self) -> None:
         """Ask it to end, and end it after END_SECONDS."""

@@ -15,7 +15,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from models.config import ModelConfig
 from models.metrics import METRICS, Matured, seasonal_scale
+from models.panel import build_panel
+from models.predict import predict
+from models.presets import PRETRAINED
+from models.pretrained import load_pretrained
 from pipeline.charts import Fan
 from pipeline.quickstart.produce import FileColumns, read
 from pipeline.records import Floats, Ints
@@ -51,21 +56,48 @@ class Issued:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Accuracy over the last 48 hours: one forecast per series, one origin, M4's own protocol."""
+    """Accuracy over the last 48 hours: one forecast per series, one origin, M4's own protocol.
+
+    zero_shot: of the pretrained network as it came, which has learned nothing of these series.
+    """
 
     mase: float
+    mase_zero_shot: float
     mase_seasonal_naive: float
     coverage_80: float
+    coverage_80_zero_shot: float
 
 
-def measure(table: pd.DataFrame, issued: Issued) -> Figures:
-    """Score the forecasts issued at the cut, and seasonal naive from the same cut, against the actuals."""
+def measure(table: pd.DataFrame, issued: Issued, *, context: int) -> Figures:
+    """Score the forecasts issued at the cut, and two others from the same cut, against the actuals.
+
+    context: steps that the pretrained network sees.
+    """
     known, actual = _split(table, issued.names)
     scale = np.concatenate([seasonal_scale(values[None], SEASON) for values in known])
     last_day = np.stack([np.tile(values[-SEASON:], HORIZON // SEASON) for values in known])  # (N, H)
     naive = np.repeat(last_day[:, :, None], issued.quantiles.shape[2], axis=2)  # (N, H, Q)
-    ours, theirs = (Matured(target=actual, quantiles=each, scale=scale) for each in (issued.quantiles, naive))
-    return Figures(METRICS["mase"](ours), METRICS["mase"](theirs), METRICS["coverage_80"](ours))
+    quantiles = (issued.quantiles, _forecast_zero_shot(known, context), naive)
+    ours, zero_shot, theirs = (Matured(target=actual, quantiles=each, scale=scale) for each in quantiles)
+    mase, coverage = METRICS["mase"], METRICS["coverage_80"]
+    return Figures(mase(ours), mase(zero_shot), mase(theirs), coverage(ours), coverage(zero_shot))
+
+
+def _forecast_zero_shot(known: list[Floats], context: int) -> Floats:
+    config = ModelConfig(kind=PRETRAINED, context_length=context, horizon=HORIZON, season=SEASON, non_negative="auto")
+    lengths = np.array([min(len(values), context) for values in known])
+    none = np.zeros(len(known), np.int64)
+    panel = build_panel(
+        np.concatenate([values[-context:] for values in known]),
+        lengths,
+        first_step=none,
+        series=none,
+        calendar=np.zeros((0, 0)),
+        calendar_start=0,
+        context_length=context,
+        horizon=HORIZON,
+    )
+    return predict(load_pretrained(config).model, panel, np.arange(len(known)), lengths)
 
 
 def fans(table: pd.DataFrame, issued: Issued, count: int = 3) -> list[Fan]:
