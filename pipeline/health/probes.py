@@ -23,8 +23,7 @@ import msgspec
 import structlog
 
 from pipeline.health.prometheus import CONTENT_TYPE, Collector, Exposition, Metric, gauge
-from pipeline.settings.address import cannot_listen, split_address
-from pipeline.settings.hosts import KnownHosts
+from pipeline.settings.address import KnownHosts, cannot_listen, split_address
 from pipeline.settings.secrets import mask
 
 MOST_CLIENTS = 16  # at one time; see _Server.process_request

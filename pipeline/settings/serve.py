@@ -5,8 +5,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
-from pipeline.settings.address import parse_address, split_address
-from pipeline.settings.hosts import is_loopback
+from pipeline.settings.address import is_loopback, parse_address, split_address
 from pipeline.settings.values import Password, Seconds, Section
 
 TOKEN_CHARACTERS = 16

@@ -14,7 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.settings import ServeSettings
-from pipeline.settings.hosts import is_loopback, name_in
+from pipeline.settings.address import is_loopback, name_in
 from pipeline.web.documents import Problem
 from pipeline.web.page_metrics import Traffic
 from pipeline.web.problems import refuse

@@ -19,7 +19,7 @@ import yaml
 
 from pipeline.health.probes import Probes
 from pipeline.settings import PREFIX, ServeSettings, Settings
-from pipeline.settings.hosts import KnownHosts
+from pipeline.settings.address import KnownHosts
 from pipeline.settings.sources import DEFAULT_FILE, SECRETS, load
 from pipeline.web.connections import BACKLOG, OTHER_FILES
 from tests.deploy.command_line import parse
