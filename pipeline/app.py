@@ -146,7 +146,7 @@ def visible_worker(
         serving(settings.metrics.listen, probes, settings.metrics.hosts),
         built_worker(settings, accept=accept, now=now, passed=passed) as worker,
     ):
-        lately = max(LATELY, settings.kafka.session_timeout, 2 * settings.kafka.poll)
+        lately = max(LATELY, settings.kafka.session_timeout)
         patience = longest_call(settings) + MARGIN
         probes.watch(checks_of(worker, lately=lately, patience=patience), WorkerCollector(worker))
         yield worker

@@ -140,9 +140,7 @@ class Runner:
             if stop.is_set():
                 return Outcome("failed", "stopped: the scheduler ended or lost its lease")
             if now - began > self.timeout:
-                return Outcome(
-                    "timeout", f"stopped after {self.timeout:.0f} s, the most that jobs.timeout and jobs.timeouts allow"
-                )
+                return Outcome("timeout", f"stopped after {self.timeout:.0f} s, the most that jobs.timeouts allows")
             if now - beaten >= self.beat:
                 beaten = now
                 self._heartbeat(run, child.stage)

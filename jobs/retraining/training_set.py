@@ -94,7 +94,7 @@ def cut_training_set(
         raise TooLittleHistory("there are no observations to train on yet: run tidecast stream until there are")
     oldest, newest = int(steps.min()), int(steps.max())
     gate = settings.jobs
-    before_end = pick_origins(newest - oldest + 1, horizon, gate.gate_origins, frequency, stride=gate.gate_stride)
+    before_end = pick_origins(newest - oldest + 1, horizon, gate.gate_origins, frequency)
     firsts = tuple(newest + 1 - before for before in before_end)
 
     unnamed = np.zeros(len(names), np.int64)
@@ -143,13 +143,10 @@ def drop_older(panel: Panel, begin: int) -> Panel:
     )
 
 
-def pick_origins(
-    span: int, horizon: int, origins: int, frequency: Frequency, *, stride: int | None = None
-) -> tuple[int, ...]:
+def pick_origins(span: int, horizon: int, origins: int, frequency: Frequency) -> tuple[int, ...]:
     """Spread backtest origins over the end of a history of `span` steps: first targets, in steps before its end.
 
-    They are `stride` steps apart, the horizon if left away, or nearer where that would hold out more than one part in
-    HELD_OUT.
+    They are a horizon apart, or nearer where that would hold out more than one part in HELD_OUT.
     """
     least = HELD_OUT * (horizon + origins - 1)
     if span < least:
@@ -157,7 +154,7 @@ def pick_origins(
             f"the history reaches over {span} steps of {frequency.text}; a horizon of {horizon} and {origins} backtest "
             f"origins need {least}: wait for more, or lower series.horizon or jobs.gate_origins"
         )
-    apart = stride or horizon
+    apart = horizon
     if origins > 1:
         apart = min(apart, (span // HELD_OUT - horizon) // (origins - 1))
     return tuple(horizon + apart * back for back in reversed(range(origins)))

@@ -22,6 +22,8 @@ MOST_STEPS = 500_000
 """Forecast steps read at most; with 322,560 of them the process took 363 MB. What is more is thinned."""
 FEWEST_SERIES = 64
 """Targets are left out to make room for so many series, and no longer for more."""
+MINIMUM = 100
+"""Matured forecasts that a step of the horizon needs. With fewer, those of its neighbours count, too."""
 DIGITS = 4
 NEARER = 0.002
 """How much nearer to the levels, as a share, new factors must be: an hourly job need not store noise."""
@@ -201,7 +203,7 @@ def _take(matured: MaturedSteps, chosen: Mask) -> MaturedSteps:
 
 def _method(settings: Settings) -> Method:
     window = settings.jobs.calibration_window
-    return Method(window=window, minimum=settings.jobs.calibration_minimum, half_life=window)
+    return Method(window=window, minimum=MINIMUM, half_life=window)
 
 
 def _scores(found: Calibrated) -> dict[str, FactorScores]:

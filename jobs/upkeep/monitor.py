@@ -9,13 +9,17 @@ import structlog
 from jobs.clock.outcome import OnStage, Outcome, Stage, spell_minute
 from jobs.upkeep.drift import Alarm, Limits, Step, Watch, feed
 from pipeline.grid.frequency import Frequency
-from pipeline.settings import JobSettings, Settings
+from pipeline.settings import Settings
 
 STATE = "drift"
 CLOCKS = 300.0
 """Seconds by which the clock of a worker may be behind that of this machine."""
 COMMITS = 4.0
 """Longest turn in units of database.timeout, from reading its clock to the commit: then the worker ends itself."""
+DELTA = 0.5
+"""Standard deviations above the mean that are no drift."""
+COOLDOWN = 86_400_000_000
+"""Least microseconds between two retrainings that drift requests."""
 WARM_UP = (48, 3)
 """Steps, and seasons, before the first alarm: whichever is more."""
 log = structlog.get_logger()
@@ -171,7 +175,7 @@ def detect(sources: Sources, settings: Settings, *, now: int) -> str:
     waiting = "; ".join(alarms) or memory.waiting
     words = "no drift"
     new: bool | None = False
-    if waiting and _cooled_down(memory.asked_at, settings.jobs, now):
+    if waiting and _cooled_down(memory.asked_at, now):
 
         def asked(new: bool) -> Mapping[str, Any]:
             return Memory(champion, watches, now, None, memory.requests + new).to_dict()
@@ -183,7 +187,7 @@ def detect(sources: Sources, settings: Settings, *, now: int) -> str:
     else:
         if waiting:
             asked_at = spell_minute(memory.asked_at or 0)
-            words = f"drift: {waiting}; held back for jobs.drift_cooldown after the request of {asked_at}"
+            words = f"drift: {waiting}; held back for a day after the request of {asked_at}"
         same = Memory(champion, watches, memory.asked_at, waiting, memory.requests)
         remembered = sources.states.replace(STATE, epoch, same.to_dict())
     if not remembered:
@@ -222,11 +226,11 @@ def describe(alarm: Alarm, group: str, champion: int) -> str:
 def _limits(settings: Settings) -> Limits:
     season = settings.series.season or Frequency.of(settings.series).season
     steps, seasons = WARM_UP
-    return Limits(settings.jobs.drift_delta, settings.jobs.drift_threshold, max(steps, seasons * season))
+    return Limits(DELTA, settings.jobs.drift_threshold, max(steps, seasons * season))
 
 
-def _cooled_down(asked_at: int | None, jobs: JobSettings, now: int) -> bool:
-    return asked_at is None or now - asked_at >= jobs.drift_cooldown * 1e6
+def _cooled_down(asked_at: int | None, now: int) -> bool:
+    return asked_at is None or now - asked_at >= COOLDOWN
 
 
 class Stored(Protocol):

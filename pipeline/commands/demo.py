@@ -131,7 +131,7 @@ def run_job(job: str, settings: "Settings", database: "Database") -> str:
     from pipeline.errors import Unavailable
 
     tune_cpu(training_threads(settings))
-    runner = Runner(database.ledger, now, owner(settings), settings.jobs.timeout)
+    runner = Runner(database.ledger, now, owner(settings), settings.jobs.timeout_of(job))
     with stages() as on_stage:
         outcome = runner.run_here(job, now(), find_work(job, settings, database, now), on_stage)
     if outcome is None or outcome.ending != "ok":

@@ -25,10 +25,11 @@ class Invocation:
     @functools.cached_property
     def settings(self) -> "Settings":
         """The settings, or ConfigError."""
+        from pipeline.commands.display import say
         from pipeline.settings.sources import load, refuse_secrets
 
         refuse_secrets(self.sets)
-        return load(self.config, self.sets)
+        return load(self.config, self.sets, tell=lambda line: say(f"tidecast: settings: {line}", err=True))
 
     def arguments(self) -> list[str]:
         """The same root options, for the command line of a child process."""

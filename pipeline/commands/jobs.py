@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from pipeline.database import Database, Ledger
     from pipeline.settings import Settings
 
+LEASE = 30.0
+"""Seconds after which a silent scheduler is replaced; all schedulers of a database need the same."""
+
 
 @click.group()
 def job() -> None:
@@ -224,7 +227,7 @@ def build_schedule(settings: "Settings", ledger: "Ledger", clock: Callable[[], i
         runner = Runner(ledger, clock, owner(settings), settings.jobs.timeout_of(name))
         runner.run_child(name, due, lambda: Child(job_command(name), given, secrets), halt)
 
-    return Schedule(timetable(settings), ledger, fire, clock, owner(settings), settings.jobs.lease)
+    return Schedule(timetable(settings), ledger, fire, clock, owner(settings), LEASE)
 
 
 def person() -> str:

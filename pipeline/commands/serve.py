@@ -29,7 +29,7 @@ def serve(settings: "Settings") -> None:
     """
     try:
         from pipeline.web.page_metrics import PageCollector, checks_of
-        from pipeline.web.server import build_app, limit_connections, run_server
+        from pipeline.web.server import QUERIES, build_app, limit_connections, run_server
     except ModuleNotFoundError as error:
         raise ConfigError(f"tidecast serve needs {error.name}: pip install 'tidecast[serve]'") from error
     from pipeline.database.pages.pages import open_pages
@@ -48,7 +48,7 @@ def serve(settings: "Settings") -> None:
     probes = Probes("page", secrets)
     with ExitStack() as stack:
         stack.enter_context(serving(settings.metrics.listen, probes, settings.metrics.hosts))
-        pages = open_pages(url, connections=own.queries + 1, timeout=timeout)
+        pages = open_pages(url, connections=QUERIES + 1, timeout=timeout)
         stack.callback(pages.close)
         read_ends = partial(end_offsets, settings.kafka, settings.kafka.input_topic, KAFKA_SECONDS)
         app, feed = build_app(settings, pages, clock=now, read_ends=read_ends)

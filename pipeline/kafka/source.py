@@ -25,6 +25,7 @@ from pipeline.kafka.envelopes import has_requeued, written_at
 from pipeline.kafka.orphans import find_orphans
 from pipeline.records import Committed, Envelope, Messages
 from pipeline.settings import KafkaSettings
+from pipeline.settings.kafka import POLL
 
 log = logging.getLogger(__name__)
 LOOK = 2.0
@@ -93,7 +94,7 @@ class KafkaSource:
         """See pipeline.stream.ports.Source."""
         self._bounds.begin_poll()
         with self._watchdog.guard("poll"), self._paced(), explained("polling", self._settings):
-            polled = self._consumer.poll(timeout_ms=int(self._settings.poll * 1000), max_records=most)
+            polled = self._consumer.poll(timeout_ms=int(POLL * 1000), max_records=most)
         runs = []
         for partition, records in polled.items():
             runs.extend(
@@ -222,7 +223,7 @@ class KafkaSource:
         try:
             yield
         except Unavailable:
-            time.sleep(max(0.0, began + self._settings.poll - time.monotonic()))
+            time.sleep(max(0.0, began + POLL - time.monotonic()))
             raise
 
     def _forget_parked(self, at: TopicPartition) -> None:

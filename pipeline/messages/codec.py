@@ -26,6 +26,7 @@ FITS = 1_000_000  # bytes of a message; brokers take 1,048,588 unless told other
 STUB_REASON = 1_000  # bytes of a reason in the stub of a letter
 NUMBER = 26  # bytes of a quantile in JSON at most, with its comma and its share of the brackets
 LARGEST = 1e18  # of a value
+NAME_BYTES = 256  # of the name of a series, at most
 DIGITS = 7  # of the distance between the outer quantiles, after its first one: what a float32 network knows of it
 WHOLE = 2.0**53  # from here on float64 holds nothing but whole numbers
 SKIPPED = Fault(Kind.NULL, "")  # in place of a fault: neither an event nor a dead letter
@@ -70,7 +71,7 @@ class Reader:
         times = np.full(count, OUTSIDE, np.int64)
         values = np.zeros(count)
         observed = np.zeros(count, np.bool_)
-        limit, number, text = self._settings.max_name_bytes, self._number, read_text
+        limit, number, text = NAME_BYTES, self._number, read_text
         for i, event in enumerate(decoded):
             if isinstance(event, Fault):
                 faults[i] = event
@@ -139,11 +140,12 @@ class Reader:
             return explain(value, self._fields, str(error))
 
     def _misnamed(self, name: str) -> Fault:
-        limit = self._settings.max_name_bytes
         size = len(name.encode(errors="surrogatepass"))
-        found = f"has {size} bytes" if size > limit else "holds a NUL" if "\0" in name else "holds half a character"
+        found = (
+            f"has {size} bytes" if size > NAME_BYTES else "holds a NUL" if "\0" in name else "holds half a character"
+        )
         about = f"{shown(self._settings.series_id)}: {quoted(name) if name else 'it'} {found if name else 'is empty'}"
-        return Fault(Kind.NAME, f"{about}; a name has 1 to {limit} bytes and no NUL (input.max_name_bytes)")
+        return Fault(Kind.NAME, f"{about}; a name has 1 to {NAME_BYTES} bytes and no NUL")
 
     def _covariates(self, decoded: Sequence[Any], faults: list[Fault | None]) -> Floats:
         """Collect the covariates (N, P) of decoded events, NaN where missing."""

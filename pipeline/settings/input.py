@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from pipeline.grid.times import TimeRule, Unit, midnight, open_zone
-from pipeline.settings.values import Day, Limit, Seconds, Section, Share, Skew, Steps
+from pipeline.settings.values import Day, Limit, Section, Share, Skew, Steps
 
 LEAST_SKEW = 60.0
 """Seconds by which honest clocks may differ, however fine the grid."""
@@ -34,18 +34,12 @@ class InputSettings(Section):
     """Expert: A longer message is a dead letter."""
     max_batch_bytes: int = Field(1 << 26, ge=1 << 20, le=1 << 30)
     """Expert: A compressed record batch that unpacks to more is one dead letter."""
-    max_name_bytes: int = Field(256, ge=1)
-    """Expert: An event whose series has a longer name is a dead letter."""
     tombstones: Literal["skip", "refuse"] = "skip"
     """Messages without a value, with which Kafka deletes a key: `skip` counts them, `refuse` makes them dead
     letters."""
     most_bad: Share = 0.5
-    """Share of dead letters in `input.bad_window` messages beyond which a partition pauses instead of storing more.
-    `off`: it never pauses."""
-    bad_window: int = Field(1_000, ge=1, le=1_000_000)
-    """Expert: Messages in a row, of one partition and worker, over which the share of `input.most_bad` is taken."""
-    bad_pause: Seconds = 60.0
-    """Expert: A paused partition is tried again after so long."""
+    """Share of dead letters among 1,000 messages of a partition beyond which it pauses for a minute instead of storing
+    more. `off`: it never pauses."""
     max_new_series: Limit = 100_000  # a minute and worker
     """Series that a worker may meet for the first time in a minute. Messages of more are dead letters; known series go
     on. `off`: any number."""

@@ -7,6 +7,9 @@ from pydantic import Field, field_validator, model_validator
 
 from pipeline.settings.values import KEEPING, TIMING, Seconds, Section, Timing
 
+TIMEOUT = 6 * 3600.0
+"""Seconds after which a scheduled job is stopped."""
+
 
 class JobSettings(Section):
     """The timetable (cron expressions or intervals, in UTC) and the gate that a challenger must pass."""
@@ -21,16 +24,10 @@ class JobSettings(Section):
     """When to delete what `[retention]` no longer keeps: as `jobs.retrain`."""
     promote: Timing = "32 * * * *"
     """When to look whether a shadow period is over: as `jobs.retrain`."""
-    timeout: Seconds = 6 * 3600.0
-    """A scheduled job that takes longer is stopped."""
     timeouts: dict[str, Seconds] = Field(default_factory=dict)
-    """Timeouts of single jobs, by name, as `{retrain = "2h"}`."""
-    lease: Seconds = 30.0
-    """Expert: A scheduler that is silent for so long is replaced. All schedulers of a database need the same value."""
+    """Longest time of scheduled jobs, by name, as `{retrain = "2h"}`; six hours for the others."""
     gate_origins: int = Field(4, ge=1)
     """Rolling origins of the backtest."""
-    gate_stride: int | None = Field(None, ge=1)
-    """Expert: Steps between two rolling origins. Without it: the horizon. Fewer hold out less of the training."""
     gate_gain: float = Field(0.0, ge=0, lt=1)
     """Gain over the champion that a challenger must exceed. It must never lose against seasonal naive."""
     gate_confidence: float = Field(0.9, ge=0, le=1)
@@ -45,16 +42,10 @@ class JobSettings(Section):
     are one group."""
     drift: bool = True
     """Look for drift after each run of `monitor`."""
-    drift_delta: float = Field(0.5, ge=0, le=4)
-    """Expert: Standard deviations above the mean that are no drift."""
     drift_threshold: float = Field(50.0, gt=0)
-    """Expert: Sum of standard deviations above `jobs.drift_delta` at which drift is found."""
-    drift_cooldown: Seconds = 86_400.0
-    """Expert: Least time between two retrainings that drift requests."""
+    """Expert: Sum of standard deviations at which drift is found."""
     calibration_window: int = Field(336, ge=28, le=10_000)
     """Expert: Newest steps whose forecasts the calibration learns from."""
-    calibration_minimum: int = Field(100, ge=20)
-    """Expert: Matured forecasts that a step of the horizon needs. With fewer, those of its neighbours count, too."""
 
     @field_validator("group")
     @classmethod
@@ -79,7 +70,7 @@ class JobSettings(Section):
 
     def timeout_of(self, job: str) -> float:
         """Return the seconds after which a job is stopped."""
-        return self.timeouts.get(job, self.timeout)
+        return self.timeouts.get(job, TIMEOUT)
 
     @model_validator(mode="after")
     def check_coverage(self) -> "JobSettings":

@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 
 from pipeline.settings.values import Password, Seconds, Section
 
+POLL = 0.5
+"""Longest wait for messages in seconds: shorter polls keep the group from joining."""
+
 
 class KafkaSettings(Section):
     """Brokers, topics, the group, and how long a call may take."""
@@ -47,8 +50,6 @@ class KafkaSettings(Section):
     """SASL user."""
     sasl_password: Password | None = None
     """SASL password. It is masked wherever settings are shown."""
-    poll: Seconds = 0.5
-    """Expert: Longest wait for messages. It is half a second at least and shorter than `kafka.call_timeout`."""
     max_messages: int = Field(20_000, ge=1, le=1_000_000)
     """Expert: Messages in one turn, about: record batches are taken whole. A long horizon, a long context with many
     covariates and a turn that failed lower it."""
@@ -62,12 +63,10 @@ class KafkaSettings(Section):
     """Expert: Read record batches as columns. `false` takes the Kafka library's own path."""
 
     @model_validator(mode="after")
-    def check_poll(self) -> "KafkaSettings":
-        """Short polls livelock the group join (shared/kafka.md), so refuse them."""
-        if self.poll < 0.5:
-            raise ValueError("poll must be at least 500 ms: shorter polls keep the group from joining")
-        if self.poll >= self.call_timeout:
-            raise ValueError("poll must be shorter than call_timeout, or the watchdog takes an idle poll for a hang")
+    def check_call(self) -> "KafkaSettings":
+        """A call that may take no longer than a poll would make the watchdog take an idle poll for a hang."""
+        if self.call_timeout <= POLL:
+            raise ValueError(f"call_timeout must be longer than a poll, which waits {POLL:g} s for messages")
         return self
 
     @model_validator(mode="after")

@@ -26,15 +26,11 @@ class ServeSettings(Section):
     hosts: tuple[str, ...] = ()
     """Names besides localhost under which the page may be opened. Without them, any name counts on another address than
     loopback."""
-    queries: int = Field(4, ge=1, le=12)
-    """Expert: Database queries at a time."""
     query_timeout: Seconds = 10.0
     """Expert: A query that takes longer is stopped."""
     clients: int = Field(64, ge=1, le=10_000)
-    """Expert: Open event streams."""
-    connections: int = Field(448, ge=16, le=10_000)
-    """Expert: Open connections besides event streams. One address may have half of them, or all if
-    `serve.trusted_header` is set."""
+    """Expert: Open event streams. Besides them, 448 connections may be open. One address may have half of all, or all
+    if `serve.trusted_header` is set."""
 
     @field_validator("token")
     @classmethod

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from pipeline.errors import ConfigError
 from pipeline.settings import PREFIX, Settings
+from pipeline.settings.removed import drop_removed
 from pipeline.settings.texts import kind_of, read, unquoted
 
 SECRETS = f"{PREFIX}SECRETS"
@@ -164,11 +165,17 @@ def _text_of(file: Path) -> str:
 DEFAULT_FILE = "tidecast.toml"
 
 
-def load(file: Path | None = None, sets: Sequence[str] = (), environ: Mapping[str, str] | None = None) -> Settings:
+def load(
+    file: Path | None = None,
+    sets: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Settings:
     """Read the settings, or raise one ConfigError that lists everything that is wrong with them.
 
     Without `file`, ./tidecast.toml is read if it is there. `sets` are 'section.key=value', the value bare or as TOML.
-    The order is `sets`, environment, files of secrets, `file`; what is written means the same in each.
+    The order is `sets`, environment, files of secrets, `file`; what is written means the same in each. `tell` gets a
+    line for each key that is no setting any more.
     """
     if file is not None and not file.is_file():
         raise ConfigError(f"settings file {file} does not exist; create it or leave --config away")
@@ -180,7 +187,7 @@ def load(file: Path | None = None, sets: Sequence[str] = (), environ: Mapping[st
         read_sets(sets),
     )
     try:
-        return Settings.model_validate(merge(trees))
+        return Settings.model_validate(drop_removed(merge(trees), tell))
     except ValidationError as error:
         raise ConfigError(f"settings: {explain(error)}") from error
 

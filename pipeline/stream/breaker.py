@@ -20,6 +20,10 @@ from pipeline.settings import InputSettings
 
 SHOWN = 200
 """Characters of an example."""
+WINDOW = 1_000
+"""Messages in a row, of one partition and worker, over which the share of input.most_bad is taken."""
+PAUSE = 60.0
+"""Seconds after which a paused partition is tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,29 +55,32 @@ def most_in_a_row(before: Mask, bad: Mask, window: int) -> int:
 
 @dataclass(slots=True)
 class Breaker:
-    """One partition's breaker. `tripped` says why it is not read now, None while it is."""
+    """One partition's breaker: `most_bad` is a share of `window` messages in a row, None for no limit. `tripped` says
+    why the partition is not read now, None while it is.
+    """
 
-    settings: InputSettings
+    most_bad: float | None
+    window: int
     tripped: str | None = None
     _stored: Mask = field(default_factory=lambda: np.empty(0, np.bool_))
 
     def check(self, bad: Mask, letters: Sequence[DeadLetter], partition: int = 0) -> Trip | None:
         """Return why messages with these marks must not be stored; None if they may."""
-        limit = self.settings.most_bad
+        limit = self.most_bad
         if limit is None or not bad.any():
             return None
-        window = min(len(bad), self.settings.bad_window) if self.tripped else self.settings.bad_window
+        window = min(len(bad), self.window) if self.tripped else self.window
         most = most_in_a_row(self._before(), bad, window)
         if most <= limit * window:
             return None
         kind, example = commonest(letters)
         self.tripped = f"{most} of {window} messages cannot be read, most of them because of {kind}"
-        return Trip(partition, self.tripped, self.settings.bad_pause, example)
+        return Trip(partition, self.tripped, PAUSE, example)
 
     def remember(self, bad: Mask) -> None:
         """Messages with these marks are stored."""
         if len(bad):
-            self._stored = np.concatenate([self._before(), bad])[-self.settings.bad_window :]
+            self._stored = np.concatenate([self._before(), bad])[-self.window :]
             self.tripped = None
 
     def _before(self) -> Mask:
@@ -83,8 +90,8 @@ class Breaker:
 class Breakers:
     """The breakers of a worker's partitions."""
 
-    def __init__(self, settings: InputSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: InputSettings, window: int = WINDOW) -> None:
+        self._most_bad, self._window = settings.most_bad, window
         self._of: dict[int, Breaker] = {}
         self._marks: dict[int, Mask] = {}
 
@@ -95,7 +102,7 @@ class Breakers:
         for partition in dict.fromkeys(run.partition for run in runs):
             own = [letter for letter in letters if letter.partition == partition]
             marks = mark_bad([run for run in runs if run.partition == partition], own)
-            trip = self._of.setdefault(partition, Breaker(self._settings)).check(marks, own, partition)
+            trip = self._of.setdefault(partition, Breaker(self._most_bad, self._window)).check(marks, own, partition)
             if trip is None:
                 self._marks[partition] = marks
             else:

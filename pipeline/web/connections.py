@@ -152,5 +152,5 @@ def allow_files(connections: int) -> int:
     if most == needed:
         return connections
     allowed = max(most - BACKLOG - OTHER_FILES, 16)
-    log.warning("fewer connections than serve.connections and serve.clients", allowed=allowed, open_files=hard)
+    log.warning("the limit of open files allows fewer connections", allowed=allowed, open_files=hard)
     return allowed

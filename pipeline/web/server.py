@@ -31,6 +31,10 @@ from pipeline.web.service import probes, service_routes
 
 log = structlog.get_logger()
 STATIC = Path(__file__).parent / "static"
+QUERIES = 4
+"""Database queries that run at a time."""
+CONNECTIONS = 448
+"""Connections that may be open besides event streams."""
 PATIENCES = 2.5
 """A question is given up after so many times what a query may take: it may be two, and wait for a connection."""
 END_SECONDS = 5
@@ -42,7 +46,7 @@ def build_app(
 ) -> tuple[Access, Feed]:
     """Build the application, behind its access check, and the feed that a server closes before it ends."""
     patience = PATIENCES * settings.serve.query_timeout
-    context = Context(settings, pages, QueryQueue(settings.serve.queries, clock, patience), read_ends)
+    context = Context(settings, pages, QueryQueue(QUERIES, clock, patience), read_ends)
     feed = Feed(pages, QueryQueue(1, clock, patience), context.status, settings.serve.clients)
 
     @contextlib.asynccontextmanager
@@ -94,7 +98,7 @@ def limit_connections(settings: ServeSettings) -> Connections:
 
     One address may have half of them; a reverse proxy that every reader comes through, all.
     """
-    most = allow_files(settings.connections + settings.clients)
+    most = allow_files(CONNECTIONS + settings.clients)
     return Connections(most, most if settings.trusted_header else most // 2)
 
 

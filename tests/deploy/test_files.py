@@ -22,6 +22,7 @@ from pipeline.settings import PREFIX, ServeSettings, Settings
 from pipeline.settings.address import KnownHosts
 from pipeline.settings.sources import DEFAULT_FILE, SECRETS, load
 from pipeline.web.connections import BACKLOG, OTHER_FILES
+from pipeline.web.server import CONNECTIONS
 from tests.deploy.command_line import parse
 from tests.faults.fleet import ROOT
 from tests.integration.conftest import require
@@ -348,8 +349,7 @@ def test_systemd_accepts_a_unit_and_finds_it_hardened(unit: Path, tmp_path: Path
 
 
 def test_the_page_may_open_as_many_files_as_its_limits_of_connections_need() -> None:
-    own = ServeSettings()
-    needed = own.connections + own.clients + BACKLOG + OTHER_FILES
+    needed = CONNECTIONS + ServeSettings().clients + BACKLOG + OTHER_FILES
     unit = (DEPLOY / "systemd" / "tidecast-serve.service").read_text(encoding="utf-8")
     assert needed <= 1024, "it starts with the default of most systems, as Kubernetes gives it"
     assert needed <= int(re.findall(r"^LimitNOFILE=(\d+)$", unit, re.MULTILINE)[0])

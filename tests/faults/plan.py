@@ -93,7 +93,6 @@ class Outline:
             f"series.horizon={self.horizon}",
             "model.kind=gru",
             "model.hidden=4",
-            "input.bad_window=200",
         )
 
 

@@ -80,7 +80,7 @@ def test_a_role_that_is_told_to_end_while_it_waits_for_a_silent_broker_ends_well
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(120)
         broker = f"kafka.bootstrap_servers=127.0.0.1:{silent.getsockname()[1]}"
-        waits = [broker, f"database.url={url}", "kafka.call_timeout=3", "kafka.poll=1", "metrics.listen=off"]
+        waits = [broker, f"database.url={url}", "kafka.call_timeout=3", "metrics.listen=off"]
         words = [word for each in waits for word in ("--set", each)]
         with processes.Popen(
             [sys.executable, "-P", "-m", "pipeline.cli", *words, role],

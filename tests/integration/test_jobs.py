@@ -63,6 +63,7 @@ promote = "off"
 gate_origins = 3
 gate_coverage = [0.0, 1.0]
 """
+LEASED = "import pipeline.commands.jobs as jobs; jobs.LEASE = {}; from pipeline.cli import main; main()"
 Place = Callable[..., Settings]
 
 
@@ -116,8 +117,10 @@ def observe(database: Database, length: int = 160, count: int = 3, covariates: t
     store.commit(Turn((advance,), rows, no_forecasts(4), ()))
 
 
-def tidecast(tmp_path: Path, *arguments: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "pipeline.cli", "--config", str(tmp_path / "tidecast.toml"), *arguments]
+def tidecast(tmp_path: Path, *arguments: str, lease: float | None = None) -> "subprocess.Popen[str]":
+    """Start a command; `lease` is for a scheduler that is to be replaced soon."""
+    command = ["-m", "pipeline.cli"] if lease is None else ["-c", LEASED.format(lease)]
+    command = [sys.executable, *command, "--config", str(tmp_path / "tidecast.toml"), *arguments]
     return processes.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

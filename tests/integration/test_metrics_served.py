@@ -28,7 +28,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> None:
         url = request.getfixturevalue("postgresql").fresh_database()
     upgrade(url)
     jobs = [f'{name} = "off"' for name in CATALOG if name != "retrain"]
-    lines = ["[database]", f'url = "{url}"', "[jobs]", 'retrain = "0 0 1 1 *"', "lease = 1.0", *jobs]
+    lines = ["[database]", f'url = "{url}"', "[jobs]", 'retrain = "0 0 1 1 *"', *jobs]
     (tmp_path / "tidecast.toml").write_text("\n".join(lines))
 
 

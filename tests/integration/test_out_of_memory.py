@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.commands.opened import now
 from pipeline.database import Database, open_database, upgrade
-from tests.integration.test_jobs import ROOT, TINY, observe, ran, wait_until
+from tests.integration.test_jobs import LEASED, ROOT, TINY, observe, ran, wait_until
 from tests.integration.test_scheduler import holder
 
 MIB = 1 << 20
@@ -68,7 +68,7 @@ def inside(group: Group, tmp_path: Path, *arguments: str) -> Iterator["subproces
     """Run tidecast in a control group from its first instruction on."""
     join = 'echo $$ > "$0/cgroup.procs" && exec "$@"'
     options = ["--config", str(tmp_path / "tidecast.toml")]
-    command = ["sh", "-c", join, str(group.path), sys.executable, "-m", "pipeline.cli", *options, *arguments]
+    command = ["sh", "-c", join, str(group.path), sys.executable, "-c", LEASED.format(1.0), *options, *arguments]
     with (
         (tmp_path / f"{arguments[0]}.log").open("wb") as log,
         subprocess.Popen(command, cwd=ROOT, stderr=log) as process,
@@ -90,7 +90,7 @@ def test_out_of_memory_in_training_ends_the_training_alone(group: Group, tmp_pat
 def run_out(database: Database, url: str, group: Group, tmp_path: Path) -> None:
     def write(batch: int) -> None:
         text = TINY.format(url=url, steps=60).replace("batch = 32", f"batch = {batch}")
-        (tmp_path / "tidecast.toml").write_text(text.replace('retrain = "0 0 1 1 *"', 'retrain = "off"\nlease = 1.0'))
+        (tmp_path / "tidecast.toml").write_text(text.replace('retrain = "0 0 1 1 *"', 'retrain = "off"'))
 
     write(batch=32)
     observe(database)

@@ -61,8 +61,8 @@ def database(url: str) -> Iterator[Database]:
 def place(url: str, tmp_path: Path) -> Callable[..., None]:
     """Write a settings file."""
 
-    def write(timing: str = "off", lease: float = LEASE, steps: int = 60) -> None:
-        jobs = f'retrain = "{timing}"\nlease = {lease}'  # the other jobs are off there
+    def write(timing: str = "off", steps: int = 60) -> None:
+        jobs = f'retrain = "{timing}"'  # the other jobs are off there
         text = TINY.format(url=url, steps=steps).replace('retrain = "0 0 1 1 *"', jobs)
         (tmp_path / "tidecast.toml").write_text(text)
 
@@ -70,9 +70,9 @@ def place(url: str, tmp_path: Path) -> Callable[..., None]:
 
 
 @contextmanager
-def scheduler(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
+def scheduler(tmp_path: Path, lease: float = 1.0) -> Iterator["subprocess.Popen[str]"]:
     """Run `tidecast schedule` and kill it at the end, if nobody has."""
-    with tidecast(tmp_path, "schedule") as process:
+    with tidecast(tmp_path, "schedule", lease=lease) as process:
         try:
             yield process
         finally:
@@ -213,7 +213,7 @@ def test_what_a_frozen_scheduler_missed_was_run_by_the_other_and_it_adds_nothing
 def test_pause_and_resume_bind_the_scheduler_on_duty_and_leave_a_run_by_hand_alone(
     place: Callable[..., None], database: Database, tmp_path: Path
 ) -> None:
-    place("every 2s", lease=1.0)
+    place("every 2s")
     assert ran(tmp_path, "job", "pause", "retrain", "--reason", "holidays")[:2] == (0, "retrain is paused\n")
     with scheduler(tmp_path):
         wait_until(lambda: holder(database))
@@ -237,7 +237,7 @@ def test_kill_9_in_training_leaves_the_champion_untouched_and_the_next_run_clean
     assert ran(tmp_path, "job", "run", "retrain")[0] == 0
     champion, artifact = database.registry.champion(), database.registry.artifact(1)
 
-    place(steps=1_000_000, lease=1.0)
+    place(steps=1_000_000)
     with scheduler(tmp_path) as process:
         wait_until(lambda: holder(database))
         database.ledger.request("retrain", "drift of meter-1", now())
@@ -251,7 +251,7 @@ def test_kill_9_in_training_leaves_the_champion_untouched_and_the_next_run_clean
     assert (database.registry.champion(), database.registry.artifact(1)) == (champion, artifact)
     assert [model.version for model in database.registry.models()] == [1, 0]
 
-    place(lease=1.0)
+    place()
     with scheduler(tmp_path):
         database.ledger.request("retrain", "again", now())
         wait_until(lambda: database.ledger.runs()[0].outcome == "ok")

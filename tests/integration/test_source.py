@@ -123,7 +123,7 @@ def read(source: KafkaSource, count: int) -> int:
 def test_a_poll_that_fails_takes_as_long_as_one_that_finds_nothing() -> None:
     """What listens on the port then closes every connection at once, as a load balancer without a broker does."""
     with DevelopmentBroker() as broker:
-        settings = KafkaSettings(bootstrap_servers=broker.bootstrap_servers, group="away", poll=0.5)
+        settings = KafkaSettings(bootstrap_servers=broker.bootstrap_servers, group="away")
         topics.check_topics(settings)
         source = KafkaSource(settings, Watchdog(120))
         deadline = time.monotonic() + 60

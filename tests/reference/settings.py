@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from pipeline.settings import Settings, parse_seconds
 from pipeline.settings.address import parse_address
 from pipeline.settings.challengers import COMMON
+from pipeline.settings.removed import REMOVED
 from pipeline.settings.values import _check_skew, parse_day, parse_keeping, parse_off, parse_phase
 from tests.reference.tables import code, page, table
 
@@ -48,6 +49,10 @@ A duration is a number of seconds, or text such as `"10 min"`, `"2h"` or `"1 day
 
 The second table of a section holds its expert keys: their defaults fit nearly every deployment.
 """
+REMOVED_KEYS = (
+    "These were settings once. A deployment that still sets one starts, each command says so on stderr, and the value "
+    "has no effect."
+)
 
 
 def write() -> str:
@@ -57,7 +62,12 @@ def write() -> str:
         model = field.annotation
         parts.append(f"## [{section}]")
         parts += [_challengers()] if section == "challengers" else list(_section(section, model))
-    return page("Settings", *parts)
+    return page("Settings", *parts, "## Removed keys", REMOVED_KEYS, list_removed())
+
+
+def list_removed() -> str:
+    """Table of what happens now that a key is gone."""
+    return table(("key", "now"), sorted((code(key), now) for key, now in REMOVED.items()))
 
 
 def meanings(model: type[BaseModel]) -> dict[str, str]:

@@ -225,14 +225,14 @@ class Script:
 
 def test_the_cool_down_holds_an_alarm_back_and_asks_when_it_is_over(database: Database) -> None:
     crown(database)
-    own = settings(drift_cooldown="1 day")
+    own = settings()
     script = Script(wild_from=100, length=120)
     at = replace(sources(database), live_errors=script)
     assert "was requested" in detect(at, own, now=START)
     assert database.ledger.begin_requested("retrain", "me", START) is not None
     script.wild_from, script.length = 300, 330  # the retraining kept the champion, and it gets worse again
     hour = 3_600 * 1_000_000
-    assert "held back for jobs.drift_cooldown" in detect(at, own, now=START + hour)
+    assert "held back for a day" in detect(at, own, now=START + hour)
     assert database.ledger.requested() == []
     assert "held back" in detect(at, own, now=START + 23 * hour)
     assert "was requested" in detect(at, own, now=START + 24 * hour)

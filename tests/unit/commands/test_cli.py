@@ -312,7 +312,7 @@ def test_a_table_aligns_numbers_to_the_right() -> None:
         ("jobs.group=(", "not a regular expression"),
         ("jobs.group=north", "exactly one group"),
         ("jobs.retrain=every now and then", "is not a duration"),
-        ("kafka.poll=60", "poll must be shorter than call_timeout"),
+        ("kafka.call_timeout=0.5", "call_timeout must be longer than a poll"),
         ("kafka.call_timeout=inf", "kafka.call_timeout"),
     ],
 )

@@ -14,7 +14,7 @@ from pipeline.messages.codec import Reader
 from pipeline.records import DeadLetter, Kind, Messages
 from pipeline.settings import InputSettings
 from pipeline.settings.sources import load
-from pipeline.stream.breaker import Breaker, Breakers, commonest, mark_bad, most_in_a_row
+from pipeline.stream.breaker import WINDOW, Breaker, Breakers, commonest, mark_bad, most_in_a_row
 from pipeline.stream.worker import Worker
 from tests.fakes import Clock, MemorySource, MemoryStore, MemoryTopics
 from tests.unit.workers import panel, run_dry, worker
@@ -23,8 +23,8 @@ FLAGS = st.lists(st.booleans(), max_size=60)
 LETTER = DeadLetter(0, 7, "value: 'x' is not a number", None, b'{"v": 1}', kind=Kind.FIELD)
 
 
-def of(most_bad: float | None = 0.5, window: int = 10, pause: float = 60.0) -> InputSettings:
-    return InputSettings(most_bad=most_bad, bad_window=window, bad_pause=pause)
+def of(most_bad: float | None = 0.5, window: int = 10) -> Breaker:
+    return Breaker(most_bad, window)
 
 
 def flags(*runs: tuple[int, bool]) -> np.ndarray:
@@ -43,7 +43,7 @@ def test_the_most_in_a_row_is_what_counting_every_window_finds(
 
 @given(st.lists(FLAGS, max_size=8), st.integers(1, 30), st.floats(0.05, 0.95))
 def test_below_the_limit_it_never_trips_and_above_it_always(turns: list[list[bool]], window: int, limit: float) -> None:
-    breaker, came = Breaker(of(limit, window)), [False] * window
+    breaker, came = of(limit, window), [False] * window
     for turn in turns:
         marks = np.array(turn, bool)
         now = came + turn
@@ -60,7 +60,7 @@ def test_below_the_limit_it_never_trips_and_above_it_always(turns: list[list[boo
 
 @given(st.lists(FLAGS, max_size=20), st.integers(1, 30), st.floats(0.05, 0.95))
 def test_it_refuses_only_turns_that_have_bad_messages(turns: list[list[bool]], window: int, limit: float) -> None:
-    breaker = Breaker(of(limit, window))
+    breaker = of(limit, window)
     for turn in turns:
         if breaker.check(np.array(turn, bool), [LETTER] * sum(turn)) is None:
             breaker.remember(np.array(turn, bool))
@@ -69,7 +69,7 @@ def test_it_refuses_only_turns_that_have_bad_messages(turns: list[list[bool]], w
 
 
 def test_the_first_messages_of_a_quiet_topic_do_not_trip_it() -> None:
-    breaker = Breaker(of())
+    breaker = of()
     for _ in range(5):
         assert breaker.check(flags((1, True)), [LETTER]) is None
         breaker.remember(flags((1, True)))
@@ -79,7 +79,7 @@ def test_the_first_messages_of_a_quiet_topic_do_not_trip_it() -> None:
 
 
 def test_a_tripped_breaker_lets_no_more_through_bit_by_bit() -> None:
-    breaker = Breaker(of(window=1000))
+    breaker = of(window=1000)
     assert breaker.check(flags((2000, True)), [LETTER]) is not None
     trip = breaker.check(flags((100, True)), [LETTER])  # it tries again with fewer: a tenth of the window
     assert trip is not None and trip.reason.startswith("100 of 100")
@@ -89,11 +89,11 @@ def test_a_tripped_breaker_lets_no_more_through_bit_by_bit() -> None:
 
 
 def test_a_bad_stretch_inside_a_large_turn_trips_it() -> None:
-    assert Breaker(of()).check(flags((500, False), (6, True), (500, False)), [LETTER]) is not None
+    assert of().check(flags((500, False), (6, True), (500, False)), [LETTER]) is not None
 
 
 def test_off_lets_everything_through() -> None:
-    assert Breaker(of(None)).check(flags((5000, True)), [LETTER]) is None
+    assert of(None).check(flags((5000, True)), [LETTER]) is None
 
 
 def test_marks_follow_the_messages_as_they_came() -> None:
@@ -109,7 +109,7 @@ def test_messages_that_were_requeued_are_not_weighed_again() -> None:
 
 
 def test_each_partition_is_weighed_by_itself() -> None:
-    breakers = Breakers(of(window=4))
+    breakers = Breakers(InputSettings(), window=4)
     runs = [Messages(at, np.arange(4), [None] * 4, [b""] * 4, 4) for at in (0, 1)]
     trips = breakers.check(runs, [DeadLetter(1, offset, "x: y", None, b"") for offset in range(4)])
     assert list(trips) == [1]
@@ -148,15 +148,15 @@ def changed(steps: int) -> MemoryTopics:
     return MemoryTopics(inputs={0: old + new})
 
 
-def with_input(one: Worker, settings: InputSettings) -> Worker:
-    object.__setattr__(one.parts, "breakers", Breakers(settings))
+def with_input(one: Worker, settings: InputSettings, window: int = WINDOW) -> Worker:
+    object.__setattr__(one.parts, "breakers", Breakers(settings, window))
     object.__setattr__(one.parts, "reader", Reader(settings, Frequency("1h")))
     return one
 
 
 def test_a_change_of_schema_stores_nothing_loses_nothing_and_a_repaired_reader_doubles_nothing() -> None:
     store, topics = MemoryStore(), changed(200)
-    one = with_input(worker(store, topics, most=50), of(window=50))
+    one = with_input(worker(store, topics, most=50), InputSettings(), window=50)
     source, clock = one.parts.source, one.parts.clock
     assert isinstance(source, MemorySource)
     assert isinstance(clock, Clock)
@@ -174,8 +174,8 @@ def test_a_change_of_schema_stores_nothing_loses_nothing_and_a_repaired_reader_d
     assert alarms[0]["event"] == "too many messages cannot be read"
     assert (alarms[0]["example"]["offset"], alarms[0]["example"]["partition"]) == (50, 0)
     assert '"kwh"' in alarms[0]["example"]["value"]
-    repaired = InputSettings(value="kwh", most_bad=0.5, bad_window=50)  # a deployment with the new field
-    again = with_input(worker(store, topics, most=50), repaired)
+    repaired = InputSettings(value="kwh", most_bad=0.5)  # a deployment with the new field
+    again = with_input(worker(store, topics, most=50), repaired, window=50)
     run_dry(again)
     assert again.tripped == {}
     assert (len(store.observations), store.letters) == (200, [])
@@ -185,7 +185,7 @@ def test_a_change_of_schema_stores_nothing_loses_nothing_and_a_repaired_reader_d
 
 def test_it_goes_on_by_itself_when_the_messages_can_be_read_and_lets_them_pass_when_it_is_off() -> None:
     store, topics = MemoryStore(), changed(200)
-    one = with_input(worker(store, topics, most=50), of(window=50))
+    one = with_input(worker(store, topics, most=50), InputSettings(), window=50)
     for _ in range(4):
         one.step()
     assert one.tripped
@@ -194,7 +194,7 @@ def test_it_goes_on_by_itself_when_the_messages_can_be_read_and_lets_them_pass_w
     assert (one.tripped, len(store.observations)) == ({}, 200)
 
     store, topics = MemoryStore(), changed(200)
-    run_dry(with_input(worker(store, topics, most=50), of(None)))
+    run_dry(with_input(worker(store, topics, most=50), InputSettings(most_bad=None)))
     assert [letter.offset for letter in store.letters] == list(range(50, 200))
     assert len(topics.letters) == 150
 
@@ -202,7 +202,7 @@ def test_it_goes_on_by_itself_when_the_messages_can_be_read_and_lets_them_pass_w
 def test_partitions_without_bad_messages_go_on_beside_one_that_has_tripped() -> None:
     store, topics = MemoryStore(), changed(200)
     topics.inputs[1] = panel(["b"], 200)
-    one = with_input(worker(store, topics, most=50), of(window=50))
+    one = with_input(worker(store, topics, most=50), InputSettings(), window=50)
     for _ in range(8):
         one.step()
     assert list(one.tripped) == [0]
@@ -219,7 +219,7 @@ def test_tombstones_are_skipped_and_counted_and_trip_nothing() -> None:
     store = MemoryStore()
     messages: list[tuple[bytes | None, bytes | None]] = [*panel(["a"], 20), *[(b"a", None)] * 600, (None, None)]
     topics = MemoryTopics(inputs={0: [*messages, *panel(["b"], 20)]})
-    one = with_input(worker(store, topics, most=200), of(window=100))
+    one = with_input(worker(store, topics, most=200), InputSettings(), window=100)
     run_dry(one)
     assert (len(store.observations), store.letters, topics.letters) == (40, [], [])
     assert one.parts.worker_state.tombstones == 601
@@ -232,7 +232,7 @@ def test_tombstones_can_be_refused() -> None:
 
 
 def test_a_worker_whose_partitions_are_another_ones_now_is_not_paused() -> None:
-    one = with_input(worker(MemoryStore(), changed(200), most=50), of(window=50))
+    one = with_input(worker(MemoryStore(), changed(200), most=50), InputSettings(), window=50)
     for _ in range(4):
         one.step()
     assert one.tripped
@@ -244,7 +244,7 @@ def test_a_worker_whose_partitions_are_another_ones_now_is_not_paused() -> None:
 
 def test_a_partition_that_another_worker_has_read_meanwhile_comes_back_without_its_trip() -> None:
     store, topics = MemoryStore(), changed(200)
-    one = with_input(worker(store, topics, most=50), of(window=50))
+    one = with_input(worker(store, topics, most=50), InputSettings(), window=50)
     for _ in range(4):
         one.step()
     assert one.tripped
@@ -252,7 +252,7 @@ def test_a_partition_that_another_worker_has_read_meanwhile_comes_back_without_i
     assert isinstance(source, MemorySource)
     source.waiting = [(0, False)]
     one.step()
-    run_dry(with_input(worker(store, topics), of(None)))
+    run_dry(with_input(worker(store, topics), InputSettings(most_bad=None)))
     source.waiting = [(0, True)]
     one.step()
     assert one.tripped == {}, "or a quiet partition would be called tripped for ever"
@@ -266,5 +266,5 @@ def test_bad_messages_below_the_limit_are_dead_letters_as_ever() -> None:
     for place in range(0, 100, 3):
         messages.insert(place, (b"x", b"{"))
     store, topics = MemoryStore(), MemoryTopics(inputs={0: messages})
-    run_dry(with_input(worker(store, topics, most=7), of(window=20)))
+    run_dry(with_input(worker(store, topics, most=7), InputSettings(), window=20))
     assert (len(store.observations), len(store.letters)) == (100, 34)

@@ -128,7 +128,7 @@ def test_every_answer_has_the_strict_headers_also_a_refusal() -> None:
         (["serve.listen=:8321"], "is not an address"),
         (["serve.token=short"], "serve.token: token must be at least 16"),
         (["serve.trusted_header='X User'"], "serve.trusted_header: .* is not the name of a header"),
-        (["serve.queries=99"], "serve.queries: .*12"),
+        (["serve.clients=99999"], "serve.clients: .*10000"),
     ],
 )
 def test_settings_that_would_let_everybody_in_are_refused(sets: list[str], reason: str) -> None:

@@ -173,7 +173,7 @@ def test_the_time_limit_ends_the_whole_process_group() -> None:
     outcome = make_runner(ledger, timeout=0.01).run_child("retrain", START, start, threading.Event())
     assert outcome is not None
     assert (outcome.ending, ledger.rows[0].outcome) == ("timeout", "timeout")
-    assert "stopped after 0 s, the most that jobs.timeout and jobs.timeouts allow" in outcome.reason
+    assert "stopped after 0 s, the most that jobs.timeouts allows" in outcome.reason
     stage = started[0].stage
     assert stage is not None
     for pid in map(int, stage.words.split()):

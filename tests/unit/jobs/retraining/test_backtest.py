@@ -180,20 +180,6 @@ def test_origins_are_a_horizon_apart_where_there_is_room(
     assert pick_origins(span, horizon, origins, HOURLY) == expected
 
 
-@pytest.mark.parametrize(
-    ("stride", "expected"), [(1, (6, 5, 4)), (3, (10, 7, 4)), (400, (250, 127, 4)), (None, (12, 8, 4))]
-)
-def test_origins_are_as_far_apart_as_is_asked_for_within_what_may_be_held_out(
-    stride: int | None, expected: tuple[int, ...]
-) -> None:
-    assert pick_origins(1000, 4, 3, HOURLY, stride=stride) == expected
-
-
-def test_a_nearer_stride_lets_the_training_reach_farther(tiny: Make) -> None:
-    settings = tiny(jobs={"gate_stride": 1})
-    assert cut(settings, a=np.arange(200.0)).firsts[0] == cut(tiny(), a=np.arange(200.0)).firsts[0] + 6
-
-
 def test_too_little_history_says_what_is_there_and_what_is_needed(tiny: Make) -> None:
     with pytest.raises(TooLittleHistory, match="over 20 steps of 1h; a horizon of 4 and 3 backtest origins need 24"):
         cut(tiny(), a=np.arange(20.0))
