@@ -1,6 +1,6 @@
 """The fit of the Python interface: from readings and a start to a model, with every key of [training] in effect.
 
-training.history, max_rows and rank_timeout belong to the service. Of them only history means something for a frame.
+training.history and max_rows belong to the service. Of them only history means something for a frame.
 """
 
 import contextlib
@@ -40,7 +40,6 @@ from pipeline.version import installed_version
 
 ONLY_SERVICE: Mapping[str, str] = {
     "max_rows": "it bounds what the service reads from SQL, and of a frame all rows are used",
-    "rank_timeout": "it is for the processes of torchrun, which tidecast job run and tidecast backtest join",
 }
 """Keys of [training] that change nothing here, and why."""
 SERVED = "pretrained"

@@ -51,6 +51,7 @@ from pipeline.errors import ConfigError
 from pipeline.forecasting.windows import lay_out
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import InputSettings, ModelSettings, SeriesSettings, Settings, TrainingSettings
+from pipeline.settings.removed import drop_removed
 from pipeline.settings.sources import explain
 
 GIVEN = ("timezone", "phase", "duplicates", "columns", "model", "training", "time_unit", "oldest_time")
@@ -157,7 +158,7 @@ class Forecaster:
     def fine_tune(self, frame: pd.DataFrame, *, on_stage: OnStage | None = None) -> Self:
         """Go on from this forecaster's weights, only with the last `training.recent` of the frame.
 
-        For `training.warm_steps` at `training.fine_tune_rate` of the learning rate. Series that the frame lacks stay
+        For `training.warm_steps` at a tenth of `training.learning_rate`. Series that the frame lacks stay
         known, those that are new start as unknown ones. ConfigError when it is not fitted.
         """
         return self._fit(frame, "fine-tune", on_stage, must=True)
@@ -307,7 +308,7 @@ class Forecaster:
         config, written = loaded.config, loaded.provenance
         if "frequency" not in written:
             raise ConfigError(f"{path} does not say its frequency: it was not made by tidecast's training")
-        given = written.get("forecaster", {})
+        given = drop_removed(written.get("forecaster", {}), lambda line: None)
         forecaster = cls(
             written["frequency"],
             config.horizon,

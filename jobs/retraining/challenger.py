@@ -29,6 +29,11 @@ from pipeline.forecasting.windows import model_config, named
 from pipeline.grid.frequency import DAY, Frequency
 from pipeline.settings import Settings
 
+WEIGHT_DECAY = 1e-2
+"""Of AdamW."""
+EMA = 0.995
+"""Decay of the averaged weights, which are the ones kept."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
@@ -113,7 +118,9 @@ def train_config(settings: Settings, validation_steps: int) -> TrainConfig:
     chosen = settings.training
     return TrainConfig(
         **named(TrainConfig, chosen)
-        | {"batch_size": chosen.batch, "max_seconds": chosen.budget, "validation_steps": validation_steps}
+        | {"batch_size": chosen.batch, "max_seconds": chosen.budget, "validation_steps": validation_steps},
+        weight_decay=WEIGHT_DECAY,
+        ema=EMA,
     )
 
 

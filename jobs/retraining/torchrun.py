@@ -11,6 +11,9 @@ from models.fitting.training import choose_device
 from pipeline.errors import ConfigError, Unavailable
 from pipeline.settings import Settings
 
+RANK_TIMEOUT = 300.0
+"""Seconds that a process may be silent within a fit."""
+
 
 @contextmanager
 def leading(settings: Settings) -> Iterator[bool]:
@@ -23,7 +26,7 @@ def leading(settings: Settings) -> Iterator[bool]:
     except ValueError as error:
         raise ConfigError(f"settings: training.{error}") from error
     try:
-        with joined(os.environ, cuda=device.type == "cuda", timeout=settings.training.rank_timeout) as others:
+        with joined(os.environ, cuda=device.type == "cuda", timeout=RANK_TIMEOUT) as others:
             if others and others.ranks.rank:
                 follow(others, device)
             yield not others or others.ranks.rank == 0

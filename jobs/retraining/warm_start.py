@@ -17,6 +17,8 @@ from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import Settings
 
+FINE_TUNE_RATE = 0.1
+"""Share of training.learning_rate for a fine-tune."""
 SIGNS = ("signs.rows", "signs.ended")
 SERIES_ROWS = ("series.rows.weight", "spreads.rows", *SIGNS)
 
@@ -38,7 +40,7 @@ class Start:
         if not self.champion:
             return settings
         slow, steps = self.mode in ("fine-tune", PRETRAINED), chosen.steps
-        rate = chosen.fine_tune_rate if slow else 1.0
+        rate = FINE_TUNE_RATE if slow else 1.0
         if self.mode == PRETRAINED:
             steps = min(steps, PRETRAINED_STEPS)
         changes = {"steps": chosen.warm_steps or steps, "learning_rate": rate * chosen.learning_rate}

@@ -137,6 +137,7 @@ def model_config(
         return ModelConfig(
             **named(ModelConfig, chosen)
             | {"segment": chosen.segment or usual_segment(context, season), "location": located},
+            heads=usual_heads(chosen.hidden),
             context_length=context,
             horizon=horizon,
             season=season,
@@ -197,6 +198,11 @@ def usual_context(frequency: Frequency, season: int, horizon: int) -> int:
     wanted = max((14 if daily else 4) * season, 2 * horizon)
     whole = -(-wanted // season) * season
     return max(min(whole, MOST_CONTEXT), 2)
+
+
+def usual_heads(hidden: int) -> int:
+    """Choose the attention heads: four, or fewer where they would not divide the width."""
+    return next(heads for heads in (4, 2, 1) if hidden % heads == 0)
 
 
 def usual_segment(context: int, season: int) -> int:

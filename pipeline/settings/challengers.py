@@ -13,8 +13,6 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 COMMON = {
     "device",
     "precision",
-    "graph",
-    "rank_timeout",
     "threads",
     "history",
     "validation_steps",

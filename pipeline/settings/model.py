@@ -6,10 +6,10 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from models.config import Floor, Location, Spread
-from models.presets import PRETRAINED, PRETRAINED_SHAPE, Attention, Cell, Decoder, Direction, Kind, Stack
+from models.presets import PRETRAINED, Attention, Cell, Decoder, Direction, Kind, Stack
 from pipeline.settings.values import Section
 
-SHAPE = ("cell", "layers", "direction", "stack", "attention", "decoder", *PRETRAINED_SHAPE)
+SHAPE = ("cell", "layers", "direction", "stack", "attention", "decoder", "hidden", "segment", "dropout", "series_dim")
 """Keys that change nothing of the pretrained network, whose weights have a shape."""
 
 
@@ -37,13 +37,9 @@ class ModelSettings(Section):
     `dense`: one dense layer from the last state. Without it, the kind chooses."""
     hidden: int = Field(64, ge=1)
     """Width of the network."""
-    heads: int = Field(4, ge=1)
-    """Expert: Attention heads. The number divides `model.hidden`."""
     segment: int | None = Field(None, ge=1)
     """Expert: Steps per token, 1 for a token per point. It divides `series.context`; without it, it is near the
     season."""
-    rectify: bool = False
-    """Expert: Cut tokens off below 0, as SegRNN does."""
     dropout: float = Field(0.1, ge=0, lt=1)
     """Expert: Dropout in training."""
     calendar: Literal["auto", "all", "none"] = "auto"

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from pipeline.errors import ConfigError
 from pipeline.settings import PREFIX, Settings
-from pipeline.settings.removed import drop_removed
+from pipeline.settings.removed import REMOVED, drop_removed, gone
 from pipeline.settings.texts import kind_of, read, unquoted
 
 SECRETS = f"{PREFIX}SECRETS"
@@ -195,9 +195,13 @@ def load(
 def explain(error: ValidationError) -> str:
     """Say in one line which settings are wrong and why."""
     problems = []
+    table = error.title.removesuffix("Settings").lower()  # of one table; "" for all of them
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
+        whole = f"{table}.{key}" if table else key
+        if problem["type"] == "extra_forbidden" and whole in REMOVED:
+            problems.append(gone(whole))
+        elif problem["type"] == "extra_forbidden":
             problems.append(f"unknown key {key} (see tidecast config show for the known ones)")
         else:
             said = problem["msg"].removeprefix("Value error, ")

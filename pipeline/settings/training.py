@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from models.config import Graph, Loss, Optimizer, Precision, Schedule
+from models.config import Loss, Optimizer, Precision, Schedule
 from pipeline.settings.values import Seconds, Section
 
 SearchKey = Literal["kind", "layers", "hidden", "segment", "location", "dropout", "learning_rate"]
@@ -30,12 +30,6 @@ class TrainingSettings(Section):
     """Expert: Windows in a step."""
     learning_rate: float = Field(5e-3, gt=0)
     """Highest learning rate."""
-    weight_decay: float = Field(1e-2, ge=0)
-    """Expert: Weight decay of AdamW."""
-    clip_norm: float = Field(1.0, gt=0)
-    """Expert: Largest norm of the gradients."""
-    ema: float = Field(0.995, ge=0, lt=1)
-    """Expert: Decay of the averaged weights, which are the ones kept."""
     seed: int = 0
     """Seed of everything random."""
     members: int = Field(1, ge=1, le=20)
@@ -44,10 +38,6 @@ class TrainingSettings(Section):
     """Where training runs. `auto`: on a GPU if there is one."""
     precision: Precision = "auto"
     """Expert: Precision of the forward pass in training. `auto`: bfloat16 on a GPU that has it."""
-    graph: Graph = "auto"
-    """Expert: `auto`: a CUDA graph of the training step where there can be one."""
-    rank_timeout: Seconds = 300.0
-    """Expert: Longest silence of a process of torchrun within a fit."""
     threads: int = Field(0, ge=0)
     """Threads on a CPU. 0: as many as there are free cores when the fit begins."""
     budget: Seconds = 3600.0
@@ -57,11 +47,6 @@ class TrainingSettings(Section):
     validation_steps: int | None = Field(None, ge=1)
     """Expert: Steps of each series that are held back to choose the best weights and to measure intervals. Without it:
     eight horizons of all series together, one step at least."""
-    validation_stride: int | None = Field(None, ge=1)
-    """Expert: Steps between two forecasts over the held-back ones. Without it: the horizon."""
-    scaled: bool = True
-    """Expert: Count every series alike, with errors in units of its seasonal-naive error. `false`: each in its own
-    unit."""
     max_rows: int = Field(20_000_000, ge=1000)
     """Expert: Observations that a retraining reads at most."""
     mode: Literal["cold", "warm", "fine-tune"] = "cold"
@@ -71,8 +56,6 @@ class TrainingSettings(Section):
     """Expert: Optimiser steps of a warm start or a fine-tune. Without it: `training.steps`."""
     recent: Seconds = 30 * 86_400.0
     """Newest history that a fine-tune learns from."""
-    fine_tune_rate: float = Field(0.1, gt=0, le=1)
-    """Expert: Share of `training.learning_rate` for a fine-tune."""
     search: int = Field(0, ge=0, le=100)
     """Settings that are tried before the fit; 0 or 1 for none."""
     search_over: tuple[SearchKey, ...] = ("layers", "hidden", "segment", "location", "dropout", "learning_rate")

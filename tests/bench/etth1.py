@@ -43,7 +43,6 @@ CHOSEN = (
     "model.kind=gru",
     "model.decoder=recurrent",
     "model.segment=24",
-    "model.rectify=true",
     "model.hidden=512",
     "training.steps=300",
     "model.dropout=0.5",
@@ -51,12 +50,9 @@ CHOSEN = (
     "model.spread=series",
     "model.calendar=none",
     "training.loss=mae",
-    "training.scaled=false",
     "training.refit=0",
     "training.batch=256",
-    "training.ema=0.99",
     "training.learning_rate=1e-3",
-    "training.validation_stride=24",
     "training.patience=8",
 )
 """By the squared error on the validation part at 96 steps, one seed a trial; the other horizons take the same.
@@ -65,8 +61,10 @@ Matched pairs only: hidden 512 0.636 (250 steps), 256 0.643 (300); rectify 0.640
 spread 0.635, window 0.646; unscaled 0.656, scaled 0.665; context 720 0.656, 336 0.659. The noise between seeds was
 not measured. The decoder and the loss were never compared with all else equal.
 """
-NOTHING_HIDDEN = {"id_dropout": 0.0, "history_dropout": 0.0}
-"""No series of this benchmark is new, and no context is short."""
+UNREACHED = {"scaled": False, "ema": 0.99, "validation_stride": 24, "id_dropout": 0.0, "history_dropout": 0.0}
+"""Of the fit, where no setting reaches; no series of this benchmark is new, and no context is short."""
+RECTIFIED = {"rectify": True}
+"""Of the network, likewise."""
 
 
 def run(
@@ -84,7 +82,7 @@ def run(
         found, fits = [], []
         for seed in seeds:
             settings = choose_settings(horizon, seed=seed, members=members, sets=sets)
-            model, fitted = fit_settings(known, settings, validation_steps=VALIDATION, **NOTHING_HIDDEN)
+            model, fitted = fit_settings(known, settings, validation_steps=VALIDATION, shape=RECTIFIED, **UNREACHED)
             found.append(score(model, whole, values, origins))
             fits.append(
                 {

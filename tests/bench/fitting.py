@@ -1,7 +1,7 @@
 """What the benchmarks of accuracy share: a panel of arrays without times, and one fit of the settings on it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -40,13 +40,13 @@ def lay_out(histories: Sequence[Floats], *, horizon: int) -> Panel:
 
 
 def fit_settings(
-    panel: Panel, settings: Settings, *, validation_steps: int, **changes: Any
+    panel: Panel, settings: Settings, *, validation_steps: int, shape: Mapping[str, Any] | None = None, **changes: Any
 ) -> tuple[RecurrentForecaster | Ensemble, FitReport]:
     """Fit a model of hourly `settings` as a retraining does, the last `validation_steps` held back.
 
-    `changes` are fields of TrainConfig that no setting reaches.
+    `shape` are fields of ModelConfig, `changes` of TrainConfig, that no setting reaches.
     """
-    config = model_config(settings, Frequency("1h"), len(panel), days=1.0)
+    config = replace(model_config(settings, Frequency("1h"), len(panel), days=1.0), **(shape or {}))
     model = build(config, seed=settings.training.seed)
     assert not isinstance(model, SeasonalNaive)
 

@@ -198,7 +198,7 @@ def test_a_real_prometheus_answers_every_query_of_the_dashboard(
 ) -> None:
     require(MISSING)
     small = ("series.frequency=1h", "series.context=24", "series.horizon=3", "series.season=6", "series.on=every_step")
-    tiny = ("model.hidden=8", "model.heads=1", "model.layers=1", "model.series_dim=2", "model.segment=6")
+    tiny = ("model.hidden=8", "model.layers=1", "model.series_dim=2", "model.segment=6")
     deployment = deploy(
         development_broker.bootstrap_servers, f"sqlite:///{tmp_path}/tidecast.db", (*QUICK, *small, *tiny)
     )

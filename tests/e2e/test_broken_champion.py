@@ -54,7 +54,7 @@ def change(deployment: Deployment, statement: str) -> None:
 
 @pytest.mark.parametrize("how", BREAKS)
 def test_a_worker_starts_on_a_broken_champion_and_takes_up_the_next_one(place: Place, how: str) -> None:
-    deployment = place.deploy(*PANEL.settings, "model.hidden=8", "model.heads=2", "model.layers=1", partitions=1)
+    deployment = place.deploy(*PANEL.settings, "model.hidden=8", "model.layers=1", partitions=1)
     sender = Sender(deployment)
     first, second, third = split(list(PANEL.messages()), 3)
     bad = promote(deployment, None)

@@ -146,7 +146,7 @@ def test_an_oracle_makes_no_error_over_the_whole_path(
 
 
 def test_a_promoted_model_serves_from_the_next_turn_on(place: Place) -> None:
-    deployment = place.deploy(*PANEL.settings, "model.hidden=8", "model.heads=2", "model.layers=1")
+    deployment = place.deploy(*PANEL.settings, "model.hidden=8", "model.layers=1")
     settings = deployment.loaded()
     sender = Sender(deployment)
     first, second = split(list(PANEL.messages()), 2)

@@ -44,7 +44,6 @@ season = 4
 [model]
 hidden = 8
 layers = 1
-heads = 1
 segment = 4
 series_dim = 2
 [training]
@@ -52,7 +51,6 @@ steps = {steps}
 batch = 32
 device = "cpu"
 learning_rate = 0.02
-ema = 0.9
 threads = 1
 [jobs]
 retrain = "0 0 1 1 *"

@@ -15,7 +15,7 @@ from tests.unit.jobs.tiny import make_frame, make_wave
 
 Run = Callable[..., tuple[int, str, str]]
 TINY = [
-    *("--set", "model.hidden=8", "--set", "model.heads=1", "--set", "model.series_dim=2"),
+    *("--set", "model.hidden=8", "--set", "model.series_dim=2"),
     *("--set", "training.device=cpu", "--set", "training.threads=1", "--set", "training.batch=16"),
 ]
 SMALL = ("--horizon", "4", "--season", "4", "--context", "12", "--steps", "5")
@@ -90,7 +90,7 @@ def test_the_page_shows_scores_error_by_step_reliability_and_a_chart(run: Run, f
 
 def test_the_numbers_are_those_of_the_python_interface(run: Run, file: Path) -> None:
     _, out, _ = run(file, *SMALL, "--origins", "2", "--stride", "3", "--json")
-    model = {"hidden": 8, "heads": 1, "series_dim": 2}
+    model = {"hidden": 8, "series_dim": 2}
     forecaster = Forecaster(
         "1h", 4, season=4, context=12, model=model, training={"steps": 5, "batch": 16, "device": "cpu"}
     )

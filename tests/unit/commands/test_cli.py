@@ -305,7 +305,7 @@ def test_a_table_aligns_numbers_to_the_right() -> None:
     ("setting", "reason"),
     [
         ("series.frequency=banana", "not a pandas frequency"),
-        ("model.heads=7", "heads"),
+        ("model.segment=5", "segment"),
         ("series.frequency=2YS", "fifty years"),
         ("series.horizon=9000", "does not fit into one message"),
         ("jobs.retrain=nonsense", "cron"),

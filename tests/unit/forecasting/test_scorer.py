@@ -22,7 +22,7 @@ from tests.fakes import MemoryCalibrations
 
 SETTINGS = Settings(
     series=SeriesSettings(context=24, horizon=4, season=6),
-    model=ModelSettings(hidden=8, heads=2, layers=1, series_dim=2),
+    model=ModelSettings(hidden=8, layers=1, series_dim=2),
 )
 HOURS = Frequency("h")
 SHAPE = model_config(SETTINGS, HOURS, 2)

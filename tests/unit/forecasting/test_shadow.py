@@ -35,7 +35,7 @@ HOURS = Frequency("1h")
 
 
 def shape_of(series: SeriesSettings, covariates: tuple[str, ...] = ()) -> ModelConfig:
-    small = ModelSettings(hidden=8, heads=2, layers=1, series_dim=2)
+    small = ModelSettings(hidden=8, layers=1, series_dim=2)
     return model_config(Settings(series=series, model=small, input=InputSettings(covariates=covariates)), HOURS, 2)
 
 

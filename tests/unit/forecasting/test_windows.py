@@ -82,6 +82,11 @@ def test_what_the_settings_say_is_not_chosen_again() -> None:
     assert (config.location, config.calendar_features, config.layers, config.cell) == ("last", 6, 3, "gru")
 
 
+@pytest.mark.parametrize(("hidden", "heads"), [(64, 4), (12, 4), (6, 2), (7, 1), (1, 1)])
+def test_attention_has_heads_that_divide_any_width(hidden: int, heads: int) -> None:
+    assert model_config(Settings(model={"hidden": hidden}), Frequency("1h"), 1).heads == heads
+
+
 def test_parts_that_do_not_fit_are_refused_in_words() -> None:
     with pytest.raises(ConfigError, match="settings: decoder 'dense' reads the last state only"):
         model_config(Settings(model={"decoder": "dense"}), Frequency("1h"), 1)

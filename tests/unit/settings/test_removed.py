@@ -7,8 +7,10 @@ import pytest
 
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings
+from pipeline.settings.challengers import COMMON
 from pipeline.settings.removed import REMOVED
 from pipeline.settings.sources import load
+from tidecast import Forecaster
 
 
 def loaded(file: str = "", sets: tuple[str, ...] = (), *, place: Path, **environ: str) -> tuple[Settings, list[str]]:
@@ -42,13 +44,24 @@ def test_what_happens_now_names_keys_that_there_are(key: str) -> None:
 
 
 def test_the_keys_beside_a_removed_one_count(tmp_path: Path) -> None:
-    settings, told = loaded("[jobs]\nlease = 9\ngate_origins = 7\n", place=tmp_path)
-    assert (settings.jobs.gate_origins, len(told)) == (7, 1)
+    settings, told = loaded("[training]\nema = 0.9\nsteps = 7\n", place=tmp_path)
+    assert (settings.training.steps, len(told)) == (7, 1)
+
+
+def test_a_challenger_may_have_one_too(tmp_path: Path) -> None:
+    settings, told = loaded("[challengers.small]\nheads = 2\nhidden = 8\n", place=tmp_path)
+    assert settings.challengers == {"small": {"hidden": 8}}
+    assert [line.partition(" is no setting")[0] for line in told] == ["challengers.small.heads"]
 
 
 def test_what_was_never_a_key_is_refused_as_ever(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"unknown key training\.emma"):
         loaded("[training]\nemma = 0.9\n", place=tmp_path)
+
+
+def test_a_forecaster_says_that_the_key_is_gone() -> None:
+    with pytest.raises(ConfigError, match=re.escape("training.ema is no setting any more")):
+        Forecaster("1h", 4, training={"ema": 0.9})
 
 
 def test_a_command_says_so_on_stderr_and_goes_on(capfd: pytest.CaptureFixture[str]) -> None:
@@ -61,3 +74,7 @@ def test_a_command_says_so_on_stderr_and_goes_on(capfd: pytest.CaptureFixture[st
         "tidecast: settings: jobs.lease is no setting any more and has no effect: a scheduler that is silent for 30 "
         "seconds is replaced; delete the key"
     ]
+
+
+def test_no_removed_key_is_listed_as_common_to_challengers() -> None:
+    assert {key.partition(".")[2] for key in REMOVED}.isdisjoint(COMMON)

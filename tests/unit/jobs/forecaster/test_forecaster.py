@@ -278,7 +278,7 @@ def test_what_can_be_forecast_can_be_learned_from(case: str) -> None:
 
 @pytest.mark.parametrize("kind", get_args(ModelSettings.model_fields["kind"].annotation))
 def test_every_kind_of_network_is_fitted_saved_and_judged(kind: str, frame: pd.DataFrame, tmp_path: Path) -> None:
-    model = {"kind": kind} if kind == "pretrained" else {"kind": kind, "hidden": 8, "heads": 2}
+    model = {"kind": kind} if kind == "pretrained" else {"kind": kind, "hidden": 8}
     forecaster = Forecaster("1h", 4, season=4, context=12, model=model, training=TRAINING | {"steps": 3})
     assert np.isfinite(forecaster.backtest(frame, 2).scores["mase"]).all()
     forecaster.fit(frame).save(tmp_path / "model")

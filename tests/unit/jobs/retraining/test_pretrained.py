@@ -42,7 +42,7 @@ def test_the_first_retraining_fine_tunes_it_beside_what_the_settings_ask_for(tin
 
 
 def test_it_learns_slowly_and_few_steps_whatever_the_settings_are(tiny: Make) -> None:
-    training = {"steps": 4, "learning_rate": 0.02, "fine_tune_rate": 0.1, "members": 2, "loss": "mse", "search": 0}
+    training = {"steps": 4, "learning_rate": 0.02, "members": 2, "loss": "mse", "search": 0}
     registry = FakeRegistry()
     run(tiny(model=ON, training=training), registry)
     how = registry.models[1]["metrics"]["training"]

@@ -38,7 +38,7 @@ def untrained(settings: Settings, **changes: object) -> bytes:
         **{
             "hidden": 8,
             "layers": 1,
-            "heads": 1,
+            "heads": 4,
             "segment": 4,
             "series_dim": 2,
             "context_length": 12,

@@ -115,7 +115,7 @@ def test_every_key_that_can_be_searched_has_choices_that_are_settings(tiny: Make
 
 
 def test_candidates_are_different_can_be_built_and_the_first_is_the_settings() -> None:
-    settings = Settings(model={"heads": 32}, training={"search": 20})
+    settings = Settings(training={"search": 20})
     candidates = draw_candidates(settings, shape)
     built = [shape(apply(settings, values)) for values in candidates]
     assert len(candidates) == len({json.dumps(values) for values in candidates}) == 20
@@ -126,13 +126,6 @@ def test_candidates_are_different_can_be_built_and_the_first_is_the_settings() -
     other = draw_candidates(apply(settings, {"seed": 1}), shape)
     assert other[0] == candidates[0]
     assert other[1:] != candidates[1:]
-
-
-def test_a_width_that_the_heads_do_not_divide_is_not_drawn() -> None:
-    settings = Settings(
-        model={"heads": 48, "hidden": 96}, training={"search": 100, "search_over": ("hidden", "layers")}
-    )
-    assert [values["hidden"] for values in draw_candidates(settings, shape)] == [96, 96]
 
 
 def test_only_the_keys_asked_for_are_searched() -> None:

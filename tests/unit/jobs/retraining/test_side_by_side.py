@@ -106,6 +106,6 @@ def test_a_warm_start_is_for_the_challenger_that_has_the_champions_shape(tiny: M
 
 def test_a_network_that_cannot_be_built_is_refused_before_anything_is_fitted(tiny: Make) -> None:
     registry, stages = FakeRegistry(), []
-    with pytest.raises(ConfigError, match="heads"):
-        run(tiny(challengers={"good": GOOD, "odd": {"heads": 3}}), registry, stages=stages)
+    with pytest.raises(ConfigError, match="segment"):
+        run(tiny(challengers={"good": GOOD, "odd": {"segment": 5}}), registry, stages=stages)
     assert (registry.models, stages) == ([], [])

@@ -77,11 +77,11 @@ def test_a_warm_start_takes_the_steps_that_are_stated_for_it(tiny: Make) -> None
 def test_a_fine_tune_learns_slowly_from_recent_history_alone(tiny: Make) -> None:
     registry, reader = FakeRegistry(), drifting(length=400)
     cold = run(tiny(), registry, reader)
-    recent = {"mode": "fine-tune", "recent": "2 days", "fine_tune_rate": 0.2, "warm_steps": 5}
+    recent = {"mode": "fine-tune", "recent": "2 days", "warm_steps": 5}
     tuned = run(tiny(training=recent), registry, reader)
     assert tuned.facts["fit"]["mode"] == "fine-tune"
     assert tuned.facts["fit"]["start"] == "from the champion's weights, on recent history"
-    assert tuned.facts["training"]["learning_rate"] == pytest.approx(0.2 * cold.facts["training"]["learning_rate"])
+    assert tuned.facts["training"]["learning_rate"] == pytest.approx(0.1 * cold.facts["training"]["learning_rate"])
     assert tuned.facts["training"]["steps"] == 5
     lineage, before = tuned.facts["lineage"], cold.facts["lineage"]
     assert lineage["train_to"] == before["train_to"] == START + (400 - 12 - 1) * HOUR
