@@ -43,6 +43,24 @@ def read_ends(consumer: KafkaConsumer, partitions: Sequence[TopicPartition], sec
             time.sleep(0.05)
 
 
+def find_led(consumer: KafkaConsumer, partitions: Sequence[TopicPartition], seconds: float) -> list[TopicPartition]:
+    """Return the partitions that a broker leads; the leaders of the others are waited for no longer than `seconds`."""
+    late = time.monotonic() + seconds
+    cluster = consumer._cluster  # a private name of the releases that pyproject.toml admits
+    while True:
+        leaders = {at: cluster.leader_for_partition(at) for at in partitions}  # -1: none; None: unknown
+        led = [at for at, leader in leaders.items() if leader not in (None, -1)]
+        if len(led) == len(partitions):
+            return led
+        for at in partitions:
+            if leaders[at] is None:
+                cluster.add_topic(at.topic)
+        cluster.request_update()  # or they would stay without a leader until the metadata are five minutes old
+        if time.monotonic() >= late:
+            return led
+        time.sleep(0.05)
+
+
 def end_offsets(settings: KafkaSettings, topic: str, seconds: float) -> dict[int, int]:
     """Return the offset after the last committed message of each partition; Unavailable after about `seconds`."""
     hurried = settings.model_copy(update={"call_timeout": seconds})

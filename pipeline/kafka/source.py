@@ -20,7 +20,7 @@ from pipeline.errors import Fenced, Unavailable
 from pipeline.health.watchdog import Watchdog
 from pipeline.kafka.batches import BATCH_BYTES, Bounds, RecordColumns, Unread, install
 from pipeline.kafka.connection import MARK, arguments, explained, require_codecs
-from pipeline.kafka.ends import read_ends
+from pipeline.kafka.ends import find_led, read_ends
 from pipeline.kafka.envelopes import has_requeued, written_at
 from pipeline.kafka.orphans import find_orphans
 from pipeline.records import Committed, Envelope, Messages
@@ -143,7 +143,7 @@ class KafkaSource:
         """See pipeline.stream.ports.Source."""
         held = [self._at(partition) for partition in partitions]
         with self._watchdog.guard("reading the topic's ends"), explained("reading the topic's ends", self._settings):
-            return read_ends(self._consumer, held, LOOK)
+            return read_ends(self._consumer, find_led(self._consumer, held, 0.0), LOOK)
 
     def answered_at(self) -> float | None:
         """See pipeline.stream.ports.Source."""

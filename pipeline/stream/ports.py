@@ -118,7 +118,10 @@ class Source(Protocol):
         ...
 
     def look(self, partitions: Sequence[int]) -> dict[int, int]:
-        """Ask the broker for the offset after the newest of partitions that are held, for two seconds at most."""
+        """Ask the broker for the offset after the newest of partitions that are held, for two seconds at most.
+
+        Partitions that no broker leads are left out.
+        """
         ...
 
     def answered_at(self) -> float | None:

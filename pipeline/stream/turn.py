@@ -307,9 +307,9 @@ def _doubt(dues: list[Due], standing: Standing, runs: Sequence[Messages], parts:
     ends = dict(parts.source.ends())  # of its own partitions, without the offsets at which transactions ended
     try:
         ends |= parts.source.look(sorted(reached.keys() - ends.keys()))
-    except Unavailable:  # another worker's partition may be without a leader, which must not stop this one's
+    except Unavailable:  # the broker of another worker's partition may be away, which must not stop this one's
         return dues
-    late = [at for at, end in ends.items() if end > reached.get(at, end)]
+    late = [at for at, offset in reached.items() if at not in ends or ends[at] > offset]
     return [replace(due, partial=due.partial & _among_others(due.partition, late)) for due in dues]
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -213,13 +214,18 @@ def test_a_window_with_holes_is_degraded_while_another_partition_lags_and_says_s
     assert qualities(store)["wave", origin + HOUR * 1_000_000] == "fallback"
 
 
-def test_a_turn_is_stored_though_the_ends_of_other_partitions_cannot_be_read() -> None:
+AWAY = {"side_effect": Unavailable("the broker is away")}
+UNLED: dict[str, Any] = {"return_value": {}}
+
+
+@pytest.mark.parametrize("found", [AWAY, UNLED], ids=["away", "without a leader"])
+def test_a_turn_is_stored_though_the_ends_of_other_partitions_cannot_be_read(found: dict[str, Any]) -> None:
     store, topics = MemoryStore(), MemoryTopics(inputs={0: [], 1: []})
     left, right = of_one(topics, store, [0]), of_one(topics, store, [1])
     for step in range(14):
         topics.inputs[step % 2].append((None, event("wave", step, float(step))[1]))
         settle([left, right], topics)
-    with patch.object(right.parts.source, "look", side_effect=Unavailable("partition 0 has no leader")):
+    with patch.object(right.parts.source, "look", **found):
         topics.inputs[1].append((None, event("wave", 15, 15.0)[1]))
         settle([right], topics, steps=2)
     assert qualities(store)["wave", (START + 15 * HOUR) * 1_000_000] == "degraded", "a hole that may be filled"
