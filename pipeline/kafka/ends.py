@@ -62,7 +62,10 @@ def find_led(consumer: KafkaConsumer, partitions: Sequence[TopicPartition], seco
 
 
 def end_offsets(settings: KafkaSettings, topic: str, seconds: float) -> dict[int, int]:
-    """Return the offset after the last committed message of each partition; Unavailable after about `seconds`."""
+    """Return the offset after the last committed message of each partition; Unavailable after about `seconds`.
+
+    Partitions that no broker leads are left out, after a third of that time.
+    """
     hurried = settings.model_copy(update={"call_timeout": seconds})
     with explained(f"asking for the ends of {topic}", hurried):
         consumer = EndedConsumer(
@@ -74,6 +77,8 @@ def end_offsets(settings: KafkaSettings, topic: str, seconds: float) -> dict[int
         )
         try:
             found = [TopicPartition(topic, each) for each in sorted(consumer.partitions_for_topic(topic) or ())]
-            return read_ends(consumer, found, seconds)
+            begun = time.monotonic()
+            led = find_led(consumer, found, seconds / 3)
+            return read_ends(consumer, led, seconds - (time.monotonic() - begun))
         finally:
             consumer.close(autocommit=False)

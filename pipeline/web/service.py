@@ -130,7 +130,7 @@ class RunPage(Answer):
 
 
 class Partition(Answer):
-    """How far a partition of the input topic is; lag counts offsets, None when the broker was not asked."""
+    """How far a partition of the input topic is; lag counts offsets, None when it is unknown."""
 
     topic: str
     partition: int
@@ -143,7 +143,7 @@ class Partition(Answer):
 
 
 class Partitions(Answer):
-    """Partitions; `lag_unknown_because` says why a broker did not answer."""
+    """Partitions; `lag_unknown_because` says why the lag of all or of some is unknown."""
 
     items: list[Partition]
     lag_unknown_because: str | None
@@ -214,6 +214,9 @@ def service_routes(context: Context, feed: Feed) -> APIRouter:
             end = ends.get(row["partition"]) if row["topic"] == own else None
             row["end_offset"] = end
             row["lag"] = None if end is None else max(0, end - row["next_offset"])
+        unled = [str(row["partition"]) for row in rows if row["topic"] == own and row["end_offset"] is None]
+        if why is None and unled:
+            why = f"no broker leads {'partition' if len(unled) == 1 else 'partitions'} {', '.join(unled)} of {own}"
         return reply(request, Partitions.model_validate({"items": rows, "lag_unknown_because": why}))
 
     @router.get("/dead-letters", response_model=DeadLetterPage)

@@ -45,6 +45,25 @@ def test_a_partition_whose_leader_is_not_known_yet_is_waited_for(
     assert asked.count(2) >= 4
 
 
+def test_a_partition_without_a_leader_is_left_out_and_costs_the_others_no_time(
+    broker: KafkaAddress, topic: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = topic(partitions=3)
+    settings = KafkaSettings(bootstrap_servers=broker.bootstrap_servers, input_topic=name)
+    leader = ClusterMetadata.leader_for_partition
+    send(settings, name, [(b"one key", b"x", []) for _ in range(5)])
+    (filled,) = (at for at, end in end_offsets(settings, name, 30.0).items() if end)
+
+    def without(*unled: int) -> Callable[[ClusterMetadata, TopicPartition], int | None]:
+        return lambda cluster, at: -1 if at.partition in unled else leader(cluster, at)
+
+    empty = sorted({0, 1, 2} - {filled})
+    monkeypatch.setattr(ClusterMetadata, "leader_for_partition", without(empty[0]))
+    assert end_offsets(settings, name, 9.0) == {filled: 5, empty[1]: 0}
+    monkeypatch.setattr(ClusterMetadata, "leader_for_partition", without(0, 1, 2))
+    assert end_offsets(settings, name, 3.0) == {}
+
+
 ASKING = """
 import sys, threading
 from pipeline.errors import Unavailable

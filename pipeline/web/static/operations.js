@@ -94,9 +94,10 @@ export function showStream({ items, lag_unknown_because: because }, now) {
     { title: "Owner", cell: (row) => h("code", {}, row.owner) },
     { title: "Epoch", kind: "number", cell: (row) => count(row.epoch) },
   ];
+  const unknown = items.every((row) => row.lag === null) ? "Lag" : "Some lag";
   renew(
     body,
-    because && h("p", { class: "note" }, `Lag is unknown: ${because}`),
+    because && h("p", { class: "note" }, `${unknown} is unknown: ${because}`),
     table("Partitions of the input", columns, items),
   );
 }

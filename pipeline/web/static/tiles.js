@@ -90,14 +90,15 @@ function lagTile(partitions) {
   const items = partitions?.items ?? [];
   const known = items.filter((row) => row.lag !== null);
   if (!items.length) return { name: "Lag", value: NONE, words: "no partition claimed", to: "stream" };
-  if (known.length < items.length) return { name: "Lag", value: "unknown", words: plural(items.length), to: "stream" };
+  if (!known.length) return { name: "Lag", value: "unknown", words: plural(items.length), to: "stream" };
   const lag = known.reduce((total, row) => total + row.lag, 0);
+  const unknown = items.length - known.length;
   return {
     name: "Lag",
     value: count(lag),
-    words: `in ${plural(items.length)}`,
+    words: `in ${plural(known.length)}${unknown ? `, unknown in ${count(unknown)}` : ""}`,
     to: "stream",
-    level: lag ? "warn" : "ok",
+    level: lag || unknown ? "warn" : "ok",
   };
 }
 

@@ -235,6 +235,10 @@ def test_partitions_have_a_lag_when_the_broker_answers_and_a_reason_when_not(wor
     with Visitor(url) as visiting:
         answer = visiting.read("/api/partitions")
     assert (answer["items"][0]["lag"], answer["lag_unknown_because"]) == (None, "Kafka does not answer")
+    with Visitor(url, read_ends=lambda: {1: 3}) as visiting:
+        answer = visiting.read("/api/partitions")
+    why = "no broker leads partition 0 of observations"
+    assert (answer["items"][0]["lag"], answer["lag_unknown_because"]) == (None, why)
 
 
 def test_dead_letters_are_shown_as_text_and_cut(world: World, visitor: Visitor) -> None:
