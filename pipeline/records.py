@@ -177,7 +177,7 @@ class Forecasts:
     quality: Sequence[Quality]  # (N,)
     issued_at: Ints  # (N,) processing time
     partition: Ints  # (N,) of the event that made the forecast due
-    offset: Ints  # (N,) likewise
+    offset: Ints  # (N,) likewise; -n where no event did: of the partition's n-th re-forecast
 
     def __len__(self) -> int:
         """Count the forecasts (not their steps)."""
@@ -198,29 +198,36 @@ class Claim:
     """A partition that this worker owns: its fencing epoch and the next offset to store.
 
     `turn_start` is where the newest turn that is stored began: below it everything is published. `met` says that a
-    worker of a release that marks its commits has claimed the partition before.
+    worker of a release that marks its commits has claimed the partition before. `reforecasts` counts the turns stored
+    here that no event made due; their rows have its negative as offset.
     """
 
     partition: int
     epoch: int
     next_offset: int
+    reforecasts: int = 0
     turn_start: int = field(default=0, compare=False)
     met: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """The group's next offset of a partition; `marked` if a worker committed it, and not some other tool."""
+    """The group's next offset of a partition; `marked` if a worker committed it, and not some other tool.
+
+    `reforecasts` is how many of the partition's re-forecasts were published by then; None where nothing says so.
+    """
 
     offset: int
     marked: bool = True
+    reforecasts: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Advance:
     """One partition's move in a turn: [start, next_offset) becomes stored, if `epoch` still holds.
 
-    `off_grid` of its events lie between two steps of the grid.
+    `off_grid` of its events lie between two steps of the grid. `reforecasts` is the partition's new count of
+    re-forecasts, None where it stays.
     """
 
     partition: int
@@ -228,6 +235,7 @@ class Advance:
     start: int
     next_offset: int
     off_grid: int = 0
+    reforecasts: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +331,26 @@ def no_forecasts(horizon: int) -> Forecasts:
         partition=none,
         offset=none,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Outdated:
+    """Series whose newest origin the model in use has not forecast, of a stretch of all series that was looked at.
+
+    `partition` is that of the origin's forecast. `spread` series have readings in several partitions. `reached` is the
+    id up to which all series were looked at, None when there are no more.
+    """
+
+    partition: Ints  # (N,)
+    series: Sequence[str]
+    series_id: Ints  # (N,) ascending
+    origin: Ints  # (N,) microseconds
+    spread: Mask  # (N,)
+    reached: int | None
+
+    def __len__(self) -> int:
+        """Count the series."""
+        return len(self.series_id)
 
 
 @dataclass(frozen=True, slots=True)

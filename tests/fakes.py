@@ -1,7 +1,7 @@
 """Working stand-ins for the outside, in memory; they keep the contracts of pipeline.stream.ports."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,12 +18,16 @@ from pipeline.records import (
     Forecasts,
     Left,
     Messages,
+    Outdated,
     RecentHistory,
     Standing,
     Turn,
 )
 from pipeline.settings import Policy
 from pipeline.stream.ring import Merged, merge
+
+LOOKED_AT = 3
+"""Series that MemoryStore looks at in one call of `outdated`: few, so that tests look on."""
 
 
 class Clock:
@@ -63,11 +67,19 @@ class MemoryStore:
         default_factory=dict
     )
     left: dict[tuple[int, int, str], str] = field(default_factory=dict)
+    reforecasts: dict[int, int] = field(default_factory=dict)
 
     def claim(self, partition: int, owner: str) -> Claim:
         epoch, offset = self.state.get(partition, (0, 0))
         self.state[partition] = (epoch + 1, offset)
-        return Claim(partition, epoch + 1, offset, self.turn_starts.get(partition, 0), partition in self.incarnations)
+        return Claim(
+            partition,
+            epoch + 1,
+            offset,
+            self.reforecasts.get(partition, 0),
+            self.turn_starts.get(partition, 0),
+            partition in self.incarnations,
+        )
 
     def recent(self, names: Sequence[str], depth: int, until: int | None = None) -> RecentHistory:
         ids = [self.ids.setdefault(name, len(self.ids) + 1) for name in names]
@@ -107,6 +119,29 @@ class MemoryStore:
     def spread_after(self, number: int) -> set[str]:
         return {name for name, own in self.spread.items() if own > number}
 
+    def outdated(self, partitions: Sequence[int], version: int, after: int, most: int) -> Outdated:
+        newest: dict[int, tuple[int, int, str, int]] = {}  # origin, place, name, partition
+        for place, (part, i) in enumerate((each, i) for each in self.forecasts for i in range(len(each))):
+            own = int(part.series_id[i])
+            row = (int(part.origin[i]), place, part.series[i], int(part.partition[i]))
+            newest[own] = max(newest.get(own, row), row)
+        looked = sorted(own for own in self.ids.values() if own > after)[:LOOKED_AT]
+        old = [
+            own
+            for own in looked
+            if own in newest and newest[own][3] in partitions and (own, newest[own][0], version) not in self.keys
+        ]
+        more = old[most:] or (looked if len(looked) == LOOKED_AT else [])
+        chosen = old[:most]
+        return Outdated(
+            partition=np.array([newest[own][3] for own in chosen], np.int64),
+            series=[newest[own][2] for own in chosen],
+            series_id=np.array(chosen, np.int64),
+            origin=np.array([newest[own][0] for own in chosen], np.int64),
+            spread=np.array([newest[own][2] in self.spread for own in chosen], np.bool_),
+            reached=(chosen[-1] if old[most:] else looked[-1]) if more else None,
+        )
+
     def known(self, names: Sequence[str]) -> set[str]:
         return set(names) & self.ids.keys()
 
@@ -145,6 +180,8 @@ class MemoryStore:
         self.letters.extend(turn.dead_letters)
         for advance in turn.advances:
             self.state[advance.partition] = (advance.epoch, advance.next_offset)
+            if advance.reforecasts is not None:
+                self.reforecasts[advance.partition] = advance.reforecasts
         return stored
 
     def _store_shadow(self, made: Forecasts | None, stored: Forecasts) -> None:
@@ -192,7 +229,7 @@ class MemoryStore:
             raise Fenced(f"partition {claim.partition} has moved on")
         self.jumps.append((claim.partition, claim.next_offset, next_offset, reason))
         self.state[claim.partition] = (claim.epoch, next_offset)
-        return Claim(claim.partition, claim.epoch, next_offset)
+        return Claim(claim.partition, claim.epoch, next_offset, claim.reforecasts)
 
 
 @dataclass
@@ -207,6 +244,7 @@ class MemoryTopics:
     output: list[tuple[int, int, str, int, bytes]] = field(default_factory=list)
     letters: list[DeadLetter] = field(default_factory=list)
     offsets: dict[int, int] = field(default_factory=dict)
+    reforecasts: dict[int, int] = field(default_factory=dict)  # beside the offsets
     reset: set[int] = field(default_factory=set)  # partitions whose offset some tool has set
     orphans: set[int] = field(default_factory=set)  # partitions that no member of the group has
     generation: int = 1
@@ -245,7 +283,9 @@ class MemorySource:
 
     def published(self, partition: int) -> Committed | None:
         offset = self.topics.offsets.get(partition)
-        return None if offset is None else Committed(offset, partition not in self.topics.reset)
+        if offset is None or partition in self.topics.reset:
+            return None if offset is None else Committed(offset, marked=False)
+        return Committed(offset, reforecasts=self.topics.reforecasts.get(partition, 0))
 
     def bounds(self, partition: int) -> tuple[int, int]:
         return self.topics.beginnings.get(partition, 0), len(self.topics.inputs[partition])
@@ -293,7 +333,9 @@ class MemoryPublisher:
         if self.generation != self.topics.generation:
             raise Fenced("the generation is over")
 
-    def publish(self, forecasts: Forecasts, dead_letters: Sequence[DeadLetter], next_offsets: dict[int, int]) -> None:
+    def publish(
+        self, forecasts: Forecasts, dead_letters: Sequence[DeadLetter], commits: Mapping[int, Committed]
+    ) -> None:
         if self.generation != self.topics.generation:
             raise Fenced("the generation is over")
         refused = [
@@ -310,9 +352,10 @@ class MemoryPublisher:
         ]
         if refused:
             raise Refused(refused)
-        for at, offset in next_offsets.items():
-            forth = at in self.topics.reset or offset >= self.topics.offsets.get(at, 0)
-            assert forth or offset == 0, "the group's offset must not move back, but to the start of a new topic"
+        for at, committed in commits.items():
+            before = self.topics.offsets.get(at, 0), self.topics.reforecasts.get(at, 0)
+            forth = at in self.topics.reset or (committed.offset, committed.reforecasts or 0) >= before
+            assert forth or committed.offset == 0, "K must not move back, but to the start of a new topic"
         self.topics.output += [
             (at, offset, name, calibration, forecasts.quantiles[i].tobytes())
             for i, (at, offset, name, calibration) in enumerate(
@@ -326,8 +369,9 @@ class MemoryPublisher:
             )
         ]
         self.topics.letters += dead_letters
-        self.topics.offsets.update(next_offsets)
-        self.topics.reset -= next_offsets.keys()
+        self.topics.offsets.update((at, committed.offset) for at, committed in commits.items())
+        self.topics.reforecasts.update((at, committed.reforecasts or 0) for at, committed in commits.items())
+        self.topics.reset -= commits.keys()
 
 
 class NoChampion:

@@ -11,7 +11,8 @@
 
 Published is what lies below the start of its partition's newest turn (ingest_state.turn_start). A turn begins only
 when everything before it has reached the topic, K = S; so K never lags behind that start, and what a claim publishes
-again, [K, S), is never touched. A forecast goes with all its steps in one transaction. Nothing depends on where the
+again, [K, S), is never touched; nor is a partition's newest re-forecast (ingest_state.reforecasts), which may not be
+published either. A forecast goes with all its steps in one transaction. Nothing depends on where the
 last run ended: what is left is found again, so a run may stop, or be killed, between any two batches.
 """
 

@@ -11,8 +11,6 @@ from pipeline.errors import ConfigError, Fenced, Replaced, Service, TidecastErro
 from pipeline.kafka.encryption import build_context
 from pipeline.settings import KafkaSettings
 
-MARK = "tidecast"
-"""Metadata of the offsets that workers commit: what a tool resets has none."""
 CODECS = {"lz4": "lz4", "zstandard": "zstd", "snappy": "snappy"}
 WRONG_SETTINGS = (
     errors.KafkaConfigurationError,

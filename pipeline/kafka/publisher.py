@@ -1,6 +1,6 @@
 """The producing side: one Kafka transaction per publish, fenced by the group's generation."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kafka import KafkaProducer, TopicPartition
@@ -9,12 +9,13 @@ from kafka.structs import OffsetAndMetadata
 from pipeline.errors import Refused, TidecastError
 from pipeline.grid.frequency import Frequency
 from pipeline.health.watchdog import Watchdog
-from pipeline.kafka.connection import MARK, explained
+from pipeline.kafka.connection import explained
 from pipeline.kafka.limits import Limits, read_limits
+from pipeline.kafka.marks import write_mark
 from pipeline.kafka.refusals import ARGUMENTS, Outgoing, find_refused, is_refusal
 from pipeline.kafka.transactional import ALONE, start_producer
 from pipeline.messages import codec
-from pipeline.records import DEAD_LETTER, DeadLetter, Forecasts, Left
+from pipeline.records import DEAD_LETTER, Committed, DeadLetter, Forecasts, Left
 from pipeline.settings import KafkaSettings
 
 
@@ -58,13 +59,15 @@ class KafkaPublisher:
         with self._watchdog.guard("starting the producer"), explained("starting the producer", self._settings):
             self._ready()
 
-    def publish(self, forecasts: Forecasts, dead_letters: Sequence[DeadLetter], next_offsets: dict[int, int]) -> None:
+    def publish(
+        self, forecasts: Forecasts, dead_letters: Sequence[DeadLetter], commits: Mapping[int, Committed]
+    ) -> None:
         """See pipeline.stream.ports.Publisher."""
         topic = self._settings.input_topic
         messages = self._write(forecasts, dead_letters)
         offsets = {
-            TopicPartition(topic, partition): OffsetAndMetadata(offset, MARK, -1)
-            for partition, offset in next_offsets.items()
+            TopicPartition(topic, partition): OffsetAndMetadata(committed.offset, write_mark(committed), -1)
+            for partition, committed in commits.items()
         }
         sent: list[Any] = []
         try:
@@ -83,7 +86,7 @@ class KafkaPublisher:
                 raise Refused(left) from error
             if suspected and self._batch_bytes > ALONE:  # it takes each, but not all in one batch
                 self._batch_bytes = ALONE
-                return self.publish(forecasts, dead_letters, next_offsets)
+                return self.publish(forecasts, dead_letters, commits)
             raise
 
     def _write(self, forecasts: Forecasts, letters: Sequence[DeadLetter]) -> list[Outgoing]:

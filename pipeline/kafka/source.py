@@ -19,9 +19,10 @@ from kafka.structs import MemberState
 from pipeline.errors import Fenced, Unavailable
 from pipeline.health.watchdog import Watchdog
 from pipeline.kafka.batches import BATCH_BYTES, Bounds, RecordColumns, Unread, install
-from pipeline.kafka.connection import MARK, arguments, explained, require_codecs
+from pipeline.kafka.connection import arguments, explained, require_codecs
 from pipeline.kafka.ends import find_led, read_ends
 from pipeline.kafka.envelopes import has_requeued, written_at
+from pipeline.kafka.marks import read_mark
 from pipeline.kafka.orphans import find_orphans
 from pipeline.records import Committed, Envelope, Messages
 from pipeline.settings import KafkaSettings
@@ -119,7 +120,7 @@ class KafkaSource:
             explained("reading the group's offset", self._settings),
         ):
             found = self._consumer.committed(self._at(partition), metadata=True, timeout_ms=self._timeout())
-        return None if found is None else Committed(int(found.offset), found.metadata == MARK)
+        return None if found is None else read_mark(int(found.offset), found.metadata)
 
     def bounds(self, partition: int) -> tuple[int, int]:
         """See pipeline.stream.ports.Source."""

@@ -3,16 +3,18 @@
 1 SQL          raise the epoch and read S: whoever owned the partition before is fenced from storing; refuse a topic
                that was made anew
 2 Kafka        read K, waiting for a dead owner's pending transaction; a K that some tool has set says nothing
-3 compare      K < S: publish [K, S) from SQL; K > S: the database is older than the topic, refuse
+3 compare      K < S: publish [K, S) from SQL, or the re-forecast that K does not count yet; K > S: the database is
+               older than the topic, refuse
 4 consume      from S, or from the oldest offset left when retention has passed S, which is recorded
 """
 
 import enum
+from dataclasses import replace
 
 import structlog
 
 from pipeline.errors import ConfigError
-from pipeline.records import Claim, Committed
+from pipeline.records import Advance, Claim, Committed, Turn, no_forecasts, no_observations
 from pipeline.stream.incarnations import remade
 from pipeline.stream.ring import RingStore
 from pipeline.stream.turn import Owned, Parts, publish
@@ -38,30 +40,49 @@ def claim(partition: int, owner: str, parts: Parts, accept: Accept = Accept.NOTH
     _identify(owned, owner, parts, accept)
     parts.passed("in_claim_after_sql")
     committed = _trusted(parts.source.published(partition), owned.claim, accept)  # 2 Kafka
-    published = None if committed is None else committed.offset
     stored = owned.claim.next_offset
-    if published and not stored and Accept.NEW_TOPIC in accept:
+    if committed and committed.offset and not stored and Accept.NEW_TOPIC in accept:
         _publish_offset(owned, parts)
-        published = stored
+        committed = Committed(stored, reforecasts=owned.claim.reforecasts)
     parts.passed("in_claim_before_publish")
-    if published is None:  # 3 compare
+    if committed is None:  # 3 compare
         _begin(owned, accept, parts)
-    elif published > stored:
-        _refuse_rewind(partition, published, stored, accept)
-        owned.floor = published
-    elif published < stored:
-        forecasts, letters = parts.store.unpublished(partition, published, stored)
-        log.info(
-            "publishing what was stored", partition=partition, start=published, stop=stored, forecasts=len(forecasts)
-        )
-        publish(forecasts, letters, {partition: stored}, {partition: owned}, parts)
-        parts.worker_state.republish(len(forecasts) + len(letters))
+    else:
+        published, again = committed.offset, owned.claim.reforecasts
+        counted = again if committed.reforecasts is None else committed.reforecasts
+        if published > stored or counted > again:
+            _refuse_rewind(owned.claim, committed, accept)
+            owned.floor = published if published > stored else 0
+            owned.claim = _count_on(owned.claim, counted, parts)
+        elif published < stored:
+            _publish_stored(owned, (published, stored), parts)
+        elif counted < again:
+            _publish_stored(owned, (-again, -counted), parts)
     parts.passed("in_claim_after_publish")
     owned.claim = _check_bounds(owned.claim, parts)
     parts.source.start(partition, owned.claim.next_offset)  # 4 consume
     parts.worker_state.claim(owned.claim, owned.ring)
     log.info("claimed", partition=partition, epoch=owned.claim.epoch, next_offset=owned.claim.next_offset)
     return owned
+
+
+def _publish_stored(owned: Owned, offsets: tuple[int, int], parts: Parts) -> None:
+    """Publish what is stored of these offsets; after it, K = S."""
+    partition, (start, stop) = owned.claim.partition, offsets
+    forecasts, letters = parts.store.unpublished(partition, start, stop)
+    log.info("publishing what was stored", partition=partition, start=start, stop=stop, forecasts=len(forecasts))
+    publish(forecasts, letters, {partition: owned.claim.next_offset}, {partition: owned}, parts)
+    parts.worker_state.republish(len(forecasts) + len(letters))
+
+
+def _count_on(held: Claim, reforecasts: int, parts: Parts) -> Claim:
+    """Let a database that is older than the topic count its re-forecasts on from those that were published."""
+    if reforecasts <= held.reforecasts:
+        return held
+    at = held.next_offset
+    counted = Advance(held.partition, held.epoch, at, at, reforecasts=reforecasts)
+    parts.store.commit(Turn((counted,), no_observations(parts.grid.covariates), no_forecasts(1), ()))
+    return replace(held, reforecasts=reforecasts)
 
 
 def _identify(owned: Owned, owner: str, parts: Parts, accept: Accept) -> None:
@@ -82,7 +103,8 @@ def _identify(owned: Owned, owner: str, parts: Parts, accept: Accept) -> None:
 
 def _publish_offset(owned: Owned, parts: Parts) -> None:
     at = owned.claim.partition
-    parts.publisher.publish(*parts.store.unpublished(at, 0, 0), {at: owned.claim.next_offset})
+    own = Committed(owned.claim.next_offset, reforecasts=owned.claim.reforecasts)
+    parts.publisher.publish(*parts.store.unpublished(at, 0, 0), {at: own})
 
 
 def _begin(owned: Owned, accept: Accept, parts: Parts) -> None:
@@ -119,12 +141,17 @@ def _trusted(committed: Committed | None, held: Claim, accept: Accept) -> Commit
     )
 
 
-def _refuse_rewind(partition: int, published: int, stored: int, accept: Accept) -> None:
+def _refuse_rewind(held: Claim, committed: Committed, accept: Accept) -> None:
+    partition, published, stored = held.partition, committed.offset, held.next_offset
     if Accept.DATABASE_REWIND not in accept:
+        found = f"was published up to {published}, but the database holds it up to {stored} only"
+        if published <= stored:
+            found = (
+                f"has {committed.reforecasts} published re-forecasts, but the database holds {held.reforecasts} only"
+            )
         raise ConfigError(
-            f"partition {partition} was published up to {published}, but the database holds it up to {stored} only: "
-            "was it restored from an older backup? Start once with --accept-database-rewind to store the rest again "
-            "without publishing it twice"
+            f"partition {partition} {found}: was it restored from an older backup? Start once with "
+            "--accept-database-rewind to store the rest again without publishing it twice"
         )
     log.warning("storing again what was published", partition=partition, start=stored, stop=published)
 

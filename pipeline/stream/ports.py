@@ -6,7 +6,18 @@ Every method may raise Unavailable. After that nothing may be assumed: the calle
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from pipeline.records import Claim, Committed, DeadLetter, Forecasts, Left, Messages, RecentHistory, Standing, Turn
+from pipeline.records import (
+    Claim,
+    Committed,
+    DeadLetter,
+    Forecasts,
+    Left,
+    Messages,
+    Outdated,
+    RecentHistory,
+    Standing,
+    Turn,
+)
 
 
 class Store(Protocol):
@@ -39,6 +50,14 @@ class Store(Protocol):
         """Return the series that were found in several partitions after `Standing.spreads` was `number`."""
         ...
 
+    def outdated(self, partitions: Sequence[int], version: int, after: int, most: int) -> Outdated:
+        """Look at series, by id and after the id `after`, for those whose newest origin `version` has not forecast.
+
+        At most `most` are found, of series whose newest forecast an event of one of `partitions` made due; one call
+        looks at a bounded number of series.
+        """
+        ...
+
     def known(self, names: Sequence[str]) -> set[str]:
         """Return those of `names` that have an id already."""
         ...
@@ -69,7 +88,10 @@ class Store(Protocol):
         ...
 
     def unpublished(self, partition: int, start: int, stop: int) -> tuple[Forecasts, tuple[DeadLetter, ...]]:
-        """Return what the turns over offsets [start, stop) stored, in offset order."""
+        """Return what the turns over offsets [start, stop) stored, in offset order.
+
+        The n-th re-forecast of a partition is at the offset -n.
+        """
         ...
 
     def leave(self, left: Sequence[Left]) -> None:
@@ -163,8 +185,10 @@ class Publisher(Protocol):
         """End the transaction that a predecessor of this name may have left open, so that a claim need not wait."""
         ...
 
-    def publish(self, forecasts: Forecasts, dead_letters: Sequence[DeadLetter], next_offsets: dict[int, int]) -> None:
-        """Send the messages and the group's next offsets in one transaction.
+    def publish(
+        self, forecasts: Forecasts, dead_letters: Sequence[DeadLetter], commits: Mapping[int, Committed]
+    ) -> None:
+        """Send the messages and what the group has read of each partition in one transaction.
 
         Raises Fenced when a newer member of the group owns the partitions, and Refused when a topic, or the client
         library, will never take some of the messages; after either nothing was published. A letter with a

@@ -4,14 +4,14 @@ A dead letter that is refused is sent as a stub, which says where it is and why;
 left out, as a forecast is. Each is noted in SQL first, so that a crash cannot make it disappear without a word.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import structlog
 
 from pipeline.errors import Refused
-from pipeline.records import DEAD_LETTER, DeadLetter, Forecasts, Left
+from pipeline.records import DEAD_LETTER, Committed, DeadLetter, Forecasts, Left
 from pipeline.stream.ports import Publisher, Store
 from pipeline.stream.worker_state import WorkerState
 
@@ -19,16 +19,16 @@ log = structlog.get_logger()
 
 
 def publish_or_leave(
-    publication: tuple[Forecasts, Sequence[DeadLetter], dict[int, int]],
+    publication: tuple[Forecasts, Sequence[DeadLetter], Mapping[int, Committed]],
     publisher: Publisher,
     store: Store,
     worker_state: WorkerState,
 ) -> None:
     """Publish forecasts, dead letters and next offsets in one transaction, without those that are refused."""
-    forecasts, letters, next_offsets = publication
+    forecasts, letters, commits = publication
     while True:  # each round leaves at least one message or its whole form out
         try:
-            return publisher.publish(forecasts, letters, next_offsets)
+            return publisher.publish(forecasts, letters, commits)
         except Refused as refused:
             store.leave(refused.left)
             worker_state.leave(refused.left)

@@ -8,7 +8,8 @@
     4 publish                 Kafka transactions of what was just stored, with the group's next offsets
 
 S is the next offset stored, K the next offset published, and K <= S always. A crash before 3 changes nothing; a crash
-after 3 leaves [K, S), which the next claim publishes from SQL, the same bytes. No line may move up.
+after 3 leaves [K, S), which the next claim publishes from SQL, the same bytes. No line may move up. A turn without
+events is that of pipeline.stream.reforecast.
 """
 
 from collections import Counter
@@ -28,6 +29,7 @@ from pipeline.messages.codec import Reader
 from pipeline.records import (
     Advance,
     Claim,
+    Committed,
     DeadLetter,
     Due,
     Events,
@@ -137,7 +139,7 @@ def take_turn(polled: Sequence[Messages], owned: Mapping[int, Owned], parts: Par
             parts.eviction.make_room(rings | {SHARED: parts.spread.ring}, _by_ring(alone, shared))
         off_grid = _count_off_grid(events, parts.grid)
         observations, dues, own = _observe(alone, shared, owned, parts, now)
-        dues = _doubt(dues, standing, runs, parts)
+        dues = doubt(dues, standing, runs, parts)
     with parts.phases.measure("score"):
         forecasts = parts.scorer.score(dues, now)
         shadow = parts.shadow.score(dues, now) if parts.shadow else None
@@ -149,7 +151,8 @@ def take_turn(polled: Sequence[Messages], owned: Mapping[int, Owned], parts: Par
     parts.passed("after_sql")
     parts.breakers.remember()
     for advance in turn.advances:
-        owned[advance.partition].claim = Claim(advance.partition, advance.epoch, advance.next_offset)
+        one = owned[advance.partition]
+        one.claim = Claim(advance.partition, advance.epoch, advance.next_offset, one.claim.reforecasts)
     parts.worker_state.store(runs, events, turn, stored, present=_present(parts.grid, now))
     with parts.phases.measure("publish"):  # 4 publish in Kafka transactions
         publish(stored, letters, {advance.partition: advance.next_offset for advance in turn.advances}, owned, parts)
@@ -171,15 +174,19 @@ def publish(
     owned: Mapping[int, Owned],
     parts: Parts,
 ) -> None:
-    """Publish stored rows in transactions of at most MOST_MESSAGES messages, each moving K as far as it reaches."""
+    """Publish stored rows in transactions of at most MOST_MESSAGES messages, each moving K as far as it reaches.
+
+    The claims know how many re-forecasts are stored; each transaction says that they are published, too.
+    """
     floors = np.array([owned[partition].floor for partition in forecasts.partition.tolist()], np.int64)
-    forecasts = forecasts.take(forecasts.offset >= floors)
+    forecasts = forecasts.take((forecasts.offset >= floors) | (forecasts.offset < 0))
     letters = [letter for letter in letters if letter.offset >= owned[letter.partition].floor]
     next_offsets = {at: offset for at, offset in next_offsets.items() if offset > owned[at].floor}
     most = max(1, min(MOST_MESSAGES, MOST_STEPS // forecasts.horizon))
-    for piece in pieces(forecasts, letters, next_offsets, most):
+    for made, bad, reached in pieces(forecasts, letters, next_offsets, most):
         parts.passed("in_publish")
-        publish_or_leave(piece, parts.publisher, parts.store, parts.worker_state)
+        commits = {at: Committed(offset, reforecasts=owned[at].claim.reforecasts) for at, offset in reached.items()}
+        publish_or_leave((made, bad, commits), parts.publisher, parts.store, parts.worker_state)
 
 
 def pieces(
@@ -299,7 +306,7 @@ def _present(grid: Grid, now: int) -> int:
     return int(grid.frequency.time_of(np.array([_latest(grid, now) + 1]))[0])
 
 
-def _doubt(dues: list[Due], standing: Standing, runs: Sequence[Messages], parts: Parts) -> list[Due]:
+def doubt(dues: list[Due], standing: Standing, runs: Sequence[Messages], parts: Parts) -> list[Due]:
     """Leave `partial` only where a hole may still be filled: another partition is not read to its end, or not known."""
     if not any(due.partial.any() for due in dues):
         return dues

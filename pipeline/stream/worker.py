@@ -12,9 +12,11 @@ import structlog
 
 from pipeline.errors import Fenced, TooFew, Unavailable
 from pipeline.grid.phase import OFF_GRID
+from pipeline.records import Messages
 from pipeline.stream.breaker import Trip
 from pipeline.stream.claim import Accept, claim
 from pipeline.stream.observe import SEEN_IS_COMPLETE
+from pipeline.stream.reforecast import Reforecasting
 from pipeline.stream.turn import Owned, Parts, take_turn
 from pipeline.stream.worker_state import DATABASE
 
@@ -47,6 +49,7 @@ class Worker:
         fits = min(MOST_ROWS // series.horizon, MOST_CELLS // (series.context * width))
         self._limit = self._most = max(FEWEST_MESSAGES, min(most, fits))
         self._accept = accept
+        self._reforecasting = Reforecasting(series.horizon)
         self._unclaimed: set[int] = set()
         self._wait_until = 0
         self._failures = 0
@@ -93,7 +96,8 @@ class Worker:
         if parts.shadow:
             parts.shadow.refresh(now)
         worker_state.heartbeat.answered(DATABASE)
-        if self._unclaimed and parts.source.joined():
+        claims = bool(self._unclaimed) and parts.source.joined()
+        if claims:
             self._claim(now)
         if self._held:
             self._look(now)
@@ -106,28 +110,36 @@ class Worker:
         if now >= self._share_at:
             self._adopt_orphans()
             self._share_at = now + SHARE_EVERY
+        behind = claims or sum(len(run.offsets) for run in polled) >= self._most
         if polled:
-            self._most = max(self._most // 2, FEWEST_MESSAGES)  # until this turn has ended well
-            with parts.phases.measure("turn"):
-                taken = take_turn(polled, self.owned, parts)
-            for trip in taken.trips:
-                self._hold(trip)
-            if not taken.next_offsets:
-                return
-            self._most = min(self._most * 4, self._limit)
+            self._take_turn(polled, now)
+        if self.owned and parts.source.joined() and not behind and self._reforecasting.take_turn(self.owned, parts):
             self._failures = 0
-            self.turns += 1
             worker_state.commit(parts.clock())
-            self._tell_off_grid()
-            log.info(
-                "turn",
-                messages=taken.messages,
-                observations=taken.observations,
-                forecasts=taken.forecasts,
-                dead_letters=taken.dead_letters,
-                model_version=parts.scorer.version,
-                seconds=round((parts.timer() - now) / SECOND, 3),
-            )
+
+    def _take_turn(self, polled: list[Messages], now: int) -> None:
+        parts = self.parts
+        self._most = max(self._most // 2, FEWEST_MESSAGES)  # until this turn has ended well
+        with parts.phases.measure("turn"):
+            taken = take_turn(polled, self.owned, parts)
+        for trip in taken.trips:
+            self._hold(trip)
+        if not taken.next_offsets:
+            return
+        self._most = min(self._most * 4, self._limit)
+        self._failures = 0
+        self.turns += 1
+        parts.worker_state.commit(parts.clock())
+        self._tell_off_grid()
+        log.info(
+            "turn",
+            messages=taken.messages,
+            observations=taken.observations,
+            forecasts=taken.forecasts,
+            dead_letters=taken.dead_letters,
+            model_version=parts.scorer.version,
+            seconds=round((parts.timer() - now) / SECOND, 3),
+        )
 
     def _claim(self, now: int) -> None:
         self._held = {at: until for at, until in self._held.items() if until > now}

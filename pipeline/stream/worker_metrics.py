@@ -61,6 +61,11 @@ class WorkerCollector(Collector):
         yield counter("observations", "Observations that were stored.", [((), worker_state.observations)])
         made = [((quality,), float(worker_state.forecasts[quality])) for quality in QUALITIES]
         yield counter("forecasts", "Forecasts that were stored, by quality.", made, ("quality",))
+        yield counter(
+            "reforecasts",
+            "Forecasts of newest origins that a swap of the champion made due, not an event.",
+            [((), worker_state.reforecasts)],
+        )
         letters = [((kind,), float(worker_state.dead_letters[kind])) for kind in Kind]
         yield counter("dead_letters", "Messages that became dead letters, by class of reason.", letters, ("reason",))
 

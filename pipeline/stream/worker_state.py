@@ -61,6 +61,7 @@ class WorkerState:
     observations: int = 0
     off_grid: int = 0  # events between two steps of the grid
     forecasts: Counter[str] = field(default_factory=Counter)  # by quality
+    reforecasts: int = 0  # of them, those of newest origins after a swap of the champion
     dead_letters: Counter[str] = field(default_factory=Counter)  # by class of reason
     left: Counter[str] = field(default_factory=Counter)  # messages that no topic took, by kind
     claims: int = 0
@@ -119,6 +120,12 @@ class WorkerState:
         for advance in turn.advances:
             self._at(advance.partition).next_offset = advance.next_offset
             self.off_grid += advance.off_grid
+        self.heartbeat.beat()
+
+    def reforecast(self, stored: Forecasts) -> None:
+        """Count the forecasts of a turn without events, which are in SQL now."""
+        self.forecasts.update(stored.quality)
+        self.reforecasts += len(stored)
         self.heartbeat.beat()
 
     def leave(self, left: Sequence[Left]) -> None:

@@ -175,6 +175,80 @@ class StoreContract:
         assert len(store.unpublished(0, 20, 30)[0]) == 0
         assert len(store.unpublished(1, 0, 20)[0]) == 0
 
+    def test_a_turn_without_events_is_counted_and_its_rows_are_at_the_negative_of_its_number(
+        self, store: SqlStore
+    ) -> None:
+        claim = store.claim(0, "me")
+        own = {"a": int(store.recent(["a"], 1).series_id[0])}
+        event_made = forecasts(own, START, 4)
+        store.commit(turn_of(claim, 5, forecasts=event_made))
+        for number in (1, 2):
+            advance = Advance(0, claim.epoch, 5, 5, reforecasts=number)
+            store.commit(Turn((advance,), no_observations(), forecasts(own, START, -number, version=1 + number), ()))
+        again = store.claim(0, "me")
+        assert (again.next_offset, again.turn_start, again.reforecasts) == (5, 5, 2)
+        store.commit(turn_of(again, 6))
+        assert store.claim(0, "me").reforecasts == 2, "a turn with events leaves the count"
+        assert same(store.unpublished(0, -2, -1)[0], forecasts(own, START, -2, version=3))
+        assert store.unpublished(0, -2, 0)[0].model_version.tolist() == [3, 2]
+        assert same(store.unpublished(0, 0, 9)[0], event_made)
+
+    def test_a_stale_epoch_stores_no_reforecast(self, store: SqlStore, database: Database) -> None:
+        stale = store.claim(0, "frozen")
+        own = {"a": int(store.recent(["a"], 1).series_id[0])}
+        store.claim(0, "new owner")
+        with pytest.raises(Fenced):
+            advance = Advance(0, stale.epoch, 0, 0, reforecasts=1)
+            store.commit(Turn((advance,), no_observations(), forecasts(own, START, -1), ()))
+        assert database.reader.counts()["forecasts"] == 0
+        assert store.claim(0, "me").reforecasts == 0
+
+    def test_outdated_are_the_series_whose_newest_origin_a_version_has_not_forecast(
+        self, store: SqlStore, database: Database
+    ) -> None:
+        ids = dict(zip("abcde", store.recent(list("abcde"), 1).series_id.tolist(), strict=True))
+        left, right = store.claim(0, "me"), store.claim(1, "me")
+        store.place(["b"], 0)
+        store.place(["b"], 1)  # b is spread, e is never forecast
+        own = {name: ids[name] for name in "abc"}
+        store.commit(turn_of(left, 9, forecasts=forecasts(own, START, 0)))
+        store.commit(turn_of(right, 9, forecasts=forecasts({"d": ids["d"]}, START, 0, partition=1)))
+        newer = forecasts({"a": ids["a"]}, START + HOUR, 9)
+        store.commit(turn_of(replace(left, next_offset=9), 10, forecasts=newer))
+
+        def found(partitions: list[int], version: int, after: int = 0, most: int = 9) -> list[tuple[Any, ...]]:
+            outdated = store.outdated(partitions, version, after, most)
+            columns = (outdated.partition, outdated.series_id, outdated.origin, outdated.spread)
+            return list(zip(outdated.series, *(column.tolist() for column in columns), strict=True))
+
+        a, b = ("a", 0, ids["a"], START + HOUR, False), ("b", 0, ids["b"], START, True)
+        c, d = ("c", 0, ids["c"], START, False), ("d", 1, ids["d"], START, False)
+        assert found([0, 1], 1) == []
+        assert found([0, 1], 2) == [a, b, c, d]
+        assert found([0], 2) == [a, b, c]
+        assert found([1], 2) == [d]
+        assert found([0, 1], 2, after=ids["b"]) == [c, d]
+        assert store.outdated([0], 2, 0, 2).reached == ids["b"]
+        assert store.outdated([0], 2, ids["b"], 2).reached is None
+        advance = Advance(0, left.epoch, 10, 10, reforecasts=1)
+        store.commit(Turn((advance,), no_observations(), forecasts({"a": ids["a"]}, START + HOUR, -1, version=2), ()))
+        assert found([0, 1], 2) == [b, c, d]
+        assert database.store("others", "last", lambda: NOW).outdated([0, 1], 3, 0, 9).series == []
+
+    def test_one_look_for_outdated_series_is_bounded(self, store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("pipeline.database.turns.outdated.LOOKED_AT", 2)
+        names = list("abcde")
+        ids = store.recent(names, 1).series_id.tolist()
+        store.commit(turn_of(store.claim(0, "me"), 9, forecasts=forecasts({"d": ids[3]}, START, 0)))
+        looks, after = [], 0
+        while True:
+            outdated = store.outdated([0], 2, after, 9)
+            looks.append(list(outdated.series))
+            if outdated.reached is None:
+                break
+            after = outdated.reached
+        assert looks == [[], ["d"], []]
+
     def test_negative_zero_is_returned_as_it_is_stored(self, store: SqlStore) -> None:
         claim = store.claim(0, "me")
         new = forecasts({"a": int(store.recent(["a"], 1).series_id[0])}, START, 0)

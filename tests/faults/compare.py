@@ -184,7 +184,7 @@ def _told(source: str, life: int) -> str:
 
 def _judge_forecasts(trial: Trial, findings: Findings) -> None:
     places = {each.place: each for each in trial.sorted.readings}
-    made = Counter((each.series, each.origin) for each in trial.left.forecasts)
+    made = Counter((each.series, each.origin) for each in trial.left.forecasts if each.offset >= 0)
     for each in trial.left.forecasts:
         if wrong := _wrong_forecast(each, trial, places):
             findings.mismatched.append(f"forecast of {_said(each.series, each.origin)}#{each.version}: {wrong}")
@@ -212,9 +212,12 @@ def _wrong_forecast(each: Issued, trial: Trial, places: Mapping[Place, Stored]) 
     horizon = tuple(range(1, trial.outline.horizon + 1))
     if each.steps != horizon or each.targets != tuple(each.origin + h for h in horizon):
         return f"steps {each.steps}, targets {each.targets}"
-    source = places.get(trial.place(each))
-    if source is None or source.reading.series != each.series:
-        return f"source {trial.place(each)} is {source}"
+    if each.offset >= 0:
+        source = places.get(trial.place(each))
+        if source is None or source.reading.series != each.series:
+            return f"source {trial.place(each)} is {source}"
+    elif each.origin not in trial.sorted.slots[each.series]:
+        return f"made again after a swap, but nothing was stored at step {each.origin}"
     if not all(math.isfinite(number) for number in _flat(each)):
         return "not finite"
     if any(list(row) != sorted(row) for row in each.quantiles):

@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from tests.faults.lockstep import World, walk
+from tests.faults.lockstep import Swap, World, walk
 from tests.faults.model import Bounds, Model, Mutant, explore
 from tests.faults.summary import report
 from tests.faults.verify import Findings
@@ -90,6 +90,18 @@ def test_the_real_worker_takes_the_lines_of_the_model(bounds: Bounds, monkeypatc
     assert lines == {"prepare", "raise", "read", "begin", "send", "offsets", "commit", "store"}
     assert deaths > 5
     assert done > 7
+
+
+def test_the_real_worker_takes_a_swap_as_one_more_turn_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    bounds = Bounds(messages=3, turn=2, transaction=2)
+    monkeypatch.setattr("pipeline.stream.turn.MOST_MESSAGES", bounds.transaction)
+    deaths = done = 0
+    for seed in range(24):
+        world = World(Model(bounds), Random(seed), chance=0.05, swap=Swap(at=1 + seed % 2))
+        deaths += walk(world, steps=30, calm=60)
+        done += world.model.done(world.state)
+    assert deaths > 5
+    assert done > 10
 
 
 def test_a_worker_that_skips_a_line_is_out_of_step_with_the_model(monkeypatch: pytest.MonkeyPatch) -> None:

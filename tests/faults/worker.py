@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import structlog
 
+import pipeline.stream.reforecast
 from models.fitting.cpu import tune_cpu
 from pipeline.app import visible_worker
 from pipeline.health.logs import start_logging
@@ -76,6 +77,7 @@ def run(faults: Sequence[Fault], sets: Sequence[str]) -> None:
 
     start_logging()
     tune_cpu(1)
+    pipeline.stream.reforecast.MOST_SERIES = 5  # of a turn after a swap: few, so that there are several turns
     stopping = stop_signal()
     with visible_worker(load(None, sets), passed=passed) as worker:
         log.info("worker ready")

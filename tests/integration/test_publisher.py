@@ -12,7 +12,7 @@ from pipeline.health.watchdog import Watchdog
 from pipeline.kafka.limits import Limits, read_limits
 from pipeline.kafka.publisher import KafkaPublisher
 from pipeline.kafka.topics import check_topics, read_topic
-from pipeline.records import DEAD_LETTER, DeadLetter, Forecasts, no_forecasts
+from pipeline.records import DEAD_LETTER, Committed, DeadLetter, Forecasts, no_forecasts
 from pipeline.settings import KafkaSettings
 from pipeline.stream.refused import publish_or_leave
 from pipeline.stream.worker_state import WorkerState
@@ -77,7 +77,7 @@ def publish(settings: KafkaSettings, made: Forecasts, letters: Sequence[DeadLett
     """Publish up to offset 9, note what is left, and check that the group's offset has moved."""
     store, worker_state, ours = MemoryStore(), WorkerState(), publisher(settings, *limits)
     try:
-        publish_or_leave((made, letters, {0: 9}), ours, store, worker_state)
+        publish_or_leave((made, letters, {0: Committed(9)}), ours, store, worker_state)
         assert holds_within(lambda: committed(settings) == 9, 60.0), "read_uncommitted may be stale for a moment"
         assert worker_state.left.total() == len(store.left)
     finally:
@@ -117,7 +117,7 @@ def test_a_letter_that_its_topic_refuses_becomes_a_stub_and_the_others_stay(sett
     ours = publisher(settings)  # it does not know that the topic takes less than usual
     letters = [DeadLetter(0, i, "bad", b"k", b"x" * (20_000 if i % 3 == 1 else 10)) for i in range(6)]
     with pytest.raises(Refused) as refused:
-        ours.publish(forecasts("a"), letters, {0: 9})
+        ours.publish(forecasts("a"), letters, {0: Committed(9)})
     assert [(left.offset, left.index, left.message) for left in refused.value.left] == [
         (1, 1, DEAD_LETTER),
         (4, 4, DEAD_LETTER),
@@ -194,7 +194,7 @@ def test_letters_without_a_key_come_onto_a_compacted_topic(
 def test_a_topic_that_does_not_exist_is_no_refusal_of_its_messages(settings: KafkaSettings) -> None:
     ours = publisher(settings.model_copy(update={"dead_letter_topic": "nowhere", "call_timeout": 3.0}))
     with pytest.raises(Exception) as failed:
-        ours.publish(NOTHING, [DeadLetter(0, 1, "bad", b"k", b"v")], {0: 9})
+        ours.publish(NOTHING, [DeadLetter(0, 1, "bad", b"k", b"v")], {0: Committed(9)})
     assert not isinstance(failed.value, Refused)
     ours.close()
 
@@ -205,5 +205,5 @@ def test_a_topic_with_fewer_partitions_than_before_is_no_refusal_of_its_messages
         settings, Watchdog(120), group_metadata=lambda: settings.group, frequency=Frequency("1h"), partitions=(1, 6)
     )
     with pytest.raises(ConfigError, match="fewer partitions"):
-        ours.publish(NOTHING, [DeadLetter(5, 1, "bad", b"k", b"v")], {0: 9})
+        ours.publish(NOTHING, [DeadLetter(5, 1, "bad", b"k", b"v")], {0: Committed(9)})
     ours.close()

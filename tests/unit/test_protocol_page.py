@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 import pipeline.stream.claim
+import pipeline.stream.reforecast
 import pipeline.stream.turn
 from tests.faults import worker
 from tests.faults.test_points import KILLS
@@ -27,7 +28,12 @@ def steps(docstring: str | None) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("title", "docstring"), [("A turn", pipeline.stream.turn.__doc__), ("A claim", pipeline.stream.claim.__doc__)]
+    ("title", "docstring"),
+    [
+        ("A turn", pipeline.stream.turn.__doc__),
+        ("A claim", pipeline.stream.claim.__doc__),
+        ("A swap", pipeline.stream.reforecast.__doc__),
+    ],
 )
 def test_the_steps_are_those_of_the_code(title: str, docstring: str | None) -> None:
     assert len(steps(docstring)) == 4

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 
-from pipeline.forecasting.scorer import Scorer
+from pipeline.forecasting.scorer import Champion, Scorer
 from pipeline.forecasting.shadow import Shadow, ShadowScorer
 from pipeline.forecasting.windows import Grid, model_config
 from pipeline.grid.frequency import Frequency
@@ -35,6 +35,7 @@ def worker(
     most: int = 100,
     passed: Callable[[str], None] = nothing_happens,
     owner: str = "test",
+    registry: Champion | None = None,
     calibrations: MemoryCalibrations | None = None,
     shadow: Shadow | None = None,
     new_series: int | None = None,
@@ -51,10 +52,10 @@ def worker(
         store=store,
         publisher=MemoryPublisher(topics),
         scorer=Scorer(
-            NoChampion(),
+            registry or NoChampion(),
             calibrations or MemoryCalibrations(),
             grid,
-            model_config(Settings(series=chosen), frequency, 0),
+            model_config(whole, frequency, 0),
         ),
         reader=Reader(InputSettings(covariates=store.covariates), frequency),
         grid=grid,

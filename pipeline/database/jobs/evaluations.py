@@ -114,12 +114,15 @@ def find_group(name: str, pattern: str | None) -> str:
 def _find_marks(connection: Connection, now: int, margin: float) -> dict[str, Any]:
     # Jumps before offsets: a jump between the two then counts as one that the next sweep has yet to see.
     jump = connection.execute(select(func.coalesce(func.max(ingest_jumps.c.id), 0))).scalar_one()
-    query = select(topics.c.topic_id, ingest_state.c.partition, ingest_state.c.next_offset).join(
-        topics, topics.c.topic == ingest_state.c.topic
+    state = ingest_state.c
+    query = select(topics.c.topic_id, state.partition, state.next_offset, state.reforecasts).join(
+        topics, topics.c.topic == state.topic
     )
+    rows = connection.execute(query).all()
     return {
         "since": now - round(margin * 1e6),
-        "offsets": {f"{row.topic_id}/{row.partition}": row.next_offset for row in connection.execute(query)},
+        "offsets": {f"{row.topic_id}/{row.partition}": row.next_offset for row in rows},
+        "reforecasts": {f"{row.topic_id}/{row.partition}": row.reforecasts for row in rows},
         "jump": jump,
         "grid": _spell_grid(connection),
     }
@@ -168,13 +171,15 @@ def _new_forecasts(connection: Connection, state: dict[str, Any]) -> list[tuple[
     column = forecasts.c
     for partition, offset in marks.items():
         topic_id, number = map(int, partition.split("/"))
-        new = select(column.series_id, func.min(column.origin)).where(
-            column.step == 1,  # every forecast has one, and the index of the outbox holds only those
-            column.source_topic == topic_id,
-            column.source_partition == number,
-            column.source_offset >= offset,
-        )
-        found += [(own, time) for own, time in connection.execute(new.group_by(column.series_id))]
+        again = state.get("reforecasts", {}).get(partition, 0)
+        for later in (column.source_offset >= offset, column.source_offset < -again):  # the n-th re-forecast is at -n
+            new = select(column.series_id, func.min(column.origin)).where(
+                column.step == 1,  # every forecast has one, and the index of the outbox holds only those
+                column.source_topic == topic_id,
+                column.source_partition == number,
+                later,
+            )
+            found += [(own, time) for own, time in connection.execute(new.group_by(column.series_id))]
     return found
 
 

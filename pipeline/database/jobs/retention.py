@@ -5,7 +5,20 @@ in.
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, bindparam, delete, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    func,
+    not_,
+    or_,
+    select,
+    update,
+)
 
 from pipeline.database.engine import reading, writing
 from pipeline.database.jobs.matured import read_grid
@@ -201,11 +214,13 @@ class Retention:
 def _ready(connection: Connection, mine: ColumnElement[bool], wanted: Ints, issued_before: int) -> list[int]:
     """Find the origins among `wanted` that are published and were not issued lately."""
     state = and_(_STATE.topic == topics.c.topic, _STATE.partition == _FORECAST.source_partition)
+    newest = and_(_FORECAST.source_offset < 0, _FORECAST.source_offset <= -_STATE.reforecasts)  # the n-th is at -n
     query = (
         select(_FORECAST.origin)
         .select_from(forecasts.join(topics, topics.c.topic_id == _FORECAST.source_topic).join(ingest_state, state))
         .where(mine, _FORECAST.step == 1, _FORECAST.origin.in_(wanted.tolist()))
-        .where(_FORECAST.source_offset < _STATE.turn_start, _FORECAST.issued_at < issued_before)
+        .where(_FORECAST.source_offset < _STATE.turn_start, not_(newest))
+        .where(_FORECAST.issued_at < issued_before)
     )
     return list(connection.execute(query).scalars())
 

@@ -138,7 +138,7 @@ forecasts = Table(
     *forecast_columns(),
     Column("source_topic", Integer, nullable=False),
     Column("source_partition", Integer, nullable=False),
-    Column("source_offset", BigInteger, nullable=False),
+    Column("source_offset", BigInteger, nullable=False),  # -n: of the partition's n-th re-forecast, without an event
     Column("calibration", Integer, nullable=False, server_default="0"),
     PrimaryKeyConstraint("series_id", "target_time", "origin", "model_version"),
     sqlite_with_rowid=False,
@@ -289,6 +289,7 @@ ingest_state = Table(
     Column("updated_at", Instant, nullable=False),
     Column("incarnation", Text),  # Kafka's id of the topic that the offsets are of; NULL: not known yet
     Column("off_grid", BigInteger, nullable=False, server_default="0"),  # events between two steps of the grid
+    Column("reforecasts", BigInteger, nullable=False, server_default="0"),  # turns of it that no event made due
 )
 
 ingest_jumps = Table(

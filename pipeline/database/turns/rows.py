@@ -130,3 +130,21 @@ def first_of_each(forecasts: Forecasts) -> Mask:
     first = np.zeros(len(forecasts), np.bool_)
     first[np.unique(keys, axis=0, return_index=True)[1]] = True
     return first
+
+
+def shadow_rows(new: Forecasts) -> list[dict[str, object]]:
+    """List the rows of the shadow's forecasts by column, one per step."""
+    return [
+        {
+            "series_id": int(new.series_id[i]),
+            "origin": int(new.origin[i]),
+            "step": step + 1,
+            "target_time": int(new.target_times[i, step]),
+            "model_version": int(new.model_version[i]),
+            "issued_at": int(new.issued_at[i]),
+            **dict(zip(QUANTILE_NAMES, new.quantiles[i, step].tolist(), strict=True)),
+            "quality": new.quality[i],
+        }
+        for i in range(len(new))
+        for step in range(new.horizon)
+    ]

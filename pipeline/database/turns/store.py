@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 from sqlalchemy import Connection, Engine, func, select, update
 
-from models.config import QUANTILE_NAMES
 from pipeline.columns import take
 from pipeline.database.engine import reading, writing
 from pipeline.database.schema.shadow_tables import shadow_forecasts
@@ -25,8 +24,9 @@ from pipeline.database.turns.covariates import enter_names, rows_of_covariates, 
 from pipeline.database.turns.dialects import rows_of
 from pipeline.database.turns.letters import left_row, row_of
 from pipeline.database.turns.outbox import read_dead_letters, read_forecasts
+from pipeline.database.turns.outdated import find_outdated
 from pipeline.database.turns.retired import retire_topic
-from pipeline.database.turns.rows import FORECASTS_AT_ONCE, Rows, first_of_each, in_key_order
+from pipeline.database.turns.rows import FORECASTS_AT_ONCE, Rows, first_of_each, in_key_order, shadow_rows
 from pipeline.errors import Corrupt, Fenced, Service, Unavailable
 from pipeline.records import (
     NOTHING,
@@ -38,6 +38,7 @@ from pipeline.records import (
     Left,
     Mask,
     Observations,
+    Outdated,
     RecentHistory,
     Standing,
     Turn,
@@ -81,11 +82,10 @@ class SqlStore:
             taken = new.on_conflict_do_update(
                 index_elements=["topic", "partition"],
                 set_={"epoch": ingest_state.c.epoch + 1, "owner": owner, "claimed_at": now},
-            ).returning(
-                ingest_state.c.epoch, ingest_state.c.next_offset, ingest_state.c.turn_start, ingest_state.c.incarnation
             )
-            epoch, next_offset, turn_start, incarnation = connection.execute(taken).one()
-        return Claim(partition, epoch, next_offset, turn_start, met=incarnation is not None)
+            row = connection.execute(taken.returning(ingest_state)).one()
+        met = row.incarnation is not None
+        return Claim(partition, row.epoch, row.next_offset, row.reforecasts, turn_start=row.turn_start, met=met)
 
     def recent(self, names: Sequence[str], depth: int, until: int | None = None) -> RecentHistory:
         """Return each series' newest `depth` observations, in the order of `names`; unknown names get an id.
@@ -140,6 +140,11 @@ class SqlStore:
         """Return the series that were found in several partitions after `Standing.spreads` was `number`."""
         with reading(self._engine) as connection:
             return places.spread_after(connection, number)
+
+    def outdated(self, partitions: Sequence[int], version: int, after: int, most: int) -> Outdated:
+        """Look at the series after the id `after` for at most `most` whose newest origin `version` has not forecast."""
+        with reading(self._engine) as connection:
+            return find_outdated(connection, find_topic(connection, self._topic), partitions, version, after, most)
 
     def known(self, names: Sequence[str]) -> set[str]:
         """Return those of `names` that have an id already."""
@@ -231,7 +236,7 @@ class SqlStore:
                 jumped_at=now,
             )
             connection.execute(jump)
-        return Claim(claim.partition, claim.epoch, next_offset)
+        return Claim(claim.partition, claim.epoch, next_offset, claim.reforecasts)
 
     def _advance(self, connection: Connection, advance: Advance, now: int) -> None:
         state = ingest_state.c
@@ -244,6 +249,7 @@ class SqlStore:
                 turn_start=advance.start,
                 updated_at=now,
                 off_grid=state.off_grid + advance.off_grid,
+                reforecasts=state.reforecasts if advance.reforecasts is None else advance.reforecasts,
             )
         )
         if moved.rowcount != 1:
@@ -301,7 +307,7 @@ class SqlStore:
             insert = inserting(connection, shadow_forecasts).on_conflict_do_nothing()
             for start in range(0, len(new), FORECASTS_AT_ONCE):
                 part = new.take(np.arange(start, min(start + FORECASTS_AT_ONCE, len(new))))
-                connection.execute(insert, _shadow_rows(part))
+                connection.execute(insert, shadow_rows(part))
 
     def _store_dead_letters(self, connection: Connection, letters: Sequence[DeadLetter], now: int) -> None:
         if not letters:
@@ -323,23 +329,6 @@ class SqlStore:
     def _conflict(self) -> type[Exception]:
         error: type[Exception] = self._engine.dialect.loaded_dbapi.IntegrityError
         return error
-
-
-def _shadow_rows(new: Forecasts) -> list[dict[str, object]]:
-    return [
-        {
-            "series_id": int(new.series_id[i]),
-            "origin": int(new.origin[i]),
-            "step": step + 1,
-            "target_time": int(new.target_times[i, step]),
-            "model_version": int(new.model_version[i]),
-            "issued_at": int(new.issued_at[i]),
-            **dict(zip(QUANTILE_NAMES, new.quantiles[i, step].tolist(), strict=True)),
-            "quality": new.quality[i],
-        }
-        for i in range(len(new))
-        for step in range(new.horizon)
-    ]
 
 
 def refuse_unstorable(names: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from models.config import QUANTILE_LEVELS, QUANTILE_NAMES
 from pipeline.database import Database
 from pipeline.database.jobs.evaluations import EvaluatedRanges, find_group
 from pipeline.errors import Unavailable
-from pipeline.records import Claim, Forecasts
+from pipeline.records import Advance, Claim, Forecasts, Turn, no_observations
 from pipeline.settings import Settings
 from tests.contracts.rows import HOUR, START, at_once, observations, turn_of
 
@@ -56,7 +56,8 @@ class World:
             cells.append((self.ids[name], START + HOUR * hour, value, 1, self.offset, fresh))
         self.commit(observations=observations(cells))
 
-    def issue(self, name: str, origin: int, version: int) -> None:
+    def issue(self, name: str, origin: int, version: int, again: int | None = None) -> None:
+        """Store a forecast that an event made due, or the partition's re-forecast of this number."""
         middle = self.rng.normal(20, 8, HORIZON)
         spread = np.sort(self.rng.normal(0, 9, (HORIZON, len(QUANTILE_LEVELS))), axis=1)
         one = Forecasts(
@@ -70,9 +71,13 @@ class World:
             quality=["ok"],
             issued_at=np.array([self.now]),
             partition=np.array([0]),
-            offset=np.array([self.offset]),
+            offset=np.array([self.offset if again is None else -again]),
         )
-        self.commit(forecasts=one)
+        if again is None:
+            self.commit(forecasts=one)
+        else:
+            advance = Advance(0, self.claim.epoch, self.offset, self.offset, reforecasts=again)
+            self.store.commit(Turn((advance,), no_observations(), one, ()))
 
     def live(self, hours: range) -> None:
         """Let hours pass on every series, with a forecast now and then."""
@@ -256,6 +261,20 @@ def test_forecasts_that_come_after_their_actuals_are_found_without_a_change_of_o
     assert [batch.total for batch in world.refresh()] == [1]
     assert sum(cell["n"] for cell in world.cells()) > before
     check(world.database)
+
+
+def test_forecasts_that_no_event_made_due_are_found_without_a_change_of_observations(world: World) -> None:
+    world.live(range(72))
+    world.refresh()
+    world.later(3600)
+    world.refresh()
+    for again in (1, 2):
+        before = sum(cell["n"] for cell in world.cells())
+        world.issue("odd", 10 + again, 3, again=again)
+        assert [batch.total for batch in world.refresh()] == [1]
+        assert sum(cell["n"] for cell in world.cells()) > before
+        check(world.database)
+    assert [batch.total for batch in world.refresh()] == []
 
 
 def test_forecasts_of_a_replay_after_a_rewind_are_found(world: World) -> None:

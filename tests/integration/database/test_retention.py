@@ -14,7 +14,7 @@ from sqlalchemy import event, text
 from jobs.upkeep.retention import clear_out
 from pipeline.database import Database, SqlStore
 from pipeline.errors import ConfigError
-from pipeline.records import Claim, DeadLetter, Forecasts
+from pipeline.records import Advance, Claim, DeadLetter, Forecasts, Turn, no_observations
 from pipeline.settings import Settings
 from tests import processes
 from tests.contracts.rows import HOUR, NOW, START, at_once, mark_requeued, observations, turn_of, wide_observations
@@ -100,6 +100,19 @@ def test_nothing_of_a_partitions_newest_turn_is_deleted(database: Database, stor
     assert set(stored(database)) == {("a", 1, 1), ("b", 3, 1)}
     store.commit(turn_of(right, right.next_offset + 1))  # b's at 3 is published now, but its newest
     assert run(database) == {}
+
+
+def test_nothing_of_a_partitions_newest_reforecast_is_deleted(database: Database, store: SqlStore) -> None:
+    claim = issue(store, store.claim(0, "me"), *hourly("a", of(store, "a"), [1, 2, 9]))
+    store.commit(turn_of(claim, claim.next_offset + 1))
+    at = claim.next_offset + 1
+    for again in (1, 2):
+        (new,) = hourly("a", of(store, "a"), [2 + again])
+        new.offset[:] = -again
+        advance = Advance(0, claim.epoch, at, at, reforecasts=again)
+        store.commit(Turn((advance,), no_observations(), new, ()))
+    assert run(database) == {"forecast rows": 3 * HORIZON}, "a's at 1 and 2, and its first re-forecast"
+    assert set(stored(database)) == {("a", 4, 1), ("a", 9, 1)}
 
 
 def test_a_forecast_of_a_topic_that_nobody_claimed_is_never_deleted(database: Database, store: SqlStore) -> None:
