@@ -35,7 +35,7 @@ from tests.servers import ApacheKafka, PostgreSQL, free_port
 
 __all__ = ["apache_kafka", "development_broker", "place", "postgresql", "run_folder"]
 
-QUICK = ("kafka.session_timeout=6", "kafka.call_timeout=10", "database.timeout=10")
+QUICK = ("kafka.session_timeout=6", "kafka.call_timeout=10", "database.timeout=10", "model.pretrained=false")
 
 
 @dataclass(frozen=True)
