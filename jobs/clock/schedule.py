@@ -110,7 +110,7 @@ class Duty:
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """A scheduler: `timetable` is job -> when, None for a job that runs only when it is requested; `lease` is seconds,
-    `fire` runs a job and keeps the ledger.
+    `fire` runs a job and keeps the ledger, and `look` requests what no timetable knows of, again and again on duty.
     """
 
     timetable: Mapping[str, str | None]
@@ -120,6 +120,7 @@ class Schedule:
     owner: str
     lease: float
     heartbeat: Heartbeat = field(default_factory=lambda: Heartbeat(("database",)))
+    look: Callable[[], None] = lambda: None
 
     def serve(self, stop: threading.Event) -> None:
         """Wait for the lease, be on duty while it is held, and again, until `stop` is set."""
@@ -231,6 +232,7 @@ class Schedule:
                 if time.monotonic() - renewed >= self.lease:
                     return
             self._mark_lost()
+            self.look()
             self._start_requested(duty, scheduler)
             self._follow_clock(duty, plan)
             scheduler.wakeup()  # its timer stands still while the machine is suspended, and the clock may be set

@@ -14,10 +14,10 @@ from typing import Protocol
 
 import numpy as np
 
-from jobs.retraining.training_set import HELD_OUT
 from pipeline.grid.frequency import Frequency
 from pipeline.records import History, Ints
 from pipeline.settings import Settings
+from pipeline.settings.jobs import HELD_OUT
 
 
 @dataclass(frozen=True, slots=True)

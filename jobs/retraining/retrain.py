@@ -16,8 +16,8 @@ from jobs.retraining.warm_start import Start, choose_start
 from models.presets import PRETRAINED
 from models.pretrained import load_pretrained
 from pipeline.forecasting import first_champion
-from pipeline.forecasting.first_champion import is_zero_shot, serve_pretrained
-from pipeline.forecasting.served import NAIVE, Champion, find_champion
+from pipeline.forecasting.first_champion import is_own, is_zero_shot, serve_pretrained
+from pipeline.forecasting.served import Champion, find_champion
 from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import Settings
@@ -88,8 +88,8 @@ def retrain(
     compare-and-set against the champion that was compared, so a champion chosen meanwhile by somebody else stays.
     With a shadow period, one that beat a champion becomes shadow instead; the job `promote` ends the period. Where the
     settings name several challengers, all go through 2 to 6 side by side, and the best of those that deserve it to 7.
-    Until there is a champion of its own, the network of the wheel, fine-tuned, is one of them; and never does anything
-    become champion that is worse than that network as it came.
+    Until there is a champion of its own, too little history is no failure, and the network of the wheel, fine-tuned, is
+    one of them; and never does anything become champion that is worse than that network as it came.
     """
     began = clock()
     frequency = Frequency.of(settings.series)
@@ -104,8 +104,12 @@ def retrain(
     try:
         sets, read = _prepare(reader, starts, settings, frequency, now=began)
     except TooLittleHistory as error:
-        serves = f"; until then the pretrained network serves, version {champion.version}" if champion else ""
-        return Outcome("failed", f"{error}{serves if champion and is_zero_shot(champion) else ''}")
+        if is_own(champion):
+            return Outcome("failed", str(error))
+        serves = "seasonal naive serves"
+        if champion and is_zero_shot(champion):
+            serves = f"the pretrained network serves, version {champion.version}"
+        return Outcome("ok", f"waiting for history: {error}; until then {serves}")
     on_stage(Stage("history read", words=read.words))
 
     fitted = {
@@ -149,8 +153,7 @@ def retrain(
 def add_pretrained(chosen: Mapping[str, Settings], champion: Champion | None) -> dict[str, Settings]:
     """Add the network of the wheel, to be fine-tuned, where there is no champion of its own and nobody names it."""
     first = next(iter(chosen.values()))
-    own = champion is not None and champion.version != NAIVE and not is_zero_shot(champion)
-    if own or not first.model.pretrained or any(each.model.kind == PRETRAINED for each in chosen.values()):
+    if is_own(champion) or not first.model.pretrained or any(each.model.kind == PRETRAINED for each in chosen.values()):
         return dict(chosen)
     model = first.model.with_changes({"kind": PRETRAINED})
     training = first.training.model_copy(update={"loss": "pinball", "members": 1, "search": 0})

@@ -20,9 +20,8 @@ from pipeline.forecasting.windows import lay_out
 from pipeline.grid.frequency import Frequency
 from pipeline.records import History, Ints
 from pipeline.settings import Settings
+from pipeline.settings.jobs import HELD_OUT, count_needed
 
-HELD_OUT = 4
-"""At most one part in so many of the history is held out."""
 VALIDATED, VALIDATION = 8, 5
 """Horizons held back for validation, of all series together, as long as they are no more than one part in VALIDATION of
 the shortest. One horizon of one series neither chooses weights nor tells how wide intervals must be."""
@@ -148,7 +147,7 @@ def pick_origins(span: int, horizon: int, origins: int, frequency: Frequency) ->
 
     They are a horizon apart, or nearer where that would hold out more than one part in HELD_OUT.
     """
-    least = HELD_OUT * (horizon + origins - 1)
+    least = count_needed(horizon, origins)
     if span < least:
         raise TooLittleHistory(
             f"the history reaches over {span} steps of {frequency.text}; a horizon of {horizon} and {origins} backtest "

@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from pipeline.commands.opened import now, opened
 if TYPE_CHECKING:
     from jobs.clock.schedule import Schedule
     from jobs.upkeep.job_metrics import JobCollector
-    from pipeline.database import Database, Ledger
+    from pipeline.database import Database
     from pipeline.settings import Settings
 
 LEASE = 30.0
@@ -185,7 +186,7 @@ def schedule(settings: "Settings") -> None:
     stop = stop_event()  # before anybody can see that it runs: without a handler a container's first process is deaf
     probes = Probes("scheduler", secrets)
     with serving(settings.metrics.listen, probes, settings.metrics.hosts), opened(settings) as database:
-        scheduler = build_schedule(settings, database.ledger, now)
+        scheduler = build_schedule(settings, database, now)
         probes.watch(checks_of(scheduler, settings.database.timeout), build_collector(settings, database))
         scheduler.serve(stop)
 
@@ -213,21 +214,27 @@ def build_collector(settings: "Settings", database: "Database") -> "JobCollector
     return JobCollector(partial(database.job_facts.read, tuple(periods)), periods, now)
 
 
-def build_schedule(settings: "Settings", ledger: "Ledger", clock: Callable[[], int]) -> "Schedule":
-    """Wire a scheduler to a ledger; its jobs run as child processes with these settings."""
+def build_schedule(settings: "Settings", database: "Database", clock: Callable[[], int]) -> "Schedule":
+    """Wire a scheduler to a database; its jobs run as child processes with these settings."""
     from jobs.catalog import timetable
     from jobs.clock.child import Child, job_command, write_settings
+    from jobs.clock.first_model import FirstModel
     from jobs.clock.runner import Runner
     from jobs.clock.schedule import Schedule
+    from pipeline.settings.jobs import count_needed
     from pipeline.settings.secrets import list_secrets
 
-    given, secrets = write_settings(settings), list_secrets(settings)
+    ledger, given, secrets = database.ledger, write_settings(settings), list_secrets(settings)
 
     def fire(name: str, due: int | None, halt: threading.Event) -> None:
         runner = Runner(ledger, clock, owner(settings), settings.jobs.timeout_of(name))
         runner.run_child(name, due, lambda: Child(job_command(name), given, secrets), halt)
 
-    return Schedule(timetable(settings), ledger, fire, clock, owner(settings), LEASE)
+    schedule = Schedule(timetable(settings), ledger, fire, clock, owner(settings), LEASE)
+    if settings.jobs.retrain is None:
+        return schedule
+    needed = count_needed(settings.series.horizon, settings.jobs.gate_origins)
+    return replace(schedule, look=FirstModel(database.first_history(settings, clock), ledger, needed, clock).look)
 
 
 def person() -> str:

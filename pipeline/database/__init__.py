@@ -19,12 +19,13 @@ from pipeline.database.jobs.states import JobStates
 from pipeline.database.models.calibrations import Calibrations
 from pipeline.database.models.registry import Registry
 from pipeline.database.models.shadows import Shadows
+from pipeline.database.pages.awaited import FirstHistory
 from pipeline.database.pages.reader import SqlReader
 from pipeline.database.pages.repairs import Repair, Repairs
 from pipeline.database.schema.migrate import check, current, require_file, upgrade
 from pipeline.database.schema.pipelines import Binding, Pipelines
 from pipeline.database.turns.store import SqlStore
-from pipeline.settings import Policy
+from pipeline.settings import Policy, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,10 @@ class Database:
     def store(self, topic: str, policy: Policy, clock: Callable[[], int], covariates: Sequence[str] = ()) -> SqlStore:
         """Make the worker's view of an input topic and of these covariates; `clock` returns microseconds UTC."""
         return SqlStore(self.engine, topic, policy, clock, covariates)
+
+    def first_history(self, settings: Settings, clock: Callable[[], int]) -> FirstHistory:
+        """Make what a scheduler sees of the history that the first model waits for."""
+        return FirstHistory(self.engine, settings, clock)
 
     def close(self) -> None:
         """Close every connection."""

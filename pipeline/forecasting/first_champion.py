@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from models.artifact import hash_artifact, pack
 from models.pretrained import load_pretrained
-from pipeline.forecasting.served import Champion, Served, find_champion
+from pipeline.forecasting.served import NAIVE, Champion, Served, find_champion
 from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import Settings
@@ -65,6 +65,11 @@ def serve_pretrained(registry: Registry, settings: Settings, frequency: Frequenc
         reason=REASON,
         now=now,
     )
+
+
+def is_own(champion: Champion | None) -> bool:
+    """Whether a history of its own has made the champion: it is neither seasonal naive nor the network of the wheel."""
+    return champion is not None and champion.version != NAIVE and not is_zero_shot(champion)
 
 
 def is_zero_shot(champion: Champion) -> bool:

@@ -9,6 +9,13 @@ from pipeline.settings.values import KEEPING, TIMING, Seconds, Section, Timing
 
 TIMEOUT = 6 * 3600.0
 """Seconds after which a scheduled job is stopped."""
+HELD_OUT = 4
+"""At most one part in so many of the history is held out for the backtest."""
+
+
+def count_needed(horizon: int, origins: int) -> int:
+    """Count the steps that a history must reach over for a backtest of so many rolling origins."""
+    return HELD_OUT * (horizon + origins - 1)
 
 
 class JobSettings(Section):

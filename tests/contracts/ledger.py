@@ -47,6 +47,20 @@ class LedgerContract:
         assert ledger.begin("retrain", START, "late", NOW) is None
         assert ledger.begin("retrain", START + HOUR, "next", NOW) is not None
 
+    def test_a_run_is_known_by_its_cause_and_while_it_runs_by_its_job(self, database: Database) -> None:
+        ledger = database.ledger
+        assert not ledger.caused("retrain", "drift")
+        ledger.request("retrain", "drift", NOW)
+        assert not ledger.caused("retrain", "drift"), "it has not begun"
+        run = ledger.begin_requested("retrain", "me", NOW)
+        assert run is not None
+        assert ledger.caused("retrain", "drift")
+        assert ledger.caused("retrain", "another")
+        assert not ledger.caused("monitor", "drift")
+        ledger.finish(run, "failed", None, NOW)
+        assert ledger.caused("retrain", "drift")
+        assert not ledger.caused("retrain", "another")
+
     def test_a_request_waits_once_and_becomes_one_run_with_its_reason(self, database: Database) -> None:
         ledger = database.ledger
         assert ledger.begin_requested("retrain", "me", NOW) is None

@@ -236,6 +236,9 @@ def test_a_job_that_fails_is_one_line_on_stderr_and_exit_code_1(
     place: Place, database: Database, tmp_path: Path
 ) -> None:
     place()
+    facts: dict[str, Any] = {"config": {}, "metrics": {}, "train_from": None, "train_to": None, "seed": 0, "code": ""}
+    version = database.registry.register(name="former", artifact=b"x", now=now(), **facts)
+    assert database.registry.promote(version, expected=None, reason="test", now=now())
     code, output, errors = ran(tmp_path, "job", "run", "retrain")
     assert (code, output) == (1, "")
     assert errors.splitlines()[-1].startswith("tidecast: retrain failed: there are no observations to train on yet")

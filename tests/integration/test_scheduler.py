@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from jobs.clock.first_model import CAUSE
+from pipeline.commands.jobs import build_schedule
 from pipeline.commands.opened import now
 from pipeline.database import Database, open_database, upgrade
 from pipeline.database.jobs.ledger import RunRow
+from pipeline.settings.sources import load
 from tests import processes
 from tests.integration.test_jobs import ROOT, TINY, children, observe, ran, tidecast, wait_until
 from tests.moved_clock import MovedClock
@@ -218,14 +222,39 @@ def test_pause_and_resume_bind_the_scheduler_on_duty_and_leave_a_run_by_hand_alo
     with scheduler(tmp_path):
         wait_until(lambda: holder(database))
         database.ledger.request("retrain", "drift of meter-7", now())
-        assert ran(tmp_path, "job", "run", "retrain")[0] == 1  # it ran, and found nothing to train on
+        assert ran(tmp_path, "job", "run", "retrain")[0] == 0  # it ran, and found nothing to train on
         assert [run.cause for run in database.ledger.runs()] == ["by hand"]
         assert ran(tmp_path, "job", "resume", "retrain")[0] == 0
         wait_until(lambda: {run.cause for run in ended(database)} == {"by hand", "drift of meter-7", None})
     due = [run.scheduled_for for run in database.ledger.runs() if run.cause is None]
     assert not any(database.ledger.held("retrain", each) for each in due), "none from before it was resumed"
     (asked,) = [run for run in database.ledger.runs() if run.cause == "drift of meter-7"]
-    assert (asked.reason or "").startswith("there are no observations to train on yet")
+    assert (asked.reason or "").startswith("waiting for history: there are no observations to train on yet")
+
+
+def test_the_first_model_comes_by_itself_and_until_then_no_run_fails(
+    place: Callable[..., None], database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.clock.first_model.EVERY", 0.1)
+    place("0 0 1 1 *", lease=0.6)
+    stop = threading.Event()
+    schedule = build_schedule(load(tmp_path / "tidecast.toml"), database, now)
+    thread = threading.Thread(target=schedule.serve, args=(stop,))
+    thread.start()
+    try:
+        wait_until(lambda: ended(database))
+        (run,) = database.ledger.runs()
+        words = "waiting for history: there are no observations to train on yet"
+        assert (run.outcome, (run.reason or "").split(":")[:2]) == ("ok", words.split(":"))
+        observe(database)
+        wait_until(lambda: len(ended(database)) == 2)
+    finally:
+        stop.set()
+        thread.join()
+    first, _ = database.ledger.runs()
+    assert (first.outcome, first.cause) == ("ok", CAUSE)
+    assert (first.reason or "").startswith("version 1 promoted")
+    assert database.registry.champion() == 1
 
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)

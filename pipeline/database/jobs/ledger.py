@@ -124,6 +124,13 @@ class Ledger:
         with reading(self._engine) as connection:
             return list(connection.execute(query).scalars())
 
+    def caused(self, job: str, cause: str) -> bool:
+        """Tell whether a run of the job had this cause, or one runs at this moment, whatever its cause."""
+        run = job_runs.c
+        query = select(run.id).where(run.job == job, or_(run.cause == cause, run.outcome == "running")).limit(1)
+        with reading(self._engine) as connection:
+            return connection.execute(query).first() is not None
+
     def begin_requested(self, job: str, owner: str, now: int) -> int | None:
         """Turn the request that waits for a job into its run, in one transaction; None when none waits.
 

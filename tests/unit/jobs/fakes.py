@@ -199,6 +199,10 @@ class FakeLedger:
         with self._reach():
             return sorted(self.requests, key=lambda job: (self.requests[job][1], job))
 
+    def caused(self, job: str, cause: str) -> bool:
+        with self._reach():
+            return any(run.job == job and (run.cause == cause or run.outcome == "running") for run in self.rows)
+
     def begin_requested(self, job: str, owner: str, now: int) -> int | None:
         with self._reach():
             if job not in self.requests:

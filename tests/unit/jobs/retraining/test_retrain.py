@@ -251,13 +251,23 @@ def test_a_champion_chosen_meanwhile_by_somebody_else_stays(tiny: Make) -> None:
     assert registry.current == 99
 
 
-def test_too_little_history_is_a_failure_in_words_and_registers_nothing(tiny: Make) -> None:
+def test_before_the_first_model_too_little_history_is_waited_for_and_registers_nothing(tiny: Make) -> None:
     registry = FakeRegistry()
     outcome = run(tiny(), registry, drifting(length=10))
-    assert (outcome.ending, outcome.reason.split(";")[0]) == ("failed", "the history reaches over 10 steps of 1h")
+    words = "waiting for history: the history reaches over 10 steps of 1h"
+    assert (outcome.ending, outcome.reason.split(";")[0]) == ("ok", words)
+    assert outcome.reason.endswith("; until then seasonal naive serves")
     outcome = run(tiny(), registry, FakeReader(*make_history({})))
-    assert outcome.reason.startswith("there are no observations to train on yet")
+    assert outcome.reason.startswith("waiting for history: there are no observations to train on yet")
     assert registry.models == []
+
+
+def test_where_there_was_enough_for_a_model_too_little_history_is_a_failure_in_words(tiny: Make) -> None:
+    registry = FakeRegistry()
+    assert run(tiny(), registry).facts["promoted"]
+    outcome = run(tiny(), registry, FakeReader(*make_history({})))
+    assert (outcome.ending, outcome.reason.split(":")[0]) == ("failed", "there are no observations to train on yet")
+    assert len(registry.models) == 1
 
 
 def test_gaps_new_and_silent_series_are_no_obstacle(tiny: Make) -> None:
