@@ -107,7 +107,8 @@ def check_grid(settings: "Settings") -> Finding:
 
 
 def check_model(settings: "Settings") -> Finding:
-    """Load the champion as a worker would; none yet is not bad, forecasts are then seasonal naive."""
+    """Load the champion as a worker would, and say what is waited for; without one seasonal naive serves, version 0."""
+    from pipeline.commands.opened import now
     from pipeline.database import open_database
     from pipeline.forecasting.served import load_model
     from pipeline.forecasting.windows import Grid, model_config
@@ -115,17 +116,17 @@ def check_model(settings: "Settings") -> Finding:
 
     database = open_database(settings.database.url.get_secret_value(), timeout=min(SECONDS, settings.database.timeout))
     try:
-        version = database.registry.champion()
-        if version is None:
-            return Finding("model", True, "none yet: seasonal naive", "tidecast job run retrain")
-        if version == 0:
-            return Finding("model", True, "champion is version 0: seasonal naive", "tidecast job run retrain")
-        frequency = Frequency.of(settings.with_phase(database.pipelines.phase()).series)
-        grid = Grid(frequency, settings.series, len(settings.input.covariates))
-        load_model(database.registry, version, grid, model_config(settings, frequency, 0))
-        return Finding("model", True, f"champion is version {version}")
+        version = database.registry.champion() or 0
+        found = "version 0, seasonal naive"
+        if version:
+            frequency = Frequency.of(settings.with_phase(database.pipelines.phase()).series)
+            grid = Grid(frequency, settings.series, len(settings.input.covariates))
+            loaded = load_model(database.registry, version, grid, model_config(settings, frequency, 0))
+            found = f"version {version}, {loaded.config.kind}"
+        awaited = database.first_history(settings, now).awaited()
     finally:
         database.close()
+    return Finding("model", True, "; next, ".join([found, *awaited]))
 
 
 def check_left_in_sql(settings: "Settings") -> Finding:

@@ -10,6 +10,7 @@ import numpy as np
 
 from models.config import QUANTILE_LEVELS
 from pipeline.database.pages import service as service_pages
+from pipeline.database.pages.awaited import read_awaited
 from pipeline.database.pages.pages import Pages
 from pipeline.errors import TidecastError
 from pipeline.grid.frequency import Frequency
@@ -19,6 +20,7 @@ from pipeline.web.documents import Answer, At
 from pipeline.web.query_queue import Away, QueryQueue
 
 STATUS_SECONDS = 2.0
+AWAITED_SECONDS = 10.0
 ENDS_SECONDS = 5.0
 ENDS_PATIENCE = 4.0
 """Seconds that a broker may take to say where its partitions end."""
@@ -29,11 +31,16 @@ class Champion(Answer):
 
     version: int
     name: str
+    kind: str | None
     promoted_at: At | None
 
 
 class Status(Answer):
-    """The whole service at a glance; `since` says when the database went away, if it is."""
+    """The whole service at a glance; `since` says when the database went away, if it is.
+
+    Without a champion seasonal naive serves, version 0. `awaited` says in words what comes next: the first retraining,
+    or forecasts of every series by a new champion.
+    """
 
     version: str
     topic: str
@@ -44,6 +51,7 @@ class Status(Answer):
     database: Literal["ok", "away"]
     since: At | None = None
     champion: Champion | None
+    awaited: list[str]
     series: int
     observations_newest_at: At | None
     forecasts_newest_issued_at: At | None
@@ -54,13 +62,15 @@ class Status(Answer):
 class Context:
     """Settings, and the database behind its query queue.
 
-    `read_ends` asks the broker for the end offset of each partition of the input topic.
+    `read_ends` asks the broker for the end offset of each partition of the input topic; `clock` returns microseconds
+    UTC.
     """
 
     settings: Settings
     pages: Pages
     queries: QueryQueue
     read_ends: Callable[[], dict[int, int]]
+    clock: Callable[[], int]
     ends: "Ends" = field(init=False)
     grid: "PhasedGrid" = field(init=False)
 
@@ -71,11 +81,13 @@ class Context:
     async def status(self) -> Status:
         """Say how the service is; also when the database is away."""
         read = partial(self.pages.status, self.settings.kafka.input_topic)
+        look = partial(self.pages.ask, read_awaited, self.settings, self.clock())
         try:
             found = await self.queries.remembered("status", STATUS_SECONDS, read)
+            found = found | {"awaited": await self.queries.remembered("awaited", AWAITED_SECONDS, look)}
         except Away as error:
             nothing = dict.fromkeys(("champion", "observations_newest_at", "forecasts_newest_issued_at", "stored_at"))
-            found = {**nothing, "series": 0, "database": "away", "since": error.since}
+            found = {**nothing, "series": 0, "awaited": [], "database": "away", "since": error.since}
         own, frequency = self.settings.series, self.grid.of_settings
         return Status.model_validate(
             {

@@ -46,7 +46,7 @@ def build_app(
 ) -> tuple[Access, Feed]:
     """Build the application, behind its access check, and the feed that a server closes before it ends."""
     patience = PATIENCES * settings.serve.query_timeout
-    context = Context(settings, pages, QueryQueue(QUERIES, clock, patience), read_ends)
+    context = Context(settings, pages, QueryQueue(QUERIES, clock, patience), read_ends, clock)
     feed = Feed(pages, QueryQueue(1, clock, patience), context.status, settings.serve.clients)
 
     @contextlib.asynccontextmanager

@@ -281,6 +281,9 @@ def test_an_empty_database_says_what_to_do_and_shows_the_first_series_by_itself(
     page = opened(serve(url).address)
     expect(page.locator("#forecast-message")).to_contain_text("No forecasts yet.", timeout=PATIENCE)
     expect(page.locator("#forecast-message")).to_contain_text("tidecast doctor")
+    awaited = "Next, the first retraining: needs 204 steps of a series, has 0."
+    expect(page.locator("#models-body")).to_contain_text(awaited)
+    expect(page.locator("#tiles")).to_contain_text("version 0")
     assert [each for each in axe(page) if each["impact"] in ("serious", "critical")] == []
     with world(tmp_path, now(), names=["first"], hours=30, issued=8, url=url):
         expect(page.locator("#forecast-title")).to_have_text("first", timeout=PATIENCE)

@@ -36,7 +36,9 @@ def test_a_fresh_database_serves_the_pretrained_network_under_a_version(place: P
     ]
     changes = rows(deployment, "SELECT action, version, previous FROM alias_history WHERE alias = 'champion'")
     assert [tuple(row) for row in changes] == [("promote", 1, None)]
-    assert check_model(deployment.loaded()).ok
+    found = check_model(deployment.loaded())
+    assert found.ok
+    assert found.found.startswith("version 1, pretrained; next, the first retraining: needs 24 steps of a series, has ")
 
     served = rows(
         deployment,

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 
 import numpy as np
-from sqlalchemy import Connection, Engine, exists, func, select
+from sqlalchemy import Connection, Engine, exists, func, or_, select
 
 from pipeline.database.engine import reading
+from pipeline.database.pages.models import read_champion
 from pipeline.database.pages.service import read_phase
-from pipeline.database.schema.tables import BASELINE, aliases, forecasts, ingest_state, models, observations, series
+from pipeline.database.schema.tables import BASELINE, forecasts, ingest_state, models, observations, series
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import Settings
 from pipeline.settings.jobs import count_needed
@@ -87,8 +88,13 @@ def _of_first_model(connection: Connection, settings: Settings, now: int) -> lis
 
 
 def _of_swap(connection: Connection) -> list[str]:
-    """Count the series whose newest origin the champion has forecast, of those that were forecast at all."""
-    champion = connection.execute(select(aliases.c.version).where(aliases.c.alias == "champion")).scalar() or BASELINE
+    """Count the series whose newest origin the champion has forecast, of those that were forecast at all.
+
+    Where it could not, for example from too few observations, what was forecast since it is champion counts, too.
+    """
+    champion = read_champion(connection)
+    if champion is None:
+        return []
     highest = connection.execute(select(func.max(series.c.series_id))).scalar() or 0
     chosen = np.unique(np.linspace(1, highest, min(highest, FORECAST_OF)).round().astype(np.int64)).tolist()
     own, made = forecasts.alias("own").c, forecasts.alias("made").c
@@ -99,7 +105,8 @@ def _of_swap(connection: Connection) -> list[str]:
         .subquery("looked")
     )
     there = made.step == 1, made.series_id == looked.c.series_id, made.origin == looked.c.origin
-    done = exists().where(*there, made.model_version == champion).label("done")
+    by_now = or_(made.model_version == champion["version"], made.issued_at >= champion["promoted_at"])
+    done = exists().where(*there, by_now).label("done")
     found = connection.execute(select(done).where(looked.c.origin.is_not(None))).scalars().all()
     if all(found):
         return []

@@ -62,8 +62,11 @@ def read_changes(connection: Connection, limit: int) -> list[Row]:
 
 
 def read_champion(connection: Connection) -> Row | None:
-    """Return version and name of the champion and since when it is one."""
-    chosen = select(models.c.version, models.c.name).join_from(aliases, models).where(aliases.c.alias == "champion")
+    """Return version, name and kind of the champion and since when it is one."""
+    kind = models.c.config["kind"].as_string().label("kind")
+    chosen = (
+        select(models.c.version, models.c.name, kind).join_from(aliases, models).where(aliases.c.alias == "champion")
+    )
     row = connection.execute(chosen).mappings().first()
     if row is None:
         return None

@@ -144,7 +144,8 @@ async function refreshModels() {
     renewed("models", "api/models", { limit: 50 }),
     renewed("promotions", "api/promotions", { limit: 50 }),
   ]);
-  if (found && changes) models.show({ models: found.items, promotions: changes.items, now: Date.now() });
+  const awaited = seen.status?.awaited ?? [];
+  if (found && changes) models.show({ models: found.items, promotions: changes.items, awaited, now: Date.now() });
 }
 
 /** Read everything, at the start and whenever the service is back. */

@@ -15,9 +15,10 @@ export class Models {
     document.documentElement.addEventListener("theme", () => this.timeline && this.place());
   }
 
-  show({ models, promotions, now }) {
-    if (!changed(this.body, [models, promotions, this.all])) return;
-    Object.assign(this, { models, promotions, now });
+  show({ models, promotions, awaited, now }) {
+    if (!changed(this.body, [models, promotions, awaited, this.all])) return;
+    Object.assign(this, { models, promotions, awaited, now });
+    const next = awaited.length ? h("p", { class: "note" }, `Next, ${awaited.join("; ")}.`) : null;
     if (!models.length) {
       renew(
         this.body,
@@ -26,6 +27,7 @@ export class Models {
           { class: "empty" },
           "No model yet. Until the first retraining, seasonal naive makes the forecasts: tidecast job run retrain.",
         ),
+        next,
       );
       this.timeline = null;
       return;
@@ -68,6 +70,7 @@ export class Models {
     renew(
       this.body,
       this.timeline,
+      next,
       table("Models with their backtest and verdict", columns, rows, {
         rowClass: (model) => (model.aliases.includes("champion") ? "now" : null),
       }),

@@ -37,9 +37,15 @@ export function showTiles({ status, accuracy, jobs, partitions, letters }, now) 
 function championTile(status) {
   const champion = status?.champion;
   if (!status) return { name: "Champion", value: NONE, words: "", to: "models" };
-  if (!champion)
-    return { name: "Champion", value: "none", words: "seasonal naive serves", to: "models", level: "warn" };
-  return { name: "Champion", value: modelName(champion.version, null), words: champion.name, to: "models" };
+  const version = champion?.version ?? 0;
+  const served = version === 0 ? "version 0" : (champion.kind ?? champion.name);
+  return {
+    name: "Champion",
+    value: modelName(version, null),
+    words: [served, ...status.awaited.map((each) => `next, ${each}`)].join("; "),
+    to: "models",
+    level: version === 0 ? "warn" : "none",
+  };
 }
 
 /** Mean over the horizon of a figure of one model, weighted by the steps. */

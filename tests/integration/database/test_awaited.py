@@ -76,7 +76,7 @@ def test_after_a_swap_it_counts_the_series_that_the_champion_has_forecast(
     own = {name: ids[name] for name in "abc"}  # d has no forecast yet
     store.commit(turn_of(claim, 9, forecasts=forecasts(own, START, 0, version=0)))
     assert first.awaited() == []
-    assert database.registry.promote(version, expected=None, reason="test", now=NOW)
+    assert database.registry.promote(version, expected=None, reason="test", now=NOW + 1)
     assert first.awaited() == ["re-forecasting: 0 of 3 series are done"]
     for number, name in enumerate("abc", start=1):
         again = forecasts({name: ids[name]}, START, -number, version=version)
@@ -84,6 +84,16 @@ def test_after_a_swap_it_counts_the_series_that_the_champion_has_forecast(
         store.commit(Turn((advance,), no_observations(), again, ()))
         left = [] if name == "c" else [f"re-forecasting: {number} of 3 series are done"]
         assert first.awaited() == left
+
+
+def test_a_series_that_the_champion_could_not_forecast_since_is_not_waited_for(
+    database: Database, store: SqlStore, first: FirstHistory
+) -> None:
+    version = register(database, START)
+    assert database.registry.promote(version, expected=None, reason="test", now=NOW - 1)
+    own = {"a": int(store.recent(["a"], 1).series_id[0])}
+    store.commit(turn_of(store.claim(0, "me"), 9, forecasts=forecasts(own, START, 0, version=0)))
+    assert first.awaited() == []
 
 
 def test_of_many_series_some_are_looked_at(
@@ -95,5 +105,5 @@ def test_of_many_series_some_are_looked_at(
     ids = dict(zip(names, store.recent(names, 1).series_id.tolist(), strict=True))
     claim = store.claim(0, "me")
     store.commit(turn_of(claim, 99, forecasts=forecasts(ids, START, 0, version=0)))
-    assert database.registry.promote(version, expected=None, reason="test", now=NOW)
+    assert database.registry.promote(version, expected=None, reason="test", now=NOW + 1)
     assert first.awaited() == ["re-forecasting: 0 of 4 series that were looked at are done"]

@@ -48,7 +48,13 @@ def together(visitor: Visitor, path: str, cursor: str, limit: int, **params: Any
 
 def test_the_status_says_how_far_everything_is(visitor: Visitor) -> None:
     status = visitor.read("/api/status")
-    assert status["champion"] == {"version": 2, "name": "gru", "promoted_at": f"{DAY}T00:00:00.123458Z"}
+    assert status["champion"] == {
+        "version": 2,
+        "name": "gru",
+        "kind": None,
+        "promoted_at": f"{DAY}T00:00:00.123458Z",
+    }
+    assert status["awaited"] == [], "models were fitted, and the champion has forecast every series"
     assert (status["series"], status["database"], status["since"]) == (len(NAMES), "ok", None)
     assert status["observations_newest_at"] == hour(HOURS - 1)
     assert status["forecasts_newest_issued_at"].startswith(hour(56)[:13])

@@ -270,6 +270,8 @@ def test_doctor_names_what_is_bad_and_what_to_do_and_ends_with_1(database: Seque
     assert code == 1
     assert {name for name, finding in found.items() if not finding["ok"]} == {"broker"}
     assert "kafka.bootstrap_servers" in found["broker"]["advice"]
+    awaited = "next, the first retraining: needs 204 steps of a series, has 0"
+    assert found["model"]["found"] == f"version 0, seasonal naive; {awaited}"
 
 
 def test_doctor_reports_wrong_settings_instead_of_ending(run: Run) -> None:
