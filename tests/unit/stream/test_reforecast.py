@@ -42,7 +42,7 @@ LEFT, RIGHT = ["a", "b", "c", "d"], ["e", "f", "g"]
 def artifact(seed: int) -> bytes:
     """An untrained network that reads no covariate."""
     torch.manual_seed(seed)
-    settings = Settings(series=SERIES, model=ModelSettings(hidden=8, heads=2, layers=1))
+    settings = Settings(series=SERIES, model=ModelSettings(hidden=8, layers=1))
     return pack(build(model_config(settings, Frequency("1h"), 0)), series=[], provenance={})
 
 
