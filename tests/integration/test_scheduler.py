@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -236,9 +237,9 @@ def test_the_first_model_comes_by_itself_and_until_then_no_run_fails(
     place: Callable[..., None], database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jobs.clock.first_model.EVERY", 0.1)
-    place("0 0 1 1 *", lease=0.6)
+    place("0 0 1 1 *")
     stop = threading.Event()
-    schedule = build_schedule(load(tmp_path / "tidecast.toml"), database, now)
+    schedule = replace(build_schedule(load(tmp_path / "tidecast.toml"), database, now), lease=0.6)
     thread = threading.Thread(target=schedule.serve, args=(stop,))
     thread.start()
     try:
