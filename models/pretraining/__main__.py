@@ -1,6 +1,7 @@
 """Make the network of the wheel: `python -m models.pretraining --steps 60000 --checkpoint DIR/run.pt`.
 
-It goes on from the checkpoint if there is one, and writes the weights to models/pretrained.safetensors at the end. With
+It goes on from the checkpoint if there is one, else from the weights of an artifact (`--weights
+models/pretrained.safetensors`) or from chance, and writes the weights to models/pretrained.safetensors at the end. With
 `--real FILE.npz` (of `python -m tests.bench zero-shot --training-series FILE.npz`) a share of the windows is real.
 """
 
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from models.artifact import hash_artifact, pack
+from models.artifact import hash_artifact, pack, unpack
 from models.fitting.training import choose_device
 from models.pretrained import FILE
 from models.pretraining.loop import Plan, pretrain
@@ -26,6 +27,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=2e-3, help="learning rate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--checkpoint", type=Path, required=True, help="file to go on from, and to keep")
+    parser.add_argument("--weights", type=Path, help="artifact to begin with where there is no checkpoint")
     parser.add_argument("--real", type=Path, help="real series, an .npz file")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=1, help="of torch; one is as fast as two for so small a network")
@@ -40,7 +42,8 @@ def main() -> int:
     def say(facts: dict[str, object]) -> None:
         sys.stderr.write(json.dumps(facts) + "\n")
 
-    model = pretrain(plan, real, checkpoint=chosen.checkpoint, say=say, device=device.type)
+    start = unpack(chosen.weights.read_bytes()).model.state_dict() if chosen.weights else None
+    model = pretrain(plan, real, checkpoint=chosen.checkpoint, start=start, say=say, device=device.type)
     windows = chosen.steps * chosen.rows
     made = {"steps": chosen.steps, "windows": windows, "seed": chosen.seed, "real_series": sum(map(len, real.values()))}
     artifact = pack(model.cpu(), series=(), provenance=made)

@@ -77,16 +77,20 @@ def pretrain(
     real: Mapping[int, Sequence[Array]],
     *,
     checkpoint: Path | None = None,
+    start: Mapping[str, Tensor] | None = None,
     say: Callable[[dict[str, Any]], None] = lambda _: None,
     config: ModelConfig = CONFIG,
     device: str = "cpu",
 ) -> PretrainedForecaster:
-    """Train to `plan.steps`, from the checkpoint if there is one, and return the averaged weights.
+    """Train to `plan.steps` and return the averaged weights.
 
+    It begins with the checkpoint if there is one, else with the weights `start`, or with chance.
     The checkpoint is replaced every `checkpoint_every` steps and at the end, whole or not at all.
     """
     torch.manual_seed(plan.seed)
     model = PretrainedForecaster(config).to(device)
+    if start is not None:
+        model.load_state_dict(start)
     averaged = PretrainedForecaster(config).to(device)
     averaged.load_state_dict(model.state_dict())
     optimizer = torch.optim.AdamW(model.parameters(), lr=plan.rate, weight_decay=plan.weight_decay, betas=(0.9, 0.98))

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from models.artifact import unpack
 from models.config import QUANTILE_LEVELS
 from models.network.pretrained import PretrainedForecaster, find_long_season
+from models.pretrained import read_pretrained
 from models.pretraining.loop import CONFIG, Plan, find_loss, find_rate, pretrain
 from models.pretraining.synthetic import draw
 from models.pretraining.windows import GROUPS, LEAST, batches, read_real
@@ -112,6 +114,14 @@ def test_pretraining_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     assert [facts["step"] for facts in said] == [3, 6]
     changed = [not torch.equal(more.state_dict()[name], weight) for name, weight in first.named_parameters()]
     assert all(changed)
+
+
+def test_pretraining_begins_with_given_weights_where_there_is_no_checkpoint(tmp_path: Path) -> None:
+    wheel = unpack(read_pretrained()).model
+    still = replace(QUICK, steps=1, rate=1e-12, weight_decay=0.0)
+    model = pretrain(still, {}, start=wheel.state_dict(), checkpoint=tmp_path / "run.safetensors")
+    for name, weight in wheel.named_parameters():
+        torch.testing.assert_close(model.state_dict()[name], weight, rtol=0, atol=1e-6)
 
 
 def test_pretraining_learns() -> None:
