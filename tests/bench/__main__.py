@@ -173,7 +173,8 @@ def intervals(data: Path | None, only: tuple[str, ...], steps: int) -> None:
 )
 @click.option("--part", type=click.Choice(["choosing", "reported", "all"]), default="all", show_default=True)
 @click.option("--only", multiple=True, help="A task, by its name in --list; may be repeated.")
-@click.option("--peers/--no-peers", default=True, show_default=True, help="Forecast with fracast and statsforecast.")
+@click.option("--peer", "chosen", multiple=True, help="fracast, autotheta or autoets (slow); all if left away.")
+@click.option("--no-peers", is_flag=True, help="Ask no peer.")
 @click.option("--fresh", is_flag=True, help="Ask peers again for what they have answered before.")
 @click.option(
     "--artifact", type=click.Path(dir_okay=False, exists=True, path_type=Path), help="Ours, in place of the wheel's."
@@ -187,10 +188,12 @@ def intervals(data: Path | None, only: tuple[str, ...], steps: int) -> None:
 )
 @click.option("--list", "listed", is_flag=True, help="Show the tasks and end.")
 def zero_shot(
+    *,
     data: Path | None,
     part: str,
     only: tuple[str, ...],
-    peers: bool,
+    chosen: tuple[str, ...],
+    no_peers: bool,
     fresh: bool,
     artifact: Path | None,
     series: Path | None,
@@ -200,7 +203,10 @@ def zero_shot(
     from models.artifact import ArtifactError
     from tests.bench import zero_shot as bench
     from tests.bench import zero_shot_tasks
+    from tests.bench.zero_shot_peers import PEERS
 
+    if strangers := sorted(set(chosen) - set(PEERS)):
+        raise click.BadParameter(f"{', '.join(strangers)}: choose from {', '.join(PEERS)}")
     folder = data or zero_shot_tasks.FOLDER
     if not (folder / "public").is_dir():
         raise click.UsageError(f"{folder} has no folder public: give the one that has M4, ETT, sensors and public")
@@ -214,7 +220,8 @@ def zero_shot(
         return
     parts = bench.PARTS if part == "all" else (part,)
     try:
-        path, whole = bench.run(folder, parts=parts, only=only, with_peers=peers, fresh=fresh, artifact=artifact)
+        peers = () if no_peers else chosen or tuple(PEERS)
+        path, whole = bench.run(folder, parts=parts, only=only, peers=peers, fresh=fresh, artifact=artifact)
     except ArtifactError as error:
         raise click.BadParameter(f"--artifact {artifact}: {error}") from error
     say(f"written to {path}")

@@ -19,7 +19,7 @@ from tests.bench.forecasters import Failed
 from tests.bench.peer_job import measure_speed
 from tests.bench.results import Figure, Report, ratios, say
 from tests.bench.zero_shot_own import OWN_CONTEXT, own, predict_naive, predict_own
-from tests.bench.zero_shot_peers import PEERS, SPEED, Answer, ask_peer, check, speed_windows
+from tests.bench.zero_shot_peers import SPEED, Answer, ask_peer, check, speed_windows
 from tests.bench.zero_shot_sources import PARTS
 from tests.bench.zero_shot_tasks import Task, load_tasks
 
@@ -45,14 +45,13 @@ CHOICES = {
 
 
 def run(
-    folder: Path, *, parts: Sequence[str], only: Sequence[str], with_peers: bool, fresh: bool, artifact: Path | None
+    folder: Path, *, parts: Sequence[str], only: Sequence[str], peers: Sequence[str], fresh: bool, artifact: Path | None
 ) -> tuple[Path, bool]:
     """Measure; return the file of figures, and whether every forecaster gave some."""
     tune_cpu(1)
     tasks = [task for task in load_tasks(folder).values() if task.part in parts and (not only or task.name in only)]
     ask = {NAIVE: partial(answer, NAIVE, tasks, predict_naive)}
-    if with_peers:
-        ask |= {name: partial(ask_peer, name, tasks, fresh=fresh) for name in PEERS}
+    ask |= {name: partial(ask_peer, name, tasks, fresh=fresh) for name in peers}
     ask[OWN] = partial(answer, OWN, tasks, partial(predict_own, own(artifact) if artifact else None))
     report = Report("zero-shot")
     answers: dict[str, Answer] = {}
