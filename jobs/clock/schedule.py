@@ -192,7 +192,9 @@ class Schedule:
 
         Without 1 a scheduler that wakes up after its lease would start a run and be stopped in it a moment later.
         """
-        due = last_due(trigger, self.clock())
+        now = self.clock()
+        duty.latest = max(duty.latest, now)  # it may be set back before anybody else has seen it
+        due = last_due(trigger, now)
         while due is not None and not duty.halt.is_set():
             try:
                 if not self._keep(duty):

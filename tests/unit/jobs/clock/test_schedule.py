@@ -450,3 +450,20 @@ def test_a_job_without_a_cron_expression_is_off() -> None:
         "retention": "47 4 * * *",
         "promote": "32 * * * *",
     }
+
+
+def test_a_clock_that_only_a_job_has_seen_ahead_is_followed_back() -> None:
+    ledger, shown = FakeLedger(), [START]
+    fired: list[int | None] = []
+    schedule = Schedule(
+        {"retrain": "every 1s"}, ledger, lambda _, due, __: fired.append(due), lambda: shown[0], "one", 60
+    )
+    epoch = Candidate(ledger, "one", lambda: shown[0], 60).ask()
+    assert epoch is not None
+    duty, planned = Duty(epoch, {"retrain": threading.Lock()}, latest=START), []
+    shown[0] = START + 3600 * SECOND
+    schedule._run_last("retrain", read_trigger("every 1s"), duty)
+    shown[0] = START + SECOND
+    schedule._follow_clock(duty, lambda: planned.append(True))
+    assert fired == [START + 3600 * SECOND]
+    assert planned == [True], "or APScheduler would wait for an hour"
