@@ -112,7 +112,8 @@ def test_run_gives_each_of_its_processes_a_port_of_its_own(
             told = [json.loads(each.get("/readyz")[1])["role"] for each in roles]
             assert told == ["scheduler", "worker", "worker"]
             assert roles[0].samples()["ready", "scheduler"] == 1.0
-            assert [each.samples()["ready", "worker"] for each in roles[1:]] == [1.0, 1.0]
+            # One is not ready for a moment when the other joins the group.
+            wait_until(lambda: [each.samples()["ready", "worker"] for each in roles[1:]] == [1.0, 1.0])
             wait_until(lambda: sum(each.sum("partition_claimed") for each in roles[1:]) == 6.0)
         finally:
             process.send_signal(signal.SIGTERM)
