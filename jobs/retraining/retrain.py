@@ -124,7 +124,8 @@ def retrain(
     on_stage(Stage("registering"))
     judged: dict[str, Judged] = {}
     for name, one in fitted.items():
-        found = judge(compared[name], champion, settings, among=len(chosen))
+        # The wheel's network is none of many that somebody tries until one is better: it is there as a start.
+        found = judge(compared[name], champion, settings, among=len(named))
         asides = (
             one.search.words if one.search else "",
             f"started {one.start.words}" if one.start.mode != settings.training.mode else "",

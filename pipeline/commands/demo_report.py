@@ -9,6 +9,8 @@ from pipeline.quickstart.demo import Running, Summary
 from pipeline.quickstart.demo_directory import CHART
 from pipeline.quickstart.demo_series import HORIZON, Issued, fans
 
+UNTRAINED = {"seasonal-naive", "zero-shot"}
+"""Names of models that have learned nothing of these series."""
 Section = Callable[[str, str], None]
 Line = Callable[[str], None]
 
@@ -69,7 +71,7 @@ def show(running: Running, summary: Summary, issued: Issued, width: int, section
     )
     _lines(
         line,
-        ["", "trained", "pretrained, as it came", "seasonal naive"],
+        ["", "tidecast", "pretrained, as it came", "seasonal naive"],
         [
             [
                 "MASE (as M4: lower is better)",
@@ -82,8 +84,9 @@ def show(running: Running, summary: Summary, issued: Issued, width: int, section
             ],
         ],
     )
-    if not issued.model_version.all():
-        line("version 0 is the fallback, seasonal naive: the trained model was not promoted, see Train above")
+    served = {running.database.registry.model(version).name for version in set(issued.model_version.tolist())}
+    if not served - UNTRAINED:
+        line("no trained model was promoted, see Train above: what it says of it is what a service would do")
     drawn = fans(running.table, issued)
     chart.save(drawn, running.directory / CHART)
     section("Chart", f"series {drawn[0].series}; more in {running.directory / CHART}")
