@@ -57,6 +57,7 @@ SETTINGS = (
     "series.horizon=24",
     "series.min_observed=0.2",
     "model.hidden=32",
+    "model.pretrained=false",
     "training.steps=400",
     "training.refit=0",
     "training.patience=8",

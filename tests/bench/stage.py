@@ -98,6 +98,7 @@ class Stage:
             "partitions": feed.partitions,
         }
         settings: dict[str, Any] = {"kafka": kafka, "series": {"duplicates": feed.policy, "on": feed.on}}
+        settings["model"] = {"pretrained": False}  # loads are named after what serves, and say when it is a network
         return settings | ({"database": {"url": url}} if url else {})
 
     def _seed(self, kind: str, feed: Feed) -> str:
