@@ -70,6 +70,8 @@ def find_champion(registry: Served, shape: ModelConfig, frequency: Frequency) ->
         loaded = unpack(registry.artifact(version))
     except (ArtifactError, ConfigError, Corrupt) as error:
         return Champion(version, None, str(error))
+    except FAILURES as error:
+        return Champion(version, None, f"{type(error).__name__}: {error}")
     unfit = find_unfit(loaded, frequency, shape)
     return Champion(version, None if unfit else loaded, unfit, loaded.provenance)
 

@@ -69,6 +69,22 @@ def test_an_unreadable_champion_is_not_replaced_behind_the_operators_back() -> N
     assert (registry.current, len(registry.models)) == (1, 1)
 
 
+@pytest.mark.parametrize("failure", [MemoryError("no room"), RuntimeError("a shape"), KeyError("a name")])
+def test_a_champion_that_cannot_be_built_keeps_no_worker_from_starting(
+    failure: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(artifact: bytes) -> None:
+        raise failure
+
+    monkeypatch.setattr("pipeline.forecasting.served.unpack", fail)
+    registry = FakeRegistry(models=[{"artifact": b"large"}], current=1)
+    serve(registry)
+    assert (registry.current, len(registry.models)) == (1, 1)
+    champion = find_champion(registry, model_config(SETTINGS, HOURS, 0), HOURS)
+    assert champion is not None
+    assert champion.unfit.startswith(type(failure).__name__)
+
+
 def test_it_can_be_switched_off() -> None:
     registry = FakeRegistry()
     serve(registry, SETTINGS.model_copy(update={"model": ModelSettings(pretrained=False)}))
