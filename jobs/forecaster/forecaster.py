@@ -128,6 +128,8 @@ class Forecaster:
         options: those of the class; it reads no covariates. `fit` goes on from its weights with the frame's history.
         """
         model = {"kind": PRETRAINED, **(options.pop("model", None) or {})}
+        if model["kind"] != PRETRAINED:
+            raise ConfigError(f"kind {model['kind']} is not pretrained: make it by Forecaster(...) and fit it")
         return cls(frequency, horizon, model=model, **options)
 
     @property

@@ -12,6 +12,7 @@ from models.network.baselines import SeasonalNaive
 from models.network.forecasters import Network
 from models.presets import PRETRAINED
 from models.pretrained import load_pretrained
+from pipeline.errors import ConfigError
 from pipeline.forecasting.served import Champion
 from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
@@ -79,9 +80,14 @@ def choose_start(
 
 
 def begin(settings: Settings, frequency: Frequency) -> Start:
-    """Start from no champion: from the weights of the wheel if the settings ask for that network, else from chance."""
+    """Start from no champion: from the weights of the wheel if the settings ask for that network, else from chance.
+
+    ConfigError for keys of [training] that could do nothing then.
+    """
     if settings.model.kind != PRETRAINED:
         return COLD
+    if settings.training.members > 1 or settings.training.search > 1:
+        raise ConfigError("kind pretrained is one network of one shape: set members = 1 and search = 0 for it")
     return Start(PRETRAINED, load_pretrained(model_config(settings, frequency, 0)), "from the pretrained weights")
 
 

@@ -106,6 +106,11 @@ def test_a_backtest_with_a_fit_begins_at_its_weights() -> None:
 def test_keys_that_could_do_nothing_are_refused() -> None:
     with pytest.raises(ConfigError, match="shape of its weights: leave cell, hidden away"):
         pretrained(model={"hidden": 32, "cell": "lstm"})
+    with pytest.raises(ConfigError, match="kind gru is not pretrained"):
+        pretrained(model={"kind": "gru"})
+    for training in ({"members": 2}, {"search": 3}):
+        with pytest.raises(ConfigError, match="set members = 1 and search = 0"):
+            pretrained(training=FEW | training).fit(wave())
 
 
 def test_covariates_are_told_to_be_left_unread() -> None:
