@@ -163,7 +163,7 @@ class Observations:
 class Forecasts:
     """Forecasts of one frequency and horizon; key (series_id, origin, model_version).
 
-    `quantiles` (N, H, Q) are in the target's units at QUANTILE_LEVELS, rounded as `codec.shorten` does, so the table,
+    `quantiles` (N, H, Q) are in the target's units at QUANTILE_LEVELS, rounded by `quantiles.shorten`, so the table,
     the message and a message published again from the table hold the same numbers.
     """
 

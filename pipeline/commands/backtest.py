@@ -249,10 +249,11 @@ def write_files(result: "Backtest[Forecaster]", facts: dict[str, Any], fans: "li
 def shorten_table(table: "pd.DataFrame") -> "pd.DataFrame":
     """Round the quantiles as the service does: nothing of a small wave on a large level is lost."""
     from models.config import QUANTILE_NAMES
-    from pipeline.messages.codec import shorten
+    from pipeline.quantiles import shorten
 
     names = list(QUANTILE_NAMES)
-    return table.assign(**dict(zip(names, shorten(table[names].to_numpy()).T, strict=True)))
+    rounded = shorten(table[names].to_numpy()[:, None])[:, 0]  # step by step
+    return table.assign(**dict(zip(names, rounded.T, strict=True)))
 
 
 def spreadsheet(table: "pd.DataFrame") -> "pd.DataFrame":

@@ -17,7 +17,7 @@ from pipeline.errors import ConfigError, Corrupt, Unloadable
 from pipeline.forecasting.calibration import NO_CALIBRATION, Calibration, correct, read_factors
 from pipeline.forecasting.served import ADVICE, FAILURES, load_model, number_series
 from pipeline.forecasting.windows import Grid, batch
-from pipeline.messages.codec import shorten
+from pipeline.quantiles import shorten
 from pipeline.records import Due, Floats, Forecasts, Ints, Mask, Quality, no_forecasts
 
 log = structlog.get_logger()

@@ -27,8 +27,6 @@ STUB_REASON = 1_000  # bytes of a reason in the stub of a letter
 NUMBER = 26  # bytes of a quantile in JSON at most, with its comma and its share of the brackets
 LARGEST = 1e18  # of a value
 NAME_BYTES = 256  # of the name of a series, at most
-DIGITS = 7  # of the distance between the outer quantiles, after its first one: what a float32 network knows of it
-WHOLE = 2.0**53  # from here on float64 holds nothing but whole numbers
 SKIPPED = Fault(Kind.NULL, "")  # in place of a fault: neither an event nor a dead letter
 
 
@@ -187,23 +185,6 @@ def _fits(name: str, limit: int) -> bool:
 
 def _outside(field: str, number: float) -> Fault:
     return Fault(Kind.NUMBER, f"{shown(field)}: {shown(repr(number))} is not a finite number within +-1e18")
-
-
-def shorten(quantiles: Floats) -> Floats:
-    """Round the quantiles of each step (..., Q), ascending, so that they are short to write.
-
-    The unit is a share of the distance between the outer ones, whatever their level: eight digits of it. Quantiles that
-    are all equal, or so near each other that float64 has no more digits, stay what they are.
-    """
-    width = quantiles[..., -1:] - quantiles[..., :1]  # (..., 1)
-    power = DIGITS - np.floor(np.log10(np.where(width > 0.0, width, 1.0)))  # (..., 1)
-    sane = np.abs(power) < 290  # (..., 1)
-    scale = np.power(10.0, np.abs(np.where(sane, power, 0)))
-    units = np.where(power >= 0, quantiles * scale, quantiles / scale)  # (..., Q)
-    whole = np.round(units) + 0.0  # no minus before a zero
-    rounded = np.where(power >= 0, whole / scale, whole * scale)
-    exact = sane & (width > 0.0) & (np.abs(units).max(axis=-1, keepdims=True) < WHOLE)  # (..., 1)
-    return np.where(exact, rounded, quantiles)
 
 
 def write_forecasts(

@@ -12,7 +12,7 @@ from models.batch import Batch
 from models.config import ModelConfig
 from models.network.baselines import SeasonalNaive
 from pipeline.forecasting.calibration import MEDIAN, NO_CALIBRATION, Calibration, MaturedSteps, correct
-from pipeline.messages.codec import shorten
+from pipeline.quantiles import shorten
 from pipeline.quickstart.demo_series import load
 from pipeline.records import Floats, Ints, Mask
 from tests.unit.jobs.fakes import HOUR, START
@@ -94,7 +94,7 @@ class Live:
         new = ~self.issued & (self.stream.origin < hour - 1)
         if self.stored:
             factors = np.array(self.stored[-1].factors)[self.stream.step[new] - 1]
-            self.quantiles[new] = shorten(correct(self.stream.quantiles[new], factors))
+            self.quantiles[new] = shorten(correct(self.stream.quantiles[new], factors)[:, None])[:, 0]
             self.carried[new] = self.stored[-1].version
         self.issued |= new
         self.hour = hour

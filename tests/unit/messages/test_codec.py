@@ -12,7 +12,7 @@ from models.config import QUANTILE_LEVELS
 from pipeline.errors import ConfigError
 from pipeline.grid.frequency import Frequency
 from pipeline.messages import codec
-from pipeline.messages.codec import FITS, Reader, check_horizon, shorten
+from pipeline.messages.codec import FITS, Reader, check_horizon
 from pipeline.records import DeadLetter, Events, Forecasts, Messages
 from pipeline.settings import InputSettings
 
@@ -278,41 +278,6 @@ def test_an_unreadable_batch_is_one_dead_letter() -> None:
     assert letters == (DeadLetter(0, 7, "the record batch failed its CRC check", None, b"\0raw"),)
 
 
-numbers = st.floats(-1e30, 1e30, allow_nan=False)
-
-
-@given(st.lists(numbers, min_size=2, max_size=13).map(sorted))
-def test_quantiles_are_rounded_to_a_share_of_their_distance_and_still_ascend(values: list[float]) -> None:
-    quantiles = np.array(values)
-    rounded = shorten(quantiles)
-    assert (np.diff(rounded) >= 0.0).all()
-    assert np.abs(rounded - quantiles).max() <= 0.51e-7 * (quantiles[-1] - quantiles[0])
-    assert not np.signbit(rounded[rounded == 0.0]).any() or values[0] == values[-1]
-
-
-@given(st.lists(st.integers(-(10**6), 10**6), min_size=2, max_size=13, unique=True).map(sorted), st.integers(-12, 12))
-def test_whatever_the_level_and_the_unit_rounding_keeps_the_same_share(steps: list[int], unit: int) -> None:
-    quantiles = 10.0**unit * np.array(steps, np.float64)
-    width = quantiles[-1] - quantiles[0]
-    for level in (0.0, 1e3, 1e6, 1e9, 1e12):
-        raised = quantiles + level * width
-        unit_in_last_place = np.spacing(np.abs(raised).max())
-        assert np.abs(shorten(raised) - raised).max() <= max(0.51e-7 * width, unit_in_last_place)
-
-
-def test_quantiles_are_short_to_write_and_equal_ones_stay_what_they_are() -> None:
-    quantiles = 5000.0 + 900.0 * np.linspace(-1.0, 1.0, 13) ** 3
-    assert all(len(repr(value)) <= 10 for value in shorten(quantiles).tolist())
-    assert shorten(52.1234567 + 1e-6 * np.array([-1.0, 0.0, 1.0])).tolist() == [52.1234557, 52.1234567, 52.1234577]
-    assert shorten(1e9 + 0.1 * np.array([1 / 3, 2 / 3, 1.0])).tolist() == [
-        1000000000.0333333,
-        1000000000.0666667,
-        1000000000.1,
-    ]
-    constant = np.full(13, 1234567890.1234567)
-    assert shorten(constant).tolist() == constant.tolist()
-
-
 def one_forecast() -> Forecasts:
     return Forecasts(
         series=["ü/1"],
@@ -370,7 +335,7 @@ def test_the_longest_horizon_that_is_accepted_fits_into_a_message() -> None:
     with pytest.raises(ConfigError, match="at most 2952 steps"):
         check_horizon(2953)
     check_horizon(2952)
-    widest = shorten(np.full((1, 2952, 13), -1.2345678901234567e-300))
+    widest = np.full((1, 2952, 13), -1.2345678901234567e-300)
     steps = np.arange(2952)[None]
     long = Forecasts(
         ["ü" * 128], *(np.array([0]),) * 2, steps, widest, *(np.array([0]),) * 2, ["degraded"], *(np.array([0]),) * 3
