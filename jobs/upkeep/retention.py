@@ -33,6 +33,8 @@ SECOND = 1_000_000
 MICROSECONDS_A_DAY = round(DAY) * SECOND
 MOST_ROWS = 5000
 """Rows deleted in one transaction; a longer one would keep a worker on SQLite waiting."""
+MOST_STEPS = 50_000
+"""Steps of the forecasts deleted in one transaction; 48 of them are a row of 2 kB."""
 SERIES_AT_ONCE = 100
 FINE = 3600.0
 """Seconds; where steps are shorter, so many fewer series are read at once: a year's origins are held then."""
@@ -69,21 +71,16 @@ class Stock(Protocol):
         """Return the columns of Origins of these series' forecasts with an origin before `before`."""
         ...
 
-    def delete_forecasts(
-        self, series_id: Ints, origin: Ints, model_version: Ints, *, issued_before: int, reach: int
-    ) -> int:
-        """Delete these forecasts with all their steps, if published and issued before then; return the rows deleted.
-
-        `reach` is about how long a horizon is, in microseconds; a longer one is found too.
-        """
+    def delete_forecasts(self, series_id: Ints, origin: Ints, model_version: Ints, *, issued_before: int) -> int:
+        """Delete these forecasts, if published and issued before then; return how many."""
         ...
 
     def shadow_origins(self, series_ids: Ints, before: int) -> tuple[Ints, Ints, Ints, Ints]:
         """Return the columns of Origins of the shadows' forecasts with an origin before `before`."""
         ...
 
-    def delete_shadow(self, series_id: Ints, origin: Ints, model_version: Ints, *, reach: int) -> int:
-        """Delete these forecasts of shadows with all their steps; return the rows deleted."""
+    def delete_shadow(self, series_id: Ints, origin: Ints, model_version: Ints) -> int:
+        """Delete these forecasts of shadows; return how many."""
         ...
 
     def delete_observations(self, series_ids: Ints, before: int, *, kept: int, most: int) -> int:
@@ -190,8 +187,8 @@ def _kinds(stock: Stock, settings: Settings, now: int) -> dict[str, Iterator[int
         kinds["artifacts"] = _until_none(lambda: stock.drop_artifacts(artifacts, 10))
     if keep.forecasts is not None or keep.thin_forecasts is not None:
         delete = partial(stock.delete_forecasts, issued_before=now - MICROSECONDS_A_DAY)
-        kinds["forecast rows"] = _forecasts(stock.series, stock.origins, delete, settings, now)
-        kinds["shadow rows"] = _forecasts(stock.series, stock.shadow_origins, stock.delete_shadow, settings, now)
+        kinds["forecasts"] = _forecasts(stock.series, stock.origins, delete, settings, now)
+        kinds["shadow forecasts"] = _forecasts(stock.series, stock.shadow_origins, stock.delete_shadow, settings, now)
     if keep.observations is not None:
         kinds["observations"] = _observations(stock, settings, now - round(keep.observations * SECOND))
     return kinds
@@ -205,22 +202,21 @@ def _forecasts(
     now: int,
 ) -> Iterator[int]:
     keep = settings.retention
-    horizon, step = settings.series.horizon, Frequency.of(settings.series).seconds
-    reach = round((horizon + 1) * step * SECOND)
+    step = Frequency.of(settings.series).seconds
+    reach = round((settings.series.horizon + 1) * step * SECOND)
     matured = now - MICROSECONDS_A_DAY - reach  # what has yet to be judged stays, however soon the settings thin
     delete_before, thin_before = (
         min(before, matured) if before is not None else None
         for before in (_before(now, keep.forecasts), _before(now, keep.thin_forecasts))
     )
-    at_once = max(1, min(1000, MOST_ROWS // horizon))
+    at_once = max(1, min(MOST_ROWS, MOST_STEPS // settings.series.horizon))
     for ids in _chunks(series(), max(1, round(SERIES_AT_ONCE * min(1.0, step / FINE)))):
         origins = Origins(*list_origins(ids, max(b for b in (delete_before, thin_before) if b is not None)))
         doomed = origins.take(choose_doomed(origins, delete_before=delete_before, thin_before=thin_before))
         yield 0
         for start in range(0, len(doomed), at_once):
             part = doomed.take(slice(start, start + at_once))
-            keys = part.series_id, part.origin, part.model_version
-            yield delete(*keys, reach=reach)
+            yield delete(part.series_id, part.origin, part.model_version)
 
 
 def _observations(stock: Stock, settings: Settings, before: int) -> Iterator[int]:

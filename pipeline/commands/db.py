@@ -20,12 +20,24 @@ def db() -> None:
 @db.command()
 @with_settings
 def upgrade(settings: "Settings") -> None:
-    """Create the tables, or bring them and the views to this release; safe to repeat."""
+    """Create the tables, or bring them and the views to this release; safe to repeat, and to go on with if cut short.
+
+    Stop all workers before. Forecasts of a release before schema 0012 become one row each, which takes about a minute
+    for every million steps.
+    """
+    from jobs.clock.outcome import Stage
+    from pipeline.commands.display import stages
     from pipeline.database import current
     from pipeline.database import upgrade as bring_up
 
     url = settings.database.url.get_secret_value()
-    bring_up(url)
+    with stages() as on_stage:
+        left_out = bring_up(
+            url, lambda done, total: on_stage(Stage("packing forecasts, series by series", done, total))
+        )
+    if left_out:
+        count = "1 forecast" if left_out == 1 else f"{left_out:,} forecasts"
+        say(f"{count} of which somebody had deleted steps {'was' if left_out == 1 else 'were'} left out")
     say(f"the schema is at {current(url)}")
 
 
@@ -95,7 +107,7 @@ def copy(settings: "Settings", source: str) -> None:
     from jobs.clock.outcome import Stage
     from pipeline.commands.display import stages
     from pipeline.commands.opened import now
-    from pipeline.database.schema.transfer import copy_database
+    from pipeline.database.transfer import copy_database
     from pipeline.settings.sources import masked
 
     if masked(source) != source:

@@ -22,9 +22,10 @@ from pipeline.database.models.shadows import Shadows
 from pipeline.database.pages.awaited import FirstHistory
 from pipeline.database.pages.reader import SqlReader
 from pipeline.database.pages.repairs import Repair, Repairs
-from pipeline.database.schema.migrate import check, current, require_file, upgrade
+from pipeline.database.schema.migrate import check, current, require_file
 from pipeline.database.schema.pipelines import Binding, Pipelines
 from pipeline.database.turns.store import SqlStore
+from pipeline.database.upgrade import upgrade
 from pipeline.settings import Policy, Settings
 
 

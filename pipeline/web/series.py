@@ -195,7 +195,7 @@ def series_routes(context: Context) -> APIRouter:
         wanted = Wanted(asked.origin, asked.as_of, asked.model_version)
 
         def read() -> ForecastAnswer:
-            found = pages.forecast(asked.series, wanted, context.grid.targets())
+            found = pages.forecast(asked.series, wanted)
             if found is None:
                 raise Refused(404, "no_forecast", "this series has no such forecast", "look at /api/origins")
             head = found.head

@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.database import Database
 from pipeline.database.turns.requeue import RequeueShelf
+from pipeline.quantiles import shorten
 from pipeline.records import (
     Advance,
     Claim,
@@ -67,7 +68,7 @@ def wide_observations(cells: Iterable[WideCell]) -> Observations:
 
 
 def forecasts(series: dict[str, int], origin: int, offset: int, **changes: Any) -> Forecasts:
-    """One forecast of three hourly steps per series, with quantiles that use every bit."""
+    """One forecast of three hourly steps per series."""
     n = len(series)
     seed = changes.get("seed", 0)
     return Forecasts(
@@ -75,7 +76,7 @@ def forecasts(series: dict[str, int], origin: int, offset: int, **changes: Any) 
         series_id=np.array(list(series.values()), np.int64),
         origin=np.full(n, origin, np.int64),
         target_times=np.tile(origin + HOUR * np.arange(1, 4), (n, 1)),
-        quantiles=np.sort(np.random.default_rng(seed).normal(0, 1e5, (n, 3, 13)), axis=2),
+        quantiles=shorten(np.sort(np.random.default_rng(seed).normal(0, 1e5, (n, 3, 13)), axis=2)),
         model_version=np.full(n, changes.get("version", 1), np.int64),
         calibration=changes.get("calibration", np.arange(n, dtype=np.int64)),
         quality=changes.get("quality", ["ok"] * n),

@@ -293,7 +293,7 @@ def test_a_database_older_than_the_topic_is_refused_until_the_rewind_is_accepted
     with engine.begin() as connection:  # an older backup: half of every partition's offsets was never stored
         behind = {partition: offset // 2 for partition, offset in deployment.stored().items()}
         for partition, offset in behind.items():
-            for table in ("observations", "forecasts", "dead_letters"):
+            for table in ("observations", "packed_forecasts", "dead_letters"):
                 where = "source_partition = :partition AND source_offset >= :offset"
                 connection.execute(
                     text(f"DELETE FROM {table} WHERE {where}"), {"partition": partition, "offset": offset}

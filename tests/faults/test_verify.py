@@ -199,11 +199,11 @@ def repaired(run: Run) -> Iterator[Callable[[str], None]]:
     ("kind", "statement"),
     [
         ("lost", "DELETE FROM observations WHERE series_id = 1 AND observed_at = '2024-01-01 05:00:00'"),
-        ("lost", "DELETE FROM forecasts WHERE series_id = 2 AND origin = '2024-01-01 05:00:00'"),
+        ("lost", "DELETE FROM packed_forecasts WHERE series_id = 2 AND origin = '2024-01-01 05:00:00'"),
         ("lost", "DELETE FROM dead_letters WHERE source_offset = (SELECT max(source_offset) FROM dead_letters)"),
         ("doubled", "UPDATE observations SET events = events + 1 WHERE observed_at = '2024-01-01 07:00:00'"),
-        ("mismatched", "UPDATE forecasts SET calibration = 2 WHERE step = 2 AND series_id = 1"),
-        ("mismatched", "UPDATE forecasts SET q90 = q90 + 0.000001 WHERE step = 1 AND series_id = 1"),
+        ("mismatched", "UPDATE packed_forecasts SET calibration = 2 WHERE series_id = 1"),
+        ("mismatched", "UPDATE packed_forecasts SET base = base + 1 WHERE series_id = 1"),
     ],
 )
 def test_a_fault_in_the_database_is_found(run: Run, repaired: Callable[[str], None], kind: str, statement: str) -> None:

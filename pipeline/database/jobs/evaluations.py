@@ -29,7 +29,7 @@ from pipeline.database.jobs.pruned import read_pruned
 from pipeline.database.jobs.states import read_state, replace_state
 from pipeline.database.schema.instants import FIRST, to_datetime
 from pipeline.database.schema.monitor_tables import evaluations, series_groups
-from pipeline.database.schema.tables import forecasts, ingest_jumps, ingest_state, observations, series, topics
+from pipeline.database.schema.tables import ingest_jumps, ingest_state, observations, packed_forecasts, series, topics
 from pipeline.database.turns.dialects import rows_of
 
 STATE = "monitor"
@@ -168,13 +168,12 @@ def _new_forecasts(connection: Connection, state: dict[str, Any]) -> list[tuple[
         partition = f"{row.topic_id}/{row.partition}"
         marks[partition] = min(row.to_offset, marks.get(partition, 0))
     found = []
-    column = forecasts.c
+    column = packed_forecasts.c
     for partition, offset in marks.items():
         topic_id, number = map(int, partition.split("/"))
         again = state.get("reforecasts", {}).get(partition, 0)
         for later in (column.source_offset >= offset, column.source_offset < -again):  # the n-th re-forecast is at -n
             new = select(column.series_id, func.min(column.origin)).where(
-                column.step == 1,  # every forecast has one, and the index of the outbox holds only those
                 column.source_topic == topic_id,
                 column.source_partition == number,
                 later,

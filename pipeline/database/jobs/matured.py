@@ -12,8 +12,10 @@ from sqlalchemy import Connection, select
 
 from pipeline.database.engine import driver
 from pipeline.database.jobs.scales import SEASONS, find_scales, season_length
-from pipeline.database.schema.instants import from_datetime, from_text, to_datetime, to_text
-from pipeline.database.schema.shadow_tables import shadow_forecasts
+from pipeline.database.packed import longest_reach
+from pipeline.database.schema.instants import FIRST, from_datetime, from_text, to_datetime, to_text
+from pipeline.database.schema.packed_sql import target_time
+from pipeline.database.schema.shadow_tables import packed_shadow_forecasts
 from pipeline.database.schema.tables import BASELINE, models
 from pipeline.database.turns.rows import Rows
 from pipeline.grid.times import EPOCH
@@ -44,20 +46,28 @@ SELECT v.series_id, v.model_version, v.day,
        COALESCE(SUM(ABS(v.naive_error)), 0) AS naive_absolute_error,
        COALESCE(SUM(CASE WHEN v.naive_error IS NOT NULL THEN v.absolute_error END), 0) AS absolute_error_beside_naive
 FROM {view} v
-WHERE v.series_id = {id} AND v.target_time >= {since} AND v.target_time < {until}
+WHERE v.series_id = {id} AND v.origin >= {oldest} AND v.origin < {until}
+  AND v.target_time >= {since} AND v.target_time < {until}
 GROUP BY v.series_id, v.model_version, v.day, 4
 """.replace("{bucket}", _FIRST_STEP)
 # LATERAL with a GROUP BY inside is not flattened, so each range reads its rows by primary key whatever the statistics.
-_RANGES = "FROM unnest(%s::int[], %s::timestamptz[], %s::timestamptz[]) AS w (series_id, since, until)"
+_RANGES = (
+    "FROM unnest(%s::int[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[])"
+    " AS w (series_id, oldest, since, until)"
+)
 SUMS_OF_ALL = f"SELECT c.* {_RANGES} CROSS JOIN LATERAL ({SUMS}) c"
 PUBLISHED, SHADOWS = "forecast_vs_actual", "shadow_vs_actual"
-BOUNDS = (
-    "SELECT (SELECT MIN(f.target_time) FROM forecasts f WHERE f.series_id = {id} AND f.target_time >= {since}),"
-    " (SELECT MAX(o.observed_at) FROM observations o WHERE o.series_id = {id})"
-)
+BOUNDS = """
+SELECT CASE WHEN EXISTS (SELECT 1 FROM packed_forecasts p WHERE p.series_id = {id} AND p.origin >= {oldest}
+                         AND p.origin < {since} AND {last_target} >= {since})
+            THEN {since}
+            ELSE (SELECT {first_target} FROM packed_forecasts p WHERE p.series_id = {id} AND p.origin >= {since}
+                  ORDER BY p.origin LIMIT 1) END AS first_target,
+       (SELECT MAX(o.observed_at) FROM observations o WHERE o.series_id = {id}) AS last_observed
+"""
 BOUNDS_OF_ALL = (
-    "SELECT b.* FROM unnest(%s::int[], %s::timestamptz[]) WITH ORDINALITY AS w (series_id, since, place)"
-    f" CROSS JOIN LATERAL ({BOUNDS.format(id='w.series_id', since='w.since')}) b ORDER BY w.place"
+    "SELECT b.* FROM unnest(%s::int[], %s::timestamptz[], %s::timestamptz[]) WITH ORDINALITY"
+    f" AS w (series_id, oldest, since, place) CROSS JOIN LATERAL ({BOUNDS}) b ORDER BY w.place"
 )
 
 
@@ -84,7 +94,7 @@ def read_grid(connection: Connection) -> GridOfViews:
 
 
 def clip(connection: Connection, ranges: Iterable[tuple[int, int]]) -> Iterator[Range]:
-    """Turn (series, since) into the days from its first forecast there to its last observation; none if there is none.
+    """Turn (series, since) into the days from its first target there to its last observation; none if there is none.
 
     Days before the first forecast have no forecasts any more, so what was summed while they were there stays.
     """
@@ -98,21 +108,27 @@ def clip(connection: Connection, ranges: Iterable[tuple[int, int]]) -> Iterator[
 
 def _bounds(connection: Connection, wanted: list[tuple[int, int]]) -> Iterator[tuple[int | None, int | None]]:
     cursor = driver(connection).cursor()
-    if connection.dialect.name == "sqlite":
-        query = BOUNDS.format(id="?1", since="?2")
+    dialect = connection.dialect.name
+    targets = {"first_target": target_time(dialect, "1"), "last_target": target_time(dialect, "p.steps")}
+    reach = longest_reach(connection)
+    if dialect == "sqlite":
+        query = BOUNDS.format(id="?1", oldest="?2", since="?3", **targets)
         for series_id, since in wanted:
-            ((first, last),) = cursor.execute(query, (series_id, to_text(since)))
+            oldest = to_text(max(since - reach, FIRST))
+            ((first, last),) = cursor.execute(query, (series_id, oldest, to_text(since)))
             yield first and from_text(first), last and from_text(last)
         return
+    query = BOUNDS_OF_ALL.format(id="w.series_id", oldest="w.oldest", since="w.since", **targets)
     ids, times = [own for own, _ in wanted], [to_datetime(since) for _, since in wanted]
-    for first, last in cursor.execute(BOUNDS_OF_ALL, (ids, times)):
+    oldest_of_all = [to_datetime(max(since - reach, FIRST)) for _, since in wanted]
+    for first, last in cursor.execute(query, (ids, oldest_of_all, times)):
         yield first and from_datetime(first), last and from_datetime(last)
 
 
 def sum_up(connection: Connection, rows: Rows, ranges: list[Range]) -> list[dict[str, Any]]:
     """Return the rows of `evaluations` for these ranges, at most one range per series and cell."""
     cells = list(_sums(connection, ranges, PUBLISHED))
-    if connection.execute(select(shadow_forecasts.c.series_id).limit(1)).first():
+    if connection.execute(select(packed_shadow_forecasts.c.series_id).limit(1)).first():
         cells = _merge(cells, _sums(connection, ranges, SHADOWS))
     scales = _scales(connection, rows, cells)
     for cell in cells:
@@ -136,19 +152,22 @@ def _merge(cells: list[dict[str, Any]], more: Iterable[dict[str, Any]]) -> list[
 
 def _sums(connection: Connection, ranges: list[Range], view: str) -> Iterator[dict[str, Any]]:
     cursor = driver(connection).cursor()
+    reach = longest_reach(connection)
     if connection.dialect.name == "sqlite":
-        query = SUMS.format(view=view, id="?", since="?", until="?")
+        query = SUMS.format(view=view, id="?1", oldest="?2", since="?3", until="?4")
         for series_id, since, until in ranges:
-            cursor.execute(query, (series_id, to_text(since), to_text(until)))
+            oldest = to_text(max(since - reach, FIRST))
+            cursor.execute(query, (series_id, oldest, to_text(since), to_text(until)))
             names = [column[0] for column in cursor.description]
             for row in cursor:
                 cell = dict(zip(names, row, strict=True))
                 yield cell | {"day": date.fromisoformat(cell["day"])}
         return
     ids = [each.series_id for each in ranges]
+    oldest_of_all = [to_datetime(max(each.since - reach, FIRST)) for each in ranges]
     bounds = [to_datetime(each.since) for each in ranges], [to_datetime(each.until) for each in ranges]
-    query = SUMS_OF_ALL.format(view=view, id="w.series_id", since="w.since", until="w.until")
-    cursor.execute(query, (ids, *bounds))
+    query = SUMS_OF_ALL.format(view=view, id="w.series_id", oldest="w.oldest", since="w.since", until="w.until")
+    cursor.execute(query, (ids, oldest_of_all, *bounds))
     names = [column.name for column in cursor.description]
     for row in cursor:
         yield dict(zip(names, row, strict=True))

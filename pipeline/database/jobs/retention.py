@@ -2,7 +2,7 @@
 in.
 """
 
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 from sqlalchemy import (
@@ -26,25 +26,26 @@ from pipeline.database.jobs.pruned import note_pruned
 from pipeline.database.jobs.scales import SEASONS, season_length
 from pipeline.database.jobs.tallies import add_deleted
 from pipeline.database.models.aliases import CHAMPION, SHADOW
-from pipeline.database.schema.instants import LAST
-from pipeline.database.schema.shadow_tables import shadow_forecasts
+from pipeline.database.packed import last_target
+from pipeline.database.schema.instants import FIRST, LAST
+from pipeline.database.schema.shadow_tables import packed_shadow_forecasts
 from pipeline.database.schema.tables import (
     BASELINE,
     alias_history,
     aliases,
     covariates,
     dead_letters,
-    forecasts,
     ingest_state,
     job_runs,
     models,
     observations,
+    packed_forecasts,
     series,
     topics,
 )
 from pipeline.records import Ints
 
-_STATE, _FORECAST, _SHADOW = ingest_state.c, forecasts.c, shadow_forecasts.c
+_STATE, _FORECAST, _SHADOW = ingest_state.c, packed_forecasts.c, packed_shadow_forecasts.c
 
 
 class Retention:
@@ -62,16 +63,12 @@ class Retention:
     def origins(self, series_ids: Ints, before: int) -> tuple[Ints, Ints, Ints, Ints]:
         """Return series_id, origin, model_version and the series' newest origin of forecasts from before `before`."""
         ids = series.c.series_id.in_(series_ids.tolist())
-        newest = (
-            select(func.max(_FORECAST.origin))
-            .where(_FORECAST.step == 1, _FORECAST.series_id == series.c.series_id)
-            .scalar_subquery()
-        )
-        # From `series`, so that the index of first steps is read for each series' old origins and no others.
+        newest = select(func.max(_FORECAST.origin)).where(_FORECAST.series_id == series.c.series_id).scalar_subquery()
+        # From `series`, so that the primary key is read for each series' old origins and no others.
         old = (
             select(_FORECAST.series_id, _FORECAST.origin, _FORECAST.model_version)
-            .select_from(series.join(forecasts, _FORECAST.series_id == series.c.series_id))
-            .where(ids, _FORECAST.step == 1, _FORECAST.origin < before)
+            .select_from(series.join(packed_forecasts, _FORECAST.series_id == series.c.series_id))
+            .where(ids, _FORECAST.origin < before)
             .order_by(_FORECAST.series_id, _FORECAST.origin, _FORECAST.model_version)
         )
         with reading(self._engine) as connection:
@@ -80,24 +77,15 @@ class Retention:
         columns = rows[:, 0], rows[:, 1], rows[:, 2]
         return *columns, np.array([last[one] for one in columns[0].tolist()], np.int64)
 
-    def delete_forecasts(
-        self, series_id: Ints, origin: Ints, model_version: Ints, *, issued_before: int, reach: int
-    ) -> int:
-        """Delete these forecasts with all their steps, if published and issued before then; return the rows deleted."""
-        chosen: list[tuple[ColumnElement[bool], list[int], int]] = []
+    def delete_forecasts(self, series_id: Ints, origin: Ints, model_version: Ints, *, issued_before: int) -> int:
+        """Delete these forecasts, if published and issued before then; return how many."""
         with writing(self._engine) as connection:
-            for own in np.unique(series_id).tolist():  # ascending, as a turn writes, so that the two cannot deadlock
-                for version in np.unique(model_version[series_id == own]).tolist():
-                    wanted = origin[(series_id == own) & (model_version == version)]
-                    mine = and_(_FORECAST.series_id == own, _FORECAST.model_version == version)
-                    found = _ready(connection, mine, wanted, issued_before)
-                    if found:
-                        chosen.append((mine, found, _end(connection, forecasts, own, max(found), reach)))
-            if chosen:  # before any row is locked, or two runs could deadlock
-                note_pruned(connection, max(end for *_, end in chosen))
-            deleted = sum(_delete_steps(connection, forecasts, *each) for each in chosen)
-            add_deleted(connection, "forecasts", deleted)
-        return deleted
+            chosen = [
+                (mine, found)
+                for mine, wanted in _by_model(packed_forecasts, series_id, origin, model_version)
+                if (found := _ready(connection, mine, wanted, issued_before))
+            ]
+            return _delete(connection, packed_forecasts, chosen, "forecasts")
 
     def shadow_origins(self, series_ids: Ints, before: int) -> tuple[Ints, Ints, Ints, Ints]:
         """Return the same of forecasts of shadows of the past, of which none must stay: the newest is never reached.
@@ -107,7 +95,7 @@ class Retention:
         judged = select(aliases.c.version).where(aliases.c.alias == SHADOW)
         old = (
             select(_SHADOW.series_id, _SHADOW.origin, _SHADOW.model_version)
-            .where(_SHADOW.series_id.in_(series_ids.tolist()), _SHADOW.step == 1, _SHADOW.origin < before)
+            .where(_SHADOW.series_id.in_(series_ids.tolist()), _SHADOW.origin < before)
             .where(_SHADOW.model_version.not_in(judged))
             .order_by(_SHADOW.series_id, _SHADOW.origin, _SHADOW.model_version)
         )
@@ -115,20 +103,11 @@ class Retention:
             rows = np.array([tuple(row) for row in connection.execute(old)], np.int64).reshape(-1, 3)  # (N, 3)
         return rows[:, 0], rows[:, 1], rows[:, 2], np.full(len(rows), LAST)
 
-    def delete_shadow(self, series_id: Ints, origin: Ints, model_version: Ints, *, reach: int) -> int:
-        """Delete these forecasts of a shadow with all their steps; return the rows deleted."""
-        chosen: list[tuple[ColumnElement[bool], list[int], int]] = []
+    def delete_shadow(self, series_id: Ints, origin: Ints, model_version: Ints) -> int:
+        """Delete these forecasts of a shadow; return how many."""
         with writing(self._engine) as connection:
-            for own in np.unique(series_id).tolist():
-                for version in np.unique(model_version[series_id == own]).tolist():
-                    wanted = origin[(series_id == own) & (model_version == version)].tolist()
-                    mine = and_(_SHADOW.series_id == own, _SHADOW.model_version == version)
-                    chosen.append((mine, wanted, _end(connection, shadow_forecasts, own, max(wanted), reach)))
-            if chosen:  # before any row is locked, as above
-                note_pruned(connection, max(end for *_, end in chosen))
-            deleted = sum(_delete_steps(connection, shadow_forecasts, *each) for each in chosen)
-            add_deleted(connection, "shadow_forecasts", deleted)
-        return deleted
+            chosen = list(_by_model(packed_shadow_forecasts, series_id, origin, model_version))
+            return _delete(connection, packed_shadow_forecasts, chosen, "shadow_forecasts")
 
     def delete_observations(self, series_ids: Ints, before: int, *, kept: int, most: int) -> int:
         """Delete at most `most` observations, with their covariates, oldest first; the newest `kept` rows stay."""
@@ -211,42 +190,51 @@ class Retention:
         return len(free)
 
 
-def _ready(connection: Connection, mine: ColumnElement[bool], wanted: Ints, issued_before: int) -> list[int]:
+def _by_model(
+    table: Table, series_id: Ints, origin: Ints, model_version: Ints
+) -> Iterator[tuple[ColumnElement[bool], list[int]]]:
+    """Sort forecasts into those of one series and model: a condition on the table, and their origins.
+
+    The ids ascend, as a turn writes, so that the two cannot deadlock.
+    """
+    for own in np.unique(series_id).tolist():
+        for version in np.unique(model_version[series_id == own]).tolist():
+            wanted = origin[(series_id == own) & (model_version == version)]
+            yield and_(table.c.series_id == own, table.c.model_version == version), wanted.tolist()
+
+
+def _ready(connection: Connection, mine: ColumnElement[bool], wanted: list[int], issued_before: int) -> list[int]:
     """Find the origins among `wanted` that are published and were not issued lately."""
     state = and_(_STATE.topic == topics.c.topic, _STATE.partition == _FORECAST.source_partition)
     newest = and_(_FORECAST.source_offset < 0, _FORECAST.source_offset <= -_STATE.reforecasts)  # the n-th is at -n
     query = (
         select(_FORECAST.origin)
-        .select_from(forecasts.join(topics, topics.c.topic_id == _FORECAST.source_topic).join(ingest_state, state))
-        .where(mine, _FORECAST.step == 1, _FORECAST.origin.in_(wanted.tolist()))
+        .select_from(
+            packed_forecasts.join(topics, topics.c.topic_id == _FORECAST.source_topic).join(ingest_state, state)
+        )
+        .where(mine, _FORECAST.origin.in_(wanted))
         .where(_FORECAST.source_offset < _STATE.turn_start, not_(newest))
         .where(_FORECAST.issued_at < issued_before)
     )
     return list(connection.execute(query).scalars())
 
 
-def _delete_steps(connection: Connection, table: Table, mine: ColumnElement[bool], origins: list[int], end: int) -> int:
-    within = table.c.target_time.between(min(origins), end)  # a range of the primary key
-    return connection.execute(delete(table).where(mine, within, table.c.origin.in_(origins))).rowcount
+def _delete(
+    connection: Connection, table: Table, chosen: list[tuple[ColumnElement[bool], list[int]]], kind: str
+) -> int:
+    if chosen:  # before any row is locked, or two runs could deadlock
+        note_pruned(connection, max(_last_target(connection, table, *each) for each in chosen))
+    gone = (delete(table).where(mine, table.c.origin.in_(origins)) for mine, origins in chosen)
+    deleted = sum(connection.execute(each).rowcount for each in gone)
+    add_deleted(connection, kind, deleted)
+    return deleted
 
 
-def _end(connection: Connection, table: Table, own: int, origin: int, reach: int) -> int:
-    """Find a time that no forecast of the series with an origin up to `origin` reaches beyond.
-
-    Of the rows of one target the first has the oldest origin; where that is newer than `origin`, no older one reaches.
-    """
-    while True:
-        end = min(origin + reach, LAST)
-        beyond = (
-            select(table.c.origin)
-            .where(table.c.series_id == own, table.c.target_time > end)
-            .order_by(table.c.target_time, table.c.origin)
-            .limit(1)
-        )
-        oldest: Any = connection.execute(beyond).scalar()
-        if oldest is None or oldest > origin:
-            return end
-        reach *= 2
+def _last_target(connection: Connection, table: Table, mine: ColumnElement[bool], origins: list[int]) -> int:
+    """Return the last target time of forecasts of one series and model."""
+    row = table.c
+    query = select(row.origin, row.steps, row.step_seconds, row.step_ends).where(mine, row.origin.in_(origins))
+    return max((last_target(found) for found in connection.execute(query)), default=FIRST)
 
 
 def _reach_of_values(connection: Connection) -> int:

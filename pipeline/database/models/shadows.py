@@ -3,11 +3,12 @@
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Engine, Row, bindparam, func, select, text
+from sqlalchemy import Connection, Engine, Row, bindparam, select, text
 
 from pipeline.database.engine import reading
-from pipeline.database.schema.instants import LAST, Instant
-from pipeline.database.schema.shadow_tables import shadow_forecasts
+from pipeline.database.packed import longest_reach, packed_columns_of, unpack_steps
+from pipeline.database.schema.instants import FIRST, LAST, Instant
+from pipeline.database.schema.shadow_tables import packed_shadow_forecasts
 from pipeline.database.schema.tables import series
 from pipeline.job_facts import LivePairs
 
@@ -15,18 +16,19 @@ _AT_ONCE = 100  # series in one transaction
 # The naive must have an answer, so that all three are judged on the same targets.
 _SUMS = """
 SELECT v.origin,
-       CASE WHEN EXISTS (SELECT 1 FROM {other} o WHERE o.series_id = v.series_id AND o.target_time = v.target_time
-                         AND o.origin = v.origin AND o.model_version = :other) THEN 1 ELSE 0 END AS beside,
+       CASE WHEN EXISTS (SELECT 1 FROM {other} o WHERE o.series_id = v.series_id AND o.origin = v.origin
+                         AND o.model_version = :other AND o.steps >= v.step) THEN 1 ELSE 0 END AS beside,
        COUNT(*) AS n, MAX(v.step) AS last_step, SUM(ABS(v.actual)) AS size, SUM(ABS(v.naive_error)) AS naive_error,
        SUM(v.absolute_error) AS error, SUM(v.pinball) AS pinball, SUM(v.inside_80) AS inside
 FROM {view} v
-WHERE v.series_id = :series AND v.target_time >= :first AND v.model_version = :own AND v.issued_at >= :since
+WHERE v.series_id = :series AND v.origin >= :oldest AND v.target_time >= :first AND v.model_version = :own
+  AND v.issued_at >= :since
   AND v.naive_error IS NOT NULL
 GROUP BY v.origin, 2
 ORDER BY v.origin
 """
-_CHAMPION = _SUMS.format(view="forecast_vs_actual", other="shadow_forecasts")
-_SHADOW = _SUMS.format(view="shadow_vs_actual", other="forecasts")
+_CHAMPION = _SUMS.format(view="forecast_vs_actual", other="packed_shadow_forecasts")
+_SHADOW = _SUMS.format(view="shadow_vs_actual", other="packed_forecasts")
 
 
 class Shadows:
@@ -48,8 +50,9 @@ class Shadows:
         left_out = 0
         for chunk in chunks if first < LAST else []:
             with reading(self._engine) as connection:
+                oldest = max(first - longest_reach(connection), FIRST)
                 for own in chunk:
-                    bounds = {"series": own, "first": first, "since": since}
+                    bounds = {"series": own, "oldest": oldest, "first": first, "since": since}
                     served = _sum_up(connection, _CHAMPION, bounds | {"own": champion, "other": shadow})
                     left_out += sum(row.n for row in served if not row.beside)
                     tried = {
@@ -83,14 +86,18 @@ def _lay_out(rows: list[tuple[Any, ...]], left_out: int) -> LivePairs:
 
 def _find_first(connection: Connection, own: int, shadow: int) -> int:
     """Find the first target of a series that the shadow forecast; LAST if there is none."""
-    column = shadow_forecasts.c
-    query = select(func.min(column.target_time)).where(column.series_id == own, column.model_version == shadow)
-    found: int | None = connection.execute(query).scalar()
-    return LAST if found is None else found
+    row = packed_shadow_forecasts.c
+    query = select(row.origin, *packed_columns_of(packed_shadow_forecasts))
+    query = query.where(row.series_id == own, row.model_version == shadow).order_by(row.origin).limit(1)
+    found = connection.execute(query).all()
+    if not found:
+        return LAST
+    (steps,) = unpack_steps(np.array([found[0].origin]), found)
+    return int(steps.target_times[0, 0])
 
 
 def _sum_up(connection: Connection, query: str, values: dict[str, int]) -> list[Row[Any]]:
-    times = [bindparam(name, type_=Instant()) for name in ("first", "since")]
+    times = [bindparam(name, type_=Instant()) for name in ("oldest", "first", "since")]
     statement = text(query).bindparams(*times).columns(origin=Instant)
     return list(connection.execute(statement, values))
 

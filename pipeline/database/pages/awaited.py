@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine, exists, func, or_, select
 from pipeline.database.engine import reading
 from pipeline.database.pages.models import read_champion
 from pipeline.database.pages.service import read_phase
-from pipeline.database.schema.tables import BASELINE, forecasts, ingest_state, models, observations, series
+from pipeline.database.schema.tables import BASELINE, ingest_state, models, observations, packed_forecasts, series
 from pipeline.grid.frequency import Frequency
 from pipeline.settings import Settings
 from pipeline.settings.jobs import count_needed
@@ -97,14 +97,14 @@ def _of_swap(connection: Connection) -> list[str]:
         return []
     highest = connection.execute(select(func.max(series.c.series_id))).scalar() or 0
     chosen = np.unique(np.linspace(1, highest, min(highest, FORECAST_OF)).round().astype(np.int64)).tolist()
-    own, made = forecasts.alias("own").c, forecasts.alias("made").c
-    newest = select(func.max(own.origin)).where(own.step == 1, own.series_id == series.c.series_id)
+    own, made = packed_forecasts.alias("own").c, packed_forecasts.alias("made").c
+    newest = select(func.max(own.origin)).where(own.series_id == series.c.series_id)
     looked = (
         select(series.c.series_id, newest.scalar_subquery().label("origin"))
         .where(series.c.series_id.in_(chosen))
         .subquery("looked")
     )
-    there = made.step == 1, made.series_id == looked.c.series_id, made.origin == looked.c.origin
+    there = made.series_id == looked.c.series_id, made.origin == looked.c.origin
     by_now = or_(made.model_version == champion["version"], made.issued_at >= champion["promoted_at"])
     done = exists().where(*there, by_now).label("done")
     found = connection.execute(select(done).where(looked.c.origin.is_not(None))).scalars().all()

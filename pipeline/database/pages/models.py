@@ -1,13 +1,17 @@
 """What the read API shows of models: figures from backtests, live accuracy, reliability, promotions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Integer, bindparam, func, select, text
+import numpy as np
+from sqlalchemy import Connection, func, select
 
-from models.config import QUANTILE_LEVELS, QUANTILE_NAMES
-from pipeline.database.schema.instants import Instant
-from pipeline.database.schema.tables import alias_history, aliases, models, series
+from pipeline.database.packed import longest_reach, packed_columns_of, unpack_steps
+from pipeline.database.pages.series import read_actuals
+from pipeline.database.schema.instants import FIRST
+from pipeline.database.schema.tables import alias_history, aliases, models, packed_forecasts, series
+from pipeline.quantiles import SAME
+from pipeline.records import Ints, Mask
 
 Row = dict[str, Any]
 FIGURES = ("mase", "wql", "coverage_80", "verdict")
@@ -15,21 +19,10 @@ MOST_SERIES = 32
 """Series that reliability is counted over, spread evenly over their ids."""
 STEPS_PER_SERIES = 2_000
 """Matured forecast steps of each that are counted, those of the newest targets."""
+FORECASTS_PER_SERIES = 2_500
+"""Forecasts of each that are looked at: with fewer steps each than 500, they have so many matured ones."""
 
 _FACTS = ("version", "name", "created_at", "train_from", "train_to", "metrics", "code", "seed")
-# The newest targets first, so that a long window of many steps is cut at its older end.
-_RELIABILITY = f"""
-SELECT m.model_version, COUNT(*) AS n, {{sums}}
-FROM (
-    SELECT f.model_version, o.value, {", ".join(f"f.{name}" for name in QUANTILE_NAMES)}
-    FROM forecasts f
-    JOIN observations o ON o.series_id = f.series_id AND o.observed_at = f.target_time AND o.value IS NOT NULL
-    WHERE f.series_id = :series AND f.target_time > :after AND f.target_time <= :last{{only}}
-    ORDER BY f.target_time DESC
-    LIMIT :steps
-) m
-GROUP BY m.model_version
-"""
 
 
 class Reliability(NamedTuple):
@@ -79,22 +72,47 @@ def read_champion(connection: Connection) -> Row | None:
 def count_below(
     connection: Connection, chosen: Sequence[int], after: int, last: int, version: int | None
 ) -> list[Reliability]:
-    """Count over these series' matured forecasts with after < target <= last, of one model or of each."""
-    sums = ", ".join(f"SUM(CASE WHEN m.value <= m.{name} THEN 1 ELSE 0 END) AS {name}" for name in QUANTILE_NAMES)
-    only = "" if version is None else " AND f.model_version = :version"
-    query = text(_RELIABILITY.format(sums=sums, only=only)).bindparams(
-        bindparam("after", type_=Instant()), bindparam("last", type_=Instant()), bindparam("steps", type_=Integer())
-    )
-    given = {"after": after, "last": last, "steps": STEPS_PER_SERIES} | (
-        {} if version is None else {"version": version}
-    )
-    counted: dict[int, list[int]] = {}
+    """Count over these series' matured forecasts with after < target <= last, of one model or of each.
+
+    Of each series STEPS_PER_SERIES steps, those of the newest targets: a long window of many steps is cut at its older
+    end.
+    """
+    counted: dict[int, Ints] = {}
+    oldest = max(after - longest_reach(connection), FIRST)
     for own in chosen:
-        for row in connection.execute(query, {"series": own, **given}):
-            total = counted.setdefault(row.model_version, [0] * (1 + len(QUANTILE_LEVELS)))
-            for place, count in enumerate(row[1:]):
-                total[place] += int(count)
-    return [Reliability(own, total[0], tuple(total[1:])) for own, total in sorted(counted.items(), reverse=True)]
+        actuals = read_actuals(connection, own, after + 1, last)
+        if not actuals:
+            continue
+        made = packed_forecasts.c
+        columns = made.origin, made.model_version, *packed_columns_of(packed_forecasts)
+        query = select(*columns).where(made.series_id == own, made.origin >= oldest, made.origin < max(actuals))
+        if version is not None:
+            query = query.where(made.model_version == version)
+        rows = connection.execute(query.order_by(made.origin.desc()).limit(FORECASTS_PER_SERIES)).all()
+        for model, below in _below(rows, actuals).items():
+            counted[model] = counted.get(model, 0) + np.concatenate([[len(below)], below.sum(axis=0)])
+    return [
+        Reliability(model, int(total[0]), tuple(total[1:].tolist()))
+        for model, total in sorted(counted.items(), reverse=True)
+    ]
+
+
+def _below(rows: Sequence[Any], actuals: Mapping[int, float]) -> dict[int, Mask]:
+    """Tell for the steps of the newest targets which quantiles the actual is not above, (N, 13) by model."""
+    times, targets_of = np.array(sorted(actuals), np.int64), []
+    values = np.array([actuals[time] for time in times.tolist()])
+    models_of = np.array([row.model_version for row in rows], np.int64)
+    for steps in unpack_steps(np.array([row.origin for row in rows], np.int64), rows):
+        place = np.minimum(np.searchsorted(times, steps.target_times), len(times) - 1)
+        forecast, step = np.nonzero(times[place] == steps.target_times)
+        actual = values[place[forecast, step], None]
+        below = actual - SAME * np.abs(actual) <= steps.quantiles[forecast, step]
+        targets_of.append((steps.target_times[forecast, step], models_of[steps.places[forecast]], below))
+    if not targets_of:
+        return {}
+    targets, model, below = (np.concatenate(column) for column in zip(*targets_of, strict=True))
+    newest = np.argsort(-targets, kind="stable")[:STEPS_PER_SERIES]
+    return {own: below[newest][model[newest] == own] for own in np.unique(model[newest]).tolist()}
 
 
 def spread_series(connection: Connection, most: int = MOST_SERIES) -> list[int]:

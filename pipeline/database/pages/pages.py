@@ -93,21 +93,14 @@ class Pages:
         with asking(self._engine, self._seconds) as connection:
             return read(connection, _require_series(connection, name), *args, **kwargs)
 
-    def forecast(self, name: str, wanted: Wanted, grid: Callable[[int], Sequence[int]]) -> ForecastRows | None:
-        """Return the newest forecast of a series that fits, None if there is none.
-
-        `grid` lists the target times that a forecast of an origin has by the settings; one that does not fit them, from
-        before the settings were changed, is read the slow way.
-        """
+    def forecast(self, name: str, wanted: Wanted) -> ForecastRows | None:
+        """Return the newest forecast of a series that fits, None if there is none."""
         with asking(self._engine, self._seconds) as connection:
             series_id = _require_series(connection, name)
-            head = series_pages.find_forecast(connection, series_id, wanted)
-            if head is None:
+            found = series_pages.find_forecast(connection, series_id, wanted)
+            if found is None:
                 return None
-            targets = grid(head.origin)
-            steps = series_pages.read_steps(connection, head, targets)
-            if len(steps) != len(targets) - 1:  # the grid names one target more, which must not be there
-                steps = series_pages.read_all_steps(connection, head)
+            head, steps = found
             first, last = steps[0]["target_time"], steps[-1]["target_time"]
             actuals = series_pages.read_actuals(connection, series_id, first, last)
             named = series_pages.model_names(connection, [head.model_version])

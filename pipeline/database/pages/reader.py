@@ -32,16 +32,15 @@ _STEP = "f.target_time, f.origin, f.step, f.issued_at, f.model_version, f.qualit
 _AS_OF = """
 SELECT s.name AS series, f.series_id, {step}
 FROM (
-    SELECT series_id, origin, model_version, target_time,
+    SELECT series_id, origin, model_version,
            ROW_NUMBER() OVER (
                PARTITION BY series_id ORDER BY origin DESC, issued_at DESC, model_version DESC
            ) AS place
-    FROM forecasts
-    WHERE step = 1 AND issued_at <= :at
+    FROM packed_forecasts
+    WHERE issued_at <= :at
 ) h
 JOIN series s ON s.series_id = h.series_id
-JOIN forecasts f ON f.series_id = h.series_id AND f.target_time >= h.target_time
-                AND f.origin = h.origin AND f.model_version = h.model_version
+JOIN forecasts f ON f.series_id = h.series_id AND f.origin = h.origin AND f.model_version = h.model_version
 WHERE h.place = 1{only}
 ORDER BY s.name, f.step
 """
@@ -66,8 +65,8 @@ _COUNTS = """
 SELECT (SELECT COUNT(*) FROM series) AS series,
        (SELECT COUNT(*) FROM observations) AS observations,
        (SELECT COALESCE(SUM(events), 0) FROM observations) AS events,
-       (SELECT COUNT(*) FROM forecasts WHERE step = 1) AS forecasts,
-       (SELECT COUNT(*) FROM forecasts) AS forecast_rows,
+       (SELECT COUNT(*) FROM packed_forecasts) AS forecasts,
+       (SELECT COALESCE(SUM(steps), 0) FROM packed_forecasts) AS forecast_rows,
        (SELECT COUNT(*) FROM dead_letters) AS dead_letters
 """
 _DEPTHS = """

@@ -7,25 +7,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, literal, literal_column, select, tuple_
+import numpy as np
+from sqlalchemy import ColumnElement, Connection, func, literal, select, tuple_
 
 from models.config import QUANTILE_NAMES
+from pipeline.database.packed import packed_columns_of, unpack_steps
 from pipeline.database.schema.instants import Instant
-from pipeline.database.schema.tables import forecasts, models, observations, series
+from pipeline.database.schema.tables import models, observations, packed_forecasts, series
 
 Row = dict[str, Any]
 NEAREST = 100
 """Names on either side of an unknown one that are looked at for a hint."""
-_AT_ONCE = 1000  # targets in a query, below every limit on bound values
-_F, _O, _S = forecasts.c, observations.c, series.c
-FIRST = _F.step == literal_column("1")  # not a bound value: the index holds first steps only, and must be found
-_HEAD = (_F.series_id, _F.origin, _F.model_version, _F.issued_at, _F.quality, _F.calibration, _F.target_time)
+_F, _O, _S = packed_forecasts.c, observations.c, series.c
+_HEAD = (_F.series_id, _F.origin, _F.model_version, _F.issued_at, _F.quality, _F.calibration)
 _NEWESTFIRST = (_F.origin.desc(), _F.issued_at.desc(), _F.model_version.desc())
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A forecast by its first step; key (series_id, origin, model_version)."""
+    """A forecast without its steps; key (series_id, origin, model_version)."""
 
     series_id: int
     origin: int
@@ -33,7 +33,6 @@ class Head:
     issued_at: int
     quality: str
     calibration: int
-    target_time: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +69,8 @@ def page_of_series(connection: Connection, search: str, after: str | None, limit
         page = page.where(_S.name > after)
     own = page.order_by(_S.name).limit(limit).subquery()
     last = select(func.max(_O.observed_at)).where(_O.series_id == own.c.series_id)
-    newest = FIRST, _F.series_id == own.c.series_id
     origin, quality = (
-        select(column).where(*newest).order_by(*_NEWESTFIRST).limit(1).scalar_subquery()
+        select(column).where(_F.series_id == own.c.series_id).order_by(*_NEWESTFIRST).limit(1).scalar_subquery()
         for column in (_F.origin, _F.quality)
     )
     columns = last.scalar_subquery().label("last_observed_at"), origin.label("latest_origin"), quality.label("quality")
@@ -94,39 +92,31 @@ def page_of_origins(
     connection: Connection, series_id: int, before: tuple[int, int | None] | None, limit: int
 ) -> list[Row]:
     """Return the next older forecasts, newest origin first, before (origin, model_version), or before an origin."""
-    query = select(_F.origin, _F.issued_at, _F.model_version, _F.quality).where(FIRST, _F.series_id == series_id)
+    query = select(_F.origin, _F.issued_at, _F.model_version, _F.quality).where(_F.series_id == series_id)
     if before is not None:
         query = query.where(_before(*before))
     rows = connection.execute(query.order_by(_F.origin.desc(), _F.model_version.desc()).limit(limit)).mappings()
     return [dict(row) for row in rows]
 
 
-def find_forecast(connection: Connection, series_id: int, wanted: Wanted) -> Head | None:
-    """Find the newest forecast that fits: the latest origin, then the latest issued."""
-    query = select(*_HEAD).where(FIRST, _F.series_id == series_id)
+def find_forecast(connection: Connection, series_id: int, wanted: Wanted) -> tuple[Head, list[Row]] | None:
+    """Find the newest forecast that fits, the latest origin, then the latest issued; with its steps, in order."""
+    query = select(*_HEAD, *packed_columns_of(packed_forecasts)).where(_F.series_id == series_id)
     if wanted.origin is not None:
-        query = query.where(_F.origin.between(wanted.origin, wanted.origin))  # with = SQLite reads the whole series
+        query = query.where(_F.origin == wanted.origin)
     if wanted.as_of is not None:
         query = query.where(_F.issued_at <= wanted.as_of)
     if wanted.model_version is not None:
         query = query.where(_F.model_version == wanted.model_version)
     row = connection.execute(query.order_by(*_NEWESTFIRST).limit(1)).first()
-    return None if row is None else Head(*row)
-
-
-def read_steps(connection: Connection, head: Head, targets: Sequence[int]) -> list[Row]:
-    """Return the steps of a forecast at these target times, by step: each is one look into the primary key."""
-    rows: list[Row] = []
-    for start in range(0, len(targets), _AT_ONCE):
-        query = _steps(head).where(_F.target_time.in_(targets[start : start + _AT_ONCE]))
-        rows += [dict(row) for row in connection.execute(query).mappings()]
-    return rows
-
-
-def read_all_steps(connection: Connection, head: Head) -> list[Row]:
-    """Return all steps of a forecast, by step; looks at every later forecast of the series."""
-    query = _steps(head).where(_F.target_time >= head.target_time)
-    return [dict(row) for row in connection.execute(query).mappings()]
+    if row is None:
+        return None
+    (steps,) = unpack_steps(np.array([row.origin]), [row])
+    numbered = enumerate(zip(steps.target_times[0].tolist(), steps.quantiles[0].tolist(), strict=True), start=1)
+    return Head(*row[: len(_HEAD)]), [
+        {"step": step, "target_time": time, **dict(zip(QUANTILE_NAMES, numbers, strict=True))}
+        for step, (time, numbers) in numbered
+    ]
 
 
 def read_actuals(connection: Connection, series_id: int, first: int, last: int) -> dict[int, float]:
@@ -163,11 +153,6 @@ def model_names(connection: Connection, versions: Sequence[int]) -> Mapping[int,
     """Return the names of models."""
     query = select(models.c.version, models.c.name).where(models.c.version.in_(versions))
     return {row.version: row.name for row in connection.execute(query)}
-
-
-def _steps(head: Head) -> Select[Any]:
-    own = and_(_F.series_id == head.series_id, _F.origin == head.origin, _F.model_version == head.model_version)
-    return select(_F.step, _F.target_time, *(_F[name] for name in QUANTILE_NAMES)).where(own).order_by(_F.step)
 
 
 def _matching(search: str) -> list[ColumnElement[bool]]:

@@ -5,16 +5,16 @@ from typing import Any
 from sqlalchemy import Connection, func, literal, select, tuple_
 
 from pipeline.database.jobs.ledger import RUN
-from pipeline.database.pages.series import FIRST, newest_observed
+from pipeline.database.pages.series import newest_observed
 from pipeline.database.schema.instants import Instant
 from pipeline.database.schema.pipelines import MAIN
 from pipeline.database.schema.tables import (
     dead_letters,
-    forecasts,
     ingest_state,
     job_pauses,
     job_requests,
     job_runs,
+    packed_forecasts,
     pipelines,
     series,
     topics,
@@ -25,7 +25,7 @@ LETTER_BYTES = 4_000
 """Of the key and of the value of a dead letter; the command `tidecast dead-letters show` writes all."""
 LOOKED_AT = 256
 """Newest forecasts of each partition among whose series the newest observation is looked for."""
-_F, _D = forecasts.c, dead_letters.c
+_F, _D = packed_forecasts.c, dead_letters.c
 _PLACE = (_D.recorded_at, _D.topic, _D.source_partition, _D.source_offset)
 
 
@@ -52,9 +52,7 @@ def read_newest(connection: Connection, topic: str) -> tuple[int | None, int | N
     chosen: set[int] = set()
     issued: list[int] = []
     for partition in connection.execute(where).scalars().all():
-        newest = select(_F.series_id, _F.issued_at).where(
-            FIRST, _F.source_topic == topic_id, _F.source_partition == partition
-        )
+        newest = select(_F.series_id, _F.issued_at).where(_F.source_topic == topic_id, _F.source_partition == partition)
         for row in connection.execute(newest.order_by(_F.source_offset.desc()).limit(LOOKED_AT)):
             chosen.add(row.series_id)
             issued.append(row.issued_at)

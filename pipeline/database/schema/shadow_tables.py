@@ -1,17 +1,11 @@
-"""The shadow's forecasts: the columns of `forecasts` without what only publishing needs, for nothing is published.
+"""The shadow's forecasts: the columns of a forecast without what only publishing needs, for nothing is published.
 
 The shadow is the model under the alias `shadow`, which scores beside the champion. A row is written only beside a row
-of the same series, origin and step in `forecasts`, in the same transaction.
+of the same series and origin in `packed_forecasts`, in the same transaction.
 """
 
-from sqlalchemy import PrimaryKeyConstraint, Table
+from sqlalchemy import Table
 
-from pipeline.database.schema.tables import forecast_columns, metadata
+from pipeline.database.schema.tables import metadata, packed_columns
 
-shadow_forecasts = Table(
-    "shadow_forecasts",
-    metadata,
-    *forecast_columns(),
-    PrimaryKeyConstraint("series_id", "target_time", "origin", "model_version"),
-    sqlite_with_rowid=False,
-)
+packed_shadow_forecasts = Table("packed_shadow_forecasts", metadata, *packed_columns())

@@ -1,9 +1,9 @@
 """The tables, the same on SQLite and PostgreSQL; times are Instant columns (see instants.py).
 
 Every fact is keyed by what it says, not by a row number: an observation by (series, time), a forecast by (series,
-target, origin, model). The large tables carry no foreign keys: a check per row would cost as much as the row, and the
-only writer takes the ids from `series` itself. `source_topic` is topics.topic_id. A covariate that is missing has no
-row, or NULL where an event took it back.
+origin, model). A forecast is one row; the views `forecasts` and `shadow_forecasts` show its steps. The large tables
+carry no foreign keys: a check per row would cost as much as the row, and the only writer takes the ids from `series`
+itself. `source_topic` is topics.topic_id. A covariate that is missing has no row, or NULL where an event took it back.
 """
 
 from typing import Any
@@ -19,7 +19,6 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
-    PrimaryKeyConstraint,
     Table,
     Text,
     UniqueConstraint,
@@ -28,10 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 
-from models.config import QUANTILE_NAMES
 from pipeline.database.schema.instants import Instant
-
-"""Column names of the quantiles: q025, q05, q10 ... q90, q95, q975."""
 
 BASELINE = 0
 """The model version of the seasonal naive, which is always there and has no artifact."""
@@ -118,48 +114,47 @@ covariates = Table(
 )
 
 
-def forecast_columns() -> list[Column[Any]]:
-    """Make the columns of a forecast step that any model may have issued, new ones for each table."""
+def packed_columns() -> list[Column[Any]]:
+    """Make the columns of a forecast that any model may have issued, new ones for each table.
+
+    Number j of step h, both from 0, takes `width` bytes of `quantiles` from (13 h + j) * width on; pipeline.quantiles
+    says how. Step h, from 1, ends h * step_seconds after the origin, or where steps differ in length, as months do, the
+    seconds after it that `step_ends` holds, END_BYTES bytes for each.
+    """
     return [
-        Column("series_id", Integer, nullable=False),
-        Column("origin", Instant, nullable=False),
-        Column("step", Integer, nullable=False),
-        Column("target_time", Instant, nullable=False),
-        Column("model_version", Integer, nullable=False),
+        Column("series_id", Integer, primary_key=True, autoincrement=False),
+        Column("origin", Instant, primary_key=True),
+        Column("model_version", Integer, primary_key=True, autoincrement=False),
         Column("issued_at", Instant, nullable=False),
-        *(Column(name, Double, nullable=False) for name in QUANTILE_NAMES),
         Column("quality", Text, nullable=False),
+        Column("steps", Integer, nullable=False),
+        Column("step_seconds", BigInteger),
+        Column("step_ends", LargeBinary),
+        Column("base", BigInteger, nullable=False),
+        Column("scale", Double, nullable=False),
+        Column("width", Integer, nullable=False),
+        Column("quantiles", LargeBinary, nullable=False),
     ]
 
 
-forecasts = Table(
-    "forecasts",
+END_BYTES = 6
+"""Of a number in `step_ends`: twelve digits."""
+
+packed_forecasts = Table(
+    "packed_forecasts",
     metadata,
-    *forecast_columns(),
+    *packed_columns(),
     Column("source_topic", Integer, nullable=False),
     Column("source_partition", Integer, nullable=False),
     Column("source_offset", BigInteger, nullable=False),  # -n: of the partition's n-th re-forecast, without an event
     Column("calibration", Integer, nullable=False, server_default="0"),
-    PrimaryKeyConstraint("series_id", "target_time", "origin", "model_version"),
-    sqlite_with_rowid=False,
+    Index("forecasts_outbox", "source_topic", "source_partition", "source_offset"),
 )
 
-FIRST_STEP = text("step = 1")
-Index(
-    "forecasts_outbox",
-    forecasts.c.source_topic,
-    forecasts.c.source_partition,
-    forecasts.c.source_offset,
-    sqlite_where=FIRST_STEP,
-    postgresql_where=FIRST_STEP,
-)
-Index(
-    "forecasts_newest",
-    forecasts.c.series_id,
-    forecasts.c.origin,
-    forecasts.c.model_version,
-    sqlite_where=FIRST_STEP,
-    postgresql_where=FIRST_STEP,
+horizon_steps = Table(  # the numbers of steps, which views join: 1 to the longest horizon
+    "horizon_steps",
+    metadata,
+    Column("step", Integer, primary_key=True, autoincrement=False),
 )
 
 models = Table(

@@ -16,7 +16,8 @@ HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)  # signature, no flags, no extension
 TRAILER = b"\xff\xff"
 
 Field = NDArray[Any] | bytes | None
-"""One value per row (int32, int64 or float64 array), the same text for all rows (bytes), or NULL for all rows."""
+"""One value per row (int32, int64 or float64 array, bytes as a uint8 array with an axis more), the same text for all
+rows (bytes), or NULL for all rows."""
 
 _WIRE = {"int32": ">i4", "int64": ">i8", "float64": ">f8"}
 _EPOCH_2000 = 946_684_800_000_000  # microseconds from 1970 to 2000, where PostgreSQL counts from
@@ -25,7 +26,8 @@ _EPOCH_2000 = 946_684_800_000_000  # microseconds from 1970 to 2000, where Postg
 def encode(shape: tuple[int, ...], fields: Sequence[Field]) -> bytes:
     """Encode rows, without header and trailer, in C order of `shape`.
 
-    An array broadcasts to `shape`; with one dimension more it stands for as many adjacent fields as its last axis.
+    An array broadcasts to `shape`; with one dimension more it stands for as many adjacent fields as its last axis, or
+    one of uint8 for the bytes of one field.
     """
     count, layout = 0, [("count", np.dtype(">i2"))]
     for index, field in enumerate(fields):
@@ -41,6 +43,9 @@ def encode(shape: tuple[int, ...], fields: Sequence[Field]) -> bytes:
         elif isinstance(field, bytes):
             column["size"] = len(field)
             column["value"] = np.frombuffer(field, np.uint8)
+        elif field.dtype == np.uint8:
+            column["size"] = field.shape[-1]
+            column["value"] = field
         else:
             column["size"] = field.dtype.itemsize
             column["value"] = field
@@ -79,6 +84,8 @@ def _cell(field: Field, dimensions: int) -> tuple[np.dtype[Any], int]:
         return np.dtype(">i4"), 1
     if isinstance(field, bytes):
         return np.dtype([("size", ">i4"), ("value", "u1", (len(field),))]), 1
+    if field.dtype == np.uint8:
+        return np.dtype([("size", ">i4"), ("value", "u1", (field.shape[-1],))]), 1
     one = np.dtype([("size", ">i4"), ("value", _WIRE[field.dtype.name])])
     if field.ndim > dimensions:
         return np.dtype((one, (field.shape[-1],))), field.shape[-1]

@@ -1,12 +1,13 @@
-"""The forecasts table read as an outbox: what the turns over a range of offsets stored, to publish it again."""
+"""The forecasts read as an outbox: what the turns over a range of offsets stored, to publish it again."""
 
 from typing import Any, cast
 
 import numpy as np
 from sqlalchemy import Connection, select
 
-from models.config import QUANTILE_NAMES
-from pipeline.database.schema.tables import dead_letters, forecasts, series, topics
+from models.config import QUANTILE_LEVELS
+from pipeline.database.packed import packed_columns_of, unpack_steps
+from pipeline.database.schema.tables import dead_letters, packed_forecasts, series, topics
 from pipeline.database.turns.letters import COLUMNS, letter_of
 from pipeline.errors import Corrupt
 from pipeline.records import DeadLetter, Forecasts, Quality, no_forecasts
@@ -25,59 +26,38 @@ _HEAD = (
 
 def read_forecasts(connection: Connection, topic: str, partition: int, start: int, stop: int) -> Forecasts:
     """Return the forecasts of offsets [start, stop) of a partition, by offset; the quantiles are the stored bits."""
-    first, step = forecasts.alias("first"), forecasts.alias("step")
-    source = first.join(topics, topics.c.topic_id == first.c.source_topic)
-    chosen = (
-        (topics.c.topic == topic)
-        & (first.c.step == 1)
-        & (first.c.source_partition == partition)
-        & first.c.source_offset.between(start, stop - 1)
+    made = packed_forecasts.c
+    query = (
+        select(series.c.name, *(made[name] for name in _HEAD), *packed_columns_of(packed_forecasts))
+        .join_from(packed_forecasts, topics, topics.c.topic_id == made.source_topic)
+        .join(series, series.c.series_id == made.series_id)
+        .where(topics.c.topic == topic, made.source_partition == partition)
+        .where(made.source_offset.between(start, stop - 1))
+        .order_by(made.source_offset, made.series_id, made.origin, made.model_version)
     )
-    order = (first.c.source_offset, first.c.series_id, first.c.origin, first.c.model_version)
-    head_query = (
-        select(series.c.name, *(first.c[name] for name in _HEAD))
-        .select_from(source.join(series, series.c.series_id == first.c.series_id))
-        .where(chosen)
-        .order_by(*order)
-    )
-    heads = connection.execute(head_query).all()  # (N,)
-    if not heads:
+    rows = connection.execute(query).all()  # (N,)
+    if not rows:
         return no_forecasts(1)
-    step_query = (
-        select(step.c.step, step.c.target_time, *(step.c[name] for name in QUANTILE_NAMES))
-        .select_from(
-            source.join(
-                step,
-                (step.c.series_id == first.c.series_id)
-                & (step.c.target_time >= first.c.target_time)  # lets the primary key find the steps
-                & (step.c.origin == first.c.origin)
-                & (step.c.model_version == first.c.model_version),
-            )
-        )
-        .where(chosen)
-        .order_by(*order, step.c.step)
-    )
-    steps, times, quantiles = [], [], []  # arrays, chunk by chunk: a million rows as tuples would take gigabytes
-    for chunk in connection.execute(step_query, execution_options={"yield_per": 10_000}).partitions():
-        steps.append(np.array([row[0] for row in chunk], np.int64))
-        times.append(np.array([row[1] for row in chunk], np.int64))
-        quantiles.append(np.array([row[2:] for row in chunk], np.float64))
-    horizon = len(np.concatenate(steps)) // len(heads)
-    if not np.array_equal(np.concatenate(steps), np.tile(np.arange(1, horizon + 1), len(heads))):
+    if len({row.steps for row in rows}) > 1:
         raise Corrupt(f"offsets {start} to {stop} of partition {partition} hold forecasts of several horizons")
 
     def column(name: str) -> Any:
-        return np.array([getattr(row, name) for row in heads], np.int64)
+        return np.array([getattr(row, name) for row in rows], np.int64)
 
+    origin = column("origin")
+    target_times = np.empty((len(rows), rows[0].steps), np.int64)
+    quantiles = np.empty((*target_times.shape, len(QUANTILE_LEVELS)))
+    for steps in unpack_steps(origin, rows):
+        target_times[steps.places], quantiles[steps.places] = steps.target_times, steps.quantiles
     return Forecasts(
-        series=[str(row.name) for row in heads],
+        series=[str(row.name) for row in rows],
         series_id=column("series_id"),
-        origin=column("origin"),
-        target_times=np.concatenate(times).reshape(-1, horizon),
-        quantiles=np.concatenate(quantiles).reshape(-1, horizon, len(QUANTILE_NAMES)),
+        origin=origin,
+        target_times=target_times,
+        quantiles=quantiles,
         model_version=column("model_version"),
         calibration=column("calibration"),
-        quality=[cast(Quality, row.quality) for row in heads],
+        quality=[cast(Quality, row.quality) for row in rows],
         issued_at=column("issued_at"),
         partition=column("source_partition"),
         offset=column("source_offset"),

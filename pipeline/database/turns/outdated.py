@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, select
 
-from pipeline.database.schema.tables import forecasts, series
+from pipeline.database.schema.tables import packed_forecasts, series
 from pipeline.records import Outdated
 
 LOOKED_AT = 2_000
@@ -47,8 +47,8 @@ def _query(version: int, after: int) -> Select[Any]:
 
     The limit inside keeps PostgreSQL from joining before it has cut the stretch out.
     """
-    own, any_origin = series.c, forecasts.alias("any_origin").c
-    newest = select(func.max(any_origin.origin)).where(any_origin.step == 1, any_origin.series_id == own.series_id)
+    own, any_origin = series.c, packed_forecasts.alias("any_origin").c
+    newest = select(func.max(any_origin.origin)).where(any_origin.series_id == own.series_id)
     stretch = (
         select(own.series_id, own.name, own.spread, newest.scalar_subquery().label("origin"))
         .where(own.series_id > after)
@@ -56,12 +56,8 @@ def _query(version: int, after: int) -> Select[Any]:
         .limit(LOOKED_AT)
         .subquery("stretch")
     )
-    forecast = forecasts.alias("forecast").c
-    there = (
-        forecast.step == 1,
-        forecast.series_id == stretch.c.series_id,
-        forecast.origin == stretch.c.origin,
-    )
+    forecast = packed_forecasts.alias("forecast").c
+    there = forecast.series_id == stretch.c.series_id, forecast.origin == stretch.c.origin
     last = forecast.issued_at.desc(), forecast.model_version.desc()
 
     def of_last(name: str) -> ColumnElement[Any]:

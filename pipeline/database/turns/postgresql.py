@@ -8,14 +8,16 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from pipeline.database.engine import driver
+from pipeline.database.packed import pack_forecasts
 from pipeline.database.schema.instants import to_datetime
 from pipeline.database.turns import copy
 from pipeline.database.turns.rows import (
     COVARIATE_COLUMNS,
     FORECAST_COLUMNS,
-    FORECASTS_AT_ONCE,
+    FORECASTS,
     OBSERVATION_COLUMNS,
     SHADOW_COLUMNS,
+    SHADOWS,
     CovariateRows,
     merge_clause,
     merge_covariate_clause,
@@ -29,8 +31,8 @@ _PIECE = 1 << 20  # bytes handed to libpq at once
 
 _COPY_OBSERVATIONS = f"COPY observations ({OBSERVATION_COLUMNS}) FROM STDIN (FORMAT BINARY)"
 _COPY_COVARIATES = f"COPY covariates ({COVARIATE_COLUMNS}) FROM STDIN (FORMAT BINARY)"
-_COPY_FORECASTS = f"COPY forecasts ({FORECAST_COLUMNS}) FROM STDIN (FORMAT BINARY)"
-_COPY_SHADOW = f"COPY shadow_forecasts ({SHADOW_COLUMNS}) FROM STDIN (FORMAT BINARY)"
+_COPY_FORECASTS = f"COPY {FORECASTS} ({FORECAST_COLUMNS}) FROM STDIN (FORMAT BINARY)"
+_COPY_SHADOW = f"COPY {SHADOWS} ({SHADOW_COLUMNS}) FROM STDIN (FORMAT BINARY)"
 # Seconds and the rest apart: PostgreSQL multiplies intervals in double precision, exact this way up to year 9999.
 _TIME = (
     "timestamptz '1970-01-01 00:00:00+00' + interval '1 second' * (n.{0} / 1000000)"
@@ -51,7 +53,7 @@ _MERGE_COVARIATES = (
 _STORED = (
     "SELECT n.place FROM unnest(%s::int[], %s::bigint[], %s::int[])"
     " WITH ORDINALITY AS n (series_id, origin, version, place)"
-    " WHERE EXISTS (SELECT FROM forecasts f WHERE f.step = 1 AND f.series_id = n.series_id"
+    " WHERE EXISTS (SELECT FROM {table} f WHERE f.series_id = n.series_id"
     f" AND f.origin = {_TIME.format('origin')} AND f.model_version = n.version)"
 )
 _NEWEST = (
@@ -144,19 +146,19 @@ class PostgresRows:
             )
 
     def insert_forecasts(self, connection: Connection, new: Forecasts, topic: int) -> None:
-        """Insert one row per step: one COPY, quality by quality."""
+        """Insert one row each: one COPY, layout by layout."""
         _copy_in(connection, _COPY_FORECASTS, _forecast_batches(new, topic))
 
     def insert_shadow(self, connection: Connection, new: Forecasts) -> None:
-        """Insert one row per step of the shadow's, likewise."""
+        """Insert one row for each of the shadow's, likewise."""
         _copy_in(connection, _COPY_SHADOW, _forecast_batches(new, None))
 
-    def stored(self, connection: Connection, forecasts: Forecasts) -> Mask:
+    def stored(self, connection: Connection, forecasts: Forecasts, table: str) -> Mask:
         """Say which forecasts are rows already."""
         keys = (forecasts.series_id, forecasts.origin, forecasts.model_version)
         present = np.zeros(len(forecasts), np.bool_)
         with driver(connection).cursor() as cursor:
-            cursor.execute(_STORED, tuple(key.tolist() for key in keys))
+            cursor.execute(_STORED.replace("{table}", table), tuple(key.tolist() for key in keys))
             present[[place - 1 for (place,) in cursor]] = True
         return present
 
@@ -208,36 +210,36 @@ class PostgresRows:
         return CovariateRows(own, at, names, values, np.ones(len(at), np.bool_), events)
 
 
-def _column(values: NDArray[Any]) -> NDArray[Any]:
-    return values[:, None]  # (N, 1), to broadcast over the steps
-
-
 def _forecast_batches(new: Forecasts, topic: int | None) -> Iterator[bytes]:
-    """Encode the rows of `forecasts`, or without a topic those of `shadow_forecasts`."""
+    """Encode the rows of `packed_forecasts`, or without a topic those of `packed_shadow_forecasts`."""
     narrow = np.int32
-    quality = np.array(new.quality, object)
-    for text in dict.fromkeys(new.quality):
-        alike = np.flatnonzero(quality == text)
-        for start in range(0, len(alike), FORECASTS_AT_ONCE):
-            part = new.take(alike[start : start + FORECASTS_AT_ONCE])
+    for packed in pack_forecasts(new):
+        quality = np.array(packed.forecasts.quality, object)
+        for text in dict.fromkeys(packed.forecasts.quality):
+            alike = np.flatnonzero(quality == text)
+            part = packed.forecasts.take(alike)
             fields: list[copy.Field] = [
-                _column(part.series_id.astype(narrow)),
-                _column(copy.timestamps(part.origin)),
-                np.arange(1, new.horizon + 1, dtype=narrow),
-                copy.timestamps(part.target_times),
-                _column(part.model_version.astype(narrow)),
-                _column(copy.timestamps(part.issued_at)),
-                part.quantiles,
+                part.series_id.astype(narrow),
+                copy.timestamps(part.origin),
+                part.model_version.astype(narrow),
+                copy.timestamps(part.issued_at),
                 text.encode(),
+                np.array(part.horizon, narrow),
+                None if packed.step_seconds is None else packed.step_seconds[alike],
+                None if packed.step_ends is None else packed.step_ends[alike],
+                packed.base[alike],
+                packed.scale[alike],
+                np.array(packed.width, narrow),
+                packed.quantiles[alike],
             ]
             if topic is not None:
                 fields += [
                     np.array(topic, narrow),
-                    _column(part.partition.astype(narrow)),
-                    _column(part.offset),
-                    _column(part.calibration.astype(narrow)),
+                    part.partition.astype(narrow),
+                    part.offset,
+                    part.calibration.astype(narrow),
                 ]
-            yield copy.encode(part.target_times.shape, fields)
+            yield copy.encode((len(part),), fields)
 
 
 def _copy_in(connection: Connection, statement: str, batches: Iterable[bytes]) -> None:

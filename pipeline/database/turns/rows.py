@@ -4,23 +4,24 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
 
-from models.config import QUANTILE_NAMES
 from pipeline.columns import take
+from pipeline.database.schema.tables import horizon_steps, inserting
 from pipeline.records import Floats, Forecasts, History, Ints, Mask, Observations
 from pipeline.settings import Policy
 
 OBSERVATION_COLUMNS = (
     "series_id, observed_at, value, events, source_topic, source_partition, source_offset, recorded_at"
 )
-SHADOW_COLUMNS = f"series_id, origin, step, target_time, model_version, issued_at, {', '.join(QUANTILE_NAMES)}, quality"
+SHADOW_COLUMNS = (
+    "series_id, origin, model_version, issued_at, quality, steps, step_seconds, step_ends, base, scale, width,"
+    " quantiles"
+)
 FORECAST_COLUMNS = f"{SHADOW_COLUMNS}, source_topic, source_partition, source_offset, calibration"
+FORECASTS, SHADOWS = "packed_forecasts", "packed_shadow_forecasts"
 
 COVARIATE_COLUMNS = "series_id, observed_at, name_id, value, events"
-
-FORECASTS_AT_ONCE = 1000
-"""Forecasts that become rows at a time: bounds memory when a turn holds tens of thousands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +62,15 @@ class Rows(Protocol):
         ...
 
     def insert_forecasts(self, connection: Connection, new: Forecasts, topic: int) -> None:
-        """Insert one row per step; the driver's IntegrityError if one is there."""
+        """Insert one row each; the driver's IntegrityError if one is there."""
         ...
 
     def insert_shadow(self, connection: Connection, new: Forecasts) -> None:
-        """Insert one row per step of the shadow's; the driver's IntegrityError if one is there."""
+        """Insert one row for each of the shadow's; the driver's IntegrityError if one is there."""
         ...
 
-    def stored(self, connection: Connection, forecasts: Forecasts) -> Mask:
-        """Say which forecasts (series_id, origin, model_version) are rows already."""
+    def stored(self, connection: Connection, forecasts: Forecasts, table: str) -> Mask:
+        """Say which forecasts (series_id, origin, model_version) are rows of FORECASTS or SHADOWS already."""
         ...
 
     def newest(
@@ -132,19 +133,9 @@ def first_of_each(forecasts: Forecasts) -> Mask:
     return first
 
 
-def shadow_rows(new: Forecasts) -> list[dict[str, object]]:
-    """List the rows of the shadow's forecasts by column, one per step."""
-    return [
-        {
-            "series_id": int(new.series_id[i]),
-            "origin": int(new.origin[i]),
-            "step": step + 1,
-            "target_time": int(new.target_times[i, step]),
-            "model_version": int(new.model_version[i]),
-            "issued_at": int(new.issued_at[i]),
-            **dict(zip(QUANTILE_NAMES, new.quantiles[i, step].tolist(), strict=True)),
-            "quality": new.quality[i],
-        }
-        for i in range(len(new))
-        for step in range(new.horizon)
-    ]
+def enter_steps(connection: Connection, horizon: int) -> None:
+    """Let views show this many steps: enter the numbers that are missing, 1 to `horizon`."""
+    known = connection.execute(select(func.max(horizon_steps.c.step))).scalar() or 0
+    if known < horizon:
+        missing = [{"step": step} for step in range(known + 1, horizon + 1)]
+        connection.execute(inserting(connection, horizon_steps).on_conflict_do_nothing(), missing)

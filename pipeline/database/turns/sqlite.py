@@ -1,20 +1,23 @@
 """Bulk rows on SQLite: one executemany per table on the driver's own connection, plain lists, times as text."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import repeat
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from pipeline.database.engine import driver
+from pipeline.database.packed import PackedForecasts, pack_forecasts
 from pipeline.database.schema.instants import from_texts, to_text, to_texts
 from pipeline.database.turns.rows import (
     COVARIATE_COLUMNS,
     FORECAST_COLUMNS,
-    FORECASTS_AT_ONCE,
+    FORECASTS,
     OBSERVATION_COLUMNS,
     SHADOW_COLUMNS,
+    SHADOWS,
     CovariateRows,
     merge_clause,
     merge_covariate_clause,
@@ -27,9 +30,9 @@ _FLUSH = 200_000  # rows held as Python tuples before they become columns
 
 _INSERT_OBSERVATION = f"INSERT INTO observations ({OBSERVATION_COLUMNS}) VALUES ({', '.join('?' * 8)})"
 _INSERT_COVARIATE = f"INSERT INTO covariates ({COVARIATE_COLUMNS}) VALUES (?, ?, ?, ?, ?)"
-_INSERT_FORECAST = f"INSERT INTO forecasts ({FORECAST_COLUMNS}) VALUES ({', '.join('?' * 24)})"
-_INSERT_SHADOW = f"INSERT INTO shadow_forecasts ({SHADOW_COLUMNS}) VALUES ({', '.join('?' * 20)})"
-_STORED = "SELECT 1 FROM forecasts WHERE step = 1 AND series_id = ? AND origin = ? AND model_version = ?"
+_INSERT_FORECAST = f"INSERT INTO {FORECASTS} ({FORECAST_COLUMNS}) VALUES ({', '.join('?' * 16)})"
+_INSERT_SHADOW = f"INSERT INTO {SHADOWS} ({SHADOW_COLUMNS}) VALUES ({', '.join('?' * 12)})"
+_STORED = "SELECT 1 FROM {} WHERE series_id = ? AND origin = ? AND model_version = ?"
 _NEWEST = (
     "SELECT observed_at, value, events FROM observations"
     " WHERE series_id = ? AND observed_at >= ? AND observed_at <= ? ORDER BY observed_at DESC LIMIT ?"
@@ -64,22 +67,25 @@ class SqliteRows:
         driver(connection).executemany(f"{_INSERT_COVARIATE} {merge_covariate_clause(policy)}", _covariate_rows(new))
 
     def insert_forecasts(self, connection: Connection, new: Forecasts, topic: int) -> None:
-        """Insert one row per step."""
-        for part in _parts(new):
-            driver(connection).executemany(_INSERT_FORECAST, _forecast_rows(part, topic))
+        """Insert one row each."""
+        for packed in pack_forecasts(new):
+            part = packed.forecasts
+            source = part.partition.tolist(), part.offset.tolist(), part.calibration.tolist()
+            rows = zip(*_forecast_columns(packed), repeat(topic), *source, strict=False)
+            driver(connection).executemany(_INSERT_FORECAST, rows)
 
     def insert_shadow(self, connection: Connection, new: Forecasts) -> None:
-        """Insert one row per step of the shadow's."""
-        for part in _parts(new):
-            driver(connection).executemany(_INSERT_SHADOW, zip(*_forecast_columns(part), strict=True))
+        """Insert one row for each of the shadow's."""
+        for packed in pack_forecasts(new):
+            driver(connection).executemany(_INSERT_SHADOW, zip(*_forecast_columns(packed), strict=True))
 
-    def stored(self, connection: Connection, forecasts: Forecasts) -> Mask:
+    def stored(self, connection: Connection, forecasts: Forecasts, table: str) -> Mask:
         """Say which forecasts are rows already."""
-        cursor = driver(connection).cursor()
+        cursor, query = driver(connection).cursor(), _STORED.format(table)
         keys = zip(
             forecasts.series_id.tolist(), to_texts(forecasts.origin), forecasts.model_version.tolist(), strict=True
         )
-        return np.array([cursor.execute(_STORED, key).fetchone() is not None for key in keys], np.bool_)
+        return np.array([cursor.execute(query, key).fetchone() is not None for key in keys], np.bool_)
 
     def newest(
         self, connection: Connection, series_ids: Ints, depth: int, since: int | None, until: int | None = None
@@ -127,31 +133,29 @@ class SqliteRows:
         return found.take(np.isin(names, name_ids))
 
 
-def _parts(new: Forecasts) -> Iterator[Forecasts]:
-    for start in range(0, len(new), FORECASTS_AT_ONCE):
-        yield new.take(np.arange(start, min(start + FORECASTS_AT_ONCE, len(new))))
-
-
-def _forecast_rows(new: Forecasts, topic: int) -> Any:
-    each = np.repeat(np.arange(len(new)), new.horizon)  # (N * H,)
-    published = new.partition[each].tolist(), new.offset[each].tolist(), new.calibration[each].tolist()
-    return zip(*_forecast_columns(new), repeat(topic), *published, strict=False)
-
-
-def _forecast_columns(new: Forecasts) -> list[list[Any]]:
-    horizon = new.horizon
-    each = np.repeat(np.arange(len(new)), horizon)  # (N * H,)
-    origins, issued = np.array(to_texts(new.origin), object), np.array(to_texts(new.issued_at), object)
+def _forecast_columns(packed: PackedForecasts) -> list[Any]:
+    new = packed.forecasts
+    count, none = len(new), [None] * len(new)
     return [
-        new.series_id[each].tolist(),
-        origins[each].tolist(),
-        np.tile(np.arange(1, horizon + 1), len(new)).tolist(),
-        to_texts(new.target_times.reshape(-1)),
-        new.model_version[each].tolist(),
-        issued[each].tolist(),
-        *new.quantiles.reshape(-1, new.quantiles.shape[-1]).T.tolist(),
-        np.array(new.quality, object)[each].tolist(),
+        new.series_id.tolist(),
+        to_texts(new.origin),
+        new.model_version.tolist(),
+        to_texts(new.issued_at),
+        new.quality,
+        [new.horizon] * count,
+        none if packed.step_seconds is None else packed.step_seconds.tolist(),
+        none if packed.step_ends is None else _cells(packed.step_ends),
+        packed.base.tolist(),
+        packed.scale.tolist(),
+        [packed.width] * count,
+        _cells(packed.quantiles),
     ]
+
+
+def _cells(rows: NDArray[np.uint8]) -> list[bytes]:
+    """Cut rows of bytes (N, W) into cells."""
+    whole, width = rows.tobytes(), rows.shape[1]
+    return [whole[start : start + width] for start in range(0, len(whole), width)]
 
 
 def _observation_rows(new: Observations, topic: int, now: int) -> Any:

@@ -8,7 +8,6 @@ from sqlalchemy import Connection, Engine, func, select, update
 
 from pipeline.columns import take
 from pipeline.database.engine import reading, writing
-from pipeline.database.schema.shadow_tables import shadow_forecasts
 from pipeline.database.schema.tables import (
     dead_letters,
     ingest_jumps,
@@ -26,7 +25,7 @@ from pipeline.database.turns.letters import left_row, row_of
 from pipeline.database.turns.outbox import read_dead_letters, read_forecasts
 from pipeline.database.turns.outdated import find_outdated
 from pipeline.database.turns.retired import retire_topic
-from pipeline.database.turns.rows import FORECASTS_AT_ONCE, Rows, first_of_each, in_key_order, shadow_rows
+from pipeline.database.turns.rows import FORECASTS, SHADOWS, Rows, enter_steps, first_of_each, in_key_order
 from pipeline.errors import Corrupt, Fenced, Service, Unavailable
 from pipeline.records import (
     NOTHING,
@@ -63,6 +62,7 @@ class SqlStore:
         self._rows: Rows = rows_of(engine)
         self._topic_id: int | None = None
         self._name_ids: Ints | None = None
+        self._longest = 0  # horizon that views can show
 
     def claim(self, partition: int, owner: str) -> Claim:
         """Take the partition: raise its epoch by one, note the owner, and return where to go on (0 if new)."""
@@ -176,12 +176,14 @@ class SqlStore:
                 places.refuse_moved(connection, topic, turn.standing, turn.own)
             # 2. Everything that the turn produced, in the same transaction as its offsets.
             self._store_observations(connection, turn.observations, topic, names, now)
+            if forecasts.horizon > self._longest:
+                enter_steps(connection, forecasts.horizon)
             stored = self._store_forecasts(connection, forecasts, topic)
             if turn.shadow is not None:
                 self._store_shadow(connection, turn.shadow, stored)
             self._store_dead_letters(connection, turn.dead_letters, now)
         # 3. Committed. An error in the commit itself is Unavailable: only a new claim can tell what happened.
-        self._topic_id, self._name_ids = topic, names
+        self._topic_id, self._name_ids, self._longest = topic, names, max(self._longest, forecasts.horizon)
         return stored
 
     def identify(self, partition: int, incarnation: str) -> str:
@@ -286,7 +288,7 @@ class SqlStore:
                 self._rows.insert_forecasts(connection, in_key_order(new), topic)
             return new
         except self._conflict:
-            left: Mask = first_of_each(new) & ~self._rows.stored(connection, new)
+            left: Mask = first_of_each(new) & ~self._rows.stored(connection, new, FORECASTS)
         rest = new.take(left)
         try:
             with connection.begin_nested():
@@ -304,10 +306,8 @@ class SqlStore:
             with connection.begin_nested():
                 self._rows.insert_shadow(connection, new)
         except self._conflict:
-            insert = inserting(connection, shadow_forecasts).on_conflict_do_nothing()
-            for start in range(0, len(new), FORECASTS_AT_ONCE):
-                part = new.take(np.arange(start, min(start + FORECASTS_AT_ONCE, len(new))))
-                connection.execute(insert, shadow_rows(part))
+            left: Mask = first_of_each(new) & ~self._rows.stored(connection, new, SHADOWS)
+            self._rows.insert_shadow(connection, new.take(left))
 
     def _store_dead_letters(self, connection: Connection, letters: Sequence[DeadLetter], now: int) -> None:
         if not letters:

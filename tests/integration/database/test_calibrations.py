@@ -2,15 +2,17 @@
 
 import numpy as np
 import pytest
+from sqlalchemy import update
 
 from jobs.upkeep.calibrate import run_calibration
 from pipeline.database import Database
+from pipeline.database.schema.tables import packed_forecasts
 from pipeline.errors import ConfigError, Corrupt
 from pipeline.forecasting.calibration import correct
 from pipeline.forecasting.scorer import Scorer
 from pipeline.forecasting.windows import Grid, model_config
 from pipeline.grid.frequency import Frequency
-from pipeline.messages.codec import shorten
+from pipeline.quantiles import pack, shorten
 from pipeline.records import Claim, Forecasts
 from pipeline.settings import JobSettings, SeriesSettings, Settings
 from tests.contracts.rows import HOUR, NOW, START, observations, turn_of
@@ -124,11 +126,17 @@ def test_the_job_takes_out_what_a_stored_forecast_carries(database: Database) ->
     assert plain is not None
     carried = record(database)
     matured = database.calibrations.matured(0, database.calibrations.series(), START + HOUR * np.arange(HOURS))
-    numbers = shorten(correct(matured.quantiles[:1], np.array(FACTORS[0])))[0].tolist()
-    names = ["q025", "q05", "q10", "q20", "q30", "q40", "q50", "q60", "q70", "q80", "q90", "q95", "q975"]
+    numbers = np.tile(shorten(correct(matured.quantiles[:1], np.array(FACTORS[0]))[:, None]), (1, HORIZON, 1))
+    (packed,) = pack(numbers)
+    changed = {
+        "calibration": carried,
+        "base": int(packed.base[0]),
+        "scale": float(packed.scale[0]),
+        "width": packed.width,
+        "quantiles": packed.digits[0].tobytes(),
+    }
     with database.engine.begin() as connection:
-        each = ", ".join(f"{name} = {number!r}" for name, number in zip(names, numbers, strict=True))
-        connection.exec_driver_sql(f"UPDATE forecasts SET calibration = {carried}, {each}")
+        connection.execute(update(packed_forecasts).values(changed))
     outcome = run_calibration(database.calibrations, database.registry, SETTINGS, **run)
     assert outcome.facts["trials"]["uncorrected"]["coverage_80"] < 0.6, "as the model itself said"
     assert 0.7 < outcome.facts["trials"]["in_use"]["coverage_80"] < 0.9

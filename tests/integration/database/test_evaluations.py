@@ -458,7 +458,7 @@ def test_what_was_summed_stays_when_its_forecasts_are_deleted(world: World, data
     kept = [cell for cell in world.cells() if cell["day"] < "2026-01-03"]
     assert kept
     with database.engine.begin() as connection:
-        connection.execute(text("DELETE FROM forecasts WHERE target_time < '2026-01-03 00:00:00'"))
+        connection.execute(text("DELETE FROM packed_forecasts WHERE origin < '2026-01-03 00:00:00'"))
     world.observe("odd", range(10, 60), fresh=False)
     world.refresh()
     assert [cell for cell in world.cells() if cell["day"] < "2026-01-03"] == kept
@@ -548,7 +548,7 @@ def test_a_correction_of_a_day_whose_rows_were_thinned_takes_no_forecast_out_of_
 def test_days_after_those_that_were_thinned_are_corrected_as_ever(world: World) -> None:
     settle(world)
     keep = f"{(world.now - START - 60 * HOUR) // HOUR} h"
-    assert thin(world, thin_forecasts=keep, forecasts="off")["forecast rows"] > 0
+    assert thin(world, thin_forecasts=keep, forecasts="off")["forecasts"] > 0
     first = "2026-01-07"  # its forecasts are of after hour 60
     cells = [(world.ids["odd"], START + HOUR * hour, None, 0, 0, False) for hour in range(150, 200)]
     world.commit(observations=observations(cells))

@@ -130,7 +130,7 @@ def test_a_champion_of_long_ago_is_judged_by_hours_that_retention_left_whole(dat
     now = feed.now + 2 * 24 * HOUR
     run(database, settings(), now)
     facts = find_work("retention", wanted, database, lambda: now)(lambda _: None).facts
-    assert facts["deleted"]["forecast rows"] > 0
+    assert facts["deleted"]["forecasts"] > 0
     steps = database.live_errors.step_means("north", version, None)
     assert len(steps) > 2
     assert set(np.diff([origin for origin, *_ in steps]).tolist()) == {HOUR}

@@ -19,7 +19,7 @@ from sqlalchemy import JSON, Connection, DateTime, MetaData, Table, insert, text
 from pipeline.cli import root
 from pipeline.database import Database, open_database
 from pipeline.database.engine import connect, writing
-from pipeline.database.schema.migrate import VIEWS, _config
+from pipeline.database.schema.migrate import VIEWS, configured
 from pipeline.forecasting.scorer import Scorer
 from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
@@ -39,7 +39,7 @@ def old_url(empty_url: str) -> str:
     """A database as the earlier release left it, on each kind in turn."""
     engine = connect(empty_url, timeout=20)
     with writing(engine) as connection:
-        command.upgrade(_config(connection), OLD["schema"])
+        command.upgrade(configured(connection), OLD["schema"])
         connection.execute(text("DELETE FROM models"))
         for name, table in OLD["tables"].items():
             restore(connection, name, table["columns"], table["rows"])

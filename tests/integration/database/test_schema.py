@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from pipeline.database import Database, current, open_database, upgrade
 from pipeline.database.engine import connect, writing
-from pipeline.database.schema.migrate import VIEWS, _config, head
+from pipeline.database.schema.migrate import VIEWS, configured, head
 from pipeline.database.schema.tables import metadata
 from pipeline.errors import ConfigError, Unavailable
 from tests import processes
@@ -55,7 +55,7 @@ def test_the_migrations_make_exactly_the_tables_in_code(database: Database) -> N
 def test_a_database_of_the_first_release_keeps_its_rows_and_takes_covariates(empty_url: str) -> None:
     engine = connect(empty_url, timeout=5)
     with writing(engine) as connection:
-        command.upgrade(_config(connection), "0001")
+        command.upgrade(configured(connection), "0001")
         connection.execute(text("INSERT INTO topics VALUES (1, 'meters')"))
         connection.execute(text("INSERT INTO series VALUES (7, 'a', '2026-01-01 00:00:00', '{}')"))
         connection.execute(
@@ -81,7 +81,7 @@ def test_forecasts_from_before_calibrations_keep_their_rows_and_carry_none(empty
     engine = connect(empty_url, timeout=5)
     numbers = ", ".join(str(place / 8) for place in range(13))
     with writing(engine) as connection:
-        command.upgrade(_config(connection), "0002")
+        command.upgrade(configured(connection), "0002")
         connection.execute(text("INSERT INTO topics VALUES (1, 'meters')"))
         connection.execute(text("INSERT INTO series VALUES (7, 'a', '2026-01-01 00:00:00', '{}')"))
         connection.execute(

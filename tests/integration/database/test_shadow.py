@@ -382,12 +382,12 @@ def test_retention_thins_and_deletes_what_a_shadow_left_like_the_forecasts(datab
 
     whole = count(database, "shadow_forecasts")
     assert whole == 12 * 72 * HORIZON
-    assert clear(START + 100 * DAY)["shadow rows"] == 0, "it is still to be judged"
+    assert clear(START + 100 * DAY)["shadow forecasts"] == 0, "it is still to be judged"
     database.registry.drop_shadow(world.shadow, reason="by hand", now=world.now)
-    assert clear(START + 30 * DAY)["shadow rows"] == 0
-    assert clear(START + 100 * DAY)["shadow rows"] == whole - 12 * 3 * HORIZON
+    assert clear(START + 30 * DAY)["shadow forecasts"] == 0
+    assert clear(START + 100 * DAY)["shadow forecasts"] == whole // HORIZON - 12 * 3
     assert count(database, "shadow_forecasts") == 12 * 3 * HORIZON, "the first origin of each day, with all its steps"
-    assert clear(START + 500 * DAY)["shadow rows"] == 12 * 3 * HORIZON
+    assert clear(START + 500 * DAY)["shadow forecasts"] == 12 * 3
     assert count(database, "shadow_forecasts") == 0
     assert count(database, "forecasts") > 0
 

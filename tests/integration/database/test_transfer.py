@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 from sqlalchemy import BigInteger, Column, Date, Double, Integer, LargeBinary, Table, Text, insert, select, text, update
 
-from pipeline.database import open_database, upgrade
+from pipeline.database import open_database, transfer, upgrade
 from pipeline.database.engine import connect, reading, writing
-from pipeline.database.schema import transfer
 from pipeline.database.schema.instants import Instant
 from pipeline.database.schema.tables import ingest_state, leases, metadata, models, series
-from pipeline.database.schema.transfer import copy_database
+from pipeline.database.transfer import copy_database
 from pipeline.errors import ConfigError, Corrupt
 from tests.unit.commands.test_cli import run_process
 

@@ -37,8 +37,7 @@ REASONS = {
         "role": "in the words of an error",
     },
     "pipeline/database/jobs/matured.py": {
-        "BOUNDS.format(id='w.series_id', since='w.since')": "a constant, spelled out",
-        "view": "the name of one of two views of ours, spelled by the module",
+        "targets": "expressions of packed_sql, spelled out",
     },
     "pipeline/database/jobs/retention.py": {"state": "a join of SQLAlchemy", "ingest_state": "a table of SQLAlchemy"},
     "pipeline/database/schema/migrate.py": {
@@ -48,12 +47,25 @@ REASONS = {
         "published": "a constant of the module",
         "shadowed": "a constant of the module",
     },
+    "pipeline/database/schema/packed_sql.py": {
+        "index": "a place among the quantiles",
+        "name": "a name of a part, a constant of the module",
+        "text": "an expression, spelled by the module",
+        "row": "an alias in a view",
+        "place": "an expression, spelled by the module",
+    },
+    "pipeline/database/schema/migrations/versions/v0012_packed_forecasts.py": {"name": "one of two literals"},
+    "pipeline/database/turns/outbox.py": {
+        "series": "a table of SQLAlchemy",
+        "series.c.series_id == made.series_id": "an expression of SQLAlchemy, which binds it",
+    },
     "pipeline/database/turns/postgresql.py": {
         "_TIME.format('observed_at')": "a constant, spelled out",
         "_TIME.format('origin')": "a constant, spelled out",
         "_TIME.format('since')": "a constant, spelled out",
         "merge_clause(policy)": "one of five policies, else KeyError",
         "merge_covariate_clause(policy)": "one of five policies, else KeyError",
+        "table": "one of two names of our tables",
     },
     "pipeline/database/turns/rows.py": {
         "_MERGED[policy].format('covariates')": "one of five policies, else KeyError",
@@ -63,11 +75,9 @@ REASONS = {
     "pipeline/database/turns/sqlite.py": {
         "merge_clause(policy)": "one of five policies, else KeyError",
         "merge_covariate_clause(policy)": "one of five policies, else KeyError",
+        "table": "one of two names of our tables",
     },
     "pipeline/database/pages/models.py": {
-        "', '.join((f'f.{name}' for name in QUANTILE_NAMES))": "names of our columns",
-        "sums": "spelled by the module from names of our columns",
-        "only": "one of two literals",
         "highest * place // most": "an expression of numbers, which SQLAlchemy binds",
     },
     "pipeline/database/pages/repairs.py": {"topics.c.repairs": "an expression of SQLAlchemy, which binds it"},

@@ -1,6 +1,6 @@
 -- Every matured forecast step with its errors, in the series' units.
 -- error = median - actual; pinball = mean of the pinball losses over the 13 levels; inside_p = 1 when the actual lies
--- in the central p % interval; naive_error is the seasonal naive's error at the same target (NULL: no such value).
+-- in the central p % interval, or beside it by what float64 rounds; naive_error is the seasonal naive's error at the same target (NULL: no such value).
 SELECT series, series_id, target_time, day, origin, step, issued_at, model_version, quality,
        q025, q05, q10, q20, q30, q40, q50, q60, q70, q80, q90, q95, q975,
        actual, naive,
@@ -21,9 +21,9 @@ SELECT series, series_id, target_time, day, origin, step, issued_at, model_versi
         + (actual - q95) * (0.95 - CASE WHEN actual < q95 THEN 1 ELSE 0 END)
         + (actual - q975) * (0.975 - CASE WHEN actual < q975 THEN 1 ELSE 0 END)
        ) / 13 AS pinball,
-       CASE WHEN actual BETWEEN q10 AND q90 THEN 1 ELSE 0 END AS inside_80,
-       CASE WHEN actual BETWEEN q05 AND q95 THEN 1 ELSE 0 END AS inside_90,
-       CASE WHEN actual BETWEEN q025 AND q975 THEN 1 ELSE 0 END AS inside_95,
+       CASE WHEN actual - q10 >= -1e-15 * ABS(actual) AND q90 - actual >= -1e-15 * ABS(actual) THEN 1 ELSE 0 END AS inside_80,
+       CASE WHEN actual - q05 >= -1e-15 * ABS(actual) AND q95 - actual >= -1e-15 * ABS(actual) THEN 1 ELSE 0 END AS inside_90,
+       CASE WHEN actual - q025 >= -1e-15 * ABS(actual) AND q975 - actual >= -1e-15 * ABS(actual) THEN 1 ELSE 0 END AS inside_95,
        naive - actual AS naive_error,
        calibration
 FROM matured_forecasts

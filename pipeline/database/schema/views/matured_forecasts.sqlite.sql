@@ -12,7 +12,7 @@ SELECT s.name AS series, f.series_id, f.target_time, substr(f.target_time, 1, 10
           AND p.observed_at < strftime('%Y-%m-%d %H:%M:%f', f.target_time, '-' || (((f.step + g.season - 1) / g.season * g.season - 0.5) * g.step_seconds) || ' seconds')
         ORDER BY p.observed_at LIMIT 1) AS naive,
        f.calibration
-FROM forecasts f
-JOIN series s ON s.series_id = f.series_id
-JOIN observations o ON o.series_id = f.series_id AND o.observed_at = f.target_time AND o.value IS NOT NULL
+FROM series s
+CROSS JOIN forecasts f ON f.series_id = s.series_id
+CROSS JOIN observations o ON o.series_id = f.series_id AND o.observed_at = f.target_time AND o.value IS NOT NULL
 LEFT JOIN models g ON g.version = 0

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.clock.outcome import Stage
-from jobs.upkeep.retention import MICROSECONDS_A_DAY, MOST_ROWS, Origins, choose_doomed, clear_out
+from jobs.upkeep.retention import MICROSECONDS_A_DAY, MOST_ROWS, MOST_STEPS, Origins, choose_doomed, clear_out
 from pipeline.errors import ConfigError
 from pipeline.records import Ints
 from pipeline.settings import RetentionSettings, Settings
@@ -112,10 +112,8 @@ class MemoryStock:
         old = self.forecasts.take(self.forecasts.origin < before)
         return old.series_id, old.origin, old.model_version, old.newest
 
-    def delete_forecasts(
-        self, series_id: Ints, origin: Ints, model_version: Ints, *, issued_before: int, reach: int
-    ) -> int:
-        self.asked.append(("forecasts", (len(series_id), issued_before, reach)))
+    def delete_forecasts(self, series_id: Ints, origin: Ints, model_version: Ints, *, issued_before: int) -> int:
+        self.asked.append(("forecasts", (len(series_id), issued_before)))
         self.forecasts = self.forecasts.take(~np.isin(self.forecasts.origin, origin))
         self.clock.advance(self.seconds)
         return len(series_id)
@@ -124,8 +122,8 @@ class MemoryStock:
         old = self.shadow.take(self.shadow.origin < before)
         return old.series_id, old.origin, old.model_version, np.full(len(old), 2**62)
 
-    def delete_shadow(self, series_id: Ints, origin: Ints, model_version: Ints, *, reach: int) -> int:
-        self.asked.append(("shadow", (len(series_id), reach)))
+    def delete_shadow(self, series_id: Ints, origin: Ints, model_version: Ints) -> int:
+        self.asked.append(("shadow", len(series_id)))
         self.shadow = self.shadow.take(~np.isin(self.shadow.origin, origin))
         self.clock.advance(self.seconds)
         return len(series_id)
@@ -174,7 +172,7 @@ def test_by_default_observations_and_waiting_dead_letters_stay_for_ever(clear: C
     assert "observations" not in kinds
     assert kinds["dead letters"][1] is None
     assert outcome.ending == "ok"
-    assert set(outcome.facts["deleted"]) == {"dead letters", "job runs", "artifacts", "forecast rows", "shadow rows"}
+    assert set(outcome.facts["deleted"]) == {"dead letters", "job runs", "artifacts", "forecasts", "shadow forecasts"}
 
 
 def test_everything_off_deletes_nothing_and_asks_for_nothing(clear: Clear) -> None:
@@ -189,7 +187,7 @@ def test_the_outcome_says_how_many_rows_of_what(clear: Clear) -> None:
     outcome, stock, stages, _ = clear(rows=rows, observations="30 days")
     # 10 days of hours are thinned to 10 origins; the newest one stays too
     assert outcome.reason == (
-        f"deleted 3 dead letters, 12,000 job runs, 229 forecast rows, 46 shadow rows, {MOST_ROWS + 7:,} observations"
+        f"deleted 3 dead letters, 12,000 job runs, 229 forecasts, 46 shadow forecasts, {MOST_ROWS + 7:,} observations"
     )
     assert outcome.facts["deleted"]["artifacts"] == 0
     assert Stage("observations", MOST_ROWS + 7, words=f"{MOST_ROWS + 7:,} deleted") in stages
@@ -201,7 +199,7 @@ def test_batches_are_bounded_and_what_is_needed_is_named(clear: Clear) -> None:
     _, stock, _, pauses = clear(rows={"observations": 2 * MOST_ROWS}, seconds=0.5, observations="30 days")
     asked = dict(stock.asked)
     assert asked["observations"] == ([1, 2, 3], START + 30 * DAY, 12 + 4, MOST_ROWS)  # context + horizon rows stay
-    assert asked["forecasts"][1:] == (START + 59 * DAY, 5 * HOUR)
+    assert asked["forecasts"][1] == START + 59 * DAY
     assert pauses
     assert min(pauses) == 0.5, "as long a pause as the batch took, so that a worker gets its turn"
 
@@ -212,7 +210,7 @@ def test_forecasts_are_deleted_in_batches_of_whole_forecasts(tiny: Callable[...,
     settings = tiny(series={"horizon": 1000})
     clear_out(stock, settings, clock=clock, on_stage=lambda _: None, pause=lambda _: None)
     sizes = [given[0] for kind, given in stock.asked if kind == "forecasts"]
-    assert max(sizes) == MOST_ROWS // 1000
+    assert max(sizes) == MOST_STEPS // 1000
     assert sum(sizes) == 229
 
 

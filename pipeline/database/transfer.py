@@ -15,8 +15,9 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, Table, func, select, text
 
 from pipeline.database.engine import connect, reading, writing
-from pipeline.database.schema.migrate import PATIENCE, check, require_file, upgrade
+from pipeline.database.schema.migrate import PATIENCE, check, require_file
 from pipeline.database.schema.tables import BASELINE, ingest_state, leases, metadata, models
+from pipeline.database.upgrade import upgrade
 from pipeline.errors import ConfigError, Corrupt
 
 BATCH = 5_000
