@@ -24,7 +24,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Engine, delete, func, select
 
 from pipeline.database.engine import reading, writing
-from pipeline.database.jobs.matured import DAY, Range, clip, read_grid, sum_up
+from pipeline.database.jobs.judged import DAY
+from pipeline.database.jobs.matured import Range, clip, read_grid, sum_up
 from pipeline.database.jobs.pruned import read_pruned
 from pipeline.database.jobs.states import read_state, replace_state
 from pipeline.database.schema.instants import FIRST, to_datetime

@@ -1,62 +1,30 @@
-"""Matured forecasts as sums per cell, worked out by the database, a batch of ranges of days at a time."""
+"""Matured forecasts as sums per cell, a batch of ranges of days at a time."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, Table, func, select
 
 from pipeline.database.engine import driver
+from pipeline.database.jobs.judged import DAY, JudgedSteps, Observed, find_at, find_naive, sum_steps
 from pipeline.database.jobs.scales import SEASONS, find_scales, season_length
-from pipeline.database.packed import longest_reach
+from pipeline.database.packed import longest_reach, packed_columns_of, unpack_steps
 from pipeline.database.schema.instants import FIRST, from_datetime, from_text, to_datetime, to_text
 from pipeline.database.schema.packed_sql import target_time
 from pipeline.database.schema.shadow_tables import packed_shadow_forecasts
-from pipeline.database.schema.tables import BASELINE, models
+from pipeline.database.schema.tables import BASELINE, horizon_steps, models, packed_forecasts
 from pipeline.database.turns.rows import Rows
 from pipeline.grid.times import EPOCH
-from pipeline.job_facts import HORIZON_BUCKETS
-from pipeline.records import Ints
 
-DAY = 86_400_000_000  # microseconds
 CELL = ("series_id", "model_version", "day", "horizon_from")
 _ALL = 2**31 - 1
 _SERIES_PER_QUERY = 10_000  # keeps a statement far below its timeout
+_FORECASTS_AT_ONCE = 500
 
-_FIRST_STEP = " ".join(
-    f"ELSE {first}" if last is None else f"WHEN v.step <= {last} THEN {first}"
-    for first, last in HORIZON_BUCKETS.items()
-)
-SUMS = """
-SELECT v.series_id, v.model_version, v.day,
-       CASE {bucket} END AS horizon_from,
-       COUNT(*) AS n,
-       SUM(v.error) AS error,
-       SUM(v.absolute_error) AS absolute_error,
-       SUM(v.error * v.error) AS squared_error,
-       SUM(v.pinball) AS pinball,
-       SUM(ABS(v.actual)) AS absolute_actual,
-       SUM(v.inside_80) AS inside_80,
-       SUM(v.inside_95) AS inside_95,
-       COUNT(v.naive_error) AS naive_n,
-       COALESCE(SUM(ABS(v.naive_error)), 0) AS naive_absolute_error,
-       COALESCE(SUM(CASE WHEN v.naive_error IS NOT NULL THEN v.absolute_error END), 0) AS absolute_error_beside_naive
-FROM {view} v
-WHERE v.series_id = {id} AND v.origin >= {oldest} AND v.origin < {until}
-  AND v.target_time >= {since} AND v.target_time < {until}
-GROUP BY v.series_id, v.model_version, v.day, 4
-""".replace("{bucket}", _FIRST_STEP)
-# LATERAL with a GROUP BY inside is not flattened, so each range reads its rows by primary key whatever the statistics.
-_RANGES = (
-    "FROM unnest(%s::int[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[])"
-    " AS w (series_id, oldest, since, until)"
-)
-SUMS_OF_ALL = f"SELECT c.* {_RANGES} CROSS JOIN LATERAL ({SUMS}) c"
-PUBLISHED, SHADOWS = "forecast_vs_actual", "shadow_vs_actual"
 BOUNDS = """
 SELECT CASE WHEN EXISTS (SELECT 1 FROM packed_forecasts p WHERE p.series_id = {id} AND p.origin >= {oldest}
                          AND p.origin < {since} AND {last_target} >= {since})
@@ -127,10 +95,18 @@ def _bounds(connection: Connection, wanted: list[tuple[int, int]]) -> Iterator[t
 
 def sum_up(connection: Connection, rows: Rows, ranges: list[Range]) -> list[dict[str, Any]]:
     """Return the rows of `evaluations` for these ranges, at most one range per series and cell."""
-    cells = list(_sums(connection, ranges, PUBLISHED))
+    grid = read_grid(connection)
+    tables = [packed_forecasts]
     if connection.execute(select(packed_shadow_forecasts.c.series_id).limit(1)).first():
-        cells = _merge(cells, _sums(connection, ranges, SHADOWS))
-    scales = _scales(connection, rows, cells)
+        tables.append(packed_shadow_forecasts)
+    history = _read_history(connection, rows, ranges, grid)
+    reach = longest_reach(connection)
+    cells: list[dict[str, Any]] = []
+    for each in ranges:
+        observed = history[each.series_id]
+        own = [cell for table in tables for cell in _sum_range(connection, table, each, reach, observed, grid)]
+        cells += _merge({"series_id": each.series_id, **cell} for cell in own)
+    scales = _scales(cells, history, grid)
     for cell in cells:
         scale = scales.get((cell["series_id"], cell["day"]), math.nan)
         usable = scale > 0  # a series that repeats its season exactly has no scale, as one without history
@@ -140,53 +116,82 @@ def sum_up(connection: Connection, rows: Rows, ranges: list[Range]) -> list[dict
     return cells
 
 
-def _merge(cells: list[dict[str, Any]], more: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def _sum_range(
+    connection: Connection, table: Table, own: Range, reach: int, observed: Observed, grid: GridOfViews
+) -> Iterator[Mapping[str, Any]]:
+    """Sum up the steps of a series with a target in the range that have matured."""
+    row = table.c
+    query = (
+        select(row.origin, row.model_version, *packed_columns_of(table))
+        .where(row.series_id == own.series_id, row.origin >= max(own.since - reach, FIRST), row.origin < own.until)
+        .execution_options(yield_per=_FORECASTS_AT_ONCE)
+    )
+    parts = [part for some in connection.execute(query).partitions() for part in _judge(list(some), own, observed)]
+    if not parts:
+        return
+    steps = JudgedSteps(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    naive = np.full(len(steps.step), np.nan)
+    if grid.season is not None and grid.step_seconds is not None:
+        naive = find_naive(observed, steps, grid.season, grid.step_seconds)
+    yield from sum_steps(steps, naive)
+
+
+def _judge(rows: list[Row[Any]], own: Range, observed: Observed) -> Iterator[JudgedSteps]:
+    version = np.array([row.model_version for row in rows], np.int64)
+    for steps in unpack_steps(np.array([row.origin for row in rows], np.int64), rows):
+        wanted = (steps.target_times >= own.since) & (steps.target_times < own.until)
+        forecast, step = np.nonzero(wanted)
+        target = steps.target_times[forecast, step]
+        actual = find_at(observed, target)
+        seen = ~np.isnan(actual)
+        forecast, step = forecast[seen], step[seen]
+        yield JudgedSteps(
+            version[steps.places[forecast]], step + 1, target[seen], steps.quantiles[forecast, step], actual[seen]
+        )
+
+
+def _merge(cells: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Add the sums of equal cells: a model that became champion was its shadow on the same day."""
-    merged = {tuple(cell[name] for name in CELL): cell for cell in cells}
-    for cell in more:
+    merged: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for cell in cells:
         there = merged.setdefault(tuple(cell[name] for name in CELL), cell)
         if there is not cell:
             there.update({name: value + cell[name] for name, value in there.items() if name not in CELL})
     return list(merged.values())
 
 
-def _sums(connection: Connection, ranges: list[Range], view: str) -> Iterator[dict[str, Any]]:
-    cursor = driver(connection).cursor()
-    reach = longest_reach(connection)
-    if connection.dialect.name == "sqlite":
-        query = SUMS.format(view=view, id="?1", oldest="?2", since="?3", until="?4")
-        for series_id, since, until in ranges:
-            oldest = to_text(max(since - reach, FIRST))
-            cursor.execute(query, (series_id, oldest, to_text(since), to_text(until)))
-            names = [column[0] for column in cursor.description]
-            for row in cursor:
-                cell = dict(zip(names, row, strict=True))
-                yield cell | {"day": date.fromisoformat(cell["day"])}
-        return
-    ids = [each.series_id for each in ranges]
-    oldest_of_all = [to_datetime(max(each.since - reach, FIRST)) for each in ranges]
-    bounds = [to_datetime(each.since) for each in ranges], [to_datetime(each.until) for each in ranges]
-    query = SUMS_OF_ALL.format(view=view, id="w.series_id", oldest="w.oldest", since="w.since", until="w.until")
-    cursor.execute(query, (ids, oldest_of_all, *bounds))
-    names = [column.name for column in cursor.description]
-    for row in cursor:
-        yield dict(zip(names, row, strict=True))
+def _read_history(connection: Connection, rows: Rows, ranges: list[Range], grid: GridOfViews) -> dict[int, Observed]:
+    """Read the values of each series that the ranges need: actuals, the naive's answers, and scales before them."""
+    ids = np.unique(np.array([each.series_id for each in ranges], np.int64))
+    since = min((each.since for each in ranges), default=FIRST)
+    if grid.season is not None and grid.step_seconds is not None:
+        longest = connection.execute(select(func.max(horizon_steps.c.step))).scalar() or 0
+        length, tolerance = season_length(grid.season, grid.step_seconds)
+        since = max(since - max(SEASONS + 1, -(-longest // grid.season)) * length - tolerance, midnight(date.min))
+    found = rows.newest(connection, ids, _ALL, since)
+    observed = {}
+    for place, own in enumerate(ids.tolist()):
+        part = slice(found.bounds[place], found.bounds[place + 1])
+        seen = found.observed[part]
+        observed[own] = Observed(found.observed_at[part][seen], found.value[part][seen])
+    return observed
 
 
-def _scales(connection: Connection, rows: Rows, cells: list[dict[str, Any]]) -> dict[tuple[int, date], float]:
-    grid = read_grid(connection)
-    if grid.season is None or grid.step_seconds is None or not cells:
+def _scales(
+    cells: list[dict[str, Any]], history: Mapping[int, Observed], grid: GridOfViews
+) -> dict[tuple[int, date], float]:
+    if grid.season is None or grid.step_seconds is None:
         return {}
-    keys = sorted({(cell["series_id"], cell["day"]) for cell in cells})
-    ids: Ints = np.array([own for own, _ in keys], np.int64)
-    starts: Ints = np.array([midnight(day) for _, day in keys], np.int64)
-    distinct, first = np.unique(ids, return_index=True)
-    wanted = [starts[a:b] for a, b in pairwise([*first.tolist(), len(ids)])]
-    length, tolerance = season_length(grid.season, grid.step_seconds)
-    since = max(int(starts.min()) - (SEASONS + 1) * length - tolerance, midnight(date.min))
-    history = rows.newest(connection, distinct, _ALL, since)
-    found = np.concatenate(find_scales(history, grid.season, grid.step_seconds, wanted))
-    return dict(zip(keys, found.tolist(), strict=True))
+    wanted: dict[int, set[date]] = {}
+    for cell in cells:
+        wanted.setdefault(cell["series_id"], set()).add(cell["day"])
+    found = {}
+    for own, days in wanted.items():
+        ordered = sorted(days)
+        starts = np.array([midnight(day) for day in ordered], np.int64)
+        scales = find_scales(history[own], grid.season, grid.step_seconds, starts)
+        found.update({(own, day): scale for day, scale in zip(ordered, scales.tolist(), strict=True)})
+    return found
 
 
 def midnight(day: date) -> int:

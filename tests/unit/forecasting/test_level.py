@@ -17,11 +17,12 @@ from models.metrics import Matured, measure
 from models.metrics import seasonal_scale as scale_of_metrics
 from pipeline.commands.backtest import shorten_table
 from pipeline.commands.display import show_near
+from pipeline.database.jobs.judged import Observed
 from pipeline.database.jobs.scales import find_scales
 from pipeline.forecasting.scorer import Scorer
 from pipeline.forecasting.windows import Grid
 from pipeline.messages import codec
-from pipeline.records import Events, Floats, Forecasts, History
+from pipeline.records import Events, Floats, Forecasts
 from pipeline.stream.observe import observe
 from pipeline.stream.ring import RingStore
 from tests.fakes import MemoryCalibrations, MemoryStore
@@ -181,12 +182,8 @@ def test_the_scale_of_a_day_does_not_depend_on_the_level_and_rounding_is_none() 
     hour, wave = 3_600_000_000, make_whole_wave(60)
 
     def scale(values: Floats) -> float:
-        count = len(values)
-        seen, ones = np.ones(count, np.bool_), np.ones(count, np.int64)
-        history = History(
-            np.array([1]), np.array([0, count]), hour * np.arange(count), values, seen, ones, np.empty((count, 0))
-        )
-        return float(find_scales(history, 4, 3600.0, [np.array([count * hour])])[0][0])
+        observed = Observed(hour * np.arange(len(values)), values)
+        return float(find_scales(observed, 4, 3600.0, np.array([len(values) * hour]))[0])
 
     for level in LEVELS:
         assert scale(wave + level * AMPLITUDE) == scale(wave)
