@@ -96,6 +96,18 @@ def sizing() -> None:
     say(f"written to {bench.run()}")
 
 
+@bench.command()
+@click.option("--series", type=click.IntRange(40), default=10_000, show_default=True)
+@click.option("--origins", type=click.IntRange(48), default=168, show_default=True, help="Hourly forecasts of each.")
+@click.option("--database", type=click.Choice(["sqlite", "postgresql", "both"]), default="both", show_default=True)
+def reading(series: int, origins: int, database: str) -> None:
+    """Queries, the page's reads and the monitor's hour at size, and an upgrade; by name only, a quarter hour."""
+    from tests.bench import reading as bench
+
+    kinds = ("sqlite", "postgresql") if database == "both" else (database,)
+    say(f"written to {bench.run(bench.Size(series, origins), kinds)}")
+
+
 @bench.command(name="m4-hourly")
 @click.option("--data", type=click.Path(file_okay=False, exists=True, path_type=Path), help="Folder of the M4 files.")
 @click.option("--seed", "seeds", multiple=True, type=int, default=(0,), show_default=True, help="May be repeated.")

@@ -12,6 +12,7 @@ from pipeline import database as databases
 from pipeline.database import Database
 from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
+from pipeline.quantiles import shorten
 from pipeline.records import Advance, Forecasts, Observations, Turn, no_forecasts, no_observations
 from pipeline.settings import Settings
 from pipeline.start import clock, open_database
@@ -103,7 +104,7 @@ def _forecasts(names: list[str], ids: np.ndarray, at: int, random: np.random.Gen
         series_id=ids,
         origin=np.full(SERIES, at),
         target_times=at + HOUR * np.arange(1, 49) + np.zeros((SERIES, 1), np.int64),
-        quantiles=np.sort(random.normal(100.0, 20.0, (SERIES, 48, 13)).astype(np.float32).astype(np.float64), axis=2),
+        quantiles=shorten(np.sort(random.normal(100.0, 20.0, (SERIES, 48, 13)), axis=2)),
         model_version=0 * ones,
         calibration=0 * ones,
         quality=["ok"] * SERIES,
