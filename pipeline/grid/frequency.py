@@ -8,7 +8,7 @@ it: a gas day begins at 6:00. An event belongs to the newest grid time that is n
 
 import re
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -217,8 +217,9 @@ class Frequency:
         return (times % DAY) / DAY, ((days + 3) % 7 + (times % DAY) / DAY) / 7, since / length
 
 
+@lru_cache(maxsize=8)
 def _wall(offset: pd.offsets.BaseOffset) -> Ints:
-    """Return what clocks show at every step of TABLE.
+    """Return what clocks show at every step of TABLE; a frequency is read often, and its table takes pandas 0.1 s.
 
     pandas counts hour by hour, 8 s for the business hours of TABLE. A step of n of them is back at the same hour of
     the same day 40 steps and n weeks later.
