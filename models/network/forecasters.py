@@ -171,5 +171,5 @@ def build(config: ModelConfig, *, seed: int = 0) -> Forecaster:
 
 def _build_network(config: ModelConfig, seed: int) -> Single:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # that of the CPU alone, which is restored
         return PretrainedForecaster(config) if config.kind == PRETRAINED else RecurrentForecaster(config)
