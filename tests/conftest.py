@@ -17,7 +17,10 @@ import torch
 from hypothesis import HealthCheck, settings
 
 gc.disable()  # until everything is collected, most of which stays: a seventh of that time went into looking at it
-settings.register_profile("tidecast", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+for profile, examples in (("tidecast", 30), ("thorough", 100)):  # the second in CI
+    settings.register_profile(
+        profile, max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
 settings.load_profile("tidecast")
 torch.set_num_threads(1)
 
