@@ -34,10 +34,15 @@ FIRST = int(pd.Timestamp("1905-01-01").value // 1000)
 LAST = int(pd.Timestamp("2185-01-01").value // 1000)
 
 
+@cache
+def grid(text: str) -> Frequency:
+    return Frequency(text)
+
+
 @pytest.mark.parametrize("text", FREQUENCIES)
 @given(times=st.lists(st.integers(FIRST, LAST), min_size=1, max_size=20))
 def test_an_event_belongs_to_the_newest_grid_time_not_after_it(text: str, times: list[int]) -> None:
-    frequency, at = GRIDS[text], np.array(times)
+    frequency, at = grid(text), np.array(times)
     steps = frequency.step_of(at)
     assert (frequency.time_of(steps) <= at).all()
     assert (frequency.time_of(steps + 1) > at).all()
@@ -48,10 +53,10 @@ def test_an_event_belongs_to_the_newest_grid_time_not_after_it(text: str, times:
 def test_grid_times_are_those_of_pandas(text: str) -> None:
     expected = pd.date_range("2023-12-20", periods=40, freq=text, unit="us")
     micro = expected.to_numpy().astype("datetime64[us]").astype(np.int64)
-    steps = GRIDS[text].step_of(micro)
+    steps = grid(text).step_of(micro)
     assert (np.diff(steps) == 1).all()
     if text not in ("15s", "3D", "6h", "15min"):  # pandas starts multiples where it is told; the grid at 1970
-        assert (GRIDS[text].time_of(steps) == micro).all()
+        assert (grid(text).time_of(steps) == micro).all()
 
 
 @pytest.mark.parametrize("text", ["bh", "3bh", "7cbh", "200bh"])
@@ -100,8 +105,8 @@ def test_times_outside_the_grid_are_not_held() -> None:
 
 @pytest.mark.parametrize("text", FREQUENCIES)
 def test_the_calendar_has_one_row_per_step_and_is_bounded(text: str) -> None:
-    calendar = GRIDS[text].calendar(np.arange(100, 200))
-    assert calendar.shape == (100, GRIDS[text].calendar_features)
+    calendar = grid(text).calendar(np.arange(100, 200))
+    assert calendar.shape == (100, grid(text).calendar_features)
     assert (np.abs(calendar) <= 1).all()
 
 
@@ -110,9 +115,6 @@ def test_the_calendar_of_hours_repeats_each_day_and_each_week() -> None:
     np.testing.assert_allclose(calendar[:24, :2], calendar[24:48, :2], atol=1e-12)
     np.testing.assert_allclose(calendar[:168, :4], calendar[168:, :4], atol=1e-12)
     assert not np.allclose(calendar[:24, 2:4], calendar[24:48, 2:4])
-
-
-GRIDS = {text: Frequency(text) for text in FREQUENCIES}
 
 
 @pytest.mark.parametrize(

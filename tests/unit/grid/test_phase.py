@@ -3,6 +3,7 @@
 import json
 import tracemalloc
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,31 +29,31 @@ def found(frequency: str, first: str, every: str, count: int, zone: str = "UTC",
 
 
 @pytest.mark.parametrize(
-    ("case", "phase"),
+    ("events", "phase"),
     [
-        (found("D", "2024-01-01 06:00", "D", 8), 6 * H),
-        (found("D", "2024-01-01", "D", 8), 0),
-        (found("D", "2024-03-25 06:00", "D", 14, "Europe/Berlin"), 6 * H),
-        (found("2h", "2024-01-01 01:00", "2h", 8), H),
-        (found("h", "2024-01-01 00:30", "h", 8), 30 * MIN),
-        (found("h", "2024-01-01 00:17:03", "h", 3), 17 * MIN + 3),
-        (found("h", "2024-01-01 00:17:03", "h", 2), 17 * MIN + 3),
-        (found("7D", "2024-01-03", "7D", 8), 6 * 86_400),
-        (found("W", "2024-01-01", "W-MON", 8), 86_400),
-        (found("ME", "2024-01-01", "MS", 24), 86_400),
-        (found("h", "2024-01-01 00:15", "15min", 40), 0),
-        (found("D", "2024-01-01 14:00", "h", 40), 0),
-        (found("h", "2024-01-01 00:30", "h", 1, series=50), None),
-        (found("D", "2024-01-01 14:00", "h", 1), None),
-        (found("MS", "2024-01-31", "ME", 24), 0),
-        (found("D", "2024-01-01 00:00:00.5", "D", 8), 0),
-        (found("MS", "2024-07-31", "ME", 2), 0),
-        (found("B", "2024-01-06", "W-SAT", 8), 0),
-        (found("bh", "2024-01-01 17:30", "D", 5), 0),
+        (("D", "2024-01-01 06:00", "D", 8), 6 * H),
+        (("D", "2024-01-01", "D", 8), 0),
+        (("D", "2024-03-25 06:00", "D", 14, "Europe/Berlin"), 6 * H),
+        (("2h", "2024-01-01 01:00", "2h", 8), H),
+        (("h", "2024-01-01 00:30", "h", 8), 30 * MIN),
+        (("h", "2024-01-01 00:17:03", "h", 3), 17 * MIN + 3),
+        (("h", "2024-01-01 00:17:03", "h", 2), 17 * MIN + 3),
+        (("7D", "2024-01-03", "7D", 8), 6 * 86_400),
+        (("W", "2024-01-01", "W-MON", 8), 86_400),
+        (("ME", "2024-01-01", "MS", 24), 86_400),
+        (("h", "2024-01-01 00:15", "15min", 40), 0),
+        (("D", "2024-01-01 14:00", "h", 40), 0),
+        (("h", "2024-01-01 00:30", "h", 1, "UTC", 50), None),
+        (("D", "2024-01-01 14:00", "h", 1), None),
+        (("MS", "2024-01-31", "ME", 24), 0),
+        (("D", "2024-01-01 00:00:00.5", "D", 8), 0),
+        (("MS", "2024-07-31", "ME", 2), 0),
+        (("B", "2024-01-06", "W-SAT", 8), 0),
+        (("bh", "2024-01-01 17:30", "D", 5), 0),
     ],
 )
-def test_a_phase_is_found_where_times_of_several_steps_agree(case: int | None, phase: int | None) -> None:
-    assert case == phase
+def test_a_phase_is_found_where_times_of_several_steps_agree(events: tuple[Any, ...], phase: int | None) -> None:
+    assert found(*events) == phase
 
 
 def test_what_comes_at_any_time_has_no_phase() -> None:

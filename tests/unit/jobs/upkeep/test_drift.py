@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from river.drift import PageHinkley as Oracle
 
 from jobs.upkeep.drift import CLIP, Alarm, Limits, PageHinkley, Step, Watch, advance, feed
 
@@ -64,6 +63,8 @@ def first_rise(values: Values, threshold: float) -> int | None:
 
 
 def first_rise_of_river(values: Values, threshold: float) -> int | None:
+    from river.drift import PageHinkley as Oracle  # here: it takes a second, and only some test processes need it
+
     oracle = Oracle(min_instances=LIMITS.warm_up, delta=LIMITS.delta, threshold=threshold, alpha=1.0, mode="up")
     for place, value in enumerate(values.tolist()):
         oracle.update(value)
