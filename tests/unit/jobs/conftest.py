@@ -9,7 +9,7 @@ from pipeline.settings import Settings
 TINY: dict[str, dict[str, Any]] = {
     "series": {"frequency": "1h", "season": 4, "context": 12, "horizon": 4},
     "model": {"hidden": 8, "layers": 1, "segment": 4, "series_dim": 2, "dropout": 0.0, "pretrained": False},
-    "training": {"steps": 60, "batch": 32, "device": "cpu", "learning_rate": 0.02},
+    "training": {"steps": 30, "batch": 32, "device": "cpu", "learning_rate": 0.02},
     "jobs": {"gate_origins": 3, "gate_coverage": (0.0, 1.0)},
 }
 

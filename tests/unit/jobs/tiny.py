@@ -8,7 +8,7 @@ import pandas as pd
 from jobs.forecaster.forecaster import Forecaster
 
 MODEL: dict[str, Any] = {"hidden": 8, "layers": 1, "series_dim": 2, "dropout": 0.0}
-TRAINING: dict[str, Any] = {"steps": 20, "batch": 16, "device": "cpu", "threads": 1, "learning_rate": 0.02}
+TRAINING: dict[str, Any] = {"steps": 10, "batch": 16, "device": "cpu", "threads": 1, "learning_rate": 0.02}
 
 
 def make_forecaster(frequency: str = "1h", horizon: int = 4, **options: Any) -> Forecaster:

@@ -64,7 +64,7 @@ def test_a_model_better_than_seasonal_naive_is_promoted(tiny: Make) -> None:
     json.dumps(outcome.to_dict(), allow_nan=False)
     names = ["reading history", "history read", "fit", "backtest", "registering"]
     assert [stage.name for stage in stages if not stage.done] == names
-    assert any(stage.name == "fit" and stage.done == stage.total == 90 for stage in stages)
+    assert any(stage.name == "fit" and stage.done == stage.total == 45 for stage in stages)
     told = [stage.words for stage in stages if stage.name == "fit"]
     assert any("validation" in words for words in told)
     assert not any("nan" in words for words in told), "a refit has nothing to validate on, which is no failure"

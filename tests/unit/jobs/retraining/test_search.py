@@ -310,9 +310,9 @@ def test_a_retraining_finds_a_sane_learning_rate_and_registers_every_trial(tiny:
     own, *others = metrics["search"]["trials"]
     assert own["values"] == {"learning_rate": 1e-9}
     assert all(trial["validation"] < own["validation"] for trial in others)
-    assert [trial["steps"] for trial in metrics["search"]["trials"]] == [20, 20, 20]
+    assert [trial["steps"] for trial in metrics["search"]["trials"]] == [10, 10, 10]
     assert metrics["training"]["learning_rate"] == metrics["search"]["chosen"]["learning_rate"] >= 1e-3
-    assert metrics["training"]["steps"] == 60
+    assert metrics["training"]["steps"] == 30
     assert loaded.provenance["search"]["chosen"] == metrics["search"]["chosen"]
     assert outcome.reason.endswith(metrics["search"]["words"])
     run(tiny(training=rates), other)

@@ -30,7 +30,7 @@ def test_each_challenger_is_fitted_as_it_says_and_registered_under_its_name(tiny
     assert (good["name"], lazy["name"]) == ("good", "lazy")
     assert (good["config"]["kind"], lazy["config"]["kind"]) == ("lstm", "attention")
     assert (good["seed"], lazy["seed"]) == (3, 0)
-    assert (good["metrics"]["training"]["steps"], lazy["metrics"]["training"]["steps"]) == (60, 1)
+    assert (good["metrics"]["training"]["steps"], lazy["metrics"]["training"]["steps"]) == (30, 1)
     assert good["config"]["hidden"] == lazy["config"]["hidden"] == 8, "what is left away is as [model] says"
     assert [unpack(model["artifact"]).config.kind for model in registry.models] == ["lstm", "attention"]
     json.dumps(outcome.to_dict(), allow_nan=False)

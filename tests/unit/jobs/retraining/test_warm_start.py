@@ -53,7 +53,7 @@ def test_a_warm_start_from_another_network_starts_from_scratch(tiny: Make) -> No
 def test_without_a_champion_to_start_from_a_fit_is_cold_and_the_outcome_says_why(tiny: Make, mode: str) -> None:
     registry = FakeRegistry()
     outcome = run(tiny(training={"mode": mode, "warm_steps": 7}), registry)
-    assert (outcome.facts["fit"]["mode"], outcome.facts["training"]["steps"]) == ("cold", 60)
+    assert (outcome.facts["fit"]["mode"], outcome.facts["training"]["steps"]) == ("cold", 30)
     assert outcome.reason.endswith(f"; started from scratch, not {mode}: there is no champion")
     registry = FakeRegistry(models=[{"artifact": b"rust"}], current=1)
     outcome = run(tiny(training={"mode": mode}), registry)
@@ -66,12 +66,12 @@ def test_a_warm_start_takes_the_steps_that_are_stated_for_it(tiny: Make) -> None
     cold = run(tiny(), registry)
     warm = run(tiny(training={"mode": "warm", "warm_steps": 5}), registry)
     assert [cold.facts["fit"]["mode"], warm.facts["fit"]["mode"]] == ["cold", "warm"]
-    assert [outcome.facts["training"]["steps"] for outcome in (cold, warm)] == [60, 5]
+    assert [outcome.facts["training"]["steps"] for outcome in (cold, warm)] == [30, 5]
     assert cold.facts["training"]["learning_rate"] == warm.facts["training"]["learning_rate"]
     assert warm.facts["lineage"]["train_from"] == cold.facts["lineage"]["train_from"]
     assert "started" not in cold.reason + warm.reason
     same = run(tiny(training={"mode": "warm"}), registry)
-    assert same.facts["training"]["steps"] == 60
+    assert same.facts["training"]["steps"] == 30
 
 
 def test_a_fine_tune_learns_slowly_from_recent_history_alone(tiny: Make) -> None:
