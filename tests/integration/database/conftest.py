@@ -2,15 +2,22 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg
 import pytest
+from psycopg import sql
+from psycopg.errors import DuplicateObject, UniqueViolation
 
 from pipeline.database import Database, open_database, upgrade
+from pipeline.database.schema.grants import grant_work
 from pipeline.database.schema.tables import metadata
 
 PATIENCE = 60.0
+ROLE = "Worker 100%"
+THERE = (DuplicateObject, UniqueViolation)  # another test process has made it, or makes it right now
 
 
 @pytest.fixture(scope="session")
@@ -22,8 +29,12 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def used_postgresql(request: pytest.FixtureRequest) -> str:
+    """The address, for the role that owns it, of an upgraded database in which another role may work."""
     url: str = request.getfixturevalue("postgresql").fresh_database()
     upgrade(url)
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as owner, suppress(*THERE):
+        owner.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(ROLE)))
+    grant_work(url, ROLE)
     return url
 
 
@@ -38,12 +49,19 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The address of an upgraded and empty database, on each kind in turn."""
+    """The address of an upgraded and empty database, on each kind in turn, for a role that owns nothing."""
     if request.param == "sqlite":
         shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "tidecast.db")
         return f"sqlite:///{tmp_path / 'tidecast.db'}"
     used: str = request.getfixturevalue("used_postgresql")
     empty(used)
+    return used.replace("://postgres@", f"://{quote(ROLE)}@")
+
+
+@pytest.fixture
+def owner_url(url: str, request: pytest.FixtureRequest) -> str:
+    """The address of the same database for the role that owns it."""
+    used: str = url if url.startswith("sqlite") else request.getfixturevalue("used_postgresql")
     return used
 
 

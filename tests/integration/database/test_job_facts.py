@@ -1,6 +1,7 @@
 """The metrics of the jobs from real rows, scraped over HTTP, on both databases."""
 
 import urllib.request
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -238,12 +239,15 @@ def test_accuracy_is_read_again_only_after_a_good_run_of_the_monitor(database: D
     assert [each.n for each in database.job_facts.read(JOBS, now).accuracy] == [10]
 
 
-def test_a_scrape_without_its_tables_says_so_and_one_after_that_recovers(database: Database) -> None:
-    with writing(database.engine) as connection:
+def test_a_scrape_without_its_tables_says_so_and_one_after_that_recovers(
+    database: Database, owner_url: str, open_more: Callable[..., Database]
+) -> None:
+    owner = open_more(owner_url)
+    with writing(owner.engine) as connection:
         connection.execute(text("ALTER TABLE leases RENAME TO leases_away"))
     try:
         assert scrape(database, NOW)["tidecast_database_up"] == 0.0
     finally:
-        with writing(database.engine) as connection:
+        with writing(owner.engine) as connection:
             connection.execute(text("ALTER TABLE leases_away RENAME TO leases"))
     assert scrape(database, clock())["tidecast_database_up"] == 1.0

@@ -1,6 +1,6 @@
-"""A shadow period from end to end: retrain, worker, monitor and promote over one SQLite database, the clock moved."""
+"""A shadow period from end to end: retrain, worker, monitor and promote over one database, the clock moved."""
 
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import pytest
 from jobs.catalog import find_work
 from models.artifact import pack
 from models.network.forecasters import build
-from pipeline.database import Database, open_database, upgrade
+from pipeline.database import Database, open_database
 from pipeline.forecasting.scorer import Scorer
 from pipeline.forecasting.shadow import ShadowScorer
 from pipeline.forecasting.windows import Grid, model_config
@@ -94,11 +94,9 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
-    url = f"sqlite:///{tmp_path / 'tidecast.db'}"
-    upgrade(url)
+def site(url: str) -> Iterator[Site]:
     made = Site(url)
-    yield made  # type: ignore[misc]
+    yield made
     made.database.close()
 
 
