@@ -58,6 +58,18 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return used.replace("://postgres@", f"://{quote(ROLE)}@")
 
 
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def lasting_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of an upgraded database, on each kind in turn, which a module fills once and then only reads."""
+    if request.param == "sqlite":
+        file = tmp_path_factory.mktemp("lasting") / "tidecast.db"
+        shutil.copy(request.getfixturevalue("sqlite_template"), file)
+        return f"sqlite:///{file}"
+    url: str = request.getfixturevalue("postgresql").fresh_database()
+    upgrade(url)
+    return url
+
+
 @pytest.fixture
 def owner_url(url: str, request: pytest.FixtureRequest) -> str:
     """The address of the same database for the role that owns it."""

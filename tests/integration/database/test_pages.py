@@ -2,18 +2,21 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 from sqlalchemy import event, text
 
-from pipeline.database import Database
+from pipeline.database import Database, open_database
 from pipeline.database.pages.pages import open_pages
 from pipeline.errors import TidecastError, TooSlow
 from tests.contracts.rows import HOUR, NOW, START, mark_requeued
+from tests.integration.database.conftest import PATIENCE
 from tests.page_world import HOURS, LETTER, MARKUP, NAMES, ORIGINS, Visitor, World
 
 DAY = "2026-01-01"
+CLOCK = START + HOUR * 24 * 3
 LARGE = re.compile(r"(SCAN|SEARCH) (forecasts|observations|evaluations|dead_letters|job_runs|f|o)\b")
 """Steps of SQLite's plans that read a table which grows with time."""
 
@@ -23,9 +26,24 @@ def world(database: Database) -> World:
     return World(database)
 
 
+@pytest.fixture(scope="module")
+def settled(lasting_url: str) -> str:
+    """The address of a world in which nothing changes any more."""
+    with closing(open_database(lasting_url, timeout=PATIENCE)) as opened:
+        World(opened)
+    return lasting_url
+
+
 @pytest.fixture
-def visitor(world: World, url: str) -> Iterator[Visitor]:
-    with Visitor(url, clock=START + HOUR * 24 * 3) as visiting:
+def visitor(settled: str) -> Iterator[Visitor]:
+    with Visitor(settled, clock=CLOCK) as visiting:
+        yield visiting
+
+
+@pytest.fixture
+def follower(world: World, url: str) -> Iterator[Visitor]:
+    """A visitor of a world that a test changes."""
+    with Visitor(url, clock=CLOCK) as visiting:
         yield visiting
 
 
@@ -156,33 +174,35 @@ def test_a_forecast_of_another_horizon_than_the_settings_is_whole(world: World, 
             assert len(visiting.read("/api/forecast", series="meter-1", origin=hour(20))["steps"]) == 3
 
 
-def test_an_answer_that_has_not_changed_is_not_sent_again(world: World, visitor: Visitor) -> None:
-    first = visitor.ask("/api/forecast", series="meter-1", origin=hour(56))
+def test_an_answer_that_has_not_changed_is_not_sent_again(world: World, follower: Visitor) -> None:
+    first = follower.ask("/api/forecast", series="meter-1", origin=hour(56))
     assert first.headers["cache-control"] == "private, max-age=60"  # all its actuals are there
-    assert visitor.ask("/api/forecast", series="meter-1").headers["cache-control"] == "private, no-cache"
+    assert follower.ask("/api/forecast", series="meter-1").headers["cache-control"] == "private, no-cache"
     etag = first.headers["etag"]
-    again = visitor.ask("/api/forecast", series="meter-1", origin=hour(56), headers={"If-None-Match": f'"x", W/{etag}'})
+    again = follower.ask(
+        "/api/forecast", series="meter-1", origin=hour(56), headers={"If-None-Match": f'"x", W/{etag}'}
+    )
     assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
     world.observe((world.ids["meter-1"], 58, -1.0), fresh=False)
-    corrected = visitor.ask("/api/forecast", series="meter-1", origin=hour(56), headers={"If-None-Match": etag})
+    corrected = follower.ask("/api/forecast", series="meter-1", origin=hour(56), headers={"If-None-Match": etag})
     assert corrected.status_code == 200
     assert corrected.json()["steps"][1]["actual"] == -1.0
 
 
-def test_accuracy_is_that_of_the_view(world: World, visitor: Visitor) -> None:
-    rows = visitor.read("/api/accuracy", days=366)["items"]
+def test_accuracy_is_that_of_the_view(world: World, follower: Visitor) -> None:
+    rows = follower.read("/api/accuracy", days=366)["items"]
     assert {(row["model_version"], row["model"], row["horizon_from"], row["horizon_to"]) for row in rows} == {
         (version, "gru", first, last) for version in (1, 2) for first, last in ((1, 1), (2, 6))
     }
     view = world.database.reader.query("SELECT SUM(n) AS n FROM forecast_accuracy")
     assert sum(row["n"] for row in rows) == view[0]["n"]
     assert all(row["coverage_80"] == 1.0 for row in rows)  # the actual lies 1 to 3 above the median, 4 is the bound
-    own = visitor.read("/api/accuracy", days=366, series=MARKUP)["items"]
+    own = follower.read("/api/accuracy", days=366, series=MARKUP)["items"]
     assert [(row["model_version"], row["n"]) for row in own] == [(1, 1), (1, 2)]
-    newest = visitor.read("/api/accuracy", days=1, series="meter-1")
+    newest = follower.read("/api/accuracy", days=1, series="meter-1")
     assert (newest["first_day"], newest["last_day"]) == ("2026-01-03", "2026-01-03")  # of the data, not of the clock
     assert sum(row["n"] for row in newest["items"]) == 8
-    nothing = visitor.read("/api/accuracy", series="silent")
+    nothing = follower.read("/api/accuracy", series="silent")
     assert (nothing["first_day"], nothing["items"]) == (None, [])
 
 
@@ -247,14 +267,14 @@ def test_partitions_have_a_lag_when_the_broker_answers_and_a_reason_when_not(wor
     assert (answer["items"][0]["lag"], answer["lag_unknown_because"]) == (None, why)
 
 
-def test_dead_letters_are_shown_as_text_and_cut(world: World, visitor: Visitor) -> None:
-    empty, long = visitor.read("/api/dead-letters")["items"]
+def test_dead_letters_are_shown_as_text_and_cut(world: World, follower: Visitor) -> None:
+    empty, long = follower.read("/api/dead-letters")["items"]
     assert (empty["key"], empty["value"], empty["cut"]) == (None, None, False)
     assert (long["id"], long["reason"], long["key"], long["cut"]) == ("observations/0/7", LETTER.reason, "k\\xff", True)
     assert long["value"].startswith("<script>xxx")
     assert len(long["value"]) == 4000
     mark_requeued(world.database, "observations", 0, 9, NOW)
-    (waiting,) = visitor.read("/api/dead-letters", waiting="true")["items"]
+    (waiting,) = follower.read("/api/dead-letters", waiting="true")["items"]
     assert waiting["offset"] == 7
 
 
@@ -289,7 +309,7 @@ def test_an_unknown_series_is_told_with_names_that_look_like_it(visitor: Visitor
         ("/api/models", {"after": -1}, "after: "),
     ],
 )
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("lasting_url", ["sqlite"], indirect=True)
 def test_what_cannot_be_asked_is_refused_with_the_limits(
     visitor: Visitor, path: str, params: dict[str, Any], words: str
 ) -> None:
@@ -307,9 +327,9 @@ def test_answers_are_counted_by_route(visitor: Visitor) -> None:
     assert visitor.app.traffic.answers == {("/api/history", 200): 2, ("/api/history", 404): 1, ("other", 404): 1}
 
 
-def test_nothing_can_be_written(world: World, visitor: Visitor, url: str) -> None:
+def test_nothing_can_be_written(world: World, follower: Visitor, url: str) -> None:
     for method in ("POST", "PUT", "PATCH", "DELETE"):
-        answer = visitor.ask("/api/series", method=method)
+        answer = follower.ask("/api/series", method=method)
         assert (answer.status_code, answer.json()["error"]["code"]) == (405, "read_only")
     pages = open_pages(url, connections=1, timeout=10.0)
     with pytest.raises(TidecastError, match=r"readonly|read-only"):
@@ -327,8 +347,9 @@ def test_a_query_that_takes_too_long_is_stopped_and_the_next_one_answered(world:
     pages.close()
 
 
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)  # PostgreSQL reads a small table whole, whatever there is
+@pytest.mark.parametrize("lasting_url", ["sqlite"], indirect=True)
 def test_every_query_of_what_grows_goes_through_an_index(visitor: Visitor) -> None:
+    """On SQLite: PostgreSQL reads a small table whole, whatever there is."""
     letters = visitor.read("/api/dead-letters", limit=1)["next"]
     asked: list[tuple[str, Any]] = []
 

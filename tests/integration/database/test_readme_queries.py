@@ -1,16 +1,19 @@
 """Every query of README and docs/ on both databases, and the views beneath, against pandas on the same rows."""
 
 import re
+from collections.abc import Iterator
+from contextlib import closing
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.database import Database
+from pipeline.database import Database, open_database
 from pipeline.database.pages.reader import Row
 from pipeline.records import Forecasts
 from tests.contracts.rows import HOUR, NOW, START, turn_of, wide_observations
 from tests.documents import TEXT, blocks
+from tests.integration.database.conftest import PATIENCE
 
 QUERIES = {
     caption.strip(): sql.strip().rstrip(";")
@@ -22,9 +25,15 @@ QUANTILES = ["q025", "q05", *(f"q{tens}0" for tens in range(1, 10)), "q95", "q97
 LEVELS = np.array([0.025, 0.05, *np.arange(0.1, 1, 0.1), 0.95, 0.975])
 
 
-@pytest.fixture
-def database(database: Database) -> Database:
+@pytest.fixture(scope="module")
+def database(lasting_url: str) -> Iterator[Database]:
     """Nine days of two series with gaps and nulls; model 1 forecasts from hour 48 on, at times model 2 as well."""
+    with closing(open_database(lasting_url, timeout=PATIENCE)) as opened:
+        fill(opened)
+        yield opened
+
+
+def fill(database: Database) -> None:
     random = np.random.default_rng(5)
     database.registry.describe_baseline({}, season=SEASON, step_seconds=3600.0)
     for _ in range(2):
@@ -69,26 +78,25 @@ def database(database: Database) -> Database:
     )
     store.commit(turn_of(claim, LENGTH, observations=wide_observations(cells), forecasts=new))
     list(database.evaluations.refresh(NOW, margin=0.0, group=None))
-    return database
 
 
 def times(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
     return frame.assign(**{column: pd.to_datetime(frame[column], format="ISO8601") for column in columns})
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def forecasts(database: Database) -> pd.DataFrame:
     """Every stored forecast step."""
     return times(pd.DataFrame(database.reader.forecasts()), "target_time", "origin", "issued_at")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def actuals(database: Database) -> pd.DataFrame:
     """Every observation with a value."""
     return times(pd.DataFrame(database.reader.observations()), "observed_at").dropna(subset="value")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def matured(forecasts: pd.DataFrame, actuals: pd.DataFrame) -> pd.DataFrame:
     """Forecast steps joined with their actuals and with the seasonal naive, by pandas alone."""
     known = actuals[["series", "observed_at", "value"]]
