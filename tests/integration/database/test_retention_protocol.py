@@ -21,6 +21,7 @@ from tests.unit.workers import run_dry, worker
 DAY = 86_400_000_000
 LATER = 1_800_000_000_000_000 + 1000 * DAY  # the workers' clock stands at the first number
 GREEDY = {"observations": "1 day", "forecasts": "1 day", "waiting_dead_letters": "1 day"}
+MOST = 37  # messages of a turn, so that there are five
 Clear = Callable[[], int]
 
 
@@ -42,12 +43,12 @@ def clear(database: Database) -> Clear:
 def undisturbed() -> MemoryTopics:
     """What is published when nothing crashes and nothing is deleted."""
     topics = filled()
-    run_dry(worker(nothing_stored(), topics, series=EVERY, most=17))
+    run_dry(worker(nothing_stored(), topics, series=EVERY, most=MOST))
     return topics
 
 
 def over(store: SqlStore, topics: MemoryTopics, passed: Callable[[str], None]) -> Worker:
-    one = worker(nothing_stored(), topics, series=EVERY, most=17, passed=passed)
+    one = worker(nothing_stored(), topics, series=EVERY, most=MOST, passed=passed)
     object.__setattr__(one.parts, "store", store)
     return one
 
