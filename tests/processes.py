@@ -30,7 +30,8 @@ ROOT = Path(__file__).parents[1]
 FORK = "TIDECAST_TEST_FORK"
 LONGEST_REQUEST = 1 << 20
 PR_SET_CHILD_SUBREAPER = 36
-BESIDE = ("psycopg", "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql", "alembic.command", "uvicorn")
+DATABASES = ("psycopg", "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql", "alembic.command")
+BESIDE = (*DATABASES, "uvicorn", "torch._dynamo")  # the last comes with an optimiser, in a second of CPU
 
 
 class Popen(subprocess.Popen[Any]):
