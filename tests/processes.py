@@ -4,18 +4,21 @@ A process that imports torch and pandas takes two seconds of CPU before its firs
 `Popen` and `run` are those of subprocess, and what they start is a process like any other: a child of this one with a
 pid, a file descriptor table, an environment and a folder of its own, which can be frozen, killed and waited for. But a
 `python -m module` or `python -c code` is forked by the fork server, one process without threads for each test process.
+A process that is started with `forking` has such a server itself, as a child, and so has whatever it starts.
 
-What is about the start itself is started by subprocess as ever: a preloaded library, descriptors that are passed on,
-another interpreter. So is everything while TIDECAST_TEST_FORK=off, as in `make faults`.
+What is about the start itself is started by subprocess as ever: a preloaded library, another interpreter. So is
+everything while TIDECAST_TEST_FORK=off, as in `make faults`.
 """
 
 import atexit
 import ctypes
+import fcntl
 import gc
 import json
 import os
 import pkgutil
 import runpy
+import signal
 import socket
 import subprocess
 import sys
@@ -29,7 +32,12 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 FORK = "TIDECAST_TEST_FORK"
 LONGEST_REQUEST = 1 << 20
-PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36
+NAME = "fork-server"
+"""What the system calls a fork server that is a child of a process under test."""
+MOST_ENDS = 16
+FREE = 500
+"""The lowest number of a descriptor that no process asks for."""
 DATABASES = ("psycopg", "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql", "alembic.command")
 BESIDE = (*DATABASES, "uvicorn", "torch._dynamo")  # the last comes with an optimiser, in a second of CPU
 
@@ -37,18 +45,29 @@ BESIDE = (*DATABASES, "uvicorn", "torch._dynamo")  # the last comes with an opti
 class Popen(subprocess.Popen[Any]):
     """subprocess.Popen, whose process the fork server forks where it can."""
 
+    def __init__(self, args: Any, *rest: Any, forking: bool = False, **options: Any) -> None:
+        self._forking = forking or SERVER.inherited
+        super().__init__(args, *rest, **options)
+
     def _execute_child(  # type: ignore[override]
         self, args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *rest
     ) -> None:
         environment = {**(os.environ if env is None else env)}
-        plain = executable is preexec_fn is None and not pass_fds and "LD_PRELOAD" not in environment
+        plain = executable is preexec_fn is None and "LD_PRELOAD" not in environment
         if not plain or not forks(args):
             super()._execute_child(args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *rest)  # type: ignore[misc]
             return
         p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite = rest[3:9]
         ends = [given if given != -1 else own for given, own in ((p2cread, 0), (c2pwrite, 1), (errwrite, 2))]
-        request = {"arguments": [str(each) for each in args[1:]], "folder": str(cwd or Path.cwd()), "env": environment}
-        self.pid = SERVER.fork(request, ends)
+        request = {
+            "arguments": [str(each) for each in args[1:]],
+            "folder": str(cwd or Path.cwd()),
+            "env": environment,
+            "session": rest[14],
+            "passed": list(pass_fds),
+            "forking": self._forking,
+        }
+        self.pid = SERVER.fork(request, [*ends, *pass_fds])
         self._child_created = True
         self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]
 
@@ -86,6 +105,13 @@ class ForkServer:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._line: socket.socket | None = None
+        self.inherited = False
+        """Whether this process was forked, with a server that it did not start."""
+
+    def inherit(self, line: socket.socket) -> None:
+        """Use the server at the other end of the line, also for what calls subprocess.Popen."""
+        self._line, self.inherited = line, True
+        subprocess.Popen = Popen  # type: ignore[misc]
 
     def fork(self, request: dict[str, Any], ends: list[int]) -> int:
         """Return the pid of a new child of this process, which becomes what the request says."""
@@ -126,7 +152,11 @@ SERVER = ForkServer()
 
 
 def _want_orphans(wanted: bool) -> None:
-    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, int(wanted), 0, 0, 0):
+    _prctl(PR_SET_CHILD_SUBREAPER, int(wanted))
+
+
+def _prctl(option: int, value: int | bytes) -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl")
 
 
@@ -147,20 +177,27 @@ def import_everything() -> None:
 def serve(line: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """Fork whenever the line says so; return in the fork, with what it is to be. The end of the line is the end."""
     while True:
-        message, ends, _, _ = socket.recv_fds(line, LONGEST_REQUEST, 3)
+        message, ends, _, _ = socket.recv_fds(line, LONGEST_REQUEST, MOST_ENDS)
         if not message:
-            sys.exit(0)
+            os._exit(0)
         between = os.fork()
         if not between:
-            parent = os.getpid()
+            parent, request = os.getpid(), json.loads(message)
+            settled, settles = os.pipe()
             child = os.fork()
             if child:
+                os.close(settles)
+                os.read(settled, 1)  # its end, once the child leads its own session
                 line.send(str(child).encode())
                 os._exit(0)
+            if request["session"]:
+                os.setsid()
+            os.close(settles)
+            os.close(settled)
             line.close()
-            while os.getppid() == parent:  # it has the pid of its parent to tell, and ends
+            while os.getppid() == parent:  # it has the pid of its child to tell, and ends
                 time.sleep(0.001)
-            return json.loads(message), ends
+            return request, ends
         os.waitpid(between, 0)
         line.send(b"orphaned")
         for end in ends:
@@ -169,10 +206,15 @@ def serve(line: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 def settle(request: dict[str, Any], ends: list[int], path: list[str]) -> None:
     """Take the descriptors, the folder, the environment and the path that a new interpreter would have."""
-    for number, end in enumerate(ends):
-        os.dup2(end, number)
+    free = [fcntl.fcntl(end, fcntl.F_DUPFD, FREE) for end in ends]
     for end in ends:
         os.close(end)
+    for number, end in zip([0, 1, 2, *request["passed"]], free, strict=True):
+        os.dup2(end, number)
+        os.close(end)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _prctl(PR_SET_NAME, b"python")
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["env"])
@@ -181,6 +223,26 @@ def settle(request: dict[str, Any], ends: list[int], path: list[str]) -> None:
         sys.stdout.reconfigure(write_through=True)  # type: ignore[union-attr]
     first = [] if "-P" in request["arguments"] else [request["folder"]]
     sys.path[:] = [*first, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), *path]
+
+
+def split_off(request: dict[str, Any]) -> socket.socket | None:
+    """Fork a fork server for this process; in the server return the line that it is to serve."""
+    own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if os.fork():
+        other.close()
+        SERVER.inherit(own)
+        return None
+    own.close()
+    for number in request["passed"]:
+        os.close(number)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        os.dup2(nothing, number)
+    os.close(nothing)
+    for number in (signal.SIGINT, signal.SIGTERM):  # it ends when its parent has, whatever its group is told
+        signal.signal(number, signal.SIG_IGN)
+    _prctl(PR_SET_NAME, NAME.encode())
+    return other
 
 
 def become(arguments: list[str]) -> None:
@@ -229,8 +291,11 @@ def main() -> None:
     own = {str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)}
     path = [each for each in sys.path if each not in own]
     import_everything()
-    request, ends = serve(socket.socket(fileno=int(sys.argv[1])))
-    settle(request, ends, path)
+    line: socket.socket | None = socket.socket(fileno=int(sys.argv[1]))
+    while line is not None:
+        request, ends = serve(line)
+        settle(request, ends, path)
+        line = split_off(request) if request["forking"] else None
     end.run(request["arguments"])
 
 

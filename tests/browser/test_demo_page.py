@@ -39,7 +39,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]
     command = [sys.executable, "-P", "-m", "pipeline.cli", *sets, *words]
     with output.open("wb") as screen:
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        process = processes.Popen(command, stdout=screen, stderr=screen, cwd=folder, env=environment)
+        process = processes.Popen(command, stdout=screen, stderr=screen, cwd=folder, env=environment, forking=True)
     try:
         deadline = time.monotonic() + PATIENCE
         while not (found := re.search(r"the page is at (http://\S+?);", output.read_text(errors="replace"))):

@@ -184,6 +184,7 @@ def scheduler(deployment: Deployment, folder: Path, port: int) -> Iterator[Telem
             stdout=output,
             stderr=output,
             env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            forking=True,
         )
     try:
         yield Telemetry(f"http://127.0.0.1:{port}")

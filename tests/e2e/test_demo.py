@@ -27,7 +27,7 @@ def test_the_demo_stores_and_publishes_every_forecast_once_and_leaves_nothing_ru
     sets = [part for text in (*SMALL, ANY_COVERAGE) for part in ("--set", text)]
     command = [sys.executable, "-m", "pipeline.cli", *sets, "demo", "--once", "--json", "--series", str(SERIES)]
     done = processes.run(
-        [*command, "--directory", str(directory)], capture_output=True, text=True, cwd=tmp_path, check=False
+        [*command, "--directory", str(directory)], capture_output=True, text=True, cwd=tmp_path, forking=True
     )
     assert done.returncode == 0, done.stderr[-2000:]
     summary = json.loads(done.stdout)

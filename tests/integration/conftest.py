@@ -1,6 +1,7 @@
 """Servers for the integration tests, one of each for a whole run, also when pytest-xdist runs several processes."""
 
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from pipeline.quickstart.broker import DevelopmentBroker
-from tests import servers
+from tests import processes, servers
 
 
 @dataclass(frozen=True)
@@ -85,3 +86,9 @@ def topic(broker: KafkaAddress) -> Callable[..., str]:
         return servers.create_topic(broker.bootstrap_servers, f"topic-{uuid4().hex[:12]}", partitions, **config)
 
     return create
+
+
+@pytest.fixture
+def forked_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the fork server start the jobs of a schedule or a runner that is part of the test process."""
+    monkeypatch.setattr(subprocess, "Popen", processes.Popen)

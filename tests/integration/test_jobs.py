@@ -119,7 +119,10 @@ def tidecast(tmp_path: Path, *arguments: str, lease: float | None = None) -> "su
     """Start a command; `lease` is for a scheduler that is to be replaced soon."""
     command = ["-m", "pipeline.cli"] if lease is None else ["-c", LEASED.format(lease)]
     command = [sys.executable, *command, "--config", str(tmp_path / "tidecast.toml"), *arguments]
-    return processes.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    forking = "schedule" in arguments  # it starts jobs
+    return processes.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, forking=forking
+    )
 
 
 def ran(tmp_path: Path, *arguments: str) -> tuple[int, str, str]:
@@ -259,6 +262,7 @@ def test_sigterm_in_the_foreground_is_in_the_history(place: Place, database: Dat
     assert (row.outcome, row.reason) == ("failed", "stopped: interrupted")
 
 
+@pytest.mark.usefixtures("forked_jobs")
 def test_a_child_process_retrains_with_the_settings_that_it_is_given(place: Place, database: Database) -> None:
     settings = place()
     observe(database)
@@ -274,6 +278,7 @@ def test_a_child_process_retrains_with_the_settings_that_it_is_given(place: Plac
     assert again is None
 
 
+@pytest.mark.usefixtures("forked_jobs")
 def test_a_child_without_its_database_fails_in_words(tmp_path: Path, database: Database) -> None:
     settings = Settings(database={"url": f"sqlite:///{tmp_path / 'missing.db'}"})
     outcome = Runner(database.ledger, now, "test", PATIENCE).run_child(
@@ -349,7 +354,7 @@ def test_a_child_does_not_outlive_a_scheduler_that_is_killed(place: Place, datab
 def children(pid: int) -> list[int]:
     import psutil
 
-    return [child.pid for child in psutil.Process(pid).children()]
+    return [child.pid for child in psutil.Process(pid).children() if child.name() != processes.NAME]
 
 
 def zombie(pid: int) -> bool:

@@ -233,6 +233,7 @@ def test_pause_and_resume_bind_the_scheduler_on_duty_and_leave_a_run_by_hand_alo
     assert (asked.reason or "").startswith("waiting for history: there are no observations to train on yet")
 
 
+@pytest.mark.usefixtures("forked_jobs")
 def test_the_first_model_comes_by_itself_and_until_then_no_run_fails(
     place: Callable[..., None], database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,13 +80,49 @@ def test_it_is_frozen_woken_and_killed_by_its_pid() -> None:
     assert not psutil.pid_exists(process.pid), "it was waited for"
 
 
+def test_it_leads_a_session_of_its_own_from_the_start_if_it_is_to() -> None:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    for own in (False, True):
+        with processes.Popen(python("import sys; sys.stdin.read()"), start_new_session=own, **pipes) as process:
+            assert os.getsid(process.pid) == (process.pid if own else os.getsid(0))
+            assert os.getpgid(process.pid) == (process.pid if own else os.getpgid(0))
+            process.communicate()
+
+
+def test_a_descriptor_that_is_passed_on_has_its_number() -> None:
+    reading, writing = os.pipe()
+    processes.run(python("import os, sys; os.write(int(sys.argv[1]), b'x')", str(writing)), pass_fds=[writing])
+    assert os.read(reading, 1) == b"x"
+    os.close(reading)
+    os.close(writing)
+
+
+NESTED = """
+import os, subprocess, sys
+told = "import os, sys; print('torch' in sys.modules, os.getppid(), sys.argv[1])"
+started = subprocess.run([sys.executable, "-c", told, "x"], capture_output=True, text=True)
+print(os.getpid(), started.stdout, started.stderr, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_it_starts_is_its_child_and_is_forked_too_and_its_server_ends_with_it() -> None:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with processes.Popen(python(NESTED), text=True, forking=True, **pipes) as process:
+        assert process.stdout.readline().split() == [str(process.pid), "True", str(process.pid), "x"]
+        (server,) = psutil.Process(process.pid).children()
+        assert server.name() == processes.NAME
+        os.kill(server.pid, signal.SIGTERM)  # as its whole group may be told
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == -signal.SIGTERM
+    while server.is_running() and server.status() != psutil.STATUS_ZOMBIE:
+        continue
+
+
 def test_what_is_about_the_start_is_started_by_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     told = python("import sys; print('torch' in sys.modules)")
-    reading, writing = os.pipe()
-    os.close(writing)
-    for options in ({"pass_fds": [reading]}, {"env": {**os.environ, "LD_PRELOAD": ""}}):
-        assert processes.run(told, capture_output=True, text=True, **options).stdout == "False\n"
-    os.close(reading)
+    preloaded = {**os.environ, "LD_PRELOAD": ""}
+    assert processes.run(told, capture_output=True, text=True, env=preloaded).stdout == "False\n"
     assert processes.run(told, capture_output=True, text=True).stdout == "True\n"
     monkeypatch.setenv(processes.FORK, "off")
     assert processes.run(told, capture_output=True, text=True).stdout == "False\n"
