@@ -1,7 +1,7 @@
 """Synthetic series: what streams bring, from a few dozen causes that are drawn and combined at random.
 
-Every function takes a generator and how many rows and steps, and returns (B, L) float64 of about unit spread. Only
-`draw` is for others.
+Every function takes a generator and how many rows and steps, and returns (B, L) float64 of about unit spread;
+`draw` puts them together.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ class Series(NamedTuple):
 def draw(rng: Rng, rows: int, length: int, seasons: tuple[int, int]) -> Series:
     """Draw `rows` series of `length` steps with seasons of that many steps, 0 or 1 for none."""
     values = _compose(rng, rows, length, seasons)
-    other = _compose(rng, rows, length, seasons)
+    evolved = _some(rng, rows, _share_of_states(seasons[0]))[:, 0]
+    values[evolved] = evolve(rng, int(evolved.sum()), length, seasons[0])
+    other = values[rng.permutation(rows)]
     blended = _some(rng, rows, 0.15) * rng.uniform(0.2, 0.5, (rows, 1))
     values = (1.0 - blended) * values + blended * other
     values = _change_regime(rng, values, other)
     values = _transform(rng, values)
-    values = _disturb(rng, values)
+    values = disturb(rng, values)
     return Series(values, _observe(rng, rows, length))
 
 
@@ -66,7 +68,9 @@ def _compose(rng: Rng, rows: int, length: int, seasons: tuple[int, int]) -> Arra
     wandering = _wander(rng, rows, length)
     parts += _some(rng, rows, 0.6) * rng.gamma(1.0, 0.6, (rows, 1)) * wandering
     parts += _some(rng, rows, 0.5) * rng.gamma(1.0, 0.8, (rows, 1)) * _trend(rng, rows, length)
-    parts += _some(rng, rows, 0.2) * rng.gamma(1.0, 0.8, (rows, 1)) * _gaussian_process(rng, rows, length, short)
+    smooth = _some(rng, rows, 0.2)[:, 0]
+    count = int(smooth.sum())
+    parts[smooth] += rng.gamma(1.0, 0.8, (count, 1)) * _gaussian_process(rng, count, length, short)
     amplitude = 1.0 + _some(rng, rows, 0.2) * rng.uniform(-0.9, 2.0, (rows, 1)) * np.linspace(0.0, 1.0, length)
     noise = _log_uniform(rng, 0.01, 1.5, rows) * _noise(rng, rows, length, parts)
     return parts * np.maximum(amplitude, 0.05) + noise
@@ -75,8 +79,9 @@ def _compose(rng: Rng, rows: int, length: int, seasons: tuple[int, int]) -> Arra
 def _season(rng: Rng, rows: int, length: int, period: int) -> Array:
     """A pattern of one period, repeated; in some rows it drifts towards another, or its strength wanders."""
     time = (np.arange(length) + rng.integers(0, period, (rows, 1))) % period  # (B, L)
-    first = np.take_along_axis(_pattern(rng, rows, period), time, axis=1)
-    second = np.take_along_axis(_pattern(rng, rows, period), time, axis=1)
+    patterns = _pattern(rng, rows, period)
+    first = np.take_along_axis(patterns, time, axis=1)
+    second = np.take_along_axis(patterns[rng.permutation(rows)], time, axis=1)
     share = _some(rng, rows, 0.25) * np.linspace(0.0, 1.0, length) * rng.uniform(0.0, 1.0, (rows, 1))
     count = -(-length // period) + 1
     wobble = 1.0 + _some(rng, rows, 0.3) * rng.uniform(0.05, 0.6, (rows, 1)) * rng.standard_normal((rows, count))
@@ -179,6 +184,37 @@ def _filter(shocks: Array, memory: Array) -> Array:
     return out
 
 
+def _share_of_states(season: int) -> float:
+    """How many series are like those of business and economics: most of what is counted by month, quarter or year."""
+    return 0.4 if season in {1, 4, 12} else 0.25 if season in {7, 52} else 0.08
+
+
+def evolve(rng: Rng, rows: int, length: int, season: int) -> Array:
+    """Exponential smoothing, run forwards: level, damped slope and season, all of which follow the same errors."""
+    alpha = rng.random(rows) ** 2 * _some(rng, rows, 0.85)[:, 0]
+    beta = alpha * rng.uniform(0.0, 0.3, rows) * _some(rng, rows, 0.5)[:, 0]
+    gamma = (1.0 - alpha) * rng.uniform(0.0, 0.4, rows) * _some(rng, rows, 0.6)[:, 0]
+    damping = np.where(_some(rng, rows, 0.4)[:, 0], rng.uniform(0.8, 1.0, rows), 1.0)
+    normal, heavy = rng.standard_normal((rows, length)), rng.standard_t(3, (rows, length)) * 0.6
+    errors = np.where(_some(rng, rows, 0.2), heavy, normal)
+    slope = rng.standard_normal(rows) * _log_uniform(rng, 0.1, 60.0, rows)[:, 0] / length
+    level = np.zeros(rows)
+    pattern = np.zeros((rows, max(season, 1)))
+    if season > 1:
+        pattern = _pattern(rng, rows, season) * rng.gamma(1.0, 3.0, (rows, 1)) * _some(rng, rows, 0.8)
+    out = np.empty((rows, length))
+    for step in range(length):
+        error, phase = errors[:, step], step % max(season, 1)
+        slope = damping * slope
+        out[:, step] = level + slope + pattern[:, phase] + error
+        level = level + slope + alpha * error
+        slope = slope + beta * error
+        if season > 1:
+            pattern[:, phase] += gamma * error
+    grown = np.exp(np.clip(_unit(out) * rng.uniform(0.05, 1.0, (rows, 1)), -6.0, 6.0))
+    return _unit(np.where(_some(rng, rows, 0.5), grown, out))
+
+
 def _gaussian_process(rng: Rng, rows: int, length: int, season: int, features: int = 24) -> Array:
     """Smooth and quasi-periodic functions, by random Fourier features of RBF, Matern and spectral mixture kernels."""
     time = np.arange(length)
@@ -238,8 +274,8 @@ def _transform(rng: Rng, values: Array) -> Array:
     return transformed
 
 
-def _disturb(rng: Rng, values: Array) -> Array:
-    """Outliers and bursts, up and down."""
+def disturb(rng: Rng, values: Array) -> Array:
+    """Outliers, bursts, up and down, and one value of quite another size."""
     rows, length = values.shape
     spread = values.std(axis=1, keepdims=True)
     often = _log_uniform(rng, 5e-4, 0.02, rows) * _some(rng, rows, 0.15)
@@ -247,6 +283,8 @@ def _disturb(rng: Rng, values: Array) -> Array:
     values = values + hit * spread * rng.standard_t(2, (rows, length)).clip(-12.0, 12.0) * 2.0
     begin, lasts = rng.integers(0, length, (rows, 1)), rng.integers(1, 40, (rows, 1))
     time = np.arange(length)
+    alone = (time == rng.integers(0, length, (rows, 1))) & _some(rng, rows, 0.03)
+    values = values + alone * spread * _log_uniform(rng, 8.0, 300.0, rows) * rng.choice((-1.0, 1.0), (rows, 1))
     burst = (time >= begin) & (time < begin + lasts) & _some(rng, rows, 0.06)
     disturbed: Array = values + burst * spread * rng.standard_normal((rows, 1)) * 3.0
     return disturbed

@@ -29,17 +29,17 @@ class Group(NamedTuple):
 
 
 GROUPS = (
-    Group(24, 0.26, (256, 512, 1024, 1024), (24, 48, 48, 96, 168)),
-    Group(48, 0.09, (512, 1024, 1024), (48, 48, 96, 336)),
-    Group(96, 0.06, (512, 1024), (96, 192)),
-    Group(288, 0.08, (512, 1024), (48, 96, 288)),
+    Group(24, 0.22, (256, 512, 1024, 1024), (24, 48, 48, 96, 168)),
+    Group(48, 0.07, (512, 1024, 1024), (48, 48, 96, 336)),
+    Group(96, 0.04, (512, 1024), (96, 192)),
+    Group(288, 0.07, (512, 1024), (48, 96, 288)),
     Group(144, 0.02, (512, 1024), (144,)),
     Group(60, 0.02, (512,), (60,)),
     Group(7, 0.15, (128, 256, 512, 1024), (14, 30, 30, 60)),
-    Group(12, 0.13, (64, 128, 256), (12, 18, 24)),
-    Group(4, 0.07, (32, 64, 128), (8, 12)),
-    Group(52, 0.07, (128, 256, 512), (8, 13, 26)),
-    Group(1, 0.05, (32, 64, 256), (6, 14, 24)),
+    Group(12, 0.17, (48, 96, 192, 256), (12, 18, 24)),
+    Group(4, 0.1, (24, 48, 128), (8, 8, 12)),
+    Group(52, 0.08, (128, 256, 512), (8, 13, 26)),
+    Group(1, 0.06, (16, 32, 64, 256), (6, 8, 14, 24)),
 )
 AVERAGED = (2, 3, 4, 6, 12)
 """Steps of a real series that may be averaged into one."""
@@ -153,9 +153,9 @@ def _mix(rng: Rng, values: Array, observed: NDArray[np.bool_], taken: NDArray[np
 
 
 def _shorten(rng: Rng, observed: NDArray[np.bool_], context: int) -> None:
-    """Let a third of the windows begin later, down to LEAST steps."""
+    """Let two of five windows begin later, down to LEAST steps."""
     rows = len(observed)
-    short = rng.random(rows) < 0.35
+    short = rng.random(rows) < 0.4
     kept = np.exp(rng.uniform(np.log(LEAST), np.log(context), rows)).astype(int)
     begin = np.where(short, context - kept, 0)
     observed &= np.arange(observed.shape[1]) >= begin[:, None]

@@ -15,7 +15,7 @@ from models.config import QUANTILE_LEVELS
 from models.network.pretrained import PretrainedForecaster, find_long_season
 from models.pretrained import read_pretrained
 from models.pretraining.loop import CONFIG, Plan, find_loss, find_rate, pretrain
-from models.pretraining.synthetic import draw
+from models.pretraining.synthetic import disturb, draw, evolve
 from models.pretraining.windows import GROUPS, LEAST, batches, read_real
 
 QUICK = Plan(steps=6, rows=4, warm_up=2, checkpoint_every=3)
@@ -28,6 +28,24 @@ def test_series_are_finite_and_most_of_them_move(group: tuple[int, ...]) -> None
     assert np.isfinite(series.values).all()
     assert (series.values.std(axis=1) > 0.0).mean() > 0.95
     assert 0.85 < series.observed.mean() < 1.0
+
+
+def test_series_of_states_have_a_level_a_slope_and_a_season_that_go_on() -> None:
+    length, season = 240, 12
+    rows = evolve(np.random.default_rng(3), 400, length, season)
+    assert rows.shape == (400, length)
+    assert np.allclose(rows.mean(axis=1), 0.0, atol=1e-9)
+    assert np.allclose(rows.std(axis=1), 1.0)
+    step, year = (np.abs(rows[:, lag:] - rows[:, :-lag]).mean(axis=1) for lag in (1, season))
+    assert (step < 0.2).mean() > 0.2, "some drift slowly"
+    assert (year < 0.7 * np.abs(rows[:, 6:] - rows[:, :-6]).mean(axis=1)).mean() > 0.2, "some repeat their year"
+    assert np.isfinite(evolve(np.random.default_rng(3), 0, length, season)).all()
+
+
+def test_some_series_have_one_value_of_quite_another_size() -> None:
+    flat = np.random.default_rng(4).standard_normal((4000, 64))
+    moved = np.abs(disturb(np.random.default_rng(4), flat) - flat)
+    assert 0.005 < (moved.max(axis=1) > 40.0).mean() < 0.04
 
 
 def test_the_same_seed_draws_the_same_series() -> None:
