@@ -47,6 +47,8 @@ STEP = 64
 """Width of a future step's state."""
 UNITS = 5
 """Spread of the window, mean change, mean change x sqrt(step), mean seasonal change, disagreement of the copies."""
+PLACES = 9
+"""Numbers that say where a future step lies."""
 BOUND = 40.0
 """Largest value of a simple forecast, in spreads of the window."""
 FIRST_GAP = 0.25
@@ -122,7 +124,7 @@ class PretrainedForecaster(nn.Module):
         self.encoder = StackedEncoder(config)
         self.aligned = AlignedSeason()
         self.window = nn.Linear(config.hidden + 3 * NEWEST + 10, STEP)
-        self.step = nn.Linear(2 * ALIGNED + 2 * self.candidates + UNITS + 9, STEP)
+        self.step = nn.Linear(2 * ALIGNED + 2 * self.candidates + UNITS + PLACES, STEP)
         self.deepen = nn.Linear(STEP, STEP)
         self.norm = nn.LayerNorm(STEP)
         self.head = CandidateHead(self.candidates, config.quantile_levels)
@@ -143,6 +145,7 @@ class PretrainedForecaster(nn.Module):
         for first in range(0, self.config.horizon, REACH):
             steps = tuple(range(min(REACH, self.config.horizon - first)))
             _count_ahead(steps, device)
+            _find_places(steps, self.seasons, device)
             for season in self.seasons:
                 if periods := count_periods(length, season):
                     find_places(length, season, periods, steps, device)
@@ -199,7 +202,7 @@ class PretrainedForecaster(nn.Module):
                 (away * valid).clamp(-CLIP, CLIP) * 0.5,
                 compress(away / (change[:, :, None] + 0.05)) * valid,
                 (units + 1e-4).log() * 0.2,
-                self.place(window, ahead),
+                self.place(window, steps),
             ),
             dim=-1,
         )
@@ -261,16 +264,11 @@ class PretrainedForecaster(nn.Module):
         )
         return torch.cat((copies, torch.stack(plain, dim=-1)), dim=-1).clamp(-BOUND, BOUND) * valid, valid
 
-    def place(self, window: Window, ahead: Tensor) -> Tensor:
-        """Where a future step lies, (B, X, 9): how far, of what is known, and in both seasons."""
-        count = window.known.sum(dim=1, keepdim=True).clamp(min=1).to(ahead.dtype)  # (B, 1)
-        parts = [ahead.log() * 0.2, ahead.log() * 0.2 - count.log() * 0.2]
-        for season in self.seasons:
-            turn = 2.0 * math.pi * (ahead - 1.0) / max(season, 1)
-            there = float(season > 1)
-            parts += [turn.sin() * there, turn.cos() * there, (ahead / max(season, 1)).clamp(max=4.0) * 0.25 * there]
-        parts.append(torch.full_like(ahead, math.log(max(self.seasons[0], 1)) * 0.1))
-        return torch.stack(broadcast(*parts), dim=-1)
+    def place(self, window: Window, steps: Sequence[int]) -> Tensor:
+        """Where a future step lies, (B, X, PLACES): how far, of what is known, and in both seasons."""
+        count = window.known.sum(dim=1)[:, None, None].clamp(min=1).to(window.values.dtype)  # (B, 1, 1)
+        there, off = _find_places(tuple(steps), self.seasons, window.values.device)
+        return there - off * count.log()
 
 
 def share(logits: Tensor) -> Tensor:
@@ -294,6 +292,20 @@ def broadcast(*parts: Tensor) -> tuple[Tensor, ...]:
 @lru_cache(maxsize=256)
 def _count_ahead(steps: Sequence[int], device: torch.device) -> Tensor:
     return torch.tensor([step + 1.0 for step in steps], device="cpu").to(device)
+
+
+@lru_cache(maxsize=256)
+def _find_places(steps: Sequence[int], seasons: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
+    """What of a place does not depend on the window (X, PLACES), and what the logarithm of its points takes off."""
+    ahead = torch.tensor([step + 1.0 for step in steps], device="cpu")  # (X,)
+    parts = [ahead.log() * 0.2, ahead.log() * 0.2]
+    for season in seasons:
+        turn = 2.0 * math.pi * (ahead - 1.0) / max(season, 1)
+        there = float(season > 1)
+        parts += [turn.sin() * there, turn.cos() * there, (ahead / max(season, 1)).clamp(max=4.0) * 0.25 * there]
+    parts.append(torch.full_like(ahead, math.log(max(seasons[0], 1)) * 0.1))
+    off = torch.tensor([0.0, 0.2] + [0.0] * (PLACES - 2), device="cpu")
+    return torch.stack(parts, dim=-1).to(device), off.to(device)
 
 
 def scale_window(target: Tensor, observed: Tensor, scale: Scale) -> Tensor:

@@ -165,3 +165,9 @@ def test_predicting_in_parts_changes_nothing() -> None:
     assert whole.dtype == np.float64
     np.testing.assert_allclose(predict(model, panel, rows, ends, batch_size=3), whole, rtol=1e-5)
     assert predict(model, panel, rows[:0], ends[:0]).shape == (0, 10, 13)
+
+
+def test_a_forecast_is_made_in_eval_mode_by_a_model_that_was_left_in_training() -> None:
+    model, panel = build(CONFIGS["gru"]).train(), make_panel(series=1, steps=60, season=12, noise=0.1, features=3)
+    predict(model, panel, np.zeros(1, int), np.array([50]))
+    assert not model.training

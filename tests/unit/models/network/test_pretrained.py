@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +12,9 @@ from models.artifact import pack, unpack
 from models.batch import Batch
 from models.config import QUANTILE_LEVELS, ModelConfig
 from models.metrics import Matured, measure, seasonal_scale
-from models.network.aligned import AT_ONCE, COPIES, AlignedSeason, read_phases, read_window
+from models.network.aligned import AT_ONCE, COPIES, FEW, AlignedSeason, read_phases, read_window
 from models.network.forecasters import build
-from models.network.pretrained import REACH, PretrainedForecaster, compress, find_long_season, share
+from models.network.pretrained import PLACES, REACH, PretrainedForecaster, compress, find_long_season, share
 from models.presets import LEAST_OBSERVED, NAIVE
 from models.pretrained import load_pretrained, read_pretrained
 
@@ -172,7 +174,7 @@ def test_a_second_season_goes_with_the_first() -> None:
     assert [find_long_season(season) for season in (24, 48, 7, 12, 1)] == [168, 336, 364, 0, 0]
 
 
-@pytest.mark.parametrize("rows", [1, 50, AT_ONCE + 3])
+@pytest.mark.parametrize("rows", [1, FEW, FEW + 1, AT_ONCE + 3])
 def test_the_loop_of_forecasts_has_the_states_of_the_layer_that_was_trained(rows: int) -> None:
     layer = AlignedSeason().recur
     read = torch.randn(rows, 5, layer.input_size)
@@ -181,6 +183,20 @@ def test_the_loop_of_forecasts_has_the_states_of_the_layer_that_was_trained(rows
     with torch.inference_mode():
         found = read_phases(layer, read)
     assert torch.allclose(found, wanted, atol=1e-6)
+
+
+def test_a_place_says_how_far_and_where_in_both_seasons_a_step_lies() -> None:
+    known = torch.tensor([[True] * 6, [True, False, False, False, True, True]])
+    model = ready(6, 9, 24)
+    place = model.place(read_window(torch.ones(2, 6), known), (0, 8))
+    assert place.shape == (2, 2, PLACES)
+    for row, count in enumerate((6, 3)):
+        for column, ahead in enumerate((1.0, 9.0)):
+            far = [0.2 * math.log(ahead), 0.2 * math.log(ahead / count)]
+            day, week = (2.0 * math.pi * (ahead - 1.0) / season for season in (24, 168))
+            turns = [math.sin(day), math.cos(day), ahead / 96, math.sin(week), math.cos(week), ahead / 672]
+            wanted = torch.tensor([*far, *turns, 0.1 * math.log(24)])
+            assert torch.allclose(place[row, column], wanted, atol=1e-6)
 
 
 def test_what_is_faster_is_the_same() -> None:
