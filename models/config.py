@@ -170,7 +170,8 @@ class TrainConfig:
     two validations; patience: validations without a better loss before stopping. validation_steps: the last
     steps of every series that are never trained on; 0 trains on everything and keeps the last average.
     validation_stride: steps between two origins over them, 0 for one horizon. refit: after the best weights are found,
-    go on for this share of the steps with the held-back ones, too; 0 for none.
+    go on for this share of the steps with the held-back ones, too; 0 for none. anchored: what is kept lies between the
+    weights at the start and those of the last step, without a refit.
     id_dropout: share of windows whose series is hidden (UNK), so that a new series can be served;
     history_dropout: share whose history is cut short, and share of covariates that are hidden in a window.
     relative: weight of the relative term of pinball loss.
@@ -198,6 +199,7 @@ class TrainConfig:
     validation_steps: int = 48
     validation_stride: int = 0
     refit: float = 0.0
+    anchored: bool = False
     id_dropout: float = 0.1
     history_dropout: float = 0.1
     max_seconds: float | None = None

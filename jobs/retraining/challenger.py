@@ -24,6 +24,7 @@ from models.fitting.training import FitReport, Progress, choose_device
 from models.network.baselines import SeasonalNaive
 from models.network.forecasters import Network, build
 from models.network.precision import choose_precision
+from models.presets import PRETRAINED
 from pipeline.errors import ConfigError, Unavailable
 from pipeline.forecasting.windows import model_config, named
 from pipeline.grid.frequency import DAY, Frequency
@@ -121,6 +122,7 @@ def train_config(settings: Settings, validation_steps: int) -> TrainConfig:
         | {"batch_size": chosen.batch, "max_seconds": chosen.budget, "validation_steps": validation_steps},
         weight_decay=WEIGHT_DECAY,
         ema=EMA,
+        anchored=settings.model.kind == PRETRAINED,
     )
 
 

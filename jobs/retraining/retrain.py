@@ -26,6 +26,7 @@ from pipeline.version import installed_version
 ONLY = ""
 """The name of the one challenger of settings that name none; it is registered under its kind and cell."""
 KEPT = "kept as challenger:"
+NOTHING_KEPT = "its weights stay as they were, for held-back steps were forecast worse after the training"
 NOT_BEST = "kept as challenger, another is better:"
 log = structlog.get_logger()
 
@@ -129,6 +130,7 @@ def retrain(
         asides = (
             one.search.words if one.search else "",
             f"started {one.start.words}" if one.start.mode != settings.training.mode else "",
+            NOTHING_KEPT if one.report.share == 0.0 else "",
             read.words if read.sampled else "",
         )
         facts = describe(sets[name], one, compared[name], found) | {"seconds": (clock() - began) / 1e6}

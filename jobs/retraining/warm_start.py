@@ -16,7 +16,7 @@ from pipeline.errors import ConfigError
 from pipeline.forecasting.served import Champion
 from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
-from pipeline.settings import Settings
+from pipeline.settings import Settings, TrainingSettings
 
 FINE_TUNE_RATE = 0.1
 """Share of training.learning_rate for a fine-tune."""
@@ -40,17 +40,30 @@ class Start:
         chosen = settings.training
         if not self.champion:
             return settings
-        slow, steps = self.mode in ("fine-tune", PRETRAINED), chosen.steps
-        rate = FINE_TUNE_RATE if slow else 1.0
         if self.mode == PRETRAINED:
-            steps = min(steps, PRETRAINED_STEPS)
-        changes = {"steps": chosen.warm_steps or steps, "learning_rate": rate * chosen.learning_rate}
+            return settings.model_copy(update={"training": _adapt_to_the_wheel(chosen)})
+        rate = FINE_TUNE_RATE if self.mode == "fine-tune" else 1.0
+        changes = {"steps": chosen.warm_steps or chosen.steps, "learning_rate": rate * chosen.learning_rate}
         return settings.model_copy(update={"training": chosen.model_copy(update=changes)})
+
+
+def _adapt_to_the_wheel(chosen: TrainingSettings) -> TrainingSettings:
+    changes: dict[str, object] = {
+        "steps": chosen.warm_steps or min(chosen.steps, PRETRAINED_STEPS),
+        "learning_rate": PRETRAINED_RATE * chosen.learning_rate,
+    }
+    if "batch" not in chosen.model_fields_set:
+        changes["batch"] = PRETRAINED_BATCH
+    return chosen.model_copy(update=changes)
 
 
 COLD = Start("cold", None, "from scratch")
 PRETRAINED_STEPS = 300
 """Optimiser steps from the weights of the wheel, at most, if training.warm_steps is left away."""
+PRETRAINED_RATE = 0.04
+"""Share of training.learning_rate for them."""
+PRETRAINED_BATCH = 32
+"""Windows of one of those steps, if training.batch is left away."""
 
 
 def choose_start(

@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 
 from models.config import TrainConfig
+from models.fitting.anchor import fit_anchored
 from models.fitting.ranks import ALONE, Ranks
 from models.fitting.training import FitReport, Progress, clone, learn, list_known
 from models.fitting.widths import find_points, loosen, measure_widths, set_widths
@@ -53,10 +54,13 @@ def fit(
 
     Randomness is `config.seed` alone, and the caller's random state is kept. Several `ranks` call it with the same
     model, panel and config, and all end with the weights of one process that takes the same steps; only their dropout
-    differs. ValueError when no series has two steps to learn from, or the loss does not suit the model's output.
+    differs. A fit that is `anchored` has rules of its own, see models/fitting/anchor.py. ValueError when no series has
+    two steps to learn from, or the loss does not suit the model's output.
     """
-    planned = count_steps(config)
     loosen(model)
+    if config.anchored:
+        return fit_anchored(model, panel, config, device=device, on_progress=on_progress, ranks=ranks)
+    planned = count_steps(config)
 
     def tell(progress: Progress) -> None:
         on_progress(replace(progress, steps=planned))
@@ -87,7 +91,8 @@ def fit(
 
 def count_steps(config: TrainConfig) -> int:
     """Steps of a fit and its refit, if nothing ends them early."""
-    return config.steps + (math.ceil(config.refit * config.steps) if config.validation_steps else 0)
+    refits = config.validation_steps and not config.anchored
+    return config.steps + (math.ceil(config.refit * config.steps) if refits else 0)
 
 
 class _Course:

@@ -44,7 +44,8 @@ class FitReport:
 
     stopped: "all steps done", "no better for N validations", "time budget spent" or "loss not finite". path: "cuda
     graph" or "eager", with the reason if a graph was wanted. precision: of the forward pass. processes: that fitted.
-    refit_steps: those of `steps` that followed once the best one was known, on everything.
+    refit_steps: those of `steps` that followed once the best one was known, on everything. share: of the way from the
+    weights at the start that is kept; below 1 only where the fit is anchored, 0 if nothing better was found.
     """
 
     steps: int
@@ -57,6 +58,7 @@ class FitReport:
     precision: str = "float32"
     processes: int = 1
     refit_steps: int = 0
+    share: float = 1.0
 
 
 def choose_device(wish: str) -> torch.device:

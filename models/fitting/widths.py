@@ -92,8 +92,13 @@ def measure_widths(
 
 def held_back_windows(panel: Panel, horizon: int, config: TrainConfig) -> tuple[Tensor, Tensor]:
     """Rows (M,) and ends (M,) of the windows by which widths are measured: ORIGINS of them, if there are few series."""
-    stride = min(config.validation_stride or horizon, max(1, config.validation_steps * len(panel) // ORIGINS))
+    stride = find_stride(panel, horizon, config)
     return held_back_origins(panel, held_back=config.validation_steps, horizon=horizon, stride=stride)
+
+
+def find_stride(panel: Panel, horizon: int, config: TrainConfig) -> int:
+    """How far apart those windows are."""
+    return min(config.validation_stride or horizon, max(1, config.validation_steps * len(panel) // ORIGINS))
 
 
 def set_widths(model: Single, widths: Tensor | None) -> None:

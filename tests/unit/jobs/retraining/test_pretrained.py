@@ -4,13 +4,16 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 
+from jobs.retraining.retrain import NOTHING_KEPT
 from jobs.retraining.verdict import Gate, Score, verdict
+from jobs.retraining.warm_start import begin
 from models.artifact import unpack
 from models.pretrained import load_pretrained
 from pipeline.forecasting.windows import model_config
 from pipeline.grid.frequency import Frequency
-from pipeline.settings import Settings
+from pipeline.settings import Settings, TrainingSettings
 from tests.unit.jobs.fakes import FakeRegistry
 from tests.unit.jobs.retraining.test_retrain import drifting, run
 
@@ -46,9 +49,29 @@ def test_it_learns_slowly_and_few_steps_whatever_the_settings_are(tiny: Make) ->
     registry = FakeRegistry()
     run(tiny(model=ON, training=training), registry)
     how = registry.models[1]["metrics"]["training"]
-    assert (how["learning_rate"], how["steps"], how["loss"]) == (pytest.approx(0.002), 4, "pinball")
+    assert (how["learning_rate"], how["steps"], how["loss"]) == (pytest.approx(0.0008), 4, "pinball")
+    assert how["anchored"]
+    assert not registry.models[2]["metrics"]["training"]["anchored"]
     assert registry.models[1]["config"]["members"] == 1
     assert registry.models[2]["config"]["members"] == 2
+
+
+def test_its_steps_have_few_windows_unless_the_settings_say_how_many() -> None:
+    model = Settings().model.with_changes({"kind": "pretrained"})
+    for training, batch in (({}, 32), ({"batch": 128}, 128)):
+        settings = Settings(training=TrainingSettings.model_validate(training)).model_copy(update={"model": model})
+        adapted = begin(settings, Frequency("1h")).adapt(settings).training
+        assert (adapted.batch, adapted.steps, adapted.learning_rate) == (batch, 300, pytest.approx(2e-4))
+
+
+def test_a_tuning_that_makes_it_worse_is_not_kept_and_the_reason_says_so(tiny: Make) -> None:
+    registry = FakeRegistry()
+    outcome = run(tuning(tiny(model=ON, training=FEW | {"learning_rate": 100.0})), registry)
+    assert registry.current == 1
+    assert NOTHING_KEPT in outcome.reason
+    assert outcome.facts["fit"]["share"] == 0.0
+    zero_shot, tuned = (unpack(row["artifact"]).model.state_dict() for row in registry.models)
+    assert torch.equal(zero_shot["deepen.weight"], tuned["deepen.weight"])
 
 
 def test_with_a_model_of_its_own_the_settings_alone_say_what_is_trained(tiny: Make) -> None:
