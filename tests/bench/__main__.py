@@ -191,6 +191,7 @@ def intervals(data: Path | None, only: tuple[str, ...], steps: int) -> None:
 @click.option(
     "--artifact", type=click.Path(dir_okay=False, exists=True, path_type=Path), help="Ours, in place of the wheel's."
 )
+@click.option("--tuned", is_flag=True, help="Ours after a fit on each task, too: some twenty minutes.")
 @click.option(
     "--training-series",
     "series",
@@ -208,6 +209,7 @@ def zero_shot(
     no_peers: bool,
     fresh: bool,
     artifact: Path | None,
+    tuned: bool,
     series: Path | None,
     listed: bool,
 ) -> None:
@@ -233,7 +235,9 @@ def zero_shot(
     parts = bench.PARTS if part == "all" else (part,)
     try:
         peers = () if no_peers else chosen or tuple(PEERS)
-        path, whole = bench.run(folder, parts=parts, only=only, peers=peers, fresh=fresh, artifact=artifact)
+        path, whole = bench.run(
+            folder, parts=parts, only=only, peers=peers, fresh=fresh, artifact=artifact, tuned=tuned
+        )
     except ArtifactError as error:
         raise click.BadParameter(f"--artifact {artifact}: {error}") from error
     say(f"written to {path}")

@@ -22,8 +22,10 @@ from tests.bench.zero_shot_own import OWN_CONTEXT, own, predict_naive, predict_o
 from tests.bench.zero_shot_peers import SPEED, Answer, ask_peer, check, speed_windows
 from tests.bench.zero_shot_sources import PARTS
 from tests.bench.zero_shot_tasks import Task, load_tasks
+from tests.bench.zero_shot_tuned import answer_tuned
 
 NAIVE, OWN, FRACAST = "seasonal-naive", "tidecast", "fracast"
+TUNED = "tidecast-tuned"
 SHARED_LEVELS = tuple(level for level in QUANTILE_LEVELS if 0.1 <= level <= 0.9)
 """The nine levels that every peer gives: fracast's other four are extended from them."""
 SCORES = ("mase", "wql", "coverage_80", "coverage_95", "width_80")
@@ -37,6 +39,7 @@ PROTOCOL = (
 CHOICES = {
     "split": "by source, before any figure was seen; choices are made on the choosing part only",
     "tidecast": f"the network of the wheel as it came, newest {OWN_CONTEXT} steps",
+    TUNED: "the same after a fit on what was known at the first origins, at its defaults, without a gate",
     "seasonal-naive": "models/network/baselines.py, context 2048",
     "fracast": "packaged weights at their defaults, newest 2048 steps; 2.5, 5, 95, 97.5 % follow a normal tail",
     "statsforecast": "AutoTheta, AutoETS at their defaults, newest 1024 steps, gaps filled linearly, the mean as 50 %",
@@ -45,14 +48,24 @@ CHOICES = {
 
 
 def run(
-    folder: Path, *, parts: Sequence[str], only: Sequence[str], peers: Sequence[str], fresh: bool, artifact: Path | None
+    folder: Path,
+    *,
+    parts: Sequence[str],
+    only: Sequence[str],
+    peers: Sequence[str],
+    fresh: bool,
+    artifact: Path | None,
+    tuned: bool = False,
 ) -> tuple[Path, bool]:
-    """Measure; return the file of figures, and whether every forecaster gave some."""
+    """Measure, and with `tuned` ours after a fit, too; return the file of figures, and whether all gave some."""
     tune_cpu(1)
     tasks = [task for task in load_tasks(folder).values() if task.part in parts and (not only or task.name in only)]
     ask = {NAIVE: partial(answer, NAIVE, tasks, predict_naive)}
     ask |= {name: partial(ask_peer, name, tasks, fresh=fresh) for name in peers}
-    ask[OWN] = partial(answer, OWN, tasks, partial(predict_own, own(artifact) if artifact else None))
+    network = own(artifact) if artifact else None
+    ask[OWN] = partial(answer, OWN, tasks, partial(predict_own, network))
+    if tuned:
+        ask[TUNED] = partial(answer_tuned, TUNED, tasks, network)
     report = Report("zero-shot")
     answers: dict[str, Answer] = {}
     for name, forecast in ask.items():
@@ -126,7 +139,9 @@ def compare(name: str, other: str, scores: Mapping[str, Mapping[str, Mapping[str
     found: dict[str, float] = {"tasks": len(both)}
     for metric in RATIOS if both else ():
         pairs = [(task[name][metric], task[other][metric]) for task in both]
-        found[metric] = geometric_mean([mine / theirs for mine, theirs in pairs if mine > 0.0 and theirs > 0.0])
+        ratios_of_tasks = [mine / theirs for mine, theirs in pairs if mine > 0.0 and theirs > 0.0]
+        found[metric] = geometric_mean(ratios_of_tasks)
+        found[f"{metric}_worst"] = max(ratios_of_tasks, default=float("nan"))
         found[f"{metric}_better"] = sum(mine < theirs for mine, theirs in pairs) / len(pairs)
     return found
 
@@ -142,7 +157,7 @@ def write_task(
     impl = OWN if OWN in scores else NAIVE
     value = scores[impl]["mase"]
     best, every = ratios(
-        value, {name: each["mase"] for name, each in scores.items() if name != impl}, lower_is_better=True
+        value, {name: each["mase"] for name, each in scores.items() if name not in (impl, TUNED)}, lower_is_better=True
     )
     target = task.targets()
     report.write(
@@ -171,6 +186,7 @@ def write_task(
                 "steps_scored": int(np.isfinite(target).sum()),
                 "scores": scores,
                 "seconds": {name: found.seconds.get(task.name) for name, found in answers.items()},
+                "fits": {name: found.fits[task.name] for name, found in answers.items() if task.name in found.fits},
                 "not_forecast": {
                     name: found.left_out[task.name] for name, found in answers.items() if task.name in found.left_out
                 },
@@ -211,6 +227,7 @@ def write_summary(
             more={
                 "to_naive": to_naive,
                 "to_fracast": compare(name, FRACAST, held),
+                "to_zero_shot": compare(name, OWN, held) if name == TUNED else None,
                 "coverage_80": {group: float(np.mean(shares)) for group, shares in sorted(groups.items())},
                 "not_forecast": {task: why for task, why in found.left_out.items() if task in held},
                 "choices": CHOICES,

@@ -32,7 +32,8 @@ ONE_THREAD = ("OMP_NUM_THREADS=1", "OPENBLAS_NUM_THREADS=1")
 class Answer:
     """What a forecaster said: sorted quantiles (N, H, 13) of each task, or why it did not forecast it; seconds a task.
 
-    speed: what `measure_speed` says, where it was measured. versions: of its libraries.
+    speed: what `measure_speed` says, where it was measured. versions: of its libraries. fits: of what was fitted to a
+    task, facts about the fit.
     """
 
     quantiles: Mapping[str, Floats] = field(default_factory=dict)
@@ -40,6 +41,7 @@ class Answer:
     seconds: Mapping[str, float] = field(default_factory=dict)
     speed: Mapping[str, float] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    fits: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def ask_peer(name: str, tasks: Sequence[Task], *, fresh: bool = False) -> Answer:

@@ -10,6 +10,7 @@ from types import ModuleType
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from models.artifact import pack
 from models.config import QUANTILE_LEVELS, ModelConfig
@@ -18,7 +19,7 @@ from models.presets import NAIVE
 from models.pretrained import read_pretrained
 from models.pretraining.windows import read_real
 from pipeline.records import Floats
-from tests.bench import zero_shot, zero_shot_own, zero_shot_peers, zero_shot_sources, zero_shot_tasks
+from tests.bench import zero_shot, zero_shot_own, zero_shot_peers, zero_shot_sources, zero_shot_tasks, zero_shot_tuned
 from tests.bench.forecasters import Failed
 from tests.bench.zero_shot_peers import Answer
 from tests.bench.zero_shot_sources import CHOOSING, PART, REPORTED, SOURCES, Source
@@ -187,7 +188,26 @@ def test_a_forecaster_is_compared_where_both_forecast() -> None:
     assert found["tasks"] == 2
     assert found["mase"] == pytest.approx(1.0)  # of 2 and 1/2
     assert (found["mase_better"], found["wql_better"], found["wql_9_better"]) == (0.5, 1.0, 0.0)
+    assert (found["mase_worst"], found["wql_worst"]) == (2.0, 0.5)
     assert zero_shot.compare("y", "z", scores) == {"tasks": 0}
+
+
+def test_a_fit_on_a_task_learns_what_was_known_at_its_first_origins_and_no_more() -> None:
+    wave = 50.0 + np.sin(np.arange(160.0)) + np.random.default_rng(0).standard_normal(160) / 4
+    task = make_task(wave, horizon=4, backs=(40, 20))
+    later = make_task(np.concatenate([wave[:120], np.full(40, 1e3)]), horizon=4, backs=(40, 20))
+    states = [zero_shot_tuned.tune(each, None)[0].state_dict() for each in (task, later)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert [len(values) for values in zero_shot_tuned.learnable(task)] == [120]
+
+
+def test_a_task_without_enough_history_is_forecast_as_without_a_fit() -> None:
+    long, short = np.sin(np.arange(160.0)), np.sin(np.arange(12.0))
+    answer = zero_shot_tuned.answer_tuned("tuned", [make_task(long), replace(make_task(short), name="short")], None)
+    assert set(answer.fits) == {"made"}
+    assert answer.fits["made"]["share"] in {0.0, 0.25, 0.5, 1.0}
+    histories = make_task(short).histories()
+    assert np.array_equal(answer.quantiles["short"], zero_shot_own.predict_own(None, histories, 3, "1h", 4))
 
 
 def test_forecasts_that_are_not_finite_are_refused_not_left_out() -> None:
