@@ -3,7 +3,7 @@
 The network of the wheel forecasts series well that it has never seen. A user's history moves its weights a little, and
 those that are kept lie between where they began and where they ended, which forecast better than either (WiSE-FT,
 https://arxiv.org/abs/2109.01903). The held-back steps are few and alike, so they do not find the best share of the way:
-it is half, and they may speak for more or against it.
+it is half where they are forecast better so, a quarter where they say little, and they may speak for all or for none.
 """
 
 from __future__ import annotations
@@ -18,17 +18,16 @@ from torch import Tensor
 from models.config import TrainConfig
 from models.fitting.ranks import Ranks
 from models.fitting.training import FitReport, Progress, learn, list_known, validate
-from models.fitting.widths import find_stride, measure_widths, set_widths
+from models.fitting.widths import ALIKE, find_stride, measure_widths, set_widths
 from models.network.forecasters import Single
 from models.panel import Panel
 
-USUAL = 0.5
-"""Share of the way that is kept where the held-back steps say little."""
-SHARES = (0.0, 0.25, USUAL, 1.0)
+LITTLE, HALF = 0.25, 0.5
+SHARES = (0.0, LITTLE, HALF, 1.0)
 WORSE = 1.02
-"""Of the loss that the weights had at the start: a share that is worse on the held-back steps is not kept."""
-BETTER = 0.02
-"""By so much of that loss the whole way must be better than half of it."""
+"""Of the loss that the weights had at the start: where a quarter of the way is worse, nothing is kept."""
+BETTER = 0.15
+"""By so much of that loss, over the root of the independent windows, the whole way must be better than half of it."""
 EPOCHS = 8
 """Times that a window is learned from, at most: from a short history, many steps learn its noise."""
 LEAST = 10
@@ -56,7 +55,7 @@ def fit_anchored(
     for share in SHARES if report.stopped != "loss not finite" else (0.0,):
         model.load_state_dict(go_part_of_the_way(start, last, share))
         losses[share] = validate(model, panel, windows, often, ranks)
-    share = choose_share(losses)
+    share = choose_share(losses, count_independent(panel, model.config.horizon, config))
     model.load_state_dict(go_part_of_the_way(start, last, share))
     if share:
         set_widths(model, measure_widths(model, panel, windows, config))
@@ -70,12 +69,18 @@ def go_part_of_the_way(start: Mapping[str, Tensor], end: Mapping[str, Tensor], s
     return {**end, **kept}
 
 
-def choose_share(losses: Mapping[float, float]) -> float:
-    """Which share of the way to keep, by the loss that each has on the held-back steps; NaN where there are none."""
+def count_independent(panel: Panel, horizon: int, config: TrainConfig) -> float:
+    """How many held-back windows say something of their own: series err alike, and windows that overlap, too."""
+    return float(len(panel) ** ALIKE * config.validation_steps / horizon)
+
+
+def choose_share(losses: Mapping[float, float], windows: float) -> float:
+    """Which share of the way to keep, by the loss that each has on so many held-back windows; NaN where none are."""
     before = losses[0.0]
     if len(losses) == 1 or not before > 0.0:
         return 0.0
-    if losses[1.0] < losses[USUAL] - BETTER * before:
+    if losses[1.0] < losses[HALF] - BETTER / math.sqrt(windows) * before:
         return 1.0
-    borne_out = [share for share, loss in losses.items() if 0.0 < share <= USUAL and loss <= WORSE * before]
-    return max(borne_out, default=0.0)
+    if losses[HALF] < before:
+        return HALF
+    return LITTLE if losses[LITTLE] <= WORSE * before else 0.0

@@ -39,6 +39,9 @@ ALIKE = 0.5
 """Power of the number of series that counts as so many windows: series err alike, too, at one time."""
 WINDOWS = 10
 """Of a side's narrowing half is believed with so many windows; what they show to be too narrow is believed at once."""
+CALM_WINDOWS = 30
+"""The same of a widening, too, of a network that was trained on others' series and knows how wide quantiles are: on 21
+tasks, 80 % intervals were within 75 to 85 % in ten, in nine before the fit, and in six with what few windows show."""
 STRETCH = (0.5, 4.0)
 ORIGINS = 64
 """Windows that few series are looked at through: they overlap, where so many do not fit side by side."""
@@ -147,8 +150,9 @@ def _find_stretch(model: Single, windows: Windows, config: TrainConfig, points: 
     found = [torch.cat(scores).double() for scores in (below, above)]
     wanted = torch.tensor([share], dtype=torch.float64, device=found[0].device)
     stretch = torch.cat([find_quantiles(scores, wanted) for scores in found]).clamp(*STRETCH)  # (2,)
-    belief = series * times / (series * times + WINDOWS)
-    return stretch.where(stretch > 1.0, 1.0 + belief * (stretch - 1.0)).float()
+    belief = series * times / (series * times + (CALM_WINDOWS if config.anchored else WINDOWS))
+    believed = 1.0 + belief * (stretch - 1.0)  # (2,)
+    return (believed if config.anchored else stretch.where(stretch > 1.0, believed)).float()
 
 
 def _pieces(rows: Tensor) -> list[slice]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from jobs.retraining.challenger import train_config
+from jobs.retraining.warm_start import begin, warm_start
 from models.fitting.ensembles import fit_members
 from models.fitting.training import FitReport
 from models.network.baselines import SeasonalNaive
@@ -44,11 +45,16 @@ def fit_settings(
 ) -> tuple[RecurrentForecaster | Ensemble, FitReport]:
     """Fit a model of hourly `settings` as a retraining does, the last `validation_steps` held back.
 
-    `shape` are fields of ModelConfig, `changes` of TrainConfig, that no setting reaches.
+    `shape` are fields of ModelConfig, `changes` of TrainConfig, that no setting reaches. Kind pretrained starts from
+    the weights of the wheel.
     """
+    start = begin(settings, Frequency("1h"))
+    settings = start.adapt(settings)
     config = replace(model_config(settings, Frequency("1h"), len(panel), days=1.0), **(shape or {}))
     model = build(config, seed=settings.training.seed)
     assert not isinstance(model, SeasonalNaive)
+    if start.champion:
+        warm_start(model, [str(row) for row in range(len(panel))], start.champion)
 
     def tell(progress: Any) -> None:
         if progress.step % 250 == 0:

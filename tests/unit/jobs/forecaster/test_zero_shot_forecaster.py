@@ -84,6 +84,13 @@ def test_a_fit_on_too_little_leaves_it_as_it_came_and_warns() -> None:
     assert set(forecaster.predict(wave())["quality"]) == {"ok"}
 
 
+def test_a_fit_that_makes_it_worse_forecasts_as_it_came() -> None:
+    wild = pretrained(training={"steps": 10, "learning_rate": 1000.0, "threads": 1}).fit(wave())
+    pd.testing.assert_frame_equal(wild.predict(wave()), pretrained().predict(wave()))
+    tame = pretrained(training={"steps": 10, "threads": 1}).fit(wave())
+    assert not np.allclose(tame.predict(wave())["q50"], pretrained().predict(wave())["q50"], atol=1e-6)
+
+
 def test_a_backtest_without_a_fit_scores_it_beside_seasonal_naive() -> None:
     found = pretrained().backtest(wave(), origins=3, zero_shot=True)
     assert found.report is None

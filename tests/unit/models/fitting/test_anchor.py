@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models.config import ModelConfig, TrainConfig
-from models.fitting.anchor import EPOCHS, LEAST, SHARES, choose_share, go_part_of_the_way
+from models.fitting.anchor import EPOCHS, LEAST, SHARES, choose_share, count_independent, go_part_of_the_way
 from models.fitting.fit import count_steps, fit
 from models.fitting.training import FitReport, clone
 from models.network.forecasters import Single
@@ -36,16 +36,22 @@ def tuned(panel: Panel, config: TrainConfig) -> tuple[Single, dict[str, torch.Te
     ("losses", "share"),
     [
         ((1.0, 0.99, 0.98, 0.97), 0.5),  # half of the way, where it goes on getting a little better
-        ((1.0, 0.99, 0.98, 0.95), 1.0),  # all of it, where that is much better than half
-        ((1.0, 1.01, 1.015, 1.2), 0.5),  # noise does not speak against half
-        ((1.0, 1.01, 1.03, 1.2), 0.25),
+        ((1.0, 0.99, 0.98, 0.92), 1.0),  # all of it, where that is much better than half
+        ((1.0, 1.01, 1.03, 1.2), 0.25),  # noise does not speak against a quarter
         ((1.0, 1.03, 1.06, 1.2), 0.0),
         ((0.0, 0.0, 0.0, 0.0), 0.0),  # nothing can be better
         ((math.nan,) * 4, 0.0),  # nothing was held back
     ],
 )
 def test_a_share_of_the_way_is_chosen_by_the_held_back_steps(losses: tuple[float, ...], share: float) -> None:
-    assert choose_share(dict(zip(SHARES, losses, strict=True))) == share
+    assert choose_share(dict(zip(SHARES, losses, strict=True)), 9.0) == share
+
+
+def test_of_more_windows_a_smaller_gain_is_believed() -> None:
+    losses = dict(zip(SHARES, (1.0, 0.99, 0.98, 0.95), strict=True))
+    assert [choose_share(losses, windows) for windows in (1.0, 20.0, 30.0)] == [0.5, 0.5, 1.0]
+    panel = make_panel(series=9, steps=60, season=6, noise=0.3)
+    assert count_independent(panel, 6, TUNE) == 3.0 * 2.0
 
 
 def test_a_share_of_the_way_lies_between_its_ends_and_nothing_but_weights_is_shared() -> None:

@@ -154,7 +154,7 @@ def test_a_fit_measures_anew_and_the_stretch_is_in_the_artifact() -> None:
     assert stretch(model) == [1.0, 1.0], "with nothing held back there is nothing to measure by"
 
 
-def measure_scaled(factor: float, held_back: int) -> list[float]:
+def measure_scaled(factor: float, held_back: int, *, anchored: bool = False) -> list[float]:
     """The stretch found on two series for a network whose distances are `factor` times those that would hold."""
     panel = make_panel(series=2, steps=240, season=6, noise=0.3)
     model = build(replace(CONFIG, series=2, output="quantiles"), seed=0)
@@ -163,7 +163,7 @@ def measure_scaled(factor: float, held_back: int) -> list[float]:
     fit(model, panel, train, device=torch.device("cpu"), on_progress=lambda _: None)
     assert isinstance(model.head, QuantileHead)
     model.head.stretch *= factor
-    widths = measure_widths(model, panel, find_windows(panel, held_back), train)
+    widths = measure_widths(model, panel, find_windows(panel, held_back), replace(train, anchored=anchored))
     assert widths is not None
     return widths.tolist()
 
@@ -173,6 +173,13 @@ def test_few_windows_widen_what_they_show_to_be_too_narrow_at_once_and_narrow_li
     assert min(narrow) > 1.5
     assert min(wide) > 0.7, "four windows are believed by less than a third"
     assert min(measure_scaled(2.5, 96)) < min(wide), "32 windows are believed more"
+
+
+def test_a_network_that_knows_how_wide_quantiles_are_is_widened_little_by_few_windows() -> None:
+    few, many = measure_scaled(0.5, 12, anchored=True), measure_scaled(0.5, 96, anchored=True)
+    assert min(few) > 1.0
+    assert max(few) < 1.5
+    assert min(many) > max(few)
 
 
 def test_of_a_dozen_scores_nothing_is_made() -> None:
