@@ -24,7 +24,7 @@ from models.panel import Panel
 
 LITTLE, HALF = 0.25, 0.5
 SHARES = (0.0, LITTLE, HALF, 1.0)
-WORSE = 1.02
+WORSE = 1.01
 """Of the loss that the weights had at the start: where a quarter of the way is worse, nothing is kept."""
 BETTER = 0.15
 """By so much of that loss, over the root of the independent windows, the whole way must be better than half of it."""
@@ -81,6 +81,6 @@ def choose_share(losses: Mapping[float, float], windows: float) -> float:
         return 0.0
     if losses[1.0] < losses[HALF] - BETTER / math.sqrt(windows) * before:
         return 1.0
-    if losses[HALF] < before:
+    if losses[HALF] < min(losses[LITTLE], before):
         return HALF
     return LITTLE if losses[LITTLE] <= WORSE * before else 0.0

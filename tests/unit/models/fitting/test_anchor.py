@@ -37,6 +37,7 @@ def tuned(panel: Panel, config: TrainConfig) -> tuple[Single, dict[str, torch.Te
     [
         ((1.0, 0.99, 0.98, 0.97), 0.5),  # half of the way, where it goes on getting a little better
         ((1.0, 0.99, 0.98, 0.92), 1.0),  # all of it, where that is much better than half
+        ((1.0, 0.98, 0.985, 1.2), 0.25),  # no more than a quarter, where that is best
         ((1.0, 1.01, 1.03, 1.2), 0.25),  # noise does not speak against a quarter
         ((1.0, 1.03, 1.06, 1.2), 0.0),
         ((0.0, 0.0, 0.0, 0.0), 0.0),  # nothing can be better
