@@ -42,10 +42,14 @@ def main() -> int:
     def say(facts: dict[str, object]) -> None:
         sys.stderr.write(json.dumps(facts) + "\n")
 
-    start = unpack(chosen.weights.read_bytes()).model.state_dict() if chosen.weights else None
+    given = chosen.weights.read_bytes() if chosen.weights else None
+    begun = unpack(given) if given else None
+    start = begun.model.state_dict() if begun else None
     model = pretrain(plan, real, checkpoint=chosen.checkpoint, start=start, say=say, device=device.type)
     windows = chosen.steps * chosen.rows
     made = {"steps": chosen.steps, "windows": windows, "seed": chosen.seed, "real_series": sum(map(len, real.values()))}
+    if given and begun:
+        made["begun_with"] = {"sha256": hash_artifact(given), **begun.provenance}
     artifact = pack(model.cpu(), series=(), provenance=made)
     chosen.output.write_bytes(artifact)
     say({"output": str(chosen.output), "bytes": len(artifact), "sha256": hash_artifact(artifact)})

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from models.artifact import unpack
+from models.artifact import hash_artifact, unpack
 from models.config import QUANTILE_LEVELS
 from models.network.pretrained import PretrainedForecaster, find_long_season
 from models.pretrained import read_pretrained
+from models.pretraining import __main__ as command
 from models.pretraining.loop import CONFIG, Plan, find_loss, find_rate, pretrain
 from models.pretraining.synthetic import disturb, draw, evolve
 from models.pretraining.windows import GROUPS, LEAST, batches, read_real
@@ -147,3 +148,19 @@ def test_pretraining_learns() -> None:
     plan = Plan(steps=200, rows=8, warm_up=20)
     pretrain(plan, {}, say=lambda facts: said.append(facts["loss"]))
     assert said[-1] < said[0]
+
+
+def test_the_command_says_with_which_weights_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, made = tmp_path / "begun.safetensors", tmp_path / "made.safetensors"
+    begun.write_bytes(read_pretrained())
+    options = {"steps": 1, "rows": 2, "device": "cpu", "checkpoint": tmp_path / "run", "weights": begun, "output": made}
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    monkeypatch.setattr("sys.argv", ["pretraining", *words])
+    try:
+        assert command.main() == 0
+    finally:
+        torch.set_flush_denormal(False)
+    provenance = unpack(made.read_bytes()).provenance
+    assert (provenance["steps"], provenance["windows"]) == (1, 2)
+    before = unpack(begun.read_bytes()).provenance
+    assert provenance["begun_with"] == {"sha256": hash_artifact(begun.read_bytes()), **before}
