@@ -50,7 +50,7 @@ class Start:
 def _adapt_to_the_wheel(chosen: TrainingSettings) -> TrainingSettings:
     changes: dict[str, object] = {
         "steps": chosen.warm_steps or min(chosen.steps, PRETRAINED_STEPS),
-        "learning_rate": PRETRAINED_RATE * chosen.learning_rate,
+        "learning_rate": FINE_TUNE_RATE * chosen.learning_rate,
     }
     if "batch" not in chosen.model_fields_set:
         changes["batch"] = PRETRAINED_BATCH
@@ -60,8 +60,6 @@ def _adapt_to_the_wheel(chosen: TrainingSettings) -> TrainingSettings:
 COLD = Start("cold", None, "from scratch")
 PRETRAINED_STEPS = 300
 """Optimiser steps from the weights of the wheel, at most, if training.warm_steps is left away."""
-PRETRAINED_RATE = 0.04
-"""Share of training.learning_rate for them."""
 PRETRAINED_BATCH = 32
 """Windows of one of those steps, if training.batch is left away."""
 

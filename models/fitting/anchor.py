@@ -3,7 +3,7 @@
 The network of the wheel forecasts series well that it has never seen. A user's history moves its weights a little, and
 those that are kept lie between where they began and where they ended, which forecast better than either (WiSE-FT,
 https://arxiv.org/abs/2109.01903). The held-back steps are few and alike, so they do not find the best share of the way:
-it is half where they are forecast better so, a quarter where they say little, and they may speak for all or for none.
+it is a quarter where they are forecast better so, a tenth where they say little, and they may speak for more or none.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ from models.fitting.widths import ALIKE, find_stride, measure_widths, set_widths
 from models.network.forecasters import Single
 from models.panel import Panel
 
-LITTLE, HALF = 0.25, 0.5
-SHARES = (0.0, LITTLE, HALF, 1.0)
+SHARES = (0.0, 0.1, 0.25, 0.5, 1.0)
+USUAL = 2
+"""Place of the share that is kept where held-back steps are forecast better so, by however little."""
 WORSE = 1.01
-"""Of the loss that the weights had at the start: where a quarter of the way is worse, nothing is kept."""
-BETTER = 0.15
-"""By so much of that loss, over the root of the independent windows, the whole way must be better than half of it."""
+"""Of the loss that the weights had at the start: where the least share is worse, nothing is kept."""
+BETTER = 0.06
+"""By so much of that loss, over the root of the independent windows, a share above that must be better than the next
+smaller one."""
 EPOCHS = 8
 """Times that a window is learned from, at most: from a short history, many steps learn its noise."""
 LEAST = 10
@@ -79,8 +81,10 @@ def choose_share(losses: Mapping[float, float], windows: float) -> float:
     before = losses[0.0]
     if len(losses) == 1 or not before > 0.0:
         return 0.0
-    if losses[1.0] < losses[HALF] - BETTER / math.sqrt(windows) * before:
-        return 1.0
-    if losses[HALF] < min(losses[LITTLE], before):
-        return HALF
-    return LITTLE if losses[LITTLE] <= WORSE * before else 0.0
+    loss = [losses[share] for share in SHARES]
+    kept = USUAL
+    while kept + 1 < len(SHARES) and loss[kept + 1] < loss[kept] - BETTER / math.sqrt(windows) * before:
+        kept += 1
+    if kept > USUAL or loss[USUAL] < min(loss[:USUAL]):
+        return SHARES[kept]
+    return SHARES[1] if loss[1] <= WORSE * before else 0.0
