@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, literal, select, tuple_
 
-from pipeline.database.packed import longest_reach, packed_columns_of, unpack_steps
+from pipeline.database.packed import last_target, longest_reach, packed_columns_of, unpack_steps
 from pipeline.database.pages.series import read_actuals
-from pipeline.database.schema.instants import FIRST
+from pipeline.database.schema.instants import FIRST, Instant
 from pipeline.database.schema.tables import alias_history, aliases, models, packed_forecasts, series
 from pipeline.quantiles import SAME
 from pipeline.records import Ints, Mask
@@ -19,8 +19,8 @@ MOST_SERIES = 32
 """Series that reliability is counted over, spread evenly over their ids."""
 STEPS_PER_SERIES = 2_000
 """Matured forecast steps of each that are counted, those of the newest targets."""
-FORECASTS_PER_SERIES = 2_500
-"""Forecasts of each that are looked at: with fewer steps each than 500, they have so many matured ones."""
+FORECASTS_AT_ONCE = 200
+"""Of a series, read in one query."""
 
 _FACTS = ("version", "name", "created_at", "train_from", "train_to", "metrics", "code", "seed")
 
@@ -81,20 +81,47 @@ def count_below(
     oldest = max(after - longest_reach(connection), FIRST)
     for own in chosen:
         actuals = read_actuals(connection, own, after + 1, last)
-        if not actuals:
-            continue
-        made = packed_forecasts.c
-        columns = made.origin, made.model_version, *packed_columns_of(packed_forecasts)
-        query = select(*columns).where(made.series_id == own, made.origin >= oldest, made.origin < max(actuals))
-        if version is not None:
-            query = query.where(made.model_version == version)
-        rows = connection.execute(query.order_by(made.origin.desc()).limit(FORECASTS_PER_SERIES)).all()
-        for model, below in _below(rows, actuals).items():
-            counted[model] = counted.get(model, 0) + np.concatenate([[len(below)], below.sum(axis=0)])
+        if actuals:
+            rows = _read_newest(connection, own, oldest, actuals, version)
+            for model, below in _below(rows, actuals).items():
+                counted[model] = counted.get(model, 0) + np.concatenate([[len(below)], below.sum(axis=0)])
     return [
         Reliability(model, int(total[0]), tuple(total[1:].tolist()))
         for model, total in sorted(counted.items(), reverse=True)
     ]
+
+
+def _read_newest(
+    connection: Connection, own: int, oldest: int, actuals: Mapping[int, float], version: int | None
+) -> list[Any]:
+    """Read a series' forecasts, newest first, until the newest targets have STEPS_PER_SERIES steps that matured.
+
+    A target has all of its steps once every forecast that may reach it has been read.
+    """
+    made = packed_forecasts.c
+    columns = made.origin, made.model_version, *packed_columns_of(packed_forecasts)
+    query = (
+        select(*columns)
+        .where(made.series_id == own, made.origin >= oldest, made.origin < max(actuals))
+        .order_by(made.origin.desc(), made.model_version.desc())
+    )
+    if version is not None:
+        query = query.where(made.model_version == version)
+    times = np.array(sorted(actuals), np.int64)
+    page = connection.execute(query.limit(FORECASTS_AT_ONCE)).all()
+    rows, reach = list(page), 0
+    while len(page) == FORECASTS_AT_ONCE:
+        end = page[-1]
+        reach = max([reach, *(last_target(row) - row.origin for row in page)])
+        whole = times[times > end.origin + reach]
+        found = [steps.target_times for steps in unpack_steps(np.array([row.origin for row in rows]), rows)]
+        if sum(int(np.isin(targets, whole).sum()) for targets in found) >= STEPS_PER_SERIES:
+            break
+        key = literal(end.origin, Instant), literal(end.model_version)
+        older = query.where(tuple_(made.origin, made.model_version) < tuple_(*key))
+        page = connection.execute(older.limit(FORECASTS_AT_ONCE)).all()
+        rows += page
+    return rows
 
 
 def _below(rows: Sequence[Any], actuals: Mapping[int, float]) -> dict[int, Mask]:
@@ -102,16 +129,18 @@ def _below(rows: Sequence[Any], actuals: Mapping[int, float]) -> dict[int, Mask]
     times, targets_of = np.array(sorted(actuals), np.int64), []
     values = np.array([actuals[time] for time in times.tolist()])
     models_of = np.array([row.model_version for row in rows], np.int64)
-    for steps in unpack_steps(np.array([row.origin for row in rows], np.int64), rows):
+    origin = np.array([row.origin for row in rows], np.int64)
+    for steps in unpack_steps(origin, rows):
         place = np.minimum(np.searchsorted(times, steps.target_times), len(times) - 1)
         forecast, step = np.nonzero(times[place] == steps.target_times)
         actual = values[place[forecast, step], None]
         below = actual - SAME * np.abs(actual) <= steps.quantiles[forecast, step]
-        targets_of.append((steps.target_times[forecast, step], models_of[steps.places[forecast]], below))
+        own = steps.places[forecast]
+        targets_of.append((steps.target_times[forecast, step], origin[own], models_of[own], below))
     if not targets_of:
         return {}
-    targets, model, below = (np.concatenate(column) for column in zip(*targets_of, strict=True))
-    newest = np.argsort(-targets, kind="stable")[:STEPS_PER_SERIES]
+    targets, origins, model, below = (np.concatenate(column) for column in zip(*targets_of, strict=True))
+    newest = np.lexsort((-origins, -targets))[:STEPS_PER_SERIES]
     return {own: below[newest][model[newest] == own] for own in np.unique(model[newest]).tolist()}
 
 

@@ -21,6 +21,7 @@ from pipeline.cli import root
 from pipeline.database import Database, SqlStore, open_database, upgrade
 from pipeline.database.engine import connect, reading, writing
 from pipeline.database.packing import AT_ONCE
+from pipeline.database.pages import models as model_pages
 from pipeline.database.schema.instants import to_text
 from pipeline.database.schema.migrate import configured, current, head
 from pipeline.database.schema.tables import series, topics
@@ -277,6 +278,39 @@ def test_a_view_of_somebodys_on_the_former_table_is_named_before_anything_is_don
     engine.dispose()
 
 
+# Reliability
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 1000])
+def test_reliability_counts_the_newest_targets_however_many_forecasts_are_read_at_once(
+    database: Database, store: SqlStore, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    own = int(store.recent(["s1"], 1).series_id[0])
+    made_of_all = [hourly(own, hour, 3 + hour % 4, version=1 + hour % 2) for hour in range(30)]
+    keep(store, made_of_all)
+    claim = store.claim(0, "me")
+    cells = [(own, START + HOUR * hour, 100.0 + hour % 7, 1, 0, True) for hour in range(28)]
+    store.commit(turn_of(claim, claim.next_offset + 1, observations=observations(cells)))
+    actual = {START + HOUR * hour: 100.0 + hour % 7 for hour in range(28)}
+    steps = sorted(
+        (-time, -int(each.origin[0]), int(each.model_version[0]), tuple(actual[time] <= numbers))
+        for each in made_of_all
+        for time, numbers in zip(each.target_times[0].tolist(), each.quantiles[0], strict=True)
+        if time in actual
+    )
+    monkeypatch.setattr(model_pages, "FORECASTS_AT_ONCE", at_once)
+    monkeypatch.setattr(model_pages, "STEPS_PER_SERIES", 40)
+    with reading(database.engine) as connection:
+        found = model_pages.count_below(connection, [own], START, START + HOUR * 40, None)
+        of_one = model_pages.count_below(connection, [own], START, START + HOUR * 40, 2)
+    newest = steps[:40]
+    assert sum(each.n for each in found) == 40
+    for each in found:
+        mine = np.array([below for _, _, version, below in newest if version == each.model_version])
+        assert (each.n, each.below) == (len(mine), tuple(mine.sum(axis=0).tolist()))
+    assert [(each.model_version, each.n) for each in of_one] == [(2, min(40, sum(v == 2 for _, _, v, _ in steps)))]
+
+
 # Plans
 
 QUERIES = {
@@ -296,7 +330,7 @@ LARGE = {"packed_forecasts", "packed_shadow_forecasts", "observations"}
 
 
 @pytest.fixture
-def many(database: Database) -> Database:
+def many(database: Database, owner_url: str) -> Database:
     """Sixty hourly forecasts of each of 200 series, and ten times as many observations."""
     rows = rows_of(database.engine)
     count, own = 60, np.arange(1, 201)
@@ -312,8 +346,10 @@ def many(database: Database) -> Database:
         rows.insert_forecasts(connection, whole, 1)
         cells = [(int(each), START + HOUR * at, 100.0, 1, 0, True) for each in own for at in range(-540, count)]
         rows.insert_observations(connection, observations(cells), 1, NOW)
-    with database.engine.begin() as connection:
+    owner = connect(owner_url, timeout=20)
+    with writing(owner) as connection:
         connection.execute(text("ANALYZE"))
+    owner.dispose()
     return database
 
 
