@@ -90,7 +90,9 @@ def pack_former(engine: Engine, locked: Callable[[], AbstractContextManager[Conn
             with locked() as connection:
                 if not inspect(connection).has_table(table.name):
                     return
-                last = connection.execute(select(func.max(table.c.series_id))).scalar() or 0
+                last = connection.execute(select(func.max(table.c.series_id))).scalar()
+                if last is None:
+                    break
                 epoch, state = read_state(connection, STATE)
                 place = state.get(table.name, {"series": 0, "origin": None})
                 place, left_out, more = _pack_some(connection, rows, table, place)

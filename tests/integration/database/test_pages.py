@@ -17,7 +17,7 @@ from tests.page_world import HOURS, LETTER, MARKUP, NAMES, ORIGINS, Visitor, Wor
 
 DAY = "2026-01-01"
 CLOCK = START + HOUR * 24 * 3
-LARGE = re.compile(r"(SCAN|SEARCH) (forecasts|observations|evaluations|dead_letters|job_runs|f|o)\b")
+LARGE = re.compile(r"(SCAN|SEARCH) (packed_forecasts|observations|evaluations|dead_letters|job_runs|f|o)\b")
 """Steps of SQLite's plans that read a table which grows with time."""
 
 
@@ -391,7 +391,7 @@ def test_every_query_of_what_grows_goes_through_an_index(visitor: Visitor) -> No
                 rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
                 plans.append((statement, [row[3] for row in rows]))
     large = {found[2] for _, steps in plans for step in steps if (found := LARGE.match(step))}
-    assert large >= {"forecasts", "observations", "evaluations", "dead_letters", "job_runs"}
+    assert large >= {"packed_forecasts", "observations", "evaluations", "dead_letters", "job_runs"}
     assert [plan for plan in plans if reads_whole(*plan)] == []
 
 
