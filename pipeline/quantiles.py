@@ -52,7 +52,8 @@ def shorten(quantiles: Floats) -> Floats:
     thousandth of its narrowest interval. A value that several levels of a step share may be an end of what is possible,
     which actuals are equal to: it is kept to within SAME. No unit is finer than float64 holds at the forecast's level.
     """
-    return np.concatenate([_shorten(quantiles[at : at + AT_ONCE]) for at in range(0, len(quantiles) or 1, AT_ONCE)])
+    whole = quantiles.astype(np.float64, copy=False)
+    return np.concatenate([_shorten(whole[at : at + AT_ONCE]) for at in range(0, len(whole) or 1, AT_ONCE)])
 
 
 def _shorten(quantiles: Floats) -> Floats:

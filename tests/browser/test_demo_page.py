@@ -74,7 +74,7 @@ def test_an_event_in_the_topic_of_the_demo_moves_the_forecast_on_its_page(
     page = opened(f"{address}#{urlencode({'series': name})}")
     facts = page.locator("#forecast-facts")
     expect(page.locator("#fan canvas")).to_be_visible()
-    expect(facts).to_contain_text("v1 ")  # the network that the demo trained
+    expect(facts).to_contain_text(re.compile(r"v[1-9] "))  # one of the networks that the demo trained
     expect(page.locator("#models-body")).to_contain_text("v1 ")
     expect(page.locator("#accuracy-body tbody tr").first).to_be_visible()
     expect(page.locator("#link-words")).to_have_text("live")
