@@ -22,8 +22,8 @@ def db() -> None:
 def upgrade(settings: "Settings") -> None:
     """Create the tables, or bring them and the views to this release; safe to repeat, and to go on with if cut short.
 
-    Stop all workers before. Forecasts of a release before schema 0012 become one row each, which takes about a minute
-    for every million steps.
+    Stop all workers before. Forecasts of a release before schema 0012 become one row each, which takes about half a
+    minute for every million steps.
     """
     from jobs.clock.outcome import Stage
     from pipeline.commands.display import stages
