@@ -37,7 +37,9 @@ from pipeline.records import Forecasts, Quality
 
 STATE = "packing"
 AT_ONCE = 500
-"""Forecasts of a series in one transaction."""
+"""Forecasts of a series in one transaction, or fewer, so that their steps are at most"""
+STEPS_AT_ONCE = 25_000
+"""so many, which take 60 MB."""
 SERIES_AT_ONCE = 50
 """Series in one transaction, where each has few forecasts."""
 _REACH = 86_400_000_000  # microseconds after an origin where its last step is looked for first
@@ -121,20 +123,22 @@ def _pack_some(
             own = connection.execute(following).scalar()
             if own is None:
                 return place, left_out, False
-        origins = _next_origins(connection, table, own, place["origin"])
+        longest = select(func.max(table.c.step)).where(table.c.series_id == own)
+        at_once = max(1, min(AT_ONCE, STEPS_AT_ONCE // (connection.execute(longest).scalar() or 1)))
+        origins = _next_origins(connection, table, own, place["origin"], at_once)
         if origins:
             left_out += _pack_origins(connection, rows, table, own, origins)
-        place = {"series": own, "origin": origins[-1] if len(origins) == AT_ONCE else None}
+        place = {"series": own, "origin": origins[-1] if len(origins) == at_once else None}
         if place["origin"] is not None:
             break
     return place, left_out, True
 
 
-def _next_origins(connection: Connection, table: Table, own: int, after: int | None) -> list[int]:
+def _next_origins(connection: Connection, table: Table, own: int, after: int | None, most: int) -> list[int]:
     query = select(table.c.origin).where(table.c.series_id == own, table.c.step == 1).distinct()
     if after is not None:
         query = query.where(table.c.origin > after)
-    return list(connection.execute(query.order_by(table.c.origin).limit(AT_ONCE)).scalars())
+    return list(connection.execute(query.order_by(table.c.origin).limit(most)).scalars())
 
 
 def _pack_origins(connection: Connection, rows: Rows, table: Table, own: int, origins: list[int]) -> int:

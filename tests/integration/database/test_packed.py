@@ -18,7 +18,7 @@ from sqlalchemy import text
 
 from models.config import QUANTILE_NAMES
 from pipeline.cli import root
-from pipeline.database import Database, SqlStore, open_database, upgrade
+from pipeline.database import Database, SqlStore, open_database, packing, upgrade
 from pipeline.database.engine import connect, reading, writing
 from pipeline.database.packing import AT_ONCE
 from pipeline.database.pages import models as model_pages
@@ -224,6 +224,16 @@ def test_a_long_series_is_packed_in_parts(empty_url: str) -> None:
     told: list[tuple[int, int]] = []
     assert upgrade(empty_url, lambda done, total: told.append((done, total))) == 0
     assert len(told) > 2
+    assert [row["q50"] for row in shown(empty_url)] == [row["q50"] for row in rows]
+
+
+def test_of_long_horizons_fewer_forecasts_are_packed_at_once(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "STEPS_AT_ONCE", 10)
+    rows = [row for hour in range(7) for row in steps_of(1, hour, 4)] + list(steps_of(2, 0, 40))
+    former(empty_url, rows)
+    told: list[tuple[int, int]] = []
+    assert upgrade(empty_url, lambda done, total: told.append((done, total))) == 0
+    assert len(told) >= 5
     assert [row["q50"] for row in shown(empty_url)] == [row["q50"] for row in rows]
 
 
