@@ -126,14 +126,12 @@ def _sum_range(
         .where(row.series_id == own.series_id, row.origin >= max(own.since - reach, FIRST), row.origin < own.until)
         .execution_options(yield_per=_FORECASTS_AT_ONCE)
     )
-    parts = [part for some in connection.execute(query).partitions() for part in _judge(list(some), own, observed)]
-    if not parts:
-        return
-    steps = JudgedSteps(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-    naive = np.full(len(steps.step), np.nan)
-    if grid.season is not None and grid.step_seconds is not None:
-        naive = find_naive(observed, steps, grid.season, grid.step_seconds)
-    yield from sum_steps(steps, naive)
+    for some in connection.execute(query).partitions():  # summed piece by piece: a month of minutes has 2 million steps
+        for steps in _judge(list(some), own, observed):
+            naive = np.full(len(steps.step), np.nan)
+            if grid.season is not None and grid.step_seconds is not None:
+                naive = find_naive(observed, steps, grid.season, grid.step_seconds)
+            yield from sum_steps(steps, naive)
 
 
 def _judge(rows: list[Row[Any]], own: Range, observed: Observed) -> Iterator[JudgedSteps]:
