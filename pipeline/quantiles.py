@@ -48,9 +48,10 @@ class Packed:
 def shorten(quantiles: Floats) -> Floats:
     """Round the quantiles of forecasts (N, H, Q), ascending along the last axis, to decimals that are short to write.
 
-    A forecast has one unit: a millionth of the distance between its lowest and its highest quantile, or less, a
-    thousandth of its narrowest interval. A value that several levels of a step share may be an end of what is possible,
-    which actuals are equal to: it is kept to within SAME. No unit is finer than float64 holds at the forecast's level.
+    A forecast has one unit: at most a hundred thousandth of the distance between its lowest and its highest quantile,
+    and a thousandth of its narrowest interval. A value that several levels of a step share may be an end of what is
+    possible, which actuals are equal to: it is kept to within SAME. No unit is finer than float64 holds at the
+    forecast's level.
     """
     whole = quantiles.astype(np.float64, copy=False)
     return np.concatenate([_shorten(whole[at : at + AT_ONCE]) for at in range(0, len(whole) or 1, AT_ONCE)])
