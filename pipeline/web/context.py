@@ -1,20 +1,17 @@
 """What the routes work with, put together once."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
-import numpy as np
-
 from models.config import QUANTILE_LEVELS
-from pipeline.database.pages import service as service_pages
 from pipeline.database.pages.awaited import read_awaited
 from pipeline.database.pages.pages import Pages
 from pipeline.errors import TidecastError
 from pipeline.grid.frequency import Frequency
-from pipeline.settings import SeriesSettings, Settings
+from pipeline.settings import Settings
 from pipeline.version import installed_version
 from pipeline.web.documents import Answer, At
 from pipeline.web.query_queue import Away, QueryQueue
@@ -72,11 +69,11 @@ class Context:
     read_ends: Callable[[], dict[int, int]]
     clock: Callable[[], int]
     ends: "Ends" = field(init=False)
-    grid: "PhasedGrid" = field(init=False)
+    frequency: Frequency = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ends", Ends(self.queries, self.read_ends))
-        object.__setattr__(self, "grid", PhasedGrid(self.settings.series, self.pages))
+        object.__setattr__(self, "frequency", Frequency.of(self.settings.series))
 
     async def status(self) -> Status:
         """Say how the service is; also when the database is away."""
@@ -88,7 +85,7 @@ class Context:
         except Away as error:
             nothing = dict.fromkeys(("champion", "observations_newest_at", "forecasts_newest_issued_at", "stored_at"))
             found = {**nothing, "series": 0, "awaited": [], "database": "away", "since": error.since}
-        own, frequency = self.settings.series, self.grid.of_settings
+        own, frequency = self.settings.series, self.frequency
         return Status.model_validate(
             {
                 "version": installed_version(),
@@ -101,38 +98,6 @@ class Context:
                 **found,
             }
         )
-
-
-class PhasedGrid:
-    """The grid of the settings, with the phase that the database knows once there are events."""
-
-    def __init__(self, series: SeriesSettings, pages: Pages) -> None:
-        self.of_settings = Frequency.of(series)
-        self._series = series
-        self._pages = pages
-        self._found: Frequency | None = self.of_settings if series.phase is not None else None
-
-    def targets(self) -> Callable[[int], Sequence[int]]:
-        """Return what lists the target times after an origin that the settings' horizon has, and one more."""
-        frequency, horizon = self._find(), self._series.horizon
-
-        def after(origin: int) -> Sequence[int]:
-            one = np.array([origin])
-            if not frequency.holds(one).all():
-                return []
-            steps = int(frequency.step_of(one)[0]) + np.arange(1, horizon + 2)
-            times: list[int] = frequency.time_of(steps).tolist()
-            return times
-
-        return after
-
-    def _find(self) -> Frequency:
-        if self._found is None:
-            phase = self._pages.ask(service_pages.read_phase)
-            if phase is None:
-                return self.of_settings
-            self._found = Frequency(self._series.frequency, self._series.timezone, phase)
-        return self._found
 
 
 class Ends:

@@ -207,7 +207,7 @@ def series_routes(context: Context) -> APIRouter:
                 model=found.model,
                 quality=head.quality,
                 calibration=head.calibration,
-                frequency=context.grid.of_settings.text,
+                frequency=context.frequency.text,
                 quantile_levels=list(QUANTILE_LEVELS),
                 steps=[
                     {
