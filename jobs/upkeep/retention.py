@@ -12,7 +12,8 @@
 Published is what lies below the start of its partition's newest turn (ingest_state.turn_start). A turn begins only
 when everything before it has reached the topic, K = S; so K never lags behind that start, and what a claim publishes
 again, [K, S), is never touched; nor is a partition's newest re-forecast (ingest_state.reforecasts), which may not be
-published either. A forecast goes with all its steps in one transaction. Nothing depends on where the
+published either. A forecast goes with all its steps in one transaction. PostgreSQL keeps forecasts by month of
+origin; of a large month nothing goes until all of it is old, and then all at once. Nothing depends on where the
 last run ended: what is left is found again, so a run may stop, or be killed, between any two batches.
 """
 
@@ -20,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -38,6 +40,9 @@ MOST_STEPS = 50_000
 SERIES_AT_ONCE = 100
 FINE = 3600.0
 """Seconds; where steps are shorter, so many fewer series are read at once: a year's origins are held then."""
+LEAST_WAITING = 28 * DAY
+"""Seconds; forecasts that are kept for less do not stay until a whole month of them is old."""
+MONTHS_AHEAD = 62 * MICROSECONDS_A_DAY
 LEAST_PAUSE = 0.01
 """Seconds between two transactions; after a longer one, as long as it took, so that a worker gets its turn."""
 
@@ -60,11 +65,41 @@ class Origins:
         return Origins(self.series_id[chosen], self.origin[chosen], self.model_version[chosen], self.newest[chosen])
 
 
+@dataclass(frozen=True, slots=True)
+class _Cuts:
+    """Origins before these times are deleted, or thinned; `kept` is the shorter of the two, in seconds."""
+
+    delete_before: int | None
+    thin_before: int | None
+    kept: float
+
+
 class Stock(Protocol):
     """What the database holds, as far as it may be deleted; every call that deletes is one transaction."""
 
     def series(self) -> Ints:
         """Return the ids of all series, ascending."""
+        ...
+
+    def add_months(self, until: int) -> None:
+        """Have a partition for every month of origins up to a time, where the database has partitions."""
+        ...
+
+    def whole_months(self, *, shadow: bool, delete_before: int | None, thin_before: int | None) -> list[str]:
+        """Name the large partitions of forecasts, or of the shadows', that lie before either time; oldest first."""
+        ...
+
+    def thin_month(
+        self, name: str, *, shadow: bool, delete_before: int | None, thin_before: int | None, issued_before: int
+    ) -> int:
+        """Delete what `choose_doomed` marks of such a partition, if published and issued before then; return how many.
+
+        None of a shadow's goes that is the shadow of the moment.
+        """
+        ...
+
+    def waited_for(self, before: int, *, shadow: bool) -> int:
+        """Return the begin of the oldest large partition that has yet to be thinned, or `before` if that is earlier."""
         ...
 
     def origins(self, series_ids: Ints, before: int) -> tuple[Ints, Ints, Ints, Ints]:
@@ -186,33 +221,60 @@ def _kinds(stock: Stock, settings: Settings, now: int) -> dict[str, Iterator[int
     if artifacts is not None:
         kinds["artifacts"] = _until_none(lambda: stock.drop_artifacts(artifacts, 10))
     if keep.forecasts is not None or keep.thin_forecasts is not None:
-        delete = partial(stock.delete_forecasts, issued_before=now - MICROSECONDS_A_DAY)
-        kinds["forecasts"] = _forecasts(stock.series, stock.origins, delete, settings, now)
-        kinds["shadow forecasts"] = _forecasts(stock.series, stock.shadow_origins, stock.delete_shadow, settings, now)
+        issued_before = now - MICROSECONDS_A_DAY
+        delete = partial(stock.delete_forecasts, issued_before=issued_before)
+        cuts = _cuts(settings, now)
+        stock.add_months(now + MONTHS_AHEAD)
+        kinds["forecasts"] = chain(
+            _months(stock, cuts, issued_before, shadow=False),
+            _forecasts(stock, stock.origins, delete, cuts, settings, shadow=False),
+        )
+        kinds["shadow forecasts"] = chain(
+            _months(stock, cuts, issued_before, shadow=True),
+            _forecasts(stock, stock.shadow_origins, stock.delete_shadow, cuts, settings, shadow=True),
+        )
     if keep.observations is not None:
         kinds["observations"] = _observations(stock, settings, now - round(keep.observations * SECOND))
     return kinds
 
 
-def _forecasts(
-    series: Callable[[], Ints],
-    list_origins: Callable[[Ints, int], tuple[Ints, Ints, Ints, Ints]],
-    delete: Callable[..., int],
-    settings: Settings,
-    now: int,
-) -> Iterator[int]:
+def _cuts(settings: Settings, now: int) -> _Cuts:
     keep = settings.retention
-    step = Frequency.of(settings.series).seconds
-    reach = round((settings.series.horizon + 1) * step * SECOND)
+    reach = round((settings.series.horizon + 1) * Frequency.of(settings.series).seconds * SECOND)
     matured = now - MICROSECONDS_A_DAY - reach  # what has yet to be judged stays, however soon the settings thin
-    delete_before, thin_before = (
+    delete, thin = (
         min(before, matured) if before is not None else None
         for before in (_before(now, keep.forecasts), _before(now, keep.thin_forecasts))
     )
+    return _Cuts(delete, thin, min(kept for kept in (keep.forecasts, keep.thin_forecasts) if kept is not None))
+
+
+def _months(stock: Stock, cuts: _Cuts, issued_before: int, *, shadow: bool) -> Iterator[int]:
+    """Thin as a whole what a database keeps in partitions."""
+    before = {"delete_before": cuts.delete_before, "thin_before": cuts.thin_before}
+    for name in stock.whole_months(shadow=shadow, **before):
+        yield stock.thin_month(name, shadow=shadow, issued_before=issued_before, **before)
+
+
+def _forecasts(
+    stock: Stock,
+    list_origins: Callable[[Ints, int], tuple[Ints, Ints, Ints, Ints]],
+    delete: Callable[..., int],
+    cuts: _Cuts,
+    settings: Settings,
+    *,
+    shadow: bool,
+) -> Iterator[int]:
+    """Delete one by one; not what goes with its partition within a month, where forecasts are kept as long anyway."""
+    before = max(b for b in (cuts.delete_before, cuts.thin_before) if b is not None)
+    if cuts.kept >= LEAST_WAITING:
+        before = stock.waited_for(before, shadow=shadow)
     at_once = max(1, min(MOST_ROWS, MOST_STEPS // settings.series.horizon))
-    for ids in _chunks(series(), max(1, round(SERIES_AT_ONCE * min(1.0, step / FINE)))):
-        origins = Origins(*list_origins(ids, max(b for b in (delete_before, thin_before) if b is not None)))
-        doomed = origins.take(choose_doomed(origins, delete_before=delete_before, thin_before=thin_before))
+    step = Frequency.of(settings.series).seconds
+    for ids in _chunks(stock.series(), max(1, round(SERIES_AT_ONCE * min(1.0, step / FINE)))):
+        origins = Origins(*list_origins(ids, before))
+        chosen = choose_doomed(origins, delete_before=cuts.delete_before, thin_before=cuts.thin_before)
+        doomed = origins.take(chosen)
         yield 0
         for start in range(0, len(doomed), at_once):
             part = doomed.take(slice(start, start + at_once))

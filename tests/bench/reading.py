@@ -42,10 +42,10 @@ QUERIES = {
         "SELECT target_time, q50 FROM latest_forecasts WHERE series = 'meter-17' ORDER BY target_time DESC LIMIT 72"
     ),
     "as of, one series": (
-        "SELECT f.* FROM series s JOIN forecasts f ON f.series_id = s.series_id WHERE s.name = 'meter-17'"
-        " AND (f.origin, f.model_version) = (SELECT h.origin, h.model_version FROM forecasts h"
-        " WHERE h.series_id = s.series_id AND h.step = 1 AND h.issued_at <= '{middle}'"
-        " ORDER BY h.origin DESC, h.issued_at DESC, h.model_version DESC LIMIT 1) ORDER BY f.step"
+        "SELECT f.* FROM (SELECT h.series_id, h.origin, h.model_version FROM forecasts h"
+        " JOIN series s ON s.series_id = h.series_id WHERE s.name = 'meter-17' AND h.step = 1"
+        " AND h.issued_at <= '{middle}' ORDER BY h.origin DESC, h.issued_at DESC, h.model_version DESC LIMIT 1) newest"
+        " JOIN forecasts f USING (series_id, origin, model_version) ORDER BY f.step"
     ),
     "one target of one series": (
         "SELECT f.origin, f.q50 FROM forecasts f JOIN series s ON s.series_id = f.series_id"

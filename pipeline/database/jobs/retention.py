@@ -22,6 +22,7 @@ from sqlalchemy import (
 
 from pipeline.database.engine import reading, writing
 from pipeline.database.jobs.matured import read_grid
+from pipeline.database.jobs.months import add_months, thin_month, waited_for, whole_months
 from pipeline.database.jobs.pruned import note_pruned
 from pipeline.database.jobs.scales import SEASONS, season_length
 from pipeline.database.jobs.tallies import add_deleted
@@ -59,6 +60,31 @@ class Retention:
         with reading(self._engine) as connection:
             found = connection.execute(select(series.c.series_id).order_by(series.c.series_id))
             return np.array(found.scalars().all(), np.int64)
+
+    def add_months(self, until: int) -> None:
+        """Make PostgreSQL's partitions of forecasts up to a time."""
+        add_months(self._engine, until)
+
+    def whole_months(self, *, shadow: bool, delete_before: int | None, thin_before: int | None) -> list[str]:
+        """Name the large partitions of forecasts that can be thinned as a whole, oldest first; none on SQLite."""
+        return whole_months(self._engine, shadow=shadow, delete_before=delete_before, thin_before=thin_before)
+
+    def thin_month(
+        self, name: str, *, shadow: bool, delete_before: int | None, thin_before: int | None, issued_before: int
+    ) -> int:
+        """Thin such a partition, and return how many forecasts went."""
+        return thin_month(
+            self._engine,
+            name,
+            shadow=shadow,
+            delete_before=delete_before,
+            thin_before=thin_before,
+            issued_before=issued_before,
+        )
+
+    def waited_for(self, before: int, *, shadow: bool) -> int:
+        """Return up to when forecasts go one by one; what is newer, up to `before`, goes with its partition."""
+        return waited_for(self._engine, before, shadow=shadow)
 
     def origins(self, series_ids: Ints, before: int) -> tuple[Ints, Ints, Ints, Ints]:
         """Return series_id, origin, model_version and the series' newest origin of forecasts from before `before`."""

@@ -5,7 +5,8 @@ this user makes later, so that a later release's are included. Of models only th
 be large and is no SQL. It takes no right away.
 
 `tidecast db grant-work`: what workers, schedulers and the commands need. They read everything and change rows, those of
-KEPT only as it says. No DDL, no TRUNCATE, no change of the schema's revision.
+KEPT only as it says. No DDL, no TRUNCATE, no change of the schema's revision; what is old of forecasts goes with its
+partition by functions of the owner's.
 """
 
 from collections.abc import Iterator
@@ -32,6 +33,12 @@ KEPT = {
     "repairs": "INSERT",
 }
 """Tables whose rows are a record, or where one that is gone would be counted anew, and how they may be changed."""
+
+WORKED = (
+    "tidecast_add_months(timestamptz)",
+    "tidecast_thin_month(text, timestamptz, timestamptz, timestamptz, bigint)",
+)
+"""Functions that run with the owner's rights: they make the partitions of forecasts and delete what is old of them."""
 
 
 def grant_read(url: str, role: str) -> None:
@@ -108,6 +115,7 @@ def _grant_work(connection: Connection, role: str) -> None:
         f"GRANT SELECT ON {', '.join([every, *VIEWS, REVISION])} {to}",
         *(f"GRANT {KEPT.get(table.name, ROWS)} ON {_quoted(table.name)} {to}" for table in tables),
         f"GRANT USAGE ON SEQUENCE {counters} {to}",
+        *(f"GRANT EXECUTE ON FUNCTION {function} {to}" for function in WORKED),
         f"ALTER DEFAULT PRIVILEGES IN SCHEMA {within} GRANT SELECT, {ROWS} ON TABLES {to}",
         f"ALTER DEFAULT PRIVILEGES IN SCHEMA {within} GRANT USAGE ON SEQUENCES {to}",
     ):

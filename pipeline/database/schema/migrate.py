@@ -5,7 +5,7 @@ from pathlib import Path
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, text
 
 from pipeline.database.engine import UPGRADE, connect, driver, reading
 from pipeline.database.schema.packed_sql import fill
@@ -13,6 +13,7 @@ from pipeline.errors import ConfigError
 
 HERE = Path(__file__).parent
 PATIENCE = 60.0  # seconds that an upgrade waits for other users of the tables
+THINNING = 0x7464_6362  # one at a time thins a PostgreSQL database's partitions; any constant does
 
 VIEWS = (
     "forecasts",
@@ -107,3 +108,12 @@ def create_views(connection: Connection) -> None:
         driver(connection).execute(
             f"{create} {name} AS\n{body}"
         )  # not through SQLAlchemy, which reads % as a parameter
+
+
+def create_functions(connection: Connection) -> None:
+    """Make what cares for PostgreSQL's partitions as this release has it; SQLite has none."""
+    if connection.dialect.name == "sqlite":
+        return
+    schema = connection.execute(text("SELECT quote_ident(current_schema())")).scalar_one()
+    body = (HERE / "partitions.sql").read_text(encoding="utf-8")
+    driver(connection).execute(body.replace("{schema}", schema).replace("{lock}", str(THINNING)))

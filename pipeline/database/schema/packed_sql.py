@@ -14,7 +14,8 @@ def fill(body: str, dialect: str) -> str:
     """Put the expressions of a dialect into the text of a view, in place of their names in braces.
 
     {target_time} and {last_target} of row `p` and step `n`; {numbers}, each with its name, of them; {cut} joins what
-    the numbers need; {seconds_to_next} is from the origin of row `w` to `next_origin`.
+    the numbers need; {seconds_to_next} is from the origin of row `w` to `next_origin`; {newest} joins row `p`, the
+    newest forecast of series `s`, which may have none.
     """
     numbers = ",\n       ".join(f"{number(dialect, j)} AS {name}" for j, name in enumerate(QUANTILE_NAMES))
     parts = {
@@ -24,6 +25,7 @@ def fill(body: str, dialect: str) -> str:
         "{numbers}": numbers,
         "{seconds_to_next}": _SECONDS_TO_NEXT[dialect],
         "{cut}": _CUT if dialect == "postgresql" else "",
+        "{newest}": _NEWEST[dialect],
     }
     for name, text in parts.items():
         body = body.replace(name, text)
@@ -48,6 +50,23 @@ _CUT = f"""
 CROSS JOIN LATERAL (
     SELECT substring(p.quantiles FROM (n.step - 1) * {COUNT} * p.width + 1 FOR {COUNT} * p.width) AS piece OFFSET 0
 ) c"""
+
+_NEWEST = {
+    "postgresql": """LEFT JOIN LATERAL (
+    SELECT MAX(h.origin) AS origin FROM packed_forecasts h WHERE h.series_id = s.series_id
+) h ON true
+LEFT JOIN LATERAL (
+    SELECT v.* FROM packed_forecasts v WHERE v.series_id = s.series_id AND v.origin = h.origin
+    ORDER BY v.issued_at DESC, v.model_version DESC LIMIT 1
+) p ON true""",
+    "sqlite": """LEFT JOIN packed_forecasts p ON p.series_id = s.series_id
+  AND p.origin = (SELECT MAX(h.origin) FROM packed_forecasts h WHERE h.series_id = s.series_id)
+  AND p.model_version = (
+    SELECT v.model_version FROM packed_forecasts v WHERE v.series_id = s.series_id
+      AND v.origin = (SELECT MAX(h.origin) FROM packed_forecasts h WHERE h.series_id = s.series_id)
+    ORDER BY v.issued_at DESC, v.model_version DESC LIMIT 1)""",
+}
+"""The newest forecast of a series. PostgreSQL knows the origin before it looks for the row: in that month alone."""
 
 
 def number(dialect: str, index: int) -> str:

@@ -8,4 +8,6 @@ from sqlalchemy import Table
 
 from pipeline.database.schema.tables import metadata, packed_columns
 
-packed_shadow_forecasts = Table("packed_shadow_forecasts", metadata, *packed_columns())
+packed_shadow_forecasts = Table(
+    "packed_shadow_forecasts", metadata, *packed_columns(), postgresql_partition_by="RANGE (origin)"
+)

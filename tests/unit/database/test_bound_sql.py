@@ -34,6 +34,7 @@ REASONS = {
         "', '.join([every, *VIEWS, REVISION])": "names of our tables and views",
         "every": "names of our tables, quoted",
         "counters": "names of our sequences, quoted",
+        "function": "a constant of the module",
         "role": "in the words of an error",
     },
     "pipeline/database/jobs/matured.py": {
@@ -46,6 +47,8 @@ REASONS = {
         "body": "a file of the package",
         "published": "a constant of the module",
         "shadowed": "a constant of the module",
+        "schema": "a schema, quoted by the server",
+        "str(THINNING)": "a constant of the module",
     },
     "pipeline/database/schema/packed_sql.py": {
         "index": "a place among the quantiles",
@@ -55,6 +58,11 @@ REASONS = {
         "place": "an expression, spelled by the module",
     },
     "pipeline/database/schema/migrations/versions/v0012_packed_forecasts.py": {"name": "one of two literals"},
+    "pipeline/database/schema/migrations/versions/v0014_months.py": {
+        "name": "one of two literals",
+        "past": "one of two literals",
+        "index": "the name of an index of ours",
+    },
     "pipeline/database/turns/outbox.py": {
         "series": "a table of SQLAlchemy",
         "series.c.series_id == made.series_id": "an expression of SQLAlchemy, which binds it",

@@ -107,6 +107,18 @@ class MemoryStock:
     def series(self) -> Ints:
         return np.arange(1, 4)
 
+    def add_months(self, until: int) -> None:
+        self.asked.append(("months until", until))
+
+    def whole_months(self, *, shadow: bool, delete_before: int | None, thin_before: int | None) -> list[str]:
+        return []
+
+    def thin_month(self, name: str, **_: Any) -> int:
+        raise AssertionError(f"{name} was not named")
+
+    def waited_for(self, before: int, *, shadow: bool) -> int:
+        return before
+
     def origins(self, series_ids: Ints, before: int) -> tuple[Ints, Ints, Ints, Ints]:
         self.asked.append(("origins", series_ids.tolist()))
         old = self.forecasts.take(self.forecasts.origin < before)

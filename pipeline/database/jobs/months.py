@@ -1,0 +1,122 @@
+"""PostgreSQL's partitions of forecasts, by months of their origins: made ahead, and thinned as a whole once all is old.
+
+To delete 23 of 24 rows of a month costs as much as to write them, and their place is not given back. So what stays is
+copied and takes the month's place: see schema/partitions.sql, which says who waits for whom. SQLite has no partitions.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from sqlalchemy import BigInteger, Boolean, Connection, Engine, Text, bindparam, text
+
+from pipeline.database.engine import reading, writing
+from pipeline.database.jobs.pruned import note_pruned
+from pipeline.database.jobs.tallies import add_deleted
+from pipeline.database.packed import longest_reach
+from pipeline.database.schema.instants import FIRST, LAST, Instant
+from pipeline.database.schema.shadow_tables import packed_shadow_forecasts
+from pipeline.database.schema.tables import packed_forecasts
+
+LARGE = 64 << 20
+"""Bytes; of a smaller partition the old rows are deleted one by one, to the hour."""
+_ADD = text("SELECT tidecast_add_months(:until)").bindparams(bindparam("until", type_=Instant))
+_THIN = text("SELECT tidecast_thin_month(:month, :thin, :delete, :issued, :small)").bindparams(
+    *(bindparam(name, type_=Instant) for name in ("thin", "delete", "issued"))
+)
+_SPANS = text(
+    "SELECT name, GREATEST(lower_end, :first) AS lower_end, LEAST(upper_end, :last) AS upper_end, thinned, bytes"
+    " FROM tidecast_months() WHERE parent = :parent ORDER BY lower_end"
+).bindparams(bindparam("first", type_=Instant), bindparam("last", type_=Instant))
+_LIST = _SPANS.columns(name=Text, lower_end=Instant, upper_end=Instant, thinned=Boolean, bytes=BigInteger)
+
+
+class _Month(NamedTuple):
+    """A partition: of the forecasts from one time on and before another, in microseconds UTC."""
+
+    name: str
+    lower_end: int
+    upper_end: int
+    thinned: bool
+    bytes: int
+
+
+class _InTheWay(Exception):
+    """Somebody uses the table for long; nothing has changed."""
+
+
+def add_months(engine: Engine, until: int) -> None:
+    """Make the partitions up to a time, as far as nobody is in the way: a later run will do it."""
+    if engine.dialect.name == "postgresql":
+        with _changing(engine) as connection:
+            connection.execute(_ADD, {"until": until})
+
+
+def whole_months(engine: Engine, *, shadow: bool, delete_before: int | None, thin_before: int | None) -> list[str]:
+    """Name the large partitions that can be thinned as a whole, for all of them is so old; oldest first.
+
+    Of what is to be deleted also the small ones: they join the past.
+    """
+    delete, thin = (FIRST if before is None else before for before in (delete_before, thin_before))
+    return [
+        month.name
+        for month in _read(engine, shadow)
+        if (month.upper_end <= delete and (month.lower_end > FIRST or month.bytes > LARGE))
+        or (month.upper_end <= thin and month.bytes > LARGE and not month.thinned)
+    ]
+
+
+def waited_for(engine: Engine, before: int, *, shadow: bool) -> int:
+    """Return the begin of the oldest large partition that has yet to be thinned, or `before` if that is earlier."""
+    ends = (month.lower_end for month in _read(engine, shadow) if month.bytes > LARGE and not month.thinned)
+    return min([before, *ends])
+
+
+def thin_month(
+    engine: Engine,
+    name: str,
+    *,
+    shadow: bool,
+    delete_before: int | None,
+    thin_before: int | None,
+    issued_before: int,
+) -> int:
+    """Delete from a partition what `choose_doomed` would mark, as far as published and issued before then.
+
+    Returns how many forecasts went; 0, too, where somebody was in the way, and a later run will do it.
+    """
+    asked = {
+        "month": name,
+        "thin": thin_before,
+        "delete": delete_before,
+        "issued": issued_before,
+        "small": LARGE,
+    }
+    thinned_to = max(before for before in (delete_before, thin_before) if before is not None)
+    try:
+        with _changing(engine) as connection:
+            note_pruned(connection, min(thinned_to + longest_reach(connection), LAST))  # before anything is locked
+            deleted = connection.execute(_THIN, asked).scalar()
+            if deleted is None:
+                raise _InTheWay
+            add_deleted(connection, "shadow_forecasts" if shadow else "forecasts", deleted)
+    except _InTheWay:
+        return 0
+    return int(deleted)
+
+
+@contextmanager
+def _changing(engine: Engine) -> Iterator[Connection]:
+    """Open a transaction that may take its time: the functions bound themselves for what they wait."""
+    with writing(engine) as connection:
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        yield connection
+
+
+def _read(engine: Engine, shadow: bool) -> list[_Month]:
+    if engine.dialect.name != "postgresql":
+        return []
+    parent = packed_shadow_forecasts.name if shadow else packed_forecasts.name
+    with reading(engine) as connection:
+        rows = connection.execute(_LIST, {"parent": parent, "first": FIRST, "last": LAST})
+        return [_Month(*row) for row in rows]

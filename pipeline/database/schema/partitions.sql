@@ -1,0 +1,158 @@
+-- How PostgreSQL keeps forecasts by the month of their origin. The oldest partition, _past, begins at the beginning of
+-- time, and the newest, _open, has no end: every origin has a place. A worker's role may change rows, and no table; so
+-- the two functions that do run with the rights of who made them, and can do no more than retention does row by row.
+
+CREATE OR REPLACE FUNCTION tidecast_months() RETURNS TABLE (
+    parent text, name text, lower_end timestamptz, upper_end timestamptz, thinned boolean, bytes bigint
+)
+LANGUAGE sql STABLE SET search_path = {schema}, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO' AS $$
+    SELECT p.relname, c.relname,
+           COALESCE(substring(b.bound FROM $x$FROM \('([^']+)'\)$x$), '-infinity')::timestamptz,
+           COALESCE(substring(b.bound FROM $x$TO \('([^']+)'\)$x$), 'infinity')::timestamptz,
+           COALESCE(obj_description(c.oid, 'pg_class') = 'thinned', false),
+           COALESCE(pg_table_size(c.oid), 0)
+    FROM pg_inherits i
+    JOIN pg_class c ON c.oid = i.inhrelid
+    JOIN pg_class p ON p.oid = i.inhparent
+    JOIN pg_namespace n ON n.oid = p.relnamespace
+    CROSS JOIN LATERAL (SELECT pg_get_expr(c.relpartbound, c.oid) AS bound) b
+    WHERE p.relname IN ('packed_forecasts', 'packed_shadow_forecasts') AND p.relkind = 'p'
+      AND n.nspname = current_schema() AND b.bound IS NOT NULL  -- it may be gone by now
+    ORDER BY 1, 3
+$$;
+
+-- Locks a table of forecasts for a change of its partitions, if all who use it let go soon. Who waits for the month may
+-- hold the whole: then not at all, for neither could go on.
+CREATE OR REPLACE FUNCTION tidecast_lock_forecasts(parent text, month text) RETURNS boolean
+LANGUAGE plpgsql SET search_path = {schema}, pg_temp SET lock_timeout = '200ms' AS $$
+BEGIN
+    FOR attempt IN 1..50 LOOP
+        IF EXISTS (SELECT FROM pg_locks l WHERE l.relation = quote_ident(month)::regclass AND NOT l.granted) THEN
+            RETURN false;
+        END IF;
+        BEGIN
+            EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', parent);
+            RETURN true;
+        EXCEPTION WHEN lock_not_available THEN
+            PERFORM pg_sleep(0.1 + 0.3 * random());
+        END;
+    END LOOP;
+    RETURN false;
+END $$;
+
+-- Makes months up to `until`. Where nobody did so in time, the open partition holds rows: it becomes a longer month.
+-- Returns how many were made, NULL where somebody was in the way.
+CREATE OR REPLACE FUNCTION tidecast_add_months(until timestamptz) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+    parent text; rest text; month text; bound timestamptz; stop timestamptz; newest timestamptz; made integer := 0;
+BEGIN
+    FOREACH parent IN ARRAY ARRAY['packed_forecasts', 'packed_shadow_forecasts'] LOOP
+        rest := parent || '_open';
+        SELECT m.lower_end INTO bound FROM tidecast_months() m WHERE m.name = rest;
+        CONTINUE WHEN bound >= until;
+        IF NOT tidecast_lock_forecasts(parent, rest) THEN
+            RETURN NULL;
+        END IF;
+        SELECT m.lower_end INTO bound FROM tidecast_months() m WHERE m.name = rest;  -- another run may have been here
+        CONTINUE WHEN bound >= until;
+        EXECUTE format('SELECT max(origin) FROM %I', rest) INTO newest;
+        CONTINUE WHEN newest >= until + interval '1 year';  -- a month that long would be in the way of all others
+        EXECUTE format('ALTER TABLE %I DETACH PARTITION %I', parent, rest);
+        IF newest IS NOT NULL THEN
+            stop := date_trunc('month', newest) + interval '1 month';
+            month := parent || to_char(bound, '_YYYY_MM');
+            EXECUTE format('ALTER TABLE %I RENAME TO %I', rest, month);
+            EXECUTE format(
+                'ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', parent, month, bound, stop);
+            EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', rest, month);
+            bound := stop;
+            made := made + 1;
+        END IF;
+        WHILE bound < until LOOP
+            stop := bound + interval '1 month';
+            month := parent || to_char(bound, '_YYYY_MM');
+            EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', month, rest);
+            EXECUTE format(
+                'ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', parent, month, bound, stop);
+            bound := stop;
+            made := made + 1;
+        END LOOP;
+        EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (MAXVALUE)', parent, rest, bound);
+    END LOOP;
+    RETURN made;
+END $$;
+
+-- Deletes what the rules of retention say, of a month that is all before `thin_before` or `delete_before`: what stays
+-- is copied to a table that takes the month's place. Nobody writes into the month meanwhile; everybody else goes on, up
+-- to the moment of the change. Little that stays of a month to delete joins the past, if that has at most `small` bytes.
+-- Returns how many rows went, NULL where somebody was in the way: a later run will do it.
+CREATE OR REPLACE FUNCTION tidecast_thin_month(
+    month text, thin_before timestamptz, delete_before timestamptz, issued_before timestamptz, small bigint
+) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+    own record; past record; staged text := month || '_kept'; joined text; held text; total bigint; kept bigint;
+BEGIN
+    IF NOT pg_try_advisory_xact_lock({lock}) THEN
+        RETURN NULL;
+    END IF;
+    SELECT * INTO STRICT own FROM tidecast_months() m
+    WHERE m.name = month AND (m.upper_end <= thin_before OR m.upper_end <= delete_before);
+    EXECUTE format('LOCK TABLE %I IN SHARE MODE', month);
+    IF own.parent = 'packed_forecasts' THEN
+        joined := $x$LEFT JOIN (
+                SELECT t.topic_id, i.partition, i.turn_start, i.reforecasts
+                FROM topics t JOIN ingest_state i ON i.topic = t.topic
+            ) s ON s.topic_id = p.source_topic AND s.partition = p.source_partition
+            LEFT JOIN (
+                SELECT a.series_id,
+                       (SELECT max(f.origin) FROM packed_forecasts f WHERE f.series_id = a.series_id) AS newest
+                FROM series a OFFSET 0
+            ) n ON n.series_id = p.series_id$x$;
+        held := $x$s.topic_id IS NULL OR p.source_offset >= s.turn_start
+            OR (p.source_offset < 0 AND p.source_offset <= -s.reforecasts)
+            OR p.issued_at >= $3 OR n.newest IS NULL OR p.origin >= n.newest$x$;
+    ELSE
+        joined := '';
+        held := $x$p.model_version IN (SELECT version FROM aliases WHERE alias = 'shadow')$x$;
+    END IF;
+    EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', staged, month);
+    EXECUTE format(
+        $x$INSERT INTO %1$I SELECT p.* FROM %2$I p
+            JOIN (
+                SELECT series_id, origin, model_version, row_number() OVER (
+                    PARTITION BY series_id, model_version, date_trunc('day', origin) ORDER BY origin) AS nth
+                FROM %2$I
+            ) r USING (series_id, origin, model_version)
+            %3$s
+            WHERE %4$s OR NOT (COALESCE(p.origin < $2, false) OR (r.nth > 1 AND COALESCE(p.origin < $1, false)))$x$,
+        staged, month, joined, held) USING thin_before, delete_before, issued_before;
+    GET DIAGNOSTICS kept = ROW_COUNT;
+    EXECUTE format('SELECT count(*) FROM %I', month) INTO total;
+    IF NOT tidecast_lock_forecasts(own.parent, month) THEN
+        EXECUTE format('DROP TABLE %I', staged);
+        RETURN NULL;
+    END IF;
+    EXECUTE format('ALTER TABLE %I DETACH PARTITION %I', own.parent, month);
+    EXECUTE format('DROP TABLE %I', month);
+    SELECT * INTO past FROM tidecast_months() m WHERE m.parent = own.parent AND m.lower_end = '-infinity';
+    IF own.upper_end <= delete_before AND past.upper_end = own.lower_end
+       AND past.bytes <= small AND pg_table_size(quote_ident(staged)::regclass) <= small THEN
+        EXECUTE format('ALTER TABLE %I DETACH PARTITION %I', own.parent, past.name);
+        EXECUTE format('INSERT INTO %I SELECT * FROM %I', past.name, staged);
+        EXECUTE format('DROP TABLE %I', staged);
+        EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (MINVALUE) TO (%L)',
+                       own.parent, past.name, own.upper_end);
+    ELSE
+        EXECUTE format('ALTER TABLE %I RENAME TO %I', staged, month);
+        EXECUTE format('COMMENT ON TABLE %I IS %L', month, 'thinned');
+        EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%s) TO (%L)', own.parent, month,
+                       CASE WHEN own.lower_end = '-infinity' THEN 'MINVALUE' ELSE quote_literal(own.lower_end) END,
+                       own.upper_end);
+    END IF;
+    RETURN total - kept;
+END $$;
+
+REVOKE ALL ON FUNCTION tidecast_add_months(timestamptz) FROM PUBLIC;
+REVOKE ALL ON FUNCTION tidecast_thin_month(text, timestamptz, timestamptz, timestamptz, bigint) FROM PUBLIC;
