@@ -9,7 +9,15 @@ from sqlalchemy import Connection, Engine, text
 
 from pipeline.database.engine import connect, reading, writing
 from pipeline.database.packing import forget, pack_former
-from pipeline.database.schema.migrate import PATIENCE, VIEWS, configured, create_functions, create_views, revision_of
+from pipeline.database.schema.migrate import (
+    OF_FORECASTS,
+    PATIENCE,
+    VIEWS,
+    configured,
+    create_functions,
+    create_views,
+    revision_of,
+)
 from pipeline.errors import ConfigError
 
 LOCK = 0x7464_6361  # one upgrade at a time per PostgreSQL database; any constant does
@@ -53,7 +61,7 @@ def upgrade(url: str, on_packed: OnPacked = lambda done, total: None) -> int:
             if packing:
                 forget(connection)
                 if connection.dialect.name == "postgresql":
-                    create_views(connection)  # those there are read the former tables, which cannot be dropped then
+                    create_views(connection, OF_FORECASTS)  # those there are keep the former tables from being dropped
             command.upgrade(configured(connection), "head")
             create_functions(connection)
             create_views(connection)

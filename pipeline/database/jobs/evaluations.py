@@ -15,21 +15,25 @@ everything of that series from the earliest changed day on is stale, to its newe
 
 Retention deletes rows that were summed up, and a correction may reach back to such a day. There a cell that would have
 less evidence than before stays as it is.
+
+At the end of a sweep the sums of its days over the series of each group are written to `daily_accuracy`, so that an
+average over days and series looks at a few rows and not at millions of cells. Which days these are is noted with the
+place, batch by batch.
 """
 
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, delete, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, Table, cast, delete, func, select
 
 from pipeline.database.engine import reading, writing
 from pipeline.database.jobs.judged import DAY
 from pipeline.database.jobs.matured import Range, clip, read_grid, sum_up
 from pipeline.database.jobs.pruned import read_pruned
 from pipeline.database.jobs.states import read_state, replace_state
-from pipeline.database.schema.instants import FIRST, to_datetime
-from pipeline.database.schema.monitor_tables import evaluations, series_groups
+from pipeline.database.schema.instants import FIRST, LAST, to_datetime
+from pipeline.database.schema.monitor_tables import daily_accuracy, evaluations, series_groups
 from pipeline.database.schema.tables import ingest_jumps, ingest_state, observations, packed_forecasts, series, topics
 from pipeline.database.turns.dialects import rows_of
 
@@ -67,7 +71,8 @@ class Evaluations:
         that finds a series' group in its name. Ends early when another process does the same at this moment.
 
         1 fix the marks that hold when this sweep is done, or find the sweep that was cut short, 2 list what changed
-        since the marks before, 3 batch by batch: read, then write if nobody else has, 4 let the new marks hold.
+        since the marks before, 3 batch by batch: read, then write if nobody else has, 4 sum up the days, 5 let the new
+        marks hold.
         """
         opened = self._open(now, margin, group)
         if opened is None:
@@ -80,15 +85,18 @@ class Evaluations:
             with reading(self._engine) as connection:
                 cells = sum_up(connection, self._rows, batch)
             with writing(self._engine) as connection:
-                place = {**state, "at": [batch[-1].series_id, batch[-1].until]}
-                if not replace_state(connection, STATE, epoch, place):  # first: the row lock orders two monitors
+                state = {**state, "at": [batch[-1].series_id, batch[-1].until], "days": _span(state, batch)}
+                if not replace_state(connection, STATE, epoch, state):  # first: the row lock orders two monitors
                     return
                 _replace_cells(connection, batch, cells)
             epoch += 1
             done += len(batch)
             yield EvaluatedRanges(done, len(ranges), len(cells))
+        with reading(self._engine) as connection:
+            sums = sum_days(connection, state["days"]) if "days" in state else []
         with writing(self._engine) as connection:
-            replace_state(connection, STATE, epoch, {**state["next"], "group": state["group"]})
+            if replace_state(connection, STATE, epoch, {**state["next"], "group": state["group"]}) and "days" in state:
+                replace_days(connection, state["days"], sums)
 
     def _open(self, now: int, margin: float, group: str | None) -> tuple[int, dict[str, Any]] | None:
         with writing(self._engine) as connection:
@@ -96,6 +104,8 @@ class Evaluations:
             regroup = not state or state["group"] != group
             if "next" not in state or state["next"]["grid"] != _spell_grid(connection):
                 state = {**state, "next": _find_marks(connection, now, margin), "at": [0, FIRST]}
+            if regroup and state.get("group", group) != group:
+                state = {**state, "days": [FIRST, LAST]}
             if not replace_state(connection, STATE, epoch, state | {"group": group}):
                 return None
             if regroup:
@@ -211,6 +221,42 @@ def _replace_cells(connection: Connection, batch: list[Range], cells: list[dict[
         connection.execute(delete(evaluations).where(*days))
     if new:
         connection.execute(evaluations.insert(), list(new.values()))
+
+
+def _span(state: dict[str, Any], batch: list[Range]) -> list[int]:
+    """Return the first of the days that a sweep has changed so far, and the end of the last."""
+    first, until = state.get("days", [LAST, FIRST])
+    return [min(first, *(each.since for each in batch)), max(until, *(each.until for each in batch))]
+
+
+def sum_days(connection: Connection, span: list[int]) -> list[dict[str, Any]]:
+    """Sum cells up over the series of each group, day by day, as rows of `daily_accuracy`."""
+    keys = [evaluations.c[name] for name in ("day", "model_version", "horizon_from")]
+    group = func.coalesce(series_groups.c.series_group, EVERYTHING).label("series_group")
+    sums = [
+        cast(func.sum(evaluations.c[column.name]), column.type).label(column.name)
+        for column in daily_accuracy.columns
+        if not column.primary_key
+    ]
+    query = (
+        select(*keys, group, *sums)
+        .select_from(evaluations.outerjoin(series_groups, series_groups.c.series_id == evaluations.c.series_id))
+        .where(*_within(evaluations, span))
+        .group_by(*keys, group)
+    )
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def replace_days(connection: Connection, span: list[int], sums: list[dict[str, Any]]) -> None:
+    """Write the rows of `daily_accuracy` of some days."""
+    connection.execute(delete(daily_accuracy).where(*_within(daily_accuracy, span)))
+    if sums:
+        connection.execute(daily_accuracy.insert(), sums)
+
+
+def _within(table: Table, span: list[int]) -> tuple[ColumnElement[bool], ...]:
+    first, last = (to_datetime(time).date() for time in (span[0], span[1] - 1))
+    return table.c.day >= first, table.c.day <= last
 
 
 def _assign_groups(connection: Connection, pattern: str | None) -> None:

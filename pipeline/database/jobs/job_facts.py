@@ -9,7 +9,7 @@ from pipeline.database.engine import reading
 from pipeline.database.jobs.states import read_state
 from pipeline.database.jobs.tallies import read_deleted
 from pipeline.database.schema.instants import to_datetime
-from pipeline.database.schema.monitor_tables import evaluations
+from pipeline.database.schema.monitor_tables import daily_accuracy, evaluations
 from pipeline.database.schema.tables import (
     BASELINE,
     alias_history,
@@ -38,7 +38,7 @@ MOST_MODELS = 5
 """Models whose accuracy is told, the newest; the champion and the seasonal naive are always among them."""
 MOST_FAILURES = 100
 SCHEDULER, CHAMPION, DRIFT = "scheduler", "champion", "drift"
-_RUN, _CELL = job_runs.c, evaluations.c
+_RUN = job_runs.c
 
 
 class JobFactsReader:
@@ -134,39 +134,40 @@ def _read_champion(connection: Connection) -> ChampionFacts | None:
 
 def newest_day(connection: Connection, series_id: int | None = None) -> date | None:
     """Return the newest UTC day of targets that the job `monitor` has summed up, of all series or of one."""
-    query = select(func.max(_CELL.day))
-    found: date | None = connection.execute(
-        query if series_id is None else query.where(_CELL.series_id == series_id)
-    ).scalar()
+    query = select(func.max(daily_accuracy.c.day))
+    if series_id is not None:
+        query = select(func.max(evaluations.c.day)).where(evaluations.c.series_id == series_id)
+    found: date | None = connection.execute(query).scalar()
     return found
 
 
 def sum_accuracy(connection: Connection, since: date, series_id: int | None = None) -> list[AccuracyFacts]:
-    """Sum cells up as the view forecast_accuracy does, over some days instead of one, of all series or of one."""
+    """Average as the view forecast_accuracy does, over some days instead of one, of all series or of one."""
+    own = daily_accuracy.c if series_id is None else evaluations.c
 
     def total(name: str) -> ColumnElement[float]:
-        return cast(func.sum(_CELL[name]), Double)
+        return cast(func.sum(own[name]), Double)
 
     def share(above: ColumnElement[float], below: ColumnElement[float]) -> ColumnElement[float]:
         return above / func.nullif(below, 0)
 
     query = (
         select(
-            _CELL.model_version,
-            _CELL.horizon_from,
-            cast(func.sum(_CELL.n), BigInteger).label("n"),
+            own.model_version,
+            own.horizon_from,
+            cast(func.sum(own.n), BigInteger).label("n"),
             share(total("scaled_error"), total("scaled_n")).label("mase"),
             share(2 * total("pinball"), total("absolute_actual")).label("wql"),
             (1 - share(total("absolute_error_beside_naive"), total("naive_absolute_error"))).label("skill"),
             share(total("inside_80"), total("n")).label("coverage_80"),
             share(total("inside_95"), total("n")).label("coverage_95"),
         )
-        .where(_CELL.day >= since)
-        .group_by(_CELL.model_version, _CELL.horizon_from)
-        .order_by(_CELL.model_version.desc(), _CELL.horizon_from)
+        .where(own.day >= since)
+        .group_by(own.model_version, own.horizon_from)
+        .order_by(own.model_version.desc(), own.horizon_from)
     )
     if series_id is not None:
-        query = query.where(_CELL.series_id == series_id)
+        query = query.where(evaluations.c.series_id == series_id)
     return [AccuracyFacts(**row) for row in connection.execute(query).mappings()]
 
 

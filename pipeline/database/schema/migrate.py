@@ -1,5 +1,6 @@
 """What the schema of this release is, where a database stands, and the views."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from alembic.config import Config
@@ -32,6 +33,9 @@ VIEWS = (
     "job_status",
 )
 """In the order of their making: a view may read the ones before it."""
+
+OF_FORECASTS = (*VIEWS[:8], "series_health")
+"""Those that read a forecast; before 0012, the table of steps."""
 
 OF_THE_SHADOW = {
     "shadow_forecasts": ("forecasts", "FROM packed_forecasts p", "FROM packed_shadow_forecasts p"),
@@ -89,13 +93,13 @@ def configured(connection: Connection | None) -> Config:
     return config
 
 
-def create_views(connection: Connection) -> None:
-    """Make the views as this release has them."""
+def create_views(connection: Connection, names: Sequence[str] = VIEWS) -> None:
+    """Make views as this release has them; `names` in the order of VIEWS."""
     dialect = connection.dialect.name
     if dialect == "sqlite":
-        for name in reversed(VIEWS):
+        for name in reversed(names):
             connection.exec_driver_sql(f"DROP VIEW IF EXISTS {name}")
-    for name in VIEWS:
+    for name in names:
         source, published, shadowed = OF_THE_SHADOW.get(name, (name, "", ""))
         file = HERE / "views" / f"{source}.{dialect}.sql"
         body = (file if file.exists() else HERE / "views" / f"{source}.sql").read_text(encoding="utf-8")

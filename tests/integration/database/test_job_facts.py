@@ -17,7 +17,9 @@ from jobs.upkeep.retention import clear_out
 from pipeline.commands.opened import now as clock
 from pipeline.database import Database
 from pipeline.database.engine import reading, writing
+from pipeline.database.jobs.evaluations import replace_days, sum_days
 from pipeline.database.jobs.tallies import add_deleted, read_deleted
+from pipeline.database.schema.instants import FIRST, LAST
 from pipeline.database.schema.monitor_tables import evaluations
 from pipeline.database.schema.tables import job_runs
 from pipeline.health.probes import Checks, Probes, serving
@@ -36,6 +38,9 @@ def ran(database: Database, job: str, due: int, outcome: Any, seconds: int = 2, 
     assert database.ledger.finish(run, outcome, "words", due + seconds * SECOND)
 
 
+ALL_DAYS = [FIRST, LAST]
+
+
 def crown(database: Database, expected: int | None = None) -> int:
     version = database.registry.register(
         name="gru", config={}, metrics={}, train_from=None, train_to=None, seed=0, code="", artifact=b"x", now=NOW
@@ -49,6 +54,7 @@ def evaluate(database: Database, day: date, version: int, horizon_from: int, ser
     key = {"series_id": series, "model_version": version, "day": day, "horizon_from": horizon_from}
     with writing(database.engine) as connection:
         connection.execute(evaluations.insert().values(zero | key | sums))
+        replace_days(connection, ALL_DAYS, sum_days(connection, ALL_DAYS))
 
 
 def scrape(database: Database, now: int) -> dict[str, float]:

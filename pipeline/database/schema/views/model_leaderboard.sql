@@ -17,7 +17,7 @@ LEFT JOIN (
        SUM(e.inside_80) * 1.0 / SUM(e.n) AS coverage_80,
        SUM(e.inside_95) * 1.0 / SUM(e.n) AS coverage_95,
        1 - SUM(e.absolute_error_beside_naive) / NULLIF(SUM(e.naive_absolute_error), 0) AS skill
-    FROM evaluations e
+    FROM daily_accuracy e
     GROUP BY e.model_version
 ) l ON l.model_version = m.version
 LEFT JOIN (SELECT model_version, MAX(id) AS id FROM backtests GROUP BY model_version) newest
