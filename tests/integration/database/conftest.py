@@ -7,14 +7,21 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 import psycopg
 import pytest
 from psycopg import sql
 from psycopg.errors import DuplicateObject, UniqueViolation
+from sqlalchemy import text
 
 from pipeline.database import Database, open_database, upgrade
+from pipeline.database.engine import connect, writing
 from pipeline.database.schema.grants import grant_work
-from pipeline.database.schema.tables import metadata
+from pipeline.database.schema.tables import metadata, series, topics
+from pipeline.database.turns.dialects import rows_of
+from pipeline.database.turns.rows import enter_steps
+from pipeline.records import Forecasts
+from tests.contracts.rows import HOUR, NOW, START, observations
 
 PATIENCE = 60.0
 ROLE = "Worker 100%"
@@ -121,3 +128,38 @@ def open_more() -> Iterator[Callable[..., Database]]:
     yield more
     for database in opened:
         database.close()
+
+
+@pytest.fixture
+def many(database: Database, owner_url: str) -> Database:
+    """Sixty hourly forecasts of each of 200 series, and ten times as many observations."""
+    rows = rows_of(database.engine)
+    count, own = 60, np.arange(1, 201)
+    with writing(database.engine) as connection:
+        connection.execute(series.insert(), [{"name": f"s{one}", "first_seen": NOW, "metadata": {}} for one in own])
+        connection.execute(topics.insert(), [{"topic": "meters"}])
+        enter_steps(connection, 48)
+        of_all = np.repeat(own, count)
+        origin = START + HOUR * np.tile(np.arange(count), len(own))
+        ones = np.ones(len(of_all), np.int64)
+        whole = Forecasts(
+            series=[""] * len(of_all),
+            series_id=of_all,
+            origin=origin,
+            target_times=origin[:, None] + HOUR * np.arange(1, 49),
+            quantiles=np.tile(np.linspace(90.0, 110.0, 13), (len(of_all), 48, 1)),
+            model_version=ones,
+            calibration=0 * ones,
+            quality=["ok"] * len(of_all),
+            issued_at=NOW * ones,
+            partition=0 * ones,
+            offset=np.arange(len(of_all)),
+        )
+        rows.insert_forecasts(connection, whole, 1)
+        cells = [(int(each), START + HOUR * at, 100.0, 1, 0, True) for each in own for at in range(-540, count)]
+        rows.insert_observations(connection, observations(cells), 1, NOW)
+    owner = connect(owner_url, timeout=20)
+    with writing(owner) as connection:
+        connection.execute(text("ANALYZE"))
+    owner.dispose()
+    return database

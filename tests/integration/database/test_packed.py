@@ -24,14 +24,12 @@ from pipeline.database.packing import AT_ONCE
 from pipeline.database.pages import models as model_pages
 from pipeline.database.schema.instants import to_text
 from pipeline.database.schema.migrate import configured, current, head
-from pipeline.database.schema.tables import series, topics
-from pipeline.database.turns.dialects import rows_of
-from pipeline.database.turns.rows import enter_steps
 from pipeline.errors import ConfigError
 from pipeline.grid.frequency import Frequency
 from pipeline.quantiles import shorten
 from pipeline.records import Forecasts
 from tests.contracts.rows import HOUR, NOW, START, at_once, observations, turn_of
+from tests.integration.database.plans import scanned
 
 STEPS = ("series_id", "origin", "step", "target_time", "model_version", "issued_at", *QUANTILE_NAMES, "quality")
 SOURCE = ("source_topic", "source_partition", "source_offset", "calibration")
@@ -337,46 +335,6 @@ QUERIES = {
 
 
 LARGE = {"packed_forecasts", "packed_shadow_forecasts", "observations"}
-
-
-@pytest.fixture
-def many(database: Database, owner_url: str) -> Database:
-    """Sixty hourly forecasts of each of 200 series, and ten times as many observations."""
-    rows = rows_of(database.engine)
-    count, own = 60, np.arange(1, 201)
-    with writing(database.engine) as connection:
-        connection.execute(series.insert(), [{"name": f"s{one}", "first_seen": NOW, "metadata": {}} for one in own])
-        connection.execute(topics.insert(), [{"topic": "meters"}])
-        enter_steps(connection, 48)
-        of_all = np.repeat(own, count)
-        origin = START + HOUR * np.tile(np.arange(count), len(own))
-        one = made(1, START, START + HOUR * np.arange(1, 49)).take(np.zeros(len(of_all), np.int64))
-        targets = origin[:, None] + HOUR * np.arange(1, 49)
-        whole = replace(one, series_id=of_all, origin=origin, target_times=targets, offset=np.arange(len(of_all)))
-        rows.insert_forecasts(connection, whole, 1)
-        cells = [(int(each), START + HOUR * at, 100.0, 1, 0, True) for each in own for at in range(-540, count)]
-        rows.insert_observations(connection, observations(cells), 1, NOW)
-    owner = connect(owner_url, timeout=20)
-    with writing(owner) as connection:
-        connection.execute(text("ANALYZE"))
-    owner.dispose()
-    return database
-
-
-def scanned(connection: Any, query: str) -> set[str]:
-    """The large tables that a query reads from one end to the other."""
-    if connection.dialect.name == "sqlite":
-        lines = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}")]
-        aliases = {"p", "f", "o", "h", "v", "b", "l", "d", "c"} | LARGE
-        return {line for line in lines if line.startswith("SCAN ") and line.split()[1] in aliases}
-    plan = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {query}").scalar()
-    return {node["Relation Name"] for node in nodes(plan[0]["Plan"]) if node["Node Type"] == "Seq Scan"} & LARGE
-
-
-def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for part in plan.get("Plans", []):
-        yield from nodes(part)
 
 
 def test_no_query_about_one_series_and_none_about_the_newest_reads_a_whole_table(many: Database) -> None:

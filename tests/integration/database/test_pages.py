@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import event, text
 
@@ -13,6 +14,7 @@ from pipeline.database.pages.pages import open_pages
 from pipeline.errors import TidecastError, TooSlow
 from tests.contracts.rows import HOUR, NOW, START, mark_requeued
 from tests.integration.database.conftest import PATIENCE
+from tests.integration.database.plans import read_whole
 from tests.page_world import HOURS, LETTER, MARKUP, NAMES, ORIGINS, Visitor, World
 
 DAY = "2026-01-01"
@@ -347,26 +349,19 @@ def test_a_query_that_takes_too_long_is_stopped_and_the_next_one_answered(world:
     pages.close()
 
 
-@pytest.mark.parametrize("lasting_url", ["sqlite"], indirect=True)
-def test_every_query_of_what_grows_goes_through_an_index(visitor: Visitor) -> None:
-    """On SQLite: PostgreSQL reads a small table whole, whatever there is."""
-    letters = visitor.read("/api/dead-letters", limit=1)["next"]
-    asked: list[tuple[str, Any]] = []
-
-    def note(_: object, __: object, statement: str, parameters: Any, *___: object) -> None:
-        asked.append((statement, parameters))
-
-    questions: list[tuple[str, dict[str, Any]]] = [
+def questions_of(name: str, letters: str) -> list[tuple[str, dict[str, Any]]]:
+    """Every document, asked in every way."""
+    return [
         ("/api/status", {}),
-        ("/api/series", {"after": "meter-1"}),
-        ("/api/history", {"series": "meter-1", "to": hour(5)}),
-        ("/api/origins", {"series": "meter-1", "before": f"{hour(50)}/1"}),
-        ("/api/forecast", {"series": "meter-1"}),
-        ("/api/forecast", {"series": "meter-1", "origin": hour(24)}),
-        ("/api/forecast", {"series": "meter-1", "as_of": hour(30)}),
-        ("/api/accuracy", {"series": "meter-1"}),
+        ("/api/series", {"after": name}),
+        ("/api/history", {"series": name, "to": hour(5)}),
+        ("/api/origins", {"series": name, "before": f"{hour(50)}/1"}),
+        ("/api/forecast", {"series": name}),
+        ("/api/forecast", {"series": name, "origin": hour(24)}),
+        ("/api/forecast", {"series": name, "as_of": hour(30)}),
+        ("/api/accuracy", {"series": name}),
         ("/api/accuracy", {}),
-        ("/api/reliability", {"series": "meter-1"}),
+        ("/api/reliability", {"series": name}),
         ("/api/reliability", {}),
         ("/api/dead-letters", {}),
         ("/api/dead-letters", {"waiting": "true", "after": letters}),
@@ -377,6 +372,17 @@ def test_every_query_of_what_grows_goes_through_an_index(visitor: Visitor) -> No
         ("/api/promotions", {}),
         ("/api/partitions", {}),
     ]
+
+
+@pytest.mark.parametrize("lasting_url", ["sqlite"], indirect=True)
+def test_every_query_of_what_grows_goes_through_an_index(visitor: Visitor) -> None:
+    """On SQLite: PostgreSQL reads a small table whole, whatever there is."""
+    questions = questions_of("meter-1", visitor.read("/api/dead-letters", limit=1)["next"])
+    asked: list[tuple[str, Any]] = []
+
+    def note(_: object, __: object, statement: str, parameters: Any, *___: object) -> None:
+        asked.append((statement, parameters))
+
     documented = {path for path in visitor.read("/openapi.json")["paths"] if path.startswith("/api/")}
     assert {path for path, _ in questions} == documented - {"/api/events"}, "each one has its plans looked at"
     engine = visitor.pages._engine
@@ -401,3 +407,44 @@ def reads_whole(statement: str, steps: list[str]) -> bool:
     sorted_first = any("TEMP B-TREE" in step for step in steps)
     of_series = any(step.startswith("SEARCH forecasts USING PRIMARY KEY (series_id=?)") for step in steps)
     return of_series or (scanned and (sorted_first or "LIMIT" not in statement))
+
+
+MANY = (
+    "INSERT INTO evaluations SELECT s, 0, date '2025-12-20' + d, h, 9, 1, 2, 3, 1, 9, 8, 9, 9, 3, 2, 9, 2, 1"
+    " FROM generate_series(1, 200) s, generate_series(0, 14) d, unnest(ARRAY[1, 2, 7, 25]) h",
+    "INSERT INTO daily_accuracy SELECT day, 0, horizon_from, 'all', SUM(n), 1, 2, 3, 1, 9, 8, 9, 9, 3, 2, 9, 2"
+    " FROM evaluations GROUP BY day, horizon_from",
+    "INSERT INTO dead_letters SELECT 'meters', 0, n, 'empty', '', '', timestamptz '2026-01-01' + n * interval '1 s'"
+    " FROM generate_series(1, 9000) n",
+    "INSERT INTO job_runs (job, scheduled_for, owner, started_at, heartbeat_at, finished_at, outcome)"
+    " SELECT j, t.at, 'me', t.at, t.at, t.at, 'ok' FROM unnest(ARRAY['retrain', 'monitor']) j,"
+    " (SELECT timestamptz '2025-12-01' + n * interval '5 minutes' AS at FROM generate_series(1, 9000) n) t",
+)
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_no_document_reads_a_large_table_whole_on_postgresql(many: Database, url: str, owner_url: str) -> None:
+    with psycopg.connect(owner_url.replace("+psycopg", ""), autocommit=True) as owner:
+        for statement in (*MANY, "ANALYZE"):
+            owner.execute(statement.encode())
+    asked: list[tuple[str, Any]] = []
+
+    def note(_: object, __: object, statement: str, parameters: Any, *___: object) -> None:
+        asked.append((statement, parameters))
+
+    with Visitor(url, clock=CLOCK) as visitor:
+        letters = visitor.read("/api/dead-letters", limit=1)["next"]
+        engine = visitor.pages._engine
+        event.listen(engine, "before_cursor_execute", note)
+        for path, params in questions_of("s17", letters):
+            visitor.read(path, **params)
+        event.remove(engine, "before_cursor_execute", note)
+        found = {}
+        with engine.connect() as connection:
+            for statement, parameters in asked:
+                if statement.startswith("SELECT"):
+                    plan = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters).scalar()
+                    found[statement] = read_whole(plan[0]["Plan"])
+    assert len(found) > 30
+    grow = {"packed_forecasts", "observations", "evaluations", "dead_letters", "job_runs"}
+    assert {statement: tables & grow for statement, tables in found.items() if tables & grow} == {}
