@@ -108,6 +108,19 @@ def reading(series: int, origins: int, database: str) -> None:
     say(f"written to {bench.run(bench.Size(series, origins), kinds)}")
 
 
+@bench.command()
+@click.option(
+    "--series", "sizes", multiple=True, type=click.IntRange(60), default=(1_000, 10_000, 100_000), show_default=True
+)
+@click.option("--database", type=click.Choice(["sqlite", "postgresql", "both"]), default="both", show_default=True)
+def scale(sizes: tuple[int, ...], database: str) -> None:
+    """What an event, a forecast and each job cost as the series grow; by name only, half an hour."""
+    from tests.bench import scale as bench
+
+    kinds = ("sqlite", "postgresql") if database == "both" else (database,)
+    say(f"written to {bench.run(sizes, kinds)}")
+
+
 @bench.command(name="m4-hourly")
 @click.option("--data", type=click.Path(file_okay=False, exists=True, path_type=Path), help="Folder of the M4 files.")
 @click.option("--seed", "seeds", multiple=True, type=int, default=(0,), show_default=True, help="May be repeated.")

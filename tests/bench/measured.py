@@ -69,7 +69,9 @@ def measure_worker(settings: Settings, job: Mapping[str, Any]) -> dict[str, Any]
     """Run a worker over the whole topic: `partitions`, `warm_offset`, `events` say when to start and to stop."""
     with built_worker(settings) as worker:
         empty = psutil.Process().memory_info().rss
+        began = time.perf_counter()
         warm_up(worker, job["partitions"], job["warm_offset"])
+        warm = time.perf_counter() - began
         before, turns = handled(worker), worker.turns
         phases = worker.parts.phases
         phases.wall.clear()
@@ -91,6 +93,7 @@ def measure_worker(settings: Settings, job: Mapping[str, Any]) -> dict[str, Any]
         found = {
             "events": events,
             "turns": worker.turns - turns,
+            "warm_s": warm,
             "wall_s": wall,
             "rate": events / wall,
             "cpu_us": {**per_event, "other": 1e6 * cpu / events - sum(per_event.values()), "all": 1e6 * cpu / events},

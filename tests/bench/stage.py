@@ -78,6 +78,18 @@ class Stage:
             yield postgresql_url(self._port(), name)
             self._sql(f"DROP DATABASE {name} WITH (FORCE)")
 
+    def forget(self) -> None:
+        """Delete the topics and the histories that were made so far, which no later load needs."""
+        delete_topics(self, *self.filled.values())
+        for (kind, *_), made in self.seeds.items():
+            if kind == "sqlite":
+                for left in self.folder.glob(f"{Path(made).name}*"):
+                    left.unlink()
+            else:
+                self._sql(f"DROP DATABASE {made} WITH (FORCE)")
+        self.filled.clear()
+        self.seeds.clear()
+
     @contextmanager
     def empty_postgresql(self) -> Iterator[dict[str, Any]]:
         """Yield host, port and dbname of a new, empty database."""
