@@ -1,5 +1,6 @@
 """A forecast as the row that it is in SQL, in both directions; pipeline.quantiles packs its numbers."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,8 @@ from sqlalchemy import Connection, Table, func, select
 
 from models.config import QUANTILE_LEVELS
 from pipeline.database.schema.instants import LAST
-from pipeline.database.schema.tables import BASELINE, END_BYTES, horizon_steps, models
+from pipeline.database.schema.pipelines import MAIN
+from pipeline.database.schema.tables import BASELINE, END_BYTES, horizon_steps, models, pipelines
 from pipeline.errors import Corrupt
 from pipeline.quantiles import pack, pack_integers, unpack, unpack_integers
 from pipeline.records import Floats, Forecasts, Ints
@@ -96,14 +98,17 @@ def unpack_steps(origin: Ints, rows: Sequence[Any]) -> Iterator[Steps]:
 def longest_reach(connection: Connection) -> int:
     """Return how far after its origin a forecast's last target may lie, in microseconds, rather too much.
 
-    It is the longest horizon that was ever stored, in steps of the grid, some of which are longer than others: months,
-    weekends, days of 25 hours.
+    It is the longest horizon that was ever stored, in steps of the grid. Some of those are longer than others: months,
+    weekends, days of 25 hours; those of a fixed number of seconds are not.
     """
     steps = select(func.max(horizon_steps.c.step)).scalar_subquery()
-    query = select(steps, models.c.step_seconds).where(models.c.version == BASELINE)
-    longest, seconds = connection.execute(query).one()
+    grid = select(pipelines.c.frequency).where(pipelines.c.name == MAIN).scalar_subquery()
+    query = select(steps, models.c.step_seconds, grid).where(models.c.version == BASELINE)
+    longest, seconds, frequency = connection.execute(query).one()
     if not longest:
         return 0
+    if fixed := re.fullmatch(r"(\d+)s", frequency or ""):  # as Frequency.canonical spells it
+        return int(longest) * int(fixed[1]) * SECOND
     return LAST if seconds is None else round((1.1 * longest * seconds + 10 * 86_400) * SECOND)
 
 

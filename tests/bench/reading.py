@@ -23,7 +23,8 @@ from pipeline.database.packing import FORECASTS
 from pipeline.database.pages import models as model_pages
 from pipeline.database.pages import series as series_pages
 from pipeline.database.schema.migrate import configured
-from pipeline.database.schema.tables import series, topics
+from pipeline.database.schema.pipelines import MAIN
+from pipeline.database.schema.tables import pipelines, series, topics
 from pipeline.database.turns.dialects import rows_of
 from pipeline.database.turns.rows import enter_steps
 from pipeline.quantiles import shorten
@@ -126,6 +127,9 @@ def fill(engine: Engine, size: Size) -> None:
         enter_steps(connection, HORIZON)
         connection.execute(text(f"UPDATE models SET season = {SEASON}, step_seconds = 3600 WHERE version = 0"))
         connection.execute(topics.insert(), [{"topic": "readings"}])
+        named = {"consumer_group": "g", "input_topic": "readings", "output_topic": "f", "dead_letter_topic": "d"}
+        grid = {"name": MAIN, "frequency": "3600s", "phase": 0, "created_at": START}
+        connection.execute(pipelines.insert().values(grid | named))
         names = [{"name": f"meter-{number}", "first_seen": START, "metadata": {}} for number in range(count)]
         connection.execute(series.insert(), names)
     spread = np.sqrt(1 + np.arange(HORIZON) / 9)[None, :, None]

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Engine, bindparam, select, text
+from sqlalchemy import Connection, Engine, bindparam, func, select, text
 
 from pipeline.database.engine import reading
 from pipeline.database.jobs.matured import read_grid
@@ -11,7 +11,9 @@ from pipeline.database.schema.instants import Instant
 from pipeline.database.schema.monitor_tables import series_groups
 
 STEPS = 168
-"""Steps of time that one query looks at: a week of hours."""
+"""Steps of time that one query looks at, a week of hours, or fewer where they would be of more than"""
+FORECASTS = 200_000
+"""so many forecasts, some seconds' work."""
 
 # CROSS JOIN makes SQLite go series by series through the index of origins; it would read all forecasts otherwise.
 _MATURED = """
@@ -55,7 +57,7 @@ class LiveErrors:
             return list(connection.execute(query).scalars())
 
     def step_means(self, group: str, version: int, after: int | None) -> list[StepMeans]:
-        """Return the next steps of time after an origin, at most STEPS, in order; none when there are no more yet.
+        """Return the next steps of time after an origin, so many, in order; none when there are no more yet.
 
         None begins where retention has left all forecasts: those of one hour of the day are no measure for the others.
         A step is returned once the group has matured forecasts of a later one: by then most of its actuals are there.
@@ -64,7 +66,9 @@ class LiveErrors:
             first = _next(connection, group, version, read_pruned(connection) if after is None else after)
             if first is None:
                 return []
-            last = first + round((STEPS - 1) * (read_grid(connection).step_seconds or 0) * 1e6)
+            members = select(func.count()).where(series_groups.c.series_group == group)
+            steps = max(1, min(STEPS, FORECASTS // max(1, connection.execute(members).scalar_one())))
+            last = first + round((steps - 1) * (read_grid(connection).step_seconds or 0) * 1e6)
             times = [bindparam(name, type_=Instant()) for name in ("first", "last")]
             query = text(_MEANS).bindparams(*times).columns(origin=Instant)
             found = connection.execute(query, {"group": group, "version": version, "first": first, "last": last})

@@ -13,6 +13,7 @@ from jobs.catalog import find_work
 from jobs.clock.outcome import Stage
 from jobs.upkeep.monitor import STATE, Sources, detect, monitor
 from pipeline.database import Database
+from pipeline.database.jobs.live_errors import StepMeans
 from pipeline.errors import Unavailable
 from pipeline.job_facts import DriftFacts
 from pipeline.records import Claim, Forecasts
@@ -134,6 +135,24 @@ def test_a_champion_of_long_ago_is_judged_by_hours_that_retention_left_whole(dat
     steps = database.live_errors.step_means("north", version, None)
     assert len(steps) > 2
     assert set(np.diff([origin for origin, *_ in steps]).tolist()) == {HOUR}
+
+
+@pytest.mark.parametrize("most", [1, 8, 30])
+def test_of_many_series_fewer_steps_are_read_at_once_and_the_same_in_all(
+    database: Database, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    feed = Feed(database)
+    version = crown(database)
+    feed.live(60, version)
+    run(database, settings(), feed.now)
+    whole = database.live_errors.step_means("north", version, None)
+    assert len(whole) > 40
+    monkeypatch.setattr("pipeline.database.jobs.live_errors.FORECASTS", most)
+    found: list[StepMeans] = []
+    while some := database.live_errors.step_means("north", version, found[-1].origin if found else None):
+        assert len(some) <= max(1, most // 2)
+        found += some
+    assert found == whole
 
 
 def test_without_a_change_a_long_run_asks_for_nothing(database: Database) -> None:

@@ -20,10 +20,14 @@ from models.config import QUANTILE_NAMES
 from pipeline.cli import root
 from pipeline.database import Database, SqlStore, open_database, packing, upgrade
 from pipeline.database.engine import connect, reading, writing
+from pipeline.database.packed import longest_reach
 from pipeline.database.packing import AT_ONCE
 from pipeline.database.pages import models as model_pages
 from pipeline.database.schema.instants import to_text
 from pipeline.database.schema.migrate import configured, current, head
+from pipeline.database.schema.pipelines import MAIN
+from pipeline.database.schema.tables import pipelines
+from pipeline.database.turns.rows import enter_steps
 from pipeline.errors import ConfigError
 from pipeline.grid.frequency import Frequency
 from pipeline.quantiles import shorten
@@ -342,3 +346,19 @@ def test_no_query_about_one_series_and_none_about_the_newest_reads_a_whole_table
         for name, query in QUERIES.items():
             assert connection.execute(text(query)).first() is not None, name
             assert scanned(connection, query) == set(), name
+
+
+@pytest.mark.parametrize(
+    ("frequency", "hours"), [("3600s", 48), ("3600s in Europe/Berlin", 240 + 52), (None, 240 + 52)]
+)
+def test_how_far_a_forecast_reaches_is_exact_where_steps_are_of_one_length(
+    database: Database, frequency: str | None, hours: int
+) -> None:
+    database.registry.describe_baseline({}, season=24, step_seconds=3600.0)
+    with writing(database.engine) as connection:
+        enter_steps(connection, 48)
+        if frequency is not None:
+            named = {"consumer_group": "g", "input_topic": "i", "output_topic": "o", "dead_letter_topic": "d"}
+            row = {"name": MAIN, "frequency": frequency, "phase": 0, "created_at": NOW, **named}
+            connection.execute(pipelines.insert().values(row))
+        assert hours * HOUR <= longest_reach(connection) < (hours + 1) * HOUR
