@@ -1,7 +1,6 @@
 """tidecast forecast: read, export and plot what is stored."""
 
 import csv
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,14 +67,14 @@ def export(
     """Write every stored forecast step, with its quantiles and lineage."""
     bounds = {name: read_moment(text, f"--{name}") for name, text in (("since", since), ("until", until)) if text}
     with opened(settings) as database, click.open_file(str(output) if output else "-", "w", encoding="utf-8") as file:
-        count = 0
+        count, lines = 0, csv.writer(file, lineterminator="\n")
         for count, row in enumerate(database.reader.forecasts(series, **bounds), start=1):
             if form == "json":
                 file.write(write_json(row) + "\n")
                 continue
             if count == 1:
-                file.write(_csv(list(row)))
-            file.write(_csv(list(row.values())))
+                lines.writerow(row)
+            lines.writerow([csv_cell(field) for field in row.values()])
     if output:
         say(f"wrote {count:,} forecast steps to {output}")
 
@@ -111,9 +110,3 @@ def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
 
 def _write_near(row: dict[str, Any]) -> dict[str, Any]:
     return dict(zip(NEAR, show_near([row[name] for name in NEAR]), strict=True))
-
-
-def _csv(fields: list[Any]) -> str:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow([csv_cell(field) for field in fields])
-    return line.getvalue()

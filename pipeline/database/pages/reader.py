@@ -15,7 +15,8 @@ from sqlalchemy import Connection, Engine, TextClause, bindparam, func, select, 
 
 from models.config import QUANTILE_NAMES
 from pipeline.database.engine import inspecting, reading
-from pipeline.database.schema.instants import Instant
+from pipeline.database.pages.steps import stream_steps
+from pipeline.database.schema.instants import FIRST, LAST, Instant
 from pipeline.database.schema.tables import dead_letters, left_in_sql, series
 from pipeline.database.turns.covariates import with_covariates
 from pipeline.database.turns.dialects import rows_of
@@ -53,14 +54,6 @@ LEFT JOIN topics t ON t.topic_id = o.source_topic
 WHERE o.observed_at >= :since AND o.observed_at < :until{only}
 ORDER BY o.series_id, o.observed_at
 """
-_FORECASTS = """
-SELECT s.name AS series, {step}, t.topic AS source_topic, f.source_partition, f.source_offset
-FROM forecasts f
-JOIN series s ON s.series_id = f.series_id
-LEFT JOIN topics t ON t.topic_id = f.source_topic
-WHERE f.target_time >= :since AND f.target_time < :until{only}
-ORDER BY f.series_id, f.target_time, f.origin, f.model_version
-"""
 _COUNTS = """
 SELECT (SELECT COUNT(*) FROM series) AS series,
        (SELECT COUNT(*) FROM observations) AS observations,
@@ -77,7 +70,7 @@ FROM series s
 ORDER BY s.series_id
 """
 READ_ONLY = "25006"  # SQLSTATE; from a worker it means a replica after a failover, which passes
-_ALWAYS = (0, 253_402_300_799_000_000)  # years 1970 to 9999
+_ALWAYS = (FIRST, LAST)
 
 
 class SqlReader:
@@ -131,7 +124,8 @@ class SqlReader:
 
     def forecasts(self, name: str | None = None, since: int = _ALWAYS[0], until: int = _ALWAYS[1]) -> Iterator[Row]:
         """Stream every forecast step with since <= target_time < until, series by series in time order."""
-        yield from self._stream(_FORECASTS, name, since, until)
+        with reading(self._engine) as connection:
+            yield from stream_steps(connection, name, since, until)
 
     def dead_letters(self, limit: int = 100, *, waiting: bool = False) -> list[Row]:
         """Return the newest dead letters, bytes shown as text; with `waiting` only those not requeued yet.

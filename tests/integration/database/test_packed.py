@@ -46,7 +46,7 @@ def store(database: Database) -> SqlStore:
 
 def made(own: int, origin: int, targets: Any, **changes: Any) -> Forecasts:
     """One forecast of series `own` with these target times, of random numbers."""
-    rng = np.random.default_rng([own, origin // HOUR, changes.get("version", 1)])
+    rng = np.random.default_rng([own, abs(origin // HOUR), changes.get("version", 1)])
     quantiles = np.sort(rng.normal(100.0, 9.0, (1, len(targets), 13)), axis=-1)
     return Forecasts(
         series=[f"s{own}"],
@@ -362,3 +362,42 @@ def test_how_far_a_forecast_reaches_is_exact_where_steps_are_of_one_length(
             row = {"name": MAIN, "frequency": frequency, "phase": 0, "created_at": NOW, **named}
             connection.execute(pipelines.insert().values(row))
         assert hours * HOUR <= longest_reach(connection) < (hours + 1) * HOUR
+
+
+HORIZONS = [(0, 3), (1, 48), (2, 48), (7, 1), (30, 48), (31, 5)]
+
+
+@pytest.mark.parametrize("most", [0, 1_000_000], ids=["by the view", "by series"])
+def test_an_export_has_every_step_in_order_as_the_view_has_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr("pipeline.database.pages.steps.MOST", most)
+    store = database.store("meters", "last", lambda: NOW)
+    claim = store.claim(0, "me")
+    ids = store.recent(["b", "a", "silent"], 1).series_id.tolist()
+    months = Frequency("MS").time_of(Frequency("MS").step_of(np.array([START])) + np.arange(1, 6))
+    old = START - 60 * 366 * 24 * HOUR  # before 1970
+    stored = [
+        *(hourly(own, hour, count, version=1 + hour % 2, offset=hour) for own in ids[:2] for hour, count in HORIZONS),
+        made(ids[0], START - 100 * HOUR, months, version=3),
+        made(ids[1], old, old + HOUR * np.arange(1, 4), version=3, quality="fallback", calibration=7),
+    ]
+    for stop, one in enumerate(stored, start=1):
+        store.commit(turn_of(replace(claim, next_offset=stop - 1), stop, forecasts=one))
+    view = (
+        "SELECT s.name AS series, f.*, t.topic FROM forecasts f JOIN series s ON s.series_id = f.series_id"
+        " JOIN topics t ON t.topic_id = f.source_topic ORDER BY f.series_id, target_time, origin, model_version"
+    )
+    expected = database.reader.query(view)
+    found = list(database.reader.forecasts())
+    assert len(found) == len(expected) == sum(one.horizon for one in stored)
+    for own, theirs in zip(found, expected, strict=True):
+        assert theirs["topic"] == "meters"
+        assert own == {name: theirs["topic" if name == "source_topic" else name] for name in own}
+    bounds = START + 5 * HOUR, START + 30 * HOUR
+    texts = [to_text(time) for time in bounds]
+    part = [row for row in found if texts[0] <= row["target_time"] < texts[1]]
+    assert part
+    assert list(database.reader.forecasts(None, *bounds)) == part
+    assert list(database.reader.forecasts("a", *bounds)) == [row for row in part if row["series"] == "a"]
+    assert list(database.reader.forecasts("silent")) == []
