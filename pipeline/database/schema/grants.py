@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, text
 
 from pipeline.database.engine import connect, driver, writing
-from pipeline.database.schema.migrate import PATIENCE, VIEWS, check
+from pipeline.database.schema.migrate import PATIENCE, VIEWS, WORKED, check
 from pipeline.database.schema.tables import metadata, models
 from pipeline.errors import ConfigError
 
@@ -33,12 +33,6 @@ KEPT = {
     "repairs": "INSERT",
 }
 """Tables whose rows are a record, or where one that is gone would be counted anew, and how they may be changed."""
-
-WORKED = (
-    "tidecast_add_months(timestamptz)",
-    "tidecast_thin_month(text, timestamptz, timestamptz, timestamptz, bigint)",
-)
-"""Functions that run with the owner's rights: they make the partitions of forecasts and delete what is old of them."""
 
 
 def grant_read(url: str, role: str) -> None:

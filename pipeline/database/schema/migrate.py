@@ -34,6 +34,17 @@ VIEWS = (
 )
 """In the order of their making: a view may read the ones before it."""
 
+WORKED = (
+    "tidecast_add_months(timestamptz)",
+    "tidecast_thin_month(text, timestamptz, timestamptz, timestamptz, bigint)",
+)
+"""Functions that run with the owner's rights: they make the partitions of forecasts and delete what is old of them."""
+_WORKING = text(  # roles that `grant-work` was told of by an earlier release
+    "SELECT DISTINCT quote_ident(grantee) FROM information_schema.role_table_grants"
+    " WHERE table_schema = current_schema() AND table_name = 'ingest_state' AND privilege_type = 'INSERT'"
+    " AND grantee <> current_user"
+)
+
 OF_FORECASTS = (*VIEWS[:8], "series_health")
 """Those that read a forecast; before 0012, the table of steps."""
 
@@ -121,3 +132,6 @@ def create_functions(connection: Connection) -> None:
     schema = connection.execute(text("SELECT quote_ident(current_schema())")).scalar_one()
     body = (HERE / "partitions.sql").read_text(encoding="utf-8")
     driver(connection).execute(body.replace("{schema}", schema).replace("{lock}", str(THINNING)))
+    for role in connection.execute(_WORKING).scalars().all():
+        for function in WORKED:
+            driver(connection).execute(f"GRANT EXECUTE ON FUNCTION {function} TO {role}")

@@ -2,15 +2,23 @@
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import psycopg
 import pytest
+from alembic import command
 from psycopg import errors, sql
 
+from jobs.upkeep.retention import clear_out
+from pipeline.database import open_database, upgrade
+from pipeline.database.engine import connect, writing
 from pipeline.database.schema.grants import KEPT, grant_read, grant_work
+from pipeline.database.schema.migrate import configured
 from pipeline.database.schema.tables import metadata
 from pipeline.errors import ConfigError
+from pipeline.settings import Settings
+from tests.contracts.rows import NOW, START, forecasts, turn_of
 from tests.integration.database.conftest import ROLE
 
 
@@ -67,6 +75,38 @@ def test_who_owns_the_tables_is_refused_and_who_works_does_not_only_read(used_po
         grant_work(used_postgresql, f"nobody {uuid4().hex}")
     with pytest.raises(ConfigError, match=r"may write to .* already"):
         grant_read(used_postgresql, ROLE)
+
+
+def test_a_role_that_an_earlier_release_granted_work_goes_on_after_an_upgrade(postgresql: Any) -> None:
+    url: str = postgresql.fresh_database()
+    role = f'An "earlier" role {uuid4().hex[:8]}'
+    engine = connect(url, timeout=20)
+    with writing(engine) as connection:
+        command.upgrade(configured(connection), "0011")
+    engine.dispose()
+    rights = ("SELECT, INSERT, UPDATE, DELETE ON {} TABLES", "USAGE ON {} SEQUENCES")
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as owner:
+        name = sql.Identifier(role)
+        owner.execute(sql.SQL("CREATE ROLE {} LOGIN").format(name))
+        owner.execute(sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(name))
+        for right in rights:
+            every = sql.SQL(right.format("ALL") + " IN SCHEMA public TO {}").format(name)  # type: ignore[arg-type]
+            owner.execute(sql.SQL("GRANT ") + every)
+            later = sql.SQL(right.format("") + " TO {}").format(name)  # type: ignore[arg-type]
+            owner.execute(sql.SQL("ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ") + later)
+    upgrade(url)
+    database = open_database(url.replace("://postgres@", f"://{quote(role)}@"), timeout=20)
+    store = database.store("meters", "last", lambda: NOW)
+    claim = store.claim(0, "me")
+    own = int(store.recent(["a"], 1).series_id[0])
+    store.commit(turn_of(claim, 3, forecasts=forecasts({"a": own}, START, 2)))
+    assert [row["step"] for row in database.reader.query("SELECT step FROM forecasts ORDER BY 1")] == [1, 2, 3]
+    assert database.reader.query("SELECT * FROM forecast_accuracy") == []
+    settings = Settings(series={"context": 4, "horizon": 3})  # type: ignore[arg-type]
+    assert (
+        clear_out(database.retention, settings, clock=lambda: NOW, on_stage=lambda _: None).reason == "deleted nothing"
+    )
+    database.close()
 
 
 def test_sqlite_has_no_roles(tmp_path: Any, sqlite_template: Any) -> None:
