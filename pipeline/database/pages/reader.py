@@ -17,6 +17,7 @@ from models.config import QUANTILE_NAMES
 from pipeline.database.engine import inspecting, reading
 from pipeline.database.pages.steps import stream_steps
 from pipeline.database.schema.instants import FIRST, LAST, Instant
+from pipeline.database.schema.packed_sql import newest
 from pipeline.database.schema.tables import dead_letters, left_in_sql, series
 from pipeline.database.turns.covariates import with_covariates
 from pipeline.database.turns.dialects import rows_of
@@ -32,17 +33,10 @@ _STEP = "f.target_time, f.origin, f.step, f.issued_at, f.model_version, f.qualit
 )
 _AS_OF = """
 SELECT s.name AS series, f.series_id, {step}
-FROM (
-    SELECT series_id, origin, model_version,
-           ROW_NUMBER() OVER (
-               PARTITION BY series_id ORDER BY origin DESC, issued_at DESC, model_version DESC
-           ) AS place
-    FROM packed_forecasts
-    WHERE issued_at <= :at
-) h
-JOIN series s ON s.series_id = h.series_id
-JOIN forecasts f ON f.series_id = h.series_id AND f.origin = h.origin AND f.model_version = h.model_version
-WHERE h.place = 1{only}
+FROM series s
+{newest}
+JOIN forecasts f ON f.series_id = p.series_id AND f.origin = p.origin AND f.model_version = p.model_version
+WHERE p.series_id IS NOT NULL{only}
 ORDER BY s.name, f.step
 """
 _OBSERVATIONS = """
@@ -115,7 +109,8 @@ class SqlReader:
 
     def forecasts_as_of(self, at: int, name: str | None = None) -> list[Row]:
         """Return what `forecasts_latest` would have shown at a past moment: only forecasts issued by then."""
-        query = text(_spelled(_AS_OF, name)).bindparams(bindparam("at", type_=Instant()))
+        sql = _AS_OF.replace("{newest}", newest(self._engine.dialect.name, until="at"))
+        query = text(_spelled(sql, name)).bindparams(bindparam("at", type_=Instant()))
         return self._fetch(query, {"at": at} | _named(name))
 
     def observations(self, name: str | None = None, since: int = _ALWAYS[0], until: int = _ALWAYS[1]) -> Iterator[Row]:

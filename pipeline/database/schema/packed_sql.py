@@ -25,7 +25,7 @@ def fill(body: str, dialect: str) -> str:
         "{numbers}": numbers,
         "{seconds_to_next}": _SECONDS_TO_NEXT[dialect],
         "{cut}": _CUT if dialect == "postgresql" else "",
-        "{newest}": _NEWEST[dialect],
+        "{newest}": newest(dialect),
     }
     for name, text in parts.items():
         body = body.replace(name, text)
@@ -51,22 +51,31 @@ CROSS JOIN LATERAL (
     SELECT substring(p.quantiles FROM (n.step - 1) * {COUNT} * p.width + 1 FOR {COUNT} * p.width) AS piece OFFSET 0
 ) c"""
 
-_NEWEST = {
-    "postgresql": """LEFT JOIN LATERAL (
-    SELECT MAX(h.origin) AS origin FROM packed_forecasts h WHERE h.series_id = s.series_id
+
+def newest(dialect: str, until: str = "") -> str:
+    """Spell the join of row `p`, the newest forecast of series `s`: the latest origin, then the latest issued.
+
+    `until` names a parameter: only forecasts that were issued by then count. PostgreSQL knows the origin before it
+    looks for the row, and so opens the partition of that month alone.
+    """
+    origin = f"SELECT MAX(h.origin){{}} FROM packed_forecasts h WHERE h.series_id = s.series_id{_issued('h', until)}"
+    last = f"{_issued('v', until)} ORDER BY v.issued_at DESC, v.model_version DESC LIMIT 1"
+    if dialect == "postgresql":
+        return f"""LEFT JOIN LATERAL (
+    {origin.format(" AS origin")}
 ) h ON true
 LEFT JOIN LATERAL (
-    SELECT v.* FROM packed_forecasts v WHERE v.series_id = s.series_id AND v.origin = h.origin
-    ORDER BY v.issued_at DESC, v.model_version DESC LIMIT 1
-) p ON true""",
-    "sqlite": """LEFT JOIN packed_forecasts p ON p.series_id = s.series_id
-  AND p.origin = (SELECT MAX(h.origin) FROM packed_forecasts h WHERE h.series_id = s.series_id)
+    SELECT v.* FROM packed_forecasts v WHERE v.series_id = s.series_id AND v.origin = h.origin{last}
+) p ON true"""
+    return f"""LEFT JOIN packed_forecasts p ON p.series_id = s.series_id
+  AND p.origin = ({origin.format("")})
   AND p.model_version = (
     SELECT v.model_version FROM packed_forecasts v WHERE v.series_id = s.series_id
-      AND v.origin = (SELECT MAX(h.origin) FROM packed_forecasts h WHERE h.series_id = s.series_id)
-    ORDER BY v.issued_at DESC, v.model_version DESC LIMIT 1)""",
-}
-"""The newest forecast of a series. PostgreSQL knows the origin before it looks for the row: in that month alone."""
+      AND v.origin = ({origin.format("")}){last})"""
+
+
+def _issued(row: str, until: str) -> str:
+    return f" AND {row}.issued_at <= :{until}" if until else ""
 
 
 def number(dialect: str, index: int) -> str:
