@@ -12,8 +12,8 @@
 Published is what lies below the start of its partition's newest turn (ingest_state.turn_start). A turn begins only
 when everything before it has reached the topic, K = S; so K never lags behind that start, and what a claim publishes
 again, [K, S), is never touched; nor is a partition's newest re-forecast (ingest_state.reforecasts), which may not be
-published either. A forecast goes with all its steps in one transaction. PostgreSQL keeps forecasts by month of
-origin; of a large month nothing goes until all of it is old, and then all at once. Nothing depends on where the
+published either. A forecast goes with all its steps in one transaction. PostgreSQL keeps forecasts by periods of
+origin; of a large period nothing goes until all of it is old, and then all at once. Nothing depends on where the
 last run ended: what is left is found again, so a run may stop, or be killed, between any two batches.
 """
 
@@ -40,9 +40,12 @@ MOST_STEPS = 50_000
 SERIES_AT_ONCE = 100
 FINE = 3600.0
 """Seconds; where steps are shorter, so many fewer series are read at once: a year's origins are held then."""
-LEAST_WAITING = 28 * DAY
-"""Seconds; forecasts that are kept for less do not stay until a whole month of them is old."""
-MONTHS_AHEAD = 62 * MICROSECONDS_A_DAY
+PERIODS = {"day": DAY, "week": 7 * DAY, "month": 31 * DAY}
+"""Lengths in seconds of what a database keeps, and deletes, as a whole, where it is large."""
+MOST_PERIODS = 32
+"""Of what is kept: a query looks at each of them."""
+AHEAD = 7 * DAY
+"""Seconds that are made ahead at least, and two periods."""
 LEAST_PAUSE = 0.01
 """Seconds between two transactions; after a longer one, as long as it took, so that a worker gets its turn."""
 
@@ -67,11 +70,11 @@ class Origins:
 
 @dataclass(frozen=True, slots=True)
 class _Cuts:
-    """Origins before these times are deleted, or thinned; `kept` is the shorter of the two, in seconds."""
+    """Origins before these times are deleted, or thinned; `kept` microseconds is the shorter time that they stay."""
 
     delete_before: int | None
     thin_before: int | None
-    kept: float
+    kept: int
 
 
 class Stock(Protocol):
@@ -81,15 +84,15 @@ class Stock(Protocol):
         """Return the ids of all series, ascending."""
         ...
 
-    def add_months(self, until: int) -> None:
-        """Have a partition for every month of origins up to a time, where the database has partitions."""
+    def add_periods(self, until: int, length: str) -> None:
+        """Have a partition for every period of origins up to a time, where the database has them; see PERIODS."""
         ...
 
-    def whole_months(self, *, shadow: bool, delete_before: int | None, thin_before: int | None) -> list[str]:
+    def whole_periods(self, *, shadow: bool, delete_before: int | None, thin_before: int | None) -> list[str]:
         """Name the large partitions of forecasts, or of the shadows', that lie before either time; oldest first."""
         ...
 
-    def thin_month(
+    def thin_period(
         self, name: str, *, shadow: bool, delete_before: int | None, thin_before: int | None, issued_before: int
     ) -> int:
         """Delete what `choose_doomed` marks of such a partition, if published and issued before then; return how many.
@@ -98,8 +101,11 @@ class Stock(Protocol):
         """
         ...
 
-    def waited_for(self, before: int, *, shadow: bool) -> int:
-        """Return the begin of the oldest large partition that has yet to be thinned, or `before` if that is earlier."""
+    def waited_for(self, before: int, longest: int, *, shadow: bool) -> int:
+        """Return the begin of the oldest large partition that has yet to be thinned, or `before` if that is earlier.
+
+        One that is longer than `longest` (microseconds) is not waited for.
+        """
         ...
 
     def origins(self, series_ids: Ints, before: int) -> tuple[Ints, Ints, Ints, Ints]:
@@ -224,13 +230,14 @@ def _kinds(stock: Stock, settings: Settings, now: int) -> dict[str, Iterator[int
         issued_before = now - MICROSECONDS_A_DAY
         delete = partial(stock.delete_forecasts, issued_before=issued_before)
         cuts = _cuts(settings, now)
-        stock.add_months(now + MONTHS_AHEAD)
+        period = choose_period(keep.forecasts)
+        stock.add_periods(now + round(max(AHEAD, 2 * PERIODS[period]) * SECOND), period)
         kinds["forecasts"] = chain(
-            _months(stock, cuts, issued_before, shadow=False),
+            _periods(stock, cuts, issued_before, shadow=False),
             _forecasts(stock, stock.origins, delete, cuts, settings, shadow=False),
         )
         kinds["shadow forecasts"] = chain(
-            _months(stock, cuts, issued_before, shadow=True),
+            _periods(stock, cuts, issued_before, shadow=True),
             _forecasts(stock, stock.shadow_origins, stock.delete_shadow, cuts, settings, shadow=True),
         )
     if keep.observations is not None:
@@ -246,14 +253,21 @@ def _cuts(settings: Settings, now: int) -> _Cuts:
         min(before, matured) if before is not None else None
         for before in (_before(now, keep.forecasts), _before(now, keep.thin_forecasts))
     )
-    return _Cuts(delete, thin, min(kept for kept in (keep.forecasts, keep.thin_forecasts) if kept is not None))
+    kept = min(seconds for seconds in (keep.forecasts, keep.thin_forecasts) if seconds is not None)
+    return _Cuts(delete, thin, round(kept * SECOND))
 
 
-def _months(stock: Stock, cuts: _Cuts, issued_before: int, *, shadow: bool) -> Iterator[int]:
+def choose_period(kept: float | None) -> str:
+    """Choose the shortest period that makes few of what is kept for so many seconds; None: for ever."""
+    few = (name for name, seconds in PERIODS.items() if kept is not None and kept <= MOST_PERIODS * seconds)
+    return next(few, "month")
+
+
+def _periods(stock: Stock, cuts: _Cuts, issued_before: int, *, shadow: bool) -> Iterator[int]:
     """Thin as a whole what a database keeps in partitions."""
     before = {"delete_before": cuts.delete_before, "thin_before": cuts.thin_before}
-    for name in stock.whole_months(shadow=shadow, **before):
-        yield stock.thin_month(name, shadow=shadow, issued_before=issued_before, **before)
+    for name in stock.whole_periods(shadow=shadow, **before):
+        yield stock.thin_period(name, shadow=shadow, issued_before=issued_before, **before)
 
 
 def _forecasts(
@@ -265,10 +279,9 @@ def _forecasts(
     *,
     shadow: bool,
 ) -> Iterator[int]:
-    """Delete one by one; not what goes with its partition within a month, where forecasts are kept as long anyway."""
+    """Delete one by one; not what goes with its partition, as long after as it was kept at most."""
     before = max(b for b in (cuts.delete_before, cuts.thin_before) if b is not None)
-    if cuts.kept >= LEAST_WAITING:
-        before = stock.waited_for(before, shadow=shadow)
+    before = stock.waited_for(before, cuts.kept, shadow=shadow)
     at_once = max(1, min(MOST_ROWS, MOST_STEPS // settings.series.horizon))
     step = Frequency.of(settings.series).seconds
     for ids in _chunks(stock.series(), max(1, round(SERIES_AT_ONCE * min(1.0, step / FINE)))):

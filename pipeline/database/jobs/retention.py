@@ -22,7 +22,7 @@ from sqlalchemy import (
 
 from pipeline.database.engine import reading, writing
 from pipeline.database.jobs.matured import read_grid
-from pipeline.database.jobs.months import add_months, thin_month, waited_for, whole_months
+from pipeline.database.jobs.periods import add_periods, thin_period, waited_for, whole_periods
 from pipeline.database.jobs.pruned import note_pruned
 from pipeline.database.jobs.scales import SEASONS, season_length
 from pipeline.database.jobs.tallies import add_deleted
@@ -61,19 +61,19 @@ class Retention:
             found = connection.execute(select(series.c.series_id).order_by(series.c.series_id))
             return np.array(found.scalars().all(), np.int64)
 
-    def add_months(self, until: int) -> None:
-        """Make PostgreSQL's partitions of forecasts up to a time."""
-        add_months(self._engine, until)
+    def add_periods(self, until: int, length: str) -> None:
+        """Make PostgreSQL's partitions of forecasts, of a month, a week or a day each, up to a time."""
+        add_periods(self._engine, until, length)
 
-    def whole_months(self, *, shadow: bool, delete_before: int | None, thin_before: int | None) -> list[str]:
+    def whole_periods(self, *, shadow: bool, delete_before: int | None, thin_before: int | None) -> list[str]:
         """Name the large partitions of forecasts that can be thinned as a whole, oldest first; none on SQLite."""
-        return whole_months(self._engine, shadow=shadow, delete_before=delete_before, thin_before=thin_before)
+        return whole_periods(self._engine, shadow=shadow, delete_before=delete_before, thin_before=thin_before)
 
-    def thin_month(
+    def thin_period(
         self, name: str, *, shadow: bool, delete_before: int | None, thin_before: int | None, issued_before: int
     ) -> int:
         """Thin such a partition, and return how many forecasts went."""
-        return thin_month(
+        return thin_period(
             self._engine,
             name,
             shadow=shadow,
@@ -82,9 +82,9 @@ class Retention:
             issued_before=issued_before,
         )
 
-    def waited_for(self, before: int, *, shadow: bool) -> int:
+    def waited_for(self, before: int, longest: int, *, shadow: bool) -> int:
         """Return up to when forecasts go one by one; what is newer, up to `before`, goes with its partition."""
-        return waited_for(self._engine, before, shadow=shadow)
+        return waited_for(self._engine, before, longest, shadow=shadow)
 
     def origins(self, series_ids: Ints, before: int) -> tuple[Ints, Ints, Ints, Ints]:
         """Return series_id, origin, model_version and the series' newest origin of forecasts from before `before`."""

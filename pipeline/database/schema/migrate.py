@@ -35,8 +35,8 @@ VIEWS = (
 """In the order of their making: a view may read the ones before it."""
 
 WORKED = (
-    "tidecast_add_months(timestamptz)",
-    "tidecast_thin_month(text, timestamptz, timestamptz, timestamptz, bigint)",
+    "tidecast_add_periods(timestamptz, text)",
+    "tidecast_thin_period(text, timestamptz, timestamptz, timestamptz, bigint)",
 )
 """Functions that run with the owner's rights: they make the partitions of forecasts and delete what is old of them."""
 _WORKING = text(  # roles that `grant-work` was told of by an earlier release

@@ -1,8 +1,9 @@
--- How PostgreSQL keeps forecasts by the month of their origin. The oldest partition, _past, begins at the beginning of
--- time, and the newest, _open, has no end: every origin has a place. A worker's role may change rows, and no table; so
--- the two functions that do run with the rights of who made them, and can do no more than retention does row by row.
+-- How PostgreSQL keeps forecasts by the period of their origin: a month, a week or a day of UTC. The oldest partition,
+-- _past, begins at the beginning of time, and the newest, _open, has no end: every origin has a place. A worker's role
+-- may change rows, and no table; so the two functions that do run with the rights of who made them, and can do no more
+-- than retention does row by row.
 
-CREATE OR REPLACE FUNCTION tidecast_months() RETURNS TABLE (
+CREATE OR REPLACE FUNCTION tidecast_periods() RETURNS TABLE (
     parent text, name text, lower_end timestamptz, upper_end timestamptz, thinned boolean, bytes bigint
 )
 LANGUAGE sql STABLE SET search_path = {schema}, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO' AS $$
@@ -21,13 +22,13 @@ LANGUAGE sql STABLE SET search_path = {schema}, pg_temp SET timezone = 'UTC' SET
     ORDER BY 1, 3
 $$;
 
--- Locks a table of forecasts for a change of its partitions, if all who use it let go soon. Who waits for the month may
+-- Locks a table of forecasts for a change of its partitions, if all who use it let go soon. Who waits for the period may
 -- hold the whole: then not at all, for neither could go on.
-CREATE OR REPLACE FUNCTION tidecast_lock_forecasts(parent text, month text) RETURNS boolean
+CREATE OR REPLACE FUNCTION tidecast_lock_forecasts(parent text, period text) RETURNS boolean
 LANGUAGE plpgsql SET search_path = {schema}, pg_temp SET lock_timeout = '200ms' AS $$
 BEGIN
     FOR attempt IN 1..50 LOOP
-        IF EXISTS (SELECT FROM pg_locks l WHERE l.relation = quote_ident(month)::regclass AND NOT l.granted) THEN
+        IF EXISTS (SELECT FROM pg_locks l WHERE l.relation = quote_ident(period)::regclass AND NOT l.granted) THEN
             RETURN false;
         END IF;
         BEGIN
@@ -40,41 +41,42 @@ BEGIN
     RETURN false;
 END $$;
 
--- Makes months up to `until`. Where nobody did so in time, the open partition holds rows: it becomes a longer month.
+-- Makes periods of a length, 'month', 'week' or 'day', up to `until`. Where nobody did so in time, the open partition
+-- holds rows: it becomes a longer period.
 -- Returns how many were made, NULL where somebody was in the way.
-CREATE OR REPLACE FUNCTION tidecast_add_months(until timestamptz) RETURNS integer
+CREATE OR REPLACE FUNCTION tidecast_add_periods(until timestamptz, length text) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
-    parent text; rest text; month text; bound timestamptz; stop timestamptz; newest timestamptz; made integer := 0;
+    parent text; rest text; period text; bound timestamptz; stop timestamptz; newest timestamptz; made integer := 0;
 BEGIN
     FOREACH parent IN ARRAY ARRAY['packed_forecasts', 'packed_shadow_forecasts'] LOOP
         rest := parent || '_open';
-        SELECT m.lower_end INTO bound FROM tidecast_months() m WHERE m.name = rest;
+        SELECT m.lower_end INTO bound FROM tidecast_periods() m WHERE m.name = rest;
         CONTINUE WHEN bound >= until;
         IF NOT tidecast_lock_forecasts(parent, rest) THEN
             RETURN NULL;
         END IF;
-        SELECT m.lower_end INTO bound FROM tidecast_months() m WHERE m.name = rest;  -- another run may have been here
+        SELECT m.lower_end INTO bound FROM tidecast_periods() m WHERE m.name = rest;  -- another run may have been here
         CONTINUE WHEN bound >= until;
         EXECUTE format('SELECT max(origin) FROM %I', rest) INTO newest;
-        CONTINUE WHEN newest >= until + interval '1 year';  -- a month that long would be in the way of all others
+        CONTINUE WHEN newest >= until + interval '1 year';  -- a period that long would be in the way of all others
         EXECUTE format('ALTER TABLE %I DETACH PARTITION %I', parent, rest);
         IF newest IS NOT NULL THEN
-            stop := date_trunc('month', newest) + interval '1 month';
-            month := parent || to_char(bound, '_YYYY_MM');
-            EXECUTE format('ALTER TABLE %I RENAME TO %I', rest, month);
+            stop := date_trunc(length, newest) + ('1 ' || length)::interval;
+            period := parent || to_char(bound, '_YYYY_MM_DD');
+            EXECUTE format('ALTER TABLE %I RENAME TO %I', rest, period);
             EXECUTE format(
-                'ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', parent, month, bound, stop);
-            EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', rest, month);
+                'ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', parent, period, bound, stop);
+            EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', rest, period);
             bound := stop;
             made := made + 1;
         END IF;
         WHILE bound < until LOOP
-            stop := bound + interval '1 month';
-            month := parent || to_char(bound, '_YYYY_MM');
-            EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', month, rest);
+            stop := date_trunc(length, bound) + ('1 ' || length)::interval;
+            period := parent || to_char(bound, '_YYYY_MM_DD');
+            EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', period, rest);
             EXECUTE format(
-                'ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', parent, month, bound, stop);
+                'ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', parent, period, bound, stop);
             bound := stop;
             made := made + 1;
         END LOOP;
@@ -83,23 +85,23 @@ BEGIN
     RETURN made;
 END $$;
 
--- Deletes what the rules of retention say, of a month that is all before `thin_before` or `delete_before`: what stays
--- is copied to a table that takes the month's place. Nobody writes into the month meanwhile; everybody else goes on, up
--- to the moment of the change. Little that stays of a month to delete joins the past, if that has at most `small` bytes.
+-- Deletes what the rules of retention say, of a period that is all before `thin_before` or `delete_before`: what stays
+-- is copied to a table that takes the period's place. Nobody writes into the period meanwhile; everybody else goes on, up
+-- to the moment of the change. Little that stays of a period to delete joins the past, if that has at most `small` bytes.
 -- Returns how many rows went, NULL where somebody was in the way: a later run will do it.
-CREATE OR REPLACE FUNCTION tidecast_thin_month(
-    month text, thin_before timestamptz, delete_before timestamptz, issued_before timestamptz, small bigint
+CREATE OR REPLACE FUNCTION tidecast_thin_period(
+    period text, thin_before timestamptz, delete_before timestamptz, issued_before timestamptz, small bigint
 ) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
-    own record; past record; staged text := month || '_kept'; joined text; held text; total bigint; kept bigint;
+    own record; past record; staged text := period || '_kept'; joined text; held text; total bigint; kept bigint;
 BEGIN
     IF NOT pg_try_advisory_xact_lock({lock}) THEN
         RETURN NULL;
     END IF;
-    SELECT * INTO STRICT own FROM tidecast_months() m
-    WHERE m.name = month AND (m.upper_end <= thin_before OR m.upper_end <= delete_before);
-    EXECUTE format('LOCK TABLE %I IN SHARE MODE', month);
+    SELECT * INTO STRICT own FROM tidecast_periods() m
+    WHERE m.name = period AND (m.upper_end <= thin_before OR m.upper_end <= delete_before);
+    EXECUTE format('LOCK TABLE %I IN SHARE MODE', period);
     IF own.parent = 'packed_forecasts' THEN
         joined := $x$LEFT JOIN (
                 SELECT t.topic_id, i.partition, i.turn_start, i.reforecasts
@@ -117,7 +119,7 @@ BEGIN
         joined := '';
         held := $x$p.model_version IN (SELECT version FROM aliases WHERE alias = 'shadow')$x$;
     END IF;
-    EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', staged, month);
+    EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', staged, period);
     EXECUTE format(
         $x$INSERT INTO %1$I SELECT p.* FROM %2$I p
             JOIN (
@@ -127,16 +129,16 @@ BEGIN
             ) r USING (series_id, origin, model_version)
             %3$s
             WHERE %4$s OR NOT (COALESCE(p.origin < $2, false) OR (r.nth > 1 AND COALESCE(p.origin < $1, false)))$x$,
-        staged, month, joined, held) USING thin_before, delete_before, issued_before;
+        staged, period, joined, held) USING thin_before, delete_before, issued_before;
     GET DIAGNOSTICS kept = ROW_COUNT;
-    EXECUTE format('SELECT count(*) FROM %I', month) INTO total;
-    IF NOT tidecast_lock_forecasts(own.parent, month) THEN
+    EXECUTE format('SELECT count(*) FROM %I', period) INTO total;
+    IF NOT tidecast_lock_forecasts(own.parent, period) THEN
         EXECUTE format('DROP TABLE %I', staged);
         RETURN NULL;
     END IF;
-    EXECUTE format('ALTER TABLE %I DETACH PARTITION %I', own.parent, month);
-    EXECUTE format('DROP TABLE %I', month);
-    SELECT * INTO past FROM tidecast_months() m WHERE m.parent = own.parent AND m.lower_end = '-infinity';
+    EXECUTE format('ALTER TABLE %I DETACH PARTITION %I', own.parent, period);
+    EXECUTE format('DROP TABLE %I', period);
+    SELECT * INTO past FROM tidecast_periods() m WHERE m.parent = own.parent AND m.lower_end = '-infinity';
     IF own.upper_end <= delete_before AND past.upper_end = own.lower_end
        AND past.bytes <= small AND pg_table_size(quote_ident(staged)::regclass) <= small THEN
         EXECUTE format('ALTER TABLE %I DETACH PARTITION %I', own.parent, past.name);
@@ -145,14 +147,14 @@ BEGIN
         EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (MINVALUE) TO (%L)',
                        own.parent, past.name, own.upper_end);
     ELSE
-        EXECUTE format('ALTER TABLE %I RENAME TO %I', staged, month);
-        EXECUTE format('COMMENT ON TABLE %I IS %L', month, 'thinned');
-        EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%s) TO (%L)', own.parent, month,
+        EXECUTE format('ALTER TABLE %I RENAME TO %I', staged, period);
+        EXECUTE format('COMMENT ON TABLE %I IS %L', period, 'thinned');
+        EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%s) TO (%L)', own.parent, period,
                        CASE WHEN own.lower_end = '-infinity' THEN 'MINVALUE' ELSE quote_literal(own.lower_end) END,
                        own.upper_end);
     END IF;
     RETURN total - kept;
 END $$;
 
-REVOKE ALL ON FUNCTION tidecast_add_months(timestamptz) FROM PUBLIC;
-REVOKE ALL ON FUNCTION tidecast_thin_month(text, timestamptz, timestamptz, timestamptz, bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION tidecast_add_periods(timestamptz, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION tidecast_thin_period(text, timestamptz, timestamptz, timestamptz, bigint) FROM PUBLIC;

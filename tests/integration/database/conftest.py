@@ -99,7 +99,7 @@ def empty(url: str) -> None:
 def forget_months(connection: psycopg.Connection[Any]) -> None:
     """Take the partitions away that a test has made: each costs the next ones five files to empty."""
     for parent in ("packed_forecasts", "packed_shadow_forecasts"):
-        listed = "SELECT name, upper_end::text FROM tidecast_months() WHERE parent = %s ORDER BY lower_end"
+        listed = "SELECT name, upper_end::text FROM tidecast_periods() WHERE parent = %s ORDER BY lower_end"
         (past, bound), *made, (rest, _) = connection.execute(listed, [parent]).fetchall()
         if made:
             connection.execute(f"DROP TABLE {', '.join(name for name, _ in made)}".encode())

@@ -22,7 +22,7 @@ def read_whole(plan: dict[str, Any]) -> set[str]:
     Of an empty partition there is nothing else to do.
     """
     return {
-        re.sub(r"_(past|open|\d{4}_\d\d)$", "", node["Relation Name"])
+        re.sub(r"_(past|open|\d{4}_\d\d_\d\d)$", "", node["Relation Name"])
         for node in nodes(plan)
         if node["Node Type"] == "Seq Scan" and node["Plan Rows"] > 1
     }

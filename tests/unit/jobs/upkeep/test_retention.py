@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.clock.outcome import Stage
-from jobs.upkeep.retention import MICROSECONDS_A_DAY, MOST_ROWS, MOST_STEPS, Origins, choose_doomed, clear_out
+from jobs.upkeep.retention import (
+    MICROSECONDS_A_DAY,
+    MOST_ROWS,
+    MOST_STEPS,
+    Origins,
+    choose_doomed,
+    choose_period,
+    clear_out,
+)
 from pipeline.errors import ConfigError
 from pipeline.records import Ints
 from pipeline.settings import RetentionSettings, Settings
@@ -93,6 +101,14 @@ def test_a_run_day_by_day_ends_where_one_late_run_does(
     assert apply(apply(keys, None, earlier), delete, later) == apply(keys, delete, later)
 
 
+@pytest.mark.parametrize(
+    ("days", "period"), [(1, "day"), (30, "day"), (40, "week"), (200, "week"), (400, "month"), (4000, "month")]
+)
+def test_periods_are_short_where_little_is_kept_and_few_where_much_is(days: int, period: str) -> None:
+    assert choose_period(days * 86_400.0) == period
+    assert choose_period(None) == "month"
+
+
 @dataclass
 class MemoryStock:
     """`jobs.upkeep.retention.Stock` over counts: so many rows of each kind may go; every deletion takes `seconds`."""
@@ -107,16 +123,16 @@ class MemoryStock:
     def series(self) -> Ints:
         return np.arange(1, 4)
 
-    def add_months(self, until: int) -> None:
-        self.asked.append(("months until", until))
+    def add_periods(self, until: int, length: str) -> None:
+        self.asked.append(("periods", (until, length)))
 
-    def whole_months(self, *, shadow: bool, delete_before: int | None, thin_before: int | None) -> list[str]:
+    def whole_periods(self, *, shadow: bool, delete_before: int | None, thin_before: int | None) -> list[str]:
         return []
 
-    def thin_month(self, name: str, **_: Any) -> int:
+    def thin_period(self, name: str, **_: Any) -> int:
         raise AssertionError(f"{name} was not named")
 
-    def waited_for(self, before: int, *, shadow: bool) -> int:
+    def waited_for(self, before: int, longest: int, *, shadow: bool) -> int:
         return before
 
     def origins(self, series_ids: Ints, before: int) -> tuple[Ints, Ints, Ints, Ints]:

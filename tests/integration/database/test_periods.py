@@ -17,7 +17,7 @@ from psycopg.errors import AdminShutdown, InsufficientPrivilege
 from pipeline.columns import concat
 from pipeline.database import Database, SqlStore, open_database, upgrade
 from pipeline.database.engine import reading
-from pipeline.database.jobs import months
+from pipeline.database.jobs import periods
 from pipeline.database.jobs.pruned import read_pruned
 from pipeline.database.schema.grants import grant_work
 from pipeline.errors import Unavailable
@@ -27,7 +27,7 @@ from tests.integration.database.conftest import PATIENCE, ROLE, THERE
 from tests.integration.database.test_retention import DAY, hourly, of, run, stored
 
 SMALL = 16_384  # bytes: what a partition of one page of rows has
-LISTED = "SELECT name, lower_end::text, thinned FROM tidecast_months() WHERE parent = 'packed_forecasts'"
+LISTED = "SELECT name, lower_end::text, thinned FROM tidecast_periods() WHERE parent = 'packed_forecasts'"
 
 
 def month_after(instant: int) -> int:
@@ -59,9 +59,9 @@ def owner(postgresql: Any) -> str:
 @pytest.fixture
 def database(owner: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     """For the role that owns nothing; a partition of two pages is large."""
-    monkeypatch.setattr(months, "LARGE", SMALL)
+    monkeypatch.setattr(periods, "LARGE", SMALL)
     opened = open_database(owner.replace("://postgres@", f"://{quote(ROLE)}@"), timeout=PATIENCE)
-    opened.retention.add_months(LATER)
+    opened.retention.add_periods(LATER, "month")
     yield opened
     opened.close()
 
@@ -110,7 +110,7 @@ def date(instant: int) -> str:
 
 
 def named(instant: int) -> str:
-    return f"packed_forecasts_{date(instant)[:7].replace('-', '_')}"
+    return f"packed_forecasts_{date(instant).replace('-', '_')}"
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -134,9 +134,9 @@ def test_a_month_thinned_as_a_whole_is_what_its_rows_thinned_one_by_one_are(
     for part in made:
         claims = [issue(one, claim, part) for one, claim in zip((store, twin), claims, strict=True)]
     for now in (THIRD + BY_DEFAULT - DAY, LATER, SECOND + 401 * DAY, THIRD + 440 * DAY):
-        monkeypatch.setattr(months, "LARGE", SMALL)
+        monkeypatch.setattr(periods, "LARGE", SMALL)
         as_a_whole = run(database, now)
-        monkeypatch.setattr(months, "LARGE", 1 << 40)
+        monkeypatch.setattr(periods, "LARGE", 1 << 40)
         one_by_one = run(other, now)
         if now == LATER or now == THIRD + 440 * DAY:  # no month is waited for
             assert stored(database) == stored(other)
@@ -165,6 +165,31 @@ def test_where_forecasts_are_kept_for_less_than_a_month_none_waits_for_it(databa
     assert run(database, BEGIN + 25 * DAY, thin_forecasts="off", forecasts="7 days") == {"forecasts": 18 * 24}
 
 
+def test_where_little_is_kept_a_day_goes_as_a_whole(
+    owner: str, open_more: Callable[..., Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(periods, "LARGE", SMALL)
+    database = open_more(owner)
+    store = database.store("meters", "last", lambda: NOW)
+    keep = {"thin_forecasts": "off", "forecasts": "6 days"}
+    claim, own = store.claim(0, "me"), [of(store, name) for name in "abcd"]
+    run(database, BEGIN - 2 * DAY, **keep)
+    for day in range(15):
+        some = hours(BEGIN + (day - 1) * DAY, BEGIN + day * DAY)
+        claim = issue(
+            store, claim, [one for place, name in enumerate("abcd") for one in hourly(name, own[place], some)]
+        )
+        run(database, BEGIN + day * DAY, **keep)
+    kept = {hour for _, hour, _ in stored(database)}
+    oldest = FIRST_HOUR + 14 * 24 - 6 * 24  # all but the newest six days may go
+    assert FIRST_HOUR + 14 * 24 - 1 in kept
+    assert oldest - 48 <= min(kept) <= oldest, "a day at most is waited for"
+    assert len(kept) == FIRST_HOUR + 14 * 24 - min(kept)
+    days = [begin for name, (begin, _) in listed(database).items() if name[-4:] not in ("past", "open")]
+    assert date(BEGIN + 9 * DAY) in days
+    assert date(BEGIN + 2 * DAY) not in days, "they joined the past"
+
+
 def test_a_month_that_is_deleted_joins_the_past_with_what_stays_of_it(database: Database, store: SqlStore) -> None:
     claim = store.claim(0, "me")
     silent, a = of(store, "silent"), of(store, "a")
@@ -189,7 +214,7 @@ def test_rows_that_nobody_made_a_month_for_in_time_are_kept_in_a_longer_one(
     store = database.store("meters", "last", lambda: NOW)
     claim = issue(store, store.claim(0, "me"), hourly("a", of(store, "a"), range(FIRST_HOUR, FIRST_HOUR + 24 * 70, 7)))
     before = stored(database)
-    database.retention.add_months(THIRD + 70 * DAY)
+    database.retention.add_periods(THIRD + 70 * DAY, "month")
     partitions = listed(database)
     first = min(name for name in partitions if "_past" not in name)
     assert partitions[first][0] <= date(BEGIN)
@@ -207,7 +232,7 @@ def test_an_origin_of_the_far_future_makes_no_month_of_a_century(
     store = database.store("meters", "last", lambda: NOW)
     issue(store, store.claim(0, "me"), hourly("a", of(store, "a"), [FIRST_HOUR + 24 * 365 * 100]))
     before = listed(database)
-    database.retention.add_months(THIRD)
+    database.retention.add_periods(THIRD, "month")
     assert listed(database) == before
     assert len(stored(database)) == 1
 
@@ -312,15 +337,15 @@ def test_the_role_may_change_no_partition_but_as_retention_does(owner: str, data
         for statement in (
             f"DROP TABLE {named(BEGIN)}",
             f"ALTER TABLE packed_forecasts DETACH PARTITION {named(BEGIN)}",
-            "CREATE OR REPLACE FUNCTION tidecast_months() RETURNS integer LANGUAGE sql AS 'SELECT 1'",
+            "CREATE OR REPLACE FUNCTION tidecast_periods() RETURNS integer LANGUAGE sql AS 'SELECT 1'",
         ):
             with pytest.raises(InsufficientPrivilege):
                 worker.execute(statement.encode())
         with pytest.raises(psycopg.DatabaseError):  # of a month that is not old, and of a table that is none
-            worker.execute("SELECT tidecast_thin_month('series', now(), now(), now(), 0)")
+            worker.execute("SELECT tidecast_thin_period('series', now(), now(), now(), 0)")
         with pytest.raises(psycopg.DatabaseError):
-            worker.execute("SELECT tidecast_thin_month(%s, now(), now(), now(), 0)", [named(SECOND)])
+            worker.execute("SELECT tidecast_thin_period(%s, now(), now(), now(), 0)", [named(SECOND)])
     with psycopg.connect(owner.replace("+psycopg", ""), autocommit=True) as connection:
         public = "SELECT has_function_privilege('pg_monitor', p.oid, 'EXECUTE') FROM pg_proc p WHERE p.proname = %s"
-        assert connection.execute(public, ["tidecast_thin_month"]).fetchall() == [(False,)]
-        assert connection.execute(public, ["tidecast_add_months"]).fetchall() == [(False,)]
+        assert connection.execute(public, ["tidecast_thin_period"]).fetchall() == [(False,)]
+        assert connection.execute(public, ["tidecast_add_periods"]).fetchall() == [(False,)]

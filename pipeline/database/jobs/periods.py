@@ -1,7 +1,7 @@
-"""PostgreSQL's partitions of forecasts, by months of their origins: made ahead, and thinned as a whole once all is old.
+"""PostgreSQL's partitions of forecasts, by periods of their origins: made ahead, thinned as a whole once all is old.
 
 To delete 23 of 24 rows of a month costs as much as to write them, and their place is not given back. So what stays is
-copied and takes the month's place: see schema/partitions.sql, which says who waits for whom. SQLite has no partitions.
+copied and takes the period's place: see schema/partitions.sql, which says who waits for whom. SQLite has no partitions.
 """
 
 from collections.abc import Iterator
@@ -20,18 +20,18 @@ from pipeline.database.schema.tables import packed_forecasts
 
 LARGE = 64 << 20
 """Bytes; of a smaller partition the old rows are deleted one by one, to the hour."""
-_ADD = text("SELECT tidecast_add_months(:until)").bindparams(bindparam("until", type_=Instant))
-_THIN = text("SELECT tidecast_thin_month(:month, :thin, :delete, :issued, :small)").bindparams(
+_ADD = text("SELECT tidecast_add_periods(:until, :length)").bindparams(bindparam("until", type_=Instant))
+_THIN = text("SELECT tidecast_thin_period(:period, :thin, :delete, :issued, :small)").bindparams(
     *(bindparam(name, type_=Instant) for name in ("thin", "delete", "issued"))
 )
 _SPANS = text(
     "SELECT name, GREATEST(lower_end, :first) AS lower_end, LEAST(upper_end, :last) AS upper_end, thinned, bytes"
-    " FROM tidecast_months() WHERE parent = :parent ORDER BY lower_end"
+    " FROM tidecast_periods() WHERE parent = :parent ORDER BY lower_end"
 ).bindparams(bindparam("first", type_=Instant), bindparam("last", type_=Instant))
 _LIST = _SPANS.columns(name=Text, lower_end=Instant, upper_end=Instant, thinned=Boolean, bytes=BigInteger)
 
 
-class _Month(NamedTuple):
+class _Period(NamedTuple):
     """A partition: of the forecasts from one time on and before another, in microseconds UTC."""
 
     name: str
@@ -45,34 +45,40 @@ class _InTheWay(Exception):
     """Somebody uses the table for long; nothing has changed."""
 
 
-def add_months(engine: Engine, until: int) -> None:
-    """Make the partitions up to a time, as far as nobody is in the way: a later run will do it."""
+def add_periods(engine: Engine, until: int, length: str) -> None:
+    """Make the partitions up to a time, each a `month`, `week` or `day`.
+
+    As far as nobody is in the way: a later run will do it.
+    """
     if engine.dialect.name == "postgresql":
         with _changing(engine) as connection:
-            connection.execute(_ADD, {"until": until})
+            connection.execute(_ADD, {"until": until, "length": length})
 
 
-def whole_months(engine: Engine, *, shadow: bool, delete_before: int | None, thin_before: int | None) -> list[str]:
+def whole_periods(engine: Engine, *, shadow: bool, delete_before: int | None, thin_before: int | None) -> list[str]:
     """Name the large partitions that can be thinned as a whole, for all of them is so old; oldest first.
 
     Of what is to be deleted also the small ones: they join the past.
     """
     delete, thin = (FIRST if before is None else before for before in (delete_before, thin_before))
     return [
-        month.name
-        for month in _read(engine, shadow)
-        if (month.upper_end <= delete and (month.lower_end > FIRST or month.bytes > LARGE))
-        or (month.upper_end <= thin and month.bytes > LARGE and not month.thinned)
+        period.name
+        for period in _read(engine, shadow)
+        if (period.upper_end <= delete and (period.lower_end > FIRST or period.bytes > LARGE))
+        or (period.upper_end <= thin and period.bytes > LARGE and not period.thinned)
     ]
 
 
-def waited_for(engine: Engine, before: int, *, shadow: bool) -> int:
-    """Return the begin of the oldest large partition that has yet to be thinned, or `before` if that is earlier."""
-    ends = (month.lower_end for month in _read(engine, shadow) if month.bytes > LARGE and not month.thinned)
-    return min([before, *ends])
+def waited_for(engine: Engine, before: int, longest: int, *, shadow: bool) -> int:
+    """Return the begin of the oldest large partition that has yet to be thinned, or `before` if that is earlier.
+
+    One that is longer than `longest` is not waited for.
+    """
+    large = (one for one in _read(engine, shadow) if one.bytes > LARGE and not one.thinned)
+    return min([before, *(one.lower_end for one in large if one.upper_end - one.lower_end <= longest)])
 
 
-def thin_month(
+def thin_period(
     engine: Engine,
     name: str,
     *,
@@ -86,7 +92,7 @@ def thin_month(
     Returns how many forecasts went; 0, too, where somebody was in the way, and a later run will do it.
     """
     asked = {
-        "month": name,
+        "period": name,
         "thin": thin_before,
         "delete": delete_before,
         "issued": issued_before,
@@ -113,10 +119,10 @@ def _changing(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-def _read(engine: Engine, shadow: bool) -> list[_Month]:
+def _read(engine: Engine, shadow: bool) -> list[_Period]:
     if engine.dialect.name != "postgresql":
         return []
     parent = packed_shadow_forecasts.name if shadow else packed_forecasts.name
     with reading(engine) as connection:
         rows = connection.execute(_LIST, {"parent": parent, "first": FIRST, "last": LAST})
-        return [_Month(*row) for row in rows]
+        return [_Period(*row) for row in rows]
