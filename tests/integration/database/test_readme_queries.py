@@ -207,7 +207,7 @@ def test_the_worst_series_come_first(database: Database, matured: pd.DataFrame) 
 
 def test_coverage_by_day(database: Database, matured: pd.DataFrame) -> None:
     days = matured.groupby("day", as_index=False).agg(
-        n=("error", "size"), held_80=("inside_80", "mean"), held_90=("inside_90", "mean"), held_95=("inside_95", "mean")
+        n=("error", "size"), held_80=("inside_80", "mean"), held_95=("inside_95", "mean")
     )
     expected = days.sort_values("day", ascending=False)
     assert 0.1 < expected["held_80"].mean() < 0.9
