@@ -26,16 +26,11 @@ _EPOCH_2000 = 946_684_800_000_000  # microseconds from 1970 to 2000, where Postg
 def encode(shape: tuple[int, ...], fields: Sequence[Field]) -> bytes:
     """Encode rows, without header and trailer, in C order of `shape`.
 
-    An array broadcasts to `shape`; with one dimension more it stands for as many adjacent fields as its last axis, or
-    one of uint8 for the bytes of one field.
+    An array broadcasts to `shape`; one of uint8 has a dimension more, the bytes of a field.
     """
-    count, layout = 0, [("count", np.dtype(">i2"))]
-    for index, field in enumerate(fields):
-        cell, width = _cell(field, len(shape))
-        layout.append((str(index), cell))
-        count += width
+    layout = [("count", np.dtype(">i2")), *((str(index), _cell(field)) for index, field in enumerate(fields))]
     rows = np.empty(shape, np.dtype(layout))
-    rows["count"] = count
+    rows["count"] = len(fields)
     for index, field in enumerate(fields):
         column = rows[str(index)]
         if field is None:
@@ -79,14 +74,11 @@ def instants(sent: bytes) -> Ints:
     return decoded
 
 
-def _cell(field: Field, dimensions: int) -> tuple[np.dtype[Any], int]:
+def _cell(field: Field) -> np.dtype[Any]:
     if field is None:
-        return np.dtype(">i4"), 1
+        return np.dtype(">i4")
     if isinstance(field, bytes):
-        return np.dtype([("size", ">i4"), ("value", "u1", (len(field),))]), 1
+        return np.dtype([("size", ">i4"), ("value", "u1", (len(field),))])
     if field.dtype == np.uint8:
-        return np.dtype([("size", ">i4"), ("value", "u1", (field.shape[-1],))]), 1
-    one = np.dtype([("size", ">i4"), ("value", _WIRE[field.dtype.name])])
-    if field.ndim > dimensions:
-        return np.dtype((one, (field.shape[-1],))), field.shape[-1]
-    return one, 1
+        return np.dtype([("size", ">i4"), ("value", "u1", (field.shape[-1],))])
+    return np.dtype([("size", ">i4"), ("value", _WIRE[field.dtype.name])])
