@@ -84,8 +84,11 @@ class Stock(Protocol):
         """Return the ids of all series, ascending."""
         ...
 
-    def add_periods(self, until: int, length: str) -> None:
-        """Have a partition for every period of origins up to a time, where the database has them; see PERIODS."""
+    def add_periods(self, until: int, length: str) -> bool:
+        """Have a partition for every period of origins up to a time, where the database has them; see PERIODS.
+
+        Returns whether it has: somebody may be in the way for long.
+        """
         ...
 
     def whole_periods(self, *, shadow: bool, delete_before: int | None, thin_before: int | None) -> list[str]:
@@ -94,8 +97,10 @@ class Stock(Protocol):
 
     def thin_period(
         self, name: str, *, shadow: bool, delete_before: int | None, thin_before: int | None, issued_before: int
-    ) -> int:
+    ) -> int | None:
         """Delete what `choose_doomed` marks of such a partition, if published and issued before then; return how many.
+
+        None where somebody was in the way for long; nothing has changed then.
 
         None of a shadow's goes that is the shadow of the moment.
         """
@@ -177,7 +182,8 @@ def clear_out(
     """
     now = clock()
     end = now + round(settings.retention.budget * SECOND)
-    kinds = _kinds(stock, settings, now)
+    left: list[str] = []
+    kinds = _kinds(stock, settings, now, left)
     deleted: dict[str, int] = {}
     unfinished = []
     for place, (kind, batches) in enumerate(kinds.items()):
@@ -188,7 +194,9 @@ def clear_out(
     reason = ", ".join(f"{count:,} {kind}" for kind, count in deleted.items() if count) or "nothing"
     if unfinished:
         reason += f"; the time was up before all {' and '.join(unfinished)} were seen, the next run goes on"
-    return Outcome("ok", f"deleted {reason}", {"deleted": deleted, "unfinished": unfinished})
+    if left:
+        reason += f"; left for the next run, since somebody used the table for long: {', '.join(left)}"
+    return Outcome("ok", f"deleted {reason}", {"deleted": deleted, "unfinished": unfinished, "left": left})
 
 
 def _run(
@@ -215,7 +223,8 @@ def _tell(on_stage: OnStage, kind: str, count: int) -> None:
     on_stage(Stage(kind, count, words=f"{count:,} deleted"))
 
 
-def _kinds(stock: Stock, settings: Settings, now: int) -> dict[str, Iterator[int]]:
+def _kinds(stock: Stock, settings: Settings, now: int, left: list[str]) -> dict[str, Iterator[int]]:
+    """Return what deletes each kind, batch by batch; it adds to `left` the partitions that it had to leave."""
     keep = settings.retention
     letters = _before(now, keep.requeued_dead_letters), _before(now, keep.waiting_dead_letters)
     runs, artifacts = _before(now, keep.job_runs), _before(now, keep.artifacts)
@@ -231,13 +240,14 @@ def _kinds(stock: Stock, settings: Settings, now: int) -> dict[str, Iterator[int
         delete = partial(stock.delete_forecasts, issued_before=issued_before)
         cuts = _cuts(settings, now)
         period = choose_period(keep.forecasts)
-        stock.add_periods(now + round(max(AHEAD, 2 * PERIODS[period]) * SECOND), period)
+        if not stock.add_periods(now + round(max(AHEAD, 2 * PERIODS[period]) * SECOND), period):
+            left.append("new periods")
         kinds["forecasts"] = chain(
-            _periods(stock, cuts, issued_before, shadow=False),
+            _periods(stock, cuts, issued_before, left, shadow=False),
             _forecasts(stock, stock.origins, delete, cuts, settings, shadow=False),
         )
         kinds["shadow forecasts"] = chain(
-            _periods(stock, cuts, issued_before, shadow=True),
+            _periods(stock, cuts, issued_before, left, shadow=True),
             _forecasts(stock, stock.shadow_origins, stock.delete_shadow, cuts, settings, shadow=True),
         )
     if keep.observations is not None:
@@ -263,11 +273,14 @@ def choose_period(kept: float | None) -> str:
     return next(few, "month")
 
 
-def _periods(stock: Stock, cuts: _Cuts, issued_before: int, *, shadow: bool) -> Iterator[int]:
+def _periods(stock: Stock, cuts: _Cuts, issued_before: int, left: list[str], *, shadow: bool) -> Iterator[int]:
     """Thin as a whole what a database keeps in partitions."""
     before = {"delete_before": cuts.delete_before, "thin_before": cuts.thin_before}
     for name in stock.whole_periods(shadow=shadow, **before):
-        yield stock.thin_period(name, shadow=shadow, issued_before=issued_before, **before)
+        deleted = stock.thin_period(name, shadow=shadow, issued_before=issued_before, **before)
+        if deleted is None:
+            left.append(name)
+        yield deleted or 0
 
 
 def _forecasts(

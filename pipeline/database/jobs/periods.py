@@ -45,14 +45,15 @@ class _InTheWay(Exception):
     """Somebody uses the table for long; nothing has changed."""
 
 
-def add_periods(engine: Engine, until: int, length: str) -> None:
+def add_periods(engine: Engine, until: int, length: str) -> bool:
     """Make the partitions up to a time, each a `month`, `week` or `day`.
 
-    As far as nobody is in the way: a later run will do it.
+    Returns whether it did: somebody may be in the way for long, and a later run will do it.
     """
-    if engine.dialect.name == "postgresql":
-        with _changing(engine) as connection:
-            connection.execute(_ADD, {"until": until, "length": length})
+    if engine.dialect.name != "postgresql":
+        return True
+    with _changing(engine) as connection:
+        return connection.execute(_ADD, {"until": until, "length": length}).scalar() is not None
 
 
 def whole_periods(engine: Engine, *, shadow: bool, delete_before: int | None, thin_before: int | None) -> list[str]:
@@ -86,10 +87,10 @@ def thin_period(
     delete_before: int | None,
     thin_before: int | None,
     issued_before: int,
-) -> int:
+) -> int | None:
     """Delete from a partition what `choose_doomed` would mark, as far as published and issued before then.
 
-    Returns how many forecasts went; 0, too, where somebody was in the way, and a later run will do it.
+    Returns how many forecasts went; None where somebody was in the way for long, and a later run will do it.
     """
     asked = {
         "period": name,
@@ -107,7 +108,7 @@ def thin_period(
                 raise _InTheWay
             add_deleted(connection, "shadow_forecasts" if shadow else "forecasts", deleted)
     except _InTheWay:
-        return 0
+        return None
     return int(deleted)
 
 

@@ -22,17 +22,21 @@ LANGUAGE sql STABLE SET search_path = {schema}, pg_temp SET timezone = 'UTC' SET
     ORDER BY 1, 3
 $$;
 
--- Locks a table of forecasts for a change of its partitions, if all who use it let go soon. Who waits for the period may
--- hold the whole: then not at all, for neither could go on.
-CREATE OR REPLACE FUNCTION tidecast_lock_forecasts(parent text, period text) RETURNS boolean
+-- Locks tables for a change of partitions, all of them or none, if all who use them let go soon. Who waits for a period
+-- that is being copied may hold the whole: then not at all, for neither could go on.
+CREATE OR REPLACE FUNCTION tidecast_lock_forecasts(tables text[], how text, copied text) RETURNS boolean
 LANGUAGE plpgsql SET search_path = {schema}, pg_temp SET lock_timeout = '200ms' AS $$
+DECLARE
+    name text;
 BEGIN
-    FOR attempt IN 1..50 LOOP
-        IF EXISTS (SELECT FROM pg_locks l WHERE l.relation = quote_ident(period)::regclass AND NOT l.granted) THEN
+    FOR attempt IN 1..20 LOOP
+        IF EXISTS (SELECT FROM pg_locks l WHERE l.relation = to_regclass(quote_ident(copied)) AND NOT l.granted) THEN
             RETURN false;
         END IF;
         BEGIN
-            EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', parent);
+            FOREACH name IN ARRAY tables LOOP
+                EXECUTE format('LOCK TABLE %I IN %s MODE', name, how);
+            END LOOP;
             RETURN true;
         EXCEPTION WHEN lock_not_available THEN
             PERFORM pg_sleep(0.1 + 0.3 * random());
@@ -53,7 +57,7 @@ BEGIN
         rest := parent || '_open';
         SELECT m.lower_end INTO bound FROM tidecast_periods() m WHERE m.name = rest;
         CONTINUE WHEN bound >= until;
-        IF NOT tidecast_lock_forecasts(parent, rest) THEN
+        IF NOT tidecast_lock_forecasts(ARRAY[parent, rest], 'ACCESS EXCLUSIVE', NULL) THEN
             RETURN NULL;
         END IF;
         SELECT m.lower_end INTO bound FROM tidecast_periods() m WHERE m.name = rest;  -- another run may have been here
@@ -101,7 +105,9 @@ BEGIN
     END IF;
     SELECT * INTO STRICT own FROM tidecast_periods() m
     WHERE m.name = period AND (m.upper_end <= thin_before OR m.upper_end <= delete_before);
-    EXECUTE format('LOCK TABLE %I IN SHARE MODE', period);
+    IF NOT tidecast_lock_forecasts(ARRAY[period], 'SHARE', NULL) THEN
+        RETURN NULL;
+    END IF;
     IF own.parent = 'packed_forecasts' THEN
         joined := $x$LEFT JOIN (
                 SELECT t.topic_id, i.partition, i.turn_start, i.reforecasts
@@ -132,13 +138,13 @@ BEGIN
         staged, period, joined, held) USING thin_before, delete_before, issued_before;
     GET DIAGNOSTICS kept = ROW_COUNT;
     EXECUTE format('SELECT count(*) FROM %I', period) INTO total;
-    IF NOT tidecast_lock_forecasts(own.parent, period) THEN
+    SELECT * INTO STRICT past FROM tidecast_periods() m WHERE m.parent = own.parent AND m.lower_end = '-infinity';
+    IF NOT tidecast_lock_forecasts(ARRAY[own.parent, period, past.name], 'ACCESS EXCLUSIVE', period) THEN
         EXECUTE format('DROP TABLE %I', staged);
         RETURN NULL;
     END IF;
     EXECUTE format('ALTER TABLE %I DETACH PARTITION %I', own.parent, period);
     EXECUTE format('DROP TABLE %I', period);
-    SELECT * INTO past FROM tidecast_periods() m WHERE m.parent = own.parent AND m.lower_end = '-infinity';
     IF own.upper_end <= delete_before AND past.upper_end = own.lower_end
        AND past.bytes <= small AND pg_table_size(quote_ident(staged)::regclass) <= small THEN
         EXECUTE format('ALTER TABLE %I DETACH PARTITION %I', own.parent, past.name);

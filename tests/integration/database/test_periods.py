@@ -14,6 +14,7 @@ import pytest
 from psycopg import sql
 from psycopg.errors import AdminShutdown, InsufficientPrivilege
 
+from jobs.upkeep.retention import clear_out
 from pipeline.columns import concat
 from pipeline.database import Database, SqlStore, open_database, upgrade
 from pipeline.database.engine import reading
@@ -22,6 +23,7 @@ from pipeline.database.jobs.pruned import read_pruned
 from pipeline.database.schema.grants import grant_work
 from pipeline.errors import Unavailable
 from pipeline.records import Claim, Forecasts
+from pipeline.settings import Settings
 from tests.contracts.rows import HOUR, NOW, START, at_once, turn_of
 from tests.integration.database.conftest import PATIENCE, ROLE, THERE
 from tests.integration.database.test_retention import DAY, hourly, of, run, stored
@@ -61,7 +63,7 @@ def database(owner: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     """For the role that owns nothing; a partition of two pages is large."""
     monkeypatch.setattr(periods, "LARGE", SMALL)
     opened = open_database(owner.replace("://postgres@", f"://{quote(ROLE)}@"), timeout=PATIENCE)
-    opened.retention.add_periods(LATER, "month")
+    assert opened.retention.add_periods(LATER + 70 * DAY, "month")
     yield opened
     opened.close()
 
@@ -273,6 +275,36 @@ def test_who_writes_into_the_month_makes_it_give_way_and_nobody_is_a_deadlocks_v
     assert deleted == [{}]
     assert stored(database) == before
     assert run(database, SECOND + BY_DEFAULT + 5 * DAY)["forecasts"] == 23 * ((SECOND - BEGIN) // DAY)
+
+
+@pytest.mark.parametrize("held", ["packed_forecasts", "the period", "packed_forecasts_past"])
+def test_who_uses_a_table_for_long_keeps_nobody_waiting_and_is_told_of(
+    database: Database, store: SqlStore, session: Callable[[], psycopg.Connection[Any]], held: str
+) -> None:
+    claim = issue(store, store.claim(0, "me"), hourly("a", of(store, "a"), hours(BEGIN, THIRD)))
+    before = stored(database)
+    name = named(BEGIN) if held == "the period" else held
+    beside = session()
+    beside.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(name)))  # stays open, as a backup does
+    settings = Settings(series={"context": 4, "horizon": 3})  # type: ignore[arg-type]
+    now = SECOND + BY_DEFAULT + 5 * DAY
+    told: list[Any] = []
+
+    def thin() -> None:
+        told.append(clear_out(database.retention, settings, clock=lambda: now, on_stage=lambda _: None))
+
+    job = threading.Thread(target=thin)
+    job.start()
+    for hour in hours(THIRD, THIRD + DAY):
+        began = time.monotonic()
+        claim = issue(store, claim, hourly("a", of(store, "a"), [hour]))
+        assert time.monotonic() - began < PATIENCE / 2, "a worker waits for a moment at most"
+    job.join(120)
+    assert told[0].facts["left"] == [named(BEGIN)]
+    assert f"left for the next run, since somebody used the table for long: {named(BEGIN)}" in told[0].reason
+    assert set(before) <= set(stored(database))
+    beside.rollback()
+    assert run(database, now)["forecasts"] == 23 * ((SECOND - BEGIN) // DAY)
 
 
 def test_ended_in_the_middle_nothing_has_changed(
