@@ -96,7 +96,7 @@ def built_worker(
             store=store,
             publisher=publisher,
             scorer=scorer,
-            reader=Reader(settings.input, frequency),
+            reader=Reader(settings.input, frequency, settings.kafka.input_topic),
             grid=grid,
             clock=now,
             timer=timer,

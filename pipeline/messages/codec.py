@@ -15,44 +15,45 @@ from models.config import QUANTILE_LEVELS
 from pipeline.errors import ConfigError
 from pipeline.grid.frequency import Frequency
 from pipeline.grid.times import OUTSIDE, number_reader, read_text, read_written
-from pipeline.grid.untimely import explain_future, explain_time
 from pipeline.messages.letters import make_letter
-from pipeline.messages.unreadable import Fault, Fields, explain
+from pipeline.messages.mapped import MappedReader
+from pipeline.messages.timely import find_untimely
+from pipeline.messages.unreadable import (
+    LARGEST,
+    NAME_BYTES,
+    Fault,
+    Fields,
+    explain,
+    find_no_value,
+    is_name,
+    misnamed,
+    outside,
+)
 from pipeline.records import DeadLetter, Events, Floats, Forecasts, Ints, Kind, Messages
 from pipeline.settings import InputSettings
-from pipeline.visible import quoted, shown
+from pipeline.visible import shown
 
 FITS = 1_000_000  # bytes of a message; brokers take 1,048,588 unless told otherwise
 STUB_REASON = 1_000  # bytes of a reason in the stub of a letter
 NUMBER = 26  # bytes of a quantile in JSON at most, with its comma and its share of the brackets
-LARGEST = 1e18  # of a value
-NAME_BYTES = 256  # of the name of a series, at most
 SKIPPED = Fault(Kind.NULL, "")  # in place of a fault: neither an event nor a dead letter
 
 
 class Reader:
-    """Reads input messages by the configured field names, on a grid."""
+    """Reads input messages by the settings, on a grid; `topic` is the one that they are from.
 
-    def __init__(self, settings: InputSettings, frequency: Frequency) -> None:
+    Flat events are decoded right into their fields. What cannot be, or is none, is read by a MappedReader.
+    """
+
+    def __init__(self, settings: InputSettings, frequency: Frequency, topic: str = "") -> None:
         self._settings = settings
         self._frequency = frequency
         self._rule = settings.time_rule()
         self._number = number_reader(self._rule)
-        covariates = {f"covariate_{i}": name for i, name in enumerate(settings.covariates)}
-        names = {"series": settings.series_id, "time": settings.timestamp, "value": settings.value} | covariates
-        event = msgspec.defstruct(
-            "Event",
-            [
-                ("series", str),
-                ("time", str | int | float),
-                ("value", float | None),
-                *((own, float | None, None) for own in covariates),
-            ],
-            rename=names.get,
-            gc=False,
-        )
+        covariates = [f"covariate_{i}" for i in range(len(settings.covariates))]
         self._covariates_of = attrgetter(*covariates) if covariates else None
-        self._one = msgspec.json.Decoder(event)
+        self._one = _flat_decoder(settings) if settings.may_be_flat else None
+        self._mapped = None if settings.flat else MappedReader(settings, frequency, topic)
         self._fields = Fields(settings.series_id, settings.timestamp, settings.value, settings.covariates)
 
     def read(self, messages: Messages, now: int) -> tuple[Events, tuple[DeadLetter, ...]]:
@@ -60,7 +61,9 @@ class Reader:
         if messages.unreadable:
             decoded: list[Any] | None = [Fault(Kind.BATCH, messages.unreadable)]
         else:
-            decoded = self._together(messages.values)
+            decoded = self._together(messages.values) if self._one else None
+        if decoded is None and self._mapped:
+            return self._mapped.read(messages, self._latest(now))
         if decoded is None:
             decoded = [self._alone(value) for value in messages.values]
         count = len(decoded)
@@ -75,17 +78,17 @@ class Reader:
                 faults[i] = event
                 continue
             name, time, value = event.series, event.time, event.value
-            if not 0 < len(name) <= limit or (not name.isascii() and not _fits(name, limit)) or "\0" in name:
-                faults[i] = self._misnamed(name)
+            if not 0 < len(name) <= limit or not (name.isascii() or is_name(name)) or "\0" in name:
+                faults[i] = misnamed(shown(self._settings.series_id), name)
                 continue
             names[i] = name
             times[i] = text(time) if type(time) is str else number(time)
             if value is not None:
                 if not -LARGEST <= value <= LARGEST:
-                    faults[i] = _outside(self._settings.value, value)
+                    faults[i] = outside(shown(self._settings.value), value)
                 values[i], observed[i] = value, True
         covariates = self._covariates(decoded, faults)
-        self._check_times(decoded, times, now, faults)
+        self._check_times(decoded, times, self._latest(now), faults)
         good = np.flatnonzero([fault is None for fault in faults])
         events = Events(
             partition=np.full(len(good), messages.partition, np.int64),
@@ -117,8 +120,9 @@ class Reader:
             return None
         if not lines.count(b"}\n{") == lines.count(b"\n") == len(values) - 1:
             return None
+        assert self._one is not None, "nobody asks without it"
         try:
-            decoded = self._one.decode_lines(lines)
+            decoded: list[Any] = self._one.decode_lines(lines)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
         return decoded if len(decoded) == len(values) else None
@@ -126,24 +130,14 @@ class Reader:
     def _alone(self, value: bytes | None) -> Any:
         if value is None and self._settings.tombstones == "skip":
             return SKIPPED
-        if not value:
-            none = value is None
-            return Fault(Kind.NULL, "the message has no value") if none else Fault(Kind.EMPTY, "the message is empty")
-        most = self._settings.max_message_bytes
-        if len(value) > most:
-            return Fault(Kind.SIZE, f"the message has {len(value)} bytes, more than input.max_message_bytes ({most})")
+        fault = find_no_value(value, self._settings.max_message_bytes)
+        if fault is not None or not value:
+            return fault
+        assert self._one is not None, "without it there is a mapping"
         try:
             return self._one.decode(value)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             return explain(value, self._fields, str(error))
-
-    def _misnamed(self, name: str) -> Fault:
-        size = len(name.encode(errors="surrogatepass"))
-        found = (
-            f"has {size} bytes" if size > NAME_BYTES else "holds a NUL" if "\0" in name else "holds half a character"
-        )
-        about = f"{shown(self._settings.series_id)}: {quoted(name) if name else 'it'} {found if name else 'is empty'}"
-        return Fault(Kind.NAME, f"{about}; a name has 1 to {NAME_BYTES} bytes and no NUL")
 
     def _covariates(self, decoded: Sequence[Any], faults: list[Fault | None]) -> Floats:
         """Collect the covariates (N, P) of decoded events, NaN where missing."""
@@ -155,36 +149,51 @@ class Reader:
         numbers = np.array(cells, np.float64).reshape(len(decoded), len(names)) + 0.0  # SQLite keeps no -0.0
         for i, column in np.argwhere(np.abs(numbers) > LARGEST).tolist():
             if faults[i] is None:
-                faults[i] = _outside(names[column], float(numbers[i, column]))
+                faults[i] = outside(shown(names[column]), float(numbers[i, column]))
         return numbers
 
-    def _check_times(self, decoded: Sequence[Any], times: Ints, now: int, faults: list[Fault | None]) -> None:
+    def _check_times(self, decoded: Sequence[Any], times: Ints, latest: int, faults: list[Fault | None]) -> None:
         """Read numbers in quotes, and say what is wrong with what is no time on the grid."""
-        field = shown(self._settings.timestamp)
-        rule, latest = self._rule, now + int(self._settings.future_skew(self._frequency.seconds) * 1_000_000)
+        rule = self._rule
         for i in np.flatnonzero(times == OUTSIDE).tolist():
             if faults[i] is None and isinstance(decoded[i].time, str):
                 times[i] = read_written(decoded[i].time, rule)
-        bad = ~self._frequency.holds(times) | (times > latest) | (times < rule.first_text)
-        for i in np.flatnonzero(bad).tolist():
-            if faults[i] is None:
-                time = decoded[i].time
-                faults[i] = (
-                    Fault(Kind.FUTURE, f"{field}: {explain_future(time)}")
-                    if times[i] > latest
-                    else Fault(Kind.TIME, f"{field}: {explain_time(time, rule)}")
-                )
+
+        def sent(i: int) -> Any:
+            return decoded[i].time if faults[i] is None else None
+
+        field = shown(self._settings.timestamp)
+        for i, fault in find_untimely(times, sent, field, self._frequency, rule, latest):
+            faults[i] = fault
+
+    def _latest(self, now: int) -> int:
+        """Return the latest event time that is believed at a time, both in microseconds."""
+        return now + int(self._settings.future_skew(self._frequency.seconds) * 1_000_000)
 
 
-def _fits(name: str, limit: int) -> bool:
-    try:
-        return len(name.encode()) <= limit
-    except UnicodeEncodeError:
-        return False
+def _flat_decoder(settings: InputSettings) -> "msgspec.json.Decoder[Any]":
+    """Make the decoder of a flat event.
 
-
-def _outside(field: str, number: float) -> Fault:
-    return Fault(Kind.NUMBER, f"{shown(field)}: {shown(repr(number))} is not a finite number within +-1e18")
+    A covariate may be absent; one with points in its name may then still be within another field.
+    """
+    names = {"series": settings.series_id, "time": settings.timestamp, "value": settings.value}
+    names |= {f"covariate_{i}": name for i, name in enumerate(settings.covariates)}
+    event = msgspec.defstruct(
+        "Event",
+        [
+            ("series", str),
+            ("time", str | int | float),
+            ("value", float | None),
+            *(
+                (f"covariate_{i}", float | None) if "." in name else (f"covariate_{i}", float | None, None)
+                for i, name in enumerate(settings.covariates)
+            ),
+        ],
+        rename=names.get,
+        gc=False,
+        kw_only=True,
+    )
+    return msgspec.json.Decoder(event)
 
 
 def write_forecasts(

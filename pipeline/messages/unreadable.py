@@ -28,6 +28,8 @@ MAGIC = {
 MARKS = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 WIDE = ("utf-32-be", "utf-32-le", "utf-16-be", "utf-16-le")
 ADVICE = "send one JSON object in UTF-8"
+LARGEST = 1e18  # of a value
+NAME_BYTES = 256  # of the name of a series, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,11 @@ class Fields:
     covariates: Sequence[str] = ()
 
 
-def explain(value: bytes, fields: Fields, said: str) -> Fault:
-    """Say why these bytes, of which there are some, are no event; `said` is the decoder's own word, the last resort."""
+def explain(value: bytes, fields: Fields | None, said: str) -> Fault:
+    """Say why these bytes, of which there are some, are no event; `said` is the decoder's own word, the last resort.
+
+    Without `fields`, any object could be one.
+    """
     try:
         text = value.decode()
     except UnicodeDecodeError as error:
@@ -64,6 +69,17 @@ def explain(value: bytes, fields: Fields, said: str) -> Fault:
         return Fault(Kind.EVENT, "not an event: nested too deeply; send a flat JSON object")
     except ValueError:  # an integer with more digits than Python reads
         return Fault(Kind.NUMBER, "not an event: a number has thousands of digits; send numbers within +-1e18")
+
+
+def find_no_value(value: bytes | None, most: int) -> Fault | None:
+    """Say why a message has nothing to read: no value, no bytes, or more than `most`; None if it has."""
+    if value is None:
+        return Fault(Kind.NULL, "the message has no value")
+    if not value:
+        return Fault(Kind.EMPTY, "the message is empty")
+    if len(value) > most:
+        return Fault(Kind.SIZE, f"the message has {len(value)} bytes, more than input.max_message_bytes ({most})")
+    return None
 
 
 def _name_encoding(value: bytes) -> str | None:
@@ -111,7 +127,7 @@ def _is_binary(value: bytes) -> bool:
     return control or head.decode(errors="replace")[0] == "\ufffd"
 
 
-def _explain_text(text: str, fields: Fields, said: str) -> Fault:
+def _explain_text(text: str, fields: Fields | None, said: str) -> Fault:
     body = text.strip(BLANK)
     if not body:
         return Fault(Kind.EVENT, f"not an event: nothing but white space; {ADVICE}")
@@ -137,8 +153,9 @@ def _explain_text(text: str, fields: Fields, said: str) -> Fault:
             Kind.NUMBER, f"not an event: {about}, which JSON does not have; send null for a value that is missing"
         )
     if not isinstance(found, dict):
-        return Fault(Kind.EVENT, f"not an event: {_explain_shape(found)}")
-    return _explain_object(found, fields) or Fault(Kind.EVENT, f"not an event: {shown(said, 120)}")
+        return Fault(Kind.EVENT, f"not an event: {explain_shape(found)}")
+    wrong = _explain_object(found, fields) if fields else None
+    return wrong or Fault(Kind.EVENT, f"not an event: {shown(said, 120)}")
 
 
 def _names(found: object) -> Sequence[str]:
@@ -174,12 +191,13 @@ def _explain_syntax(body: str, error: json.JSONDecodeError) -> str:
     return f"no JSON from {quoted(at)} on; {ADVICE}"
 
 
-def _explain_shape(found: object) -> str:
+def explain_shape(found: object) -> str:
+    """Say what a value is that should be a JSON object."""
     if isinstance(found, list):
         return f"a JSON array of {len(found)}, not an object; send one object a message"
     if isinstance(found, str) and found.strip(BLANK)[:1] in ("{", "["):
         return "JSON inside a JSON text: it was encoded twice; encode it once"
-    return f"{_describe(found)}, not a JSON object; {ADVICE}"
+    return f"{describe(found)}, not a JSON object; {ADVICE}"
 
 
 def _explain_object(found: Mapping[str, object], fields: Fields) -> Fault | None:
@@ -233,31 +251,66 @@ def _inside(found: Mapping[str, object], path: str) -> Mapping[str, object]:
 def _explain_field(name: str, value: object, fields: Fields) -> Fault | None:
     field = shown(name)
     if name == fields.series:
-        if isinstance(value, str):
-            return None
-        advice = f"send it in quotes, as {quoted(str(value))}" if type(value) in (int, float) else "send a text"
-        return Fault(Kind.FIELD, f"not an event: {field} is {_describe(value)}, not a text; {advice}")
+        return None if isinstance(value, str) else explain_name(field, value)
     if name == fields.time:
-        if isinstance(value, str | int | float) and not isinstance(value, bool):
-            return None if isinstance(value, str) or abs(value) < 2**63 else _too_large(field, value)
-        advice = "send ISO 8601 with an offset, or a number of s, ms, us or ns since 1970"
-        return Fault(Kind.FIELD, f"not an event: {field} is {_describe(value)}, not a time; {advice}")
+        return explain_moment(field, value)
+    return explain_number(field, value)
+
+
+def explain_name(field: str, value: object) -> Fault:
+    """Say why a value that is no text is no name."""
+    advice = f"send it in quotes, as {quoted(str(value))}" if type(value) in (int, float) else "send a text"
+    return Fault(Kind.FIELD, f"not an event: {field} is {describe(value)}, not a text; {advice}")
+
+
+def explain_moment(field: str, value: object) -> Fault | None:
+    """Say why a value is neither text nor number, as a time is; None if it is one."""
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        return None if isinstance(value, str) or abs(value) < 2**63 else outside(field, value)
+    advice = "send ISO 8601 with an offset, or a number of s, ms, us or ns since 1970"
+    return Fault(Kind.FIELD, f"not an event: {field} is {describe(value)}, not a time; {advice}")
+
+
+def explain_number(field: str, value: object) -> Fault | None:
+    """Say why a value is no number within bounds; None if it is one, or null."""
     if value is None:
         return None
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return _too_large(field, value) if abs(value) > 1e18 else None
+        return outside(field, value) if abs(value) > LARGEST else None
     advice = "send a number without quotes" if isinstance(value, str) else "send a number, or null if it is missing"
     if isinstance(value, str) and "," in value:
         advice += ", with a decimal point"
-    return Fault(Kind.FIELD, f"not an event: {field} is {_describe(value)}, not a number; {advice}")
+    return Fault(Kind.FIELD, f"not an event: {field} is {describe(value)}, not a number; {advice}")
 
 
-def _too_large(field: str, value: float) -> Fault:
-    found = f"a number of {len(str(abs(value)))} digits" if isinstance(value, int) else repr(value)
+def outside(field: str, value: float) -> Fault:
+    """Say that a number is beyond bounds."""
+    found = f"a number of {len(str(abs(value)))} digits" if isinstance(value, int) else shown(repr(value))
     return Fault(Kind.NUMBER, f"{field}: {found} is not a finite number within +-1e18")
 
 
-def _describe(value: object) -> str:
+def is_name(name: str) -> bool:
+    """Tell whether a text can be the name of a series."""
+    return 0 < len(name) <= NAME_BYTES and (name.isascii() or _fits(name)) and "\0" not in name
+
+
+def misnamed(field: str, name: str) -> Fault:
+    """Say why a text cannot be the name of a series."""
+    size = len(name.encode(errors="surrogatepass"))
+    found = f"has {size} bytes" if size > NAME_BYTES else "holds a NUL" if "\0" in name else "holds half a character"
+    about = f"{field}: {quoted(name) if name else 'it'} {found if name else 'is empty'}"
+    return Fault(Kind.NAME, f"{about}; a name has 1 to {NAME_BYTES} bytes and no NUL")
+
+
+def _fits(name: str) -> bool:
+    try:
+        return len(name.encode()) <= NAME_BYTES
+    except UnicodeEncodeError:
+        return False
+
+
+def describe(value: object) -> str:
+    """Say what a value of JSON is."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     if isinstance(value, str):

@@ -14,7 +14,7 @@ import pandas as pd
 from pipeline.errors import ConfigError
 from pipeline.grid.stamps import as_written, explain_cell, read_floats, read_stamps, show_cell
 from pipeline.grid.times import AUTO, OUTSIDE, TimeRule
-from pipeline.messages.codec import LARGEST
+from pipeline.messages.unreadable import LARGEST
 from pipeline.settings import InputSettings
 
 MISSING = ("", "NA", "NaN", "nan", "null", "NULL", "None")
@@ -71,8 +71,10 @@ def read(
 def messages(table: pd.DataFrame, fields: InputSettings, covariates: Sequence[str] = ()) -> Iterator[Message]:
     """Encode rows as input messages keyed by series; a value or covariate that is missing becomes null.
 
-    ConfigError for a covariate with the name of another field of the message.
+    ConfigError for a covariate with the name of another field of the message, and for fields that no flat event has.
     """
+    if not fields.may_be_flat:
+        raise ConfigError("this sends flat events, and the mapping of [input] reads none: use another producer")
     taken = set(covariates) & {fields.series_id, fields.timestamp, fields.value}
     if taken:
         raise ConfigError(f"--covariate {taken.pop()}: a message has another field of this name; rename the column")

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from pipeline.fields import parse_path
 from pipeline.grid.times import TimeRule, Unit, midnight, open_zone
 from pipeline.settings.values import Day, Limit, Section, Share, Skew, Steps
 
@@ -15,13 +16,13 @@ class InputSettings(Section):
     """How an input message is read."""
 
     series_id: str = "series_id"
-    """Field with the name of the series."""
+    """Field with the name of the series, or the path of it: `payload.id`, `$key`, `$header.site`."""
     timestamp: str = "timestamp"
-    """Field with the event time."""
+    """Field with the event time, or its path; `$timestamp` is the record's own time."""
     value: str = "value"
-    """Field with the value."""
+    """Field with the value, or its path."""
     covariates: tuple[str, ...] = Field((), max_length=32)
-    """Fields with further numbers, past covariates. They are read and stored under these names; 32 at most."""
+    """Fields with further numbers, or their paths, past covariates. They are stored under these names; 32 at most."""
     time_unit: Unit = "auto"
     """Unit of times that are numbers since 1970, in messages and files. `auto` tells the units apart by size, for 1980
     to 2190."""
@@ -55,6 +56,19 @@ class InputSettings(Section):
         oldest = None if self.oldest_time is None else midnight(self.oldest_time)
         return TimeRule(self.time_unit, oldest, open_zone(timezone) if timezone else None)
 
+    @property
+    def flat(self) -> bool:
+        """Whether each part of an event is a field of the message's object, and nothing else."""
+        return self.may_be_flat and all(parse_path(name).flat for name in self._names())
+
+    @property
+    def may_be_flat(self) -> bool:
+        """Whether a message may be a flat event, whose fields have the names that are set."""
+        return all(parse_path(name).inner for name in self._names())
+
+    def _names(self) -> tuple[str, ...]:
+        return self.series_id, self.timestamp, self.value, *self.covariates
+
     def future_skew(self, step_seconds: float) -> float:
         """Return how many seconds ahead of now an event may lie; steps of the grid are a minute at least."""
         skew = self.max_future_skew
@@ -70,7 +84,7 @@ class InputSettings(Section):
             raise ValueError("covariates must name different fields, and none of series_id, timestamp and value")
         if not all(name and name.isprintable() for name in self.covariates):
             raise ValueError("covariates must be names of fields: text that is not empty and can be printed")
-        for name in (*own, *self.covariates):
-            if not name.isprintable() or set(name) & {'"', "\\"}:
-                raise ValueError(f"{name!r} cannot be a field: write a name without quotes, backslashes and line ends")
+        for name in self._names():
+            if parse_path(name).around:
+                raise ValueError(f"{name!r} begins with ^, and there is no object around a message")
         return self

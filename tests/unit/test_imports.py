@@ -49,6 +49,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "models/presets.py",
         "pipeline/__init__.py",
         "pipeline/columns.py",
+        "pipeline/fields.py",
         "pipeline/quickstart/broker",
         "pipeline/version.py",
         "pipeline/visible.py",

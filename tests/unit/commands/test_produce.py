@@ -257,3 +257,11 @@ def test_the_demo_counts_the_hours_left_to_each_series_own_end() -> None:
     end = table[table["left"] == 0].set_index("series_id")["timestamp"]
     assert set(end - cut) == {pd.Timedelta(hours=HORIZON)}
     assert table["left"].is_monotonic_decreasing
+
+
+def test_a_file_is_sent_only_where_its_messages_are_read() -> None:
+    table = pd.DataFrame({"series_id": ["a"], "timestamp": pd.to_datetime(["2026-01-01T00:00Z"]), "value": [1.0]})
+    assert decoded(table, InputSettings(value="payload.value"))[0]["payload.value"] == 1.0
+    for settings in (InputSettings(series_id="$key"), InputSettings(timestamp="$timestamp")):
+        with pytest.raises(ConfigError, match="this sends flat events, and the mapping of"):
+            next(messages(table, settings))

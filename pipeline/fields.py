@@ -1,0 +1,81 @@
+"""How a setting names a part of a message. Only the grammar: `pipeline.messages.lookup` finds the parts.
+
+    value                 a field of the object that is read
+    payload.after.value   a field of objects within it; digits are a place in a list
+    ^device               a field of the object around it; ^^device of the one around that
+    $key, $key.id         the record's key, as text or a field of it
+    $header.site          a header of the record
+    $topic, $partition, $timestamp
+
+A name is never split where it is a field as it is written: `payload.value` is first that very field. Other names that
+begin with $ are fields.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Origin = Literal["field", "key", "header", "topic", "partition", "timestamp"]
+RECORD: tuple[Origin, ...] = ("key", "header", "topic", "partition", "timestamp")
+INDEX_DIGITS = 9
+"""Of a place in a list, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """Where a part of a message is.
+
+    `steps` are the names on the way down, and `around` the objects to go out of before. For a header the one step is
+    its name.
+    """
+
+    text: str
+    origin: Origin
+    around: int
+    steps: tuple[str, ...]
+
+    @property
+    def flat(self) -> bool:
+        """Whether it is a field of the object itself, whatever the object holds."""
+        return self.origin == "field" and not self.around and len(self.steps) == 1
+
+    @property
+    def inner(self) -> bool:
+        """Whether it is a field of the object itself or of one within it."""
+        return self.origin == "field" and not self.around
+
+
+def parse_path(text: str) -> Path:
+    """Read a path. Raises ValueError for what is none: an empty one, $header without a name, a $topic with fields."""
+    if not text or not text.isprintable() or set(text) & {'"', "\\"}:
+        raise ValueError(f"{text!r} cannot be a field: write a name without quotes, backslashes and line ends")
+    word, dot, rest = text.partition(".")
+    origin = next((each for each in RECORD if word == f"${each}"), None)
+    if origin is not None:
+        return Path(text, origin, 0, _steps_of_record(text, origin, rest, dotted=bool(dot)))
+    bare = text.lstrip("^")
+    if not bare:
+        raise ValueError(f"{text!r} names no field: write one behind the {'^' * len(text)}")
+    return Path(text, "field", len(text) - len(bare), _steps(bare))
+
+
+def _steps_of_record(text: str, origin: Origin, rest: str, *, dotted: bool) -> tuple[str, ...]:
+    if origin == "header":
+        if not rest:
+            raise ValueError(f"{text!r} names no header: write $header.NAME")
+        return (rest,)
+    if origin == "key" and (rest or not dotted):
+        return _steps(rest) if rest else ()
+    if dotted:
+        raise ValueError(f"{text!r} has no fields: write ${origin}")
+    return ()
+
+
+def _steps(text: str) -> tuple[str, ...]:
+    """Split at the points; a name with a point at an end, or two in a row, is one step."""
+    steps = tuple(text.split("."))
+    return steps if all(steps) else (text,)
+
+
+def place_in_list(step: str) -> int | None:
+    """Return the place in a list that a step is, None for a name."""
+    return int(step) if step.isascii() and step.isdigit() and len(step) <= INDEX_DIGITS else None

@@ -1,0 +1,158 @@
+"""Finds the parts of a message that settings name by a path; `pipeline.fields` has the grammar.
+
+Nothing raises: a part that is not there is ABSENT, which is another thing than null. Keys and headers are read when a
+path asks for them, and once a message.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from pipeline.fields import Path, place_in_list
+from pipeline.records import Envelope, Messages
+
+
+class Moment(int):
+    """A time in microseconds since 1970, which needs no unit to be read."""
+
+
+class _Absent:
+    """The type of ABSENT."""
+
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+
+ABSENT: Final = _Absent()
+"""In place of a part that a message does not have."""
+
+
+class Record:
+    """What the record of the i-th message has beside its value."""
+
+    __slots__ = ("_envelope", "_i", "_messages", "_parsed", "topic")
+
+    def __init__(self, messages: Messages, i: int, topic: str) -> None:
+        self.topic = topic
+        self._messages, self._i = messages, i
+        self._envelope: Envelope | None = None
+        self._parsed: Any = None
+
+    @property
+    def partition(self) -> int:
+        """The partition that the message arrived in."""
+        return self._messages.partition
+
+    @property
+    def timestamp(self) -> Any:
+        """The record's own time, a Moment."""
+        written = self._beside().written_at
+        return ABSENT if written is None else Moment(written)
+
+    @property
+    def headers(self) -> Sequence[str]:
+        """The names of the headers."""
+        return [name for name, _ in self._beside().headers]
+
+    def header(self, name: str) -> Any:
+        """Return the text of a header, the last of several; ABSENT if it is none, null if it has no value."""
+        for own, content in reversed(self._beside().headers):
+            if own == name:
+                return None if content is None else _text(content)
+        return ABSENT
+
+    def key(self) -> Any:
+        """Return the key as text; ABSENT if there is none, or it is no text."""
+        key = self._messages.keys[self._i]
+        return ABSENT if key is None else _text(key)
+
+    def key_value(self) -> Any:
+        """Return what the key says in JSON; ABSENT if it is none."""
+        if self._parsed is None:
+            key = self._messages.keys[self._i]
+            try:
+                self._parsed = (ABSENT if key is None else msgspec.json.decode(key),)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                self._parsed = (ABSENT,)
+        return self._parsed[0]
+
+    def _beside(self) -> Envelope:
+        if self._envelope is None:
+            self._envelope = self._messages.envelope(self._i)
+        return self._envelope
+
+
+class Scope:
+    """The object that fields are looked up in, the one around it, and the record of the message."""
+
+    __slots__ = ("around", "record", "value")
+
+    def __init__(self, value: Any, record: Record, around: "Scope | None" = None) -> None:
+        self.value, self.record, self.around = value, record, around
+
+
+Getter = Callable[[Scope], Any]
+"""Returns a part of a message, ABSENT if it is not there."""
+
+
+def getter(path: Path) -> Getter:
+    """Make the function that finds what a path names."""
+    find = _within(path.steps)
+    if path.origin == "header":
+        name = path.steps[0]
+        return lambda scope: scope.record.header(name)
+    if path.origin == "key":
+        return (lambda scope: find(scope.record.key_value())) if path.steps else lambda scope: scope.record.key()
+    if path.origin == "topic":
+        return lambda scope: scope.record.topic
+    if path.origin == "partition":
+        return lambda scope: str(scope.record.partition)
+    if path.origin == "timestamp":
+        return lambda scope: scope.record.timestamp
+    if not path.around:
+        return lambda scope: find(scope.value)
+
+    def find_around(scope: Scope) -> Any:
+        outer = go_out(scope, path.around)
+        return ABSENT if outer is None else find(outer.value)
+
+    return find_around
+
+
+def go_out(scope: Scope, levels: int) -> Scope | None:
+    """Return the scope so many levels around one, None if there are fewer."""
+    outer: Scope | None = scope
+    for _ in range(levels):
+        outer = None if outer is None else outer.around
+    return outer
+
+
+def _within(steps: Sequence[str]) -> Callable[[Any], Any]:
+    if len(steps) == 1:
+        name = steps[0]
+        return lambda value: value.get(name, ABSENT) if type(value) is dict else descend(value, steps)
+    return lambda value: descend(value, steps)
+
+
+def descend(value: Any, steps: Sequence[str]) -> Any:
+    """Follow the steps down; where the steps left are one field with points in its name, that is it."""
+    for place, step in enumerate(steps):
+        if type(value) is dict:
+            whole = step if place + 1 == len(steps) else ".".join(steps[place:])
+            if whole in value:
+                return value[whole]
+            value = value.get(step, ABSENT)
+        elif type(value) is list:
+            at = place_in_list(step)
+            value = ABSENT if at is None or at >= len(value) else value[at]
+        else:
+            return ABSENT
+    return value
+
+
+def _text(content: bytes) -> Any:
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return ABSENT

@@ -1,0 +1,145 @@
+"""A decoded message to readings, by the mapping that the table [input] declares.
+
+    bytes -> a value of JSON -> Mapping.read -> rows of names, times, numbers -> Events, or one dead letter
+
+A message is read whole or not at all: the first part of it that is bad makes all of it one dead letter.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.fields import Path, parse_path
+from pipeline.grid.times import number_reader
+from pipeline.messages.absent import explain_absence
+from pipeline.messages.lookup import ABSENT, Getter, Record, Scope, getter
+from pipeline.messages.scalars import BAD, read_name, read_number, read_time
+from pipeline.messages.unreadable import (
+    Fault,
+    explain_moment,
+    explain_name,
+    explain_number,
+    explain_shape,
+    is_name,
+    misnamed,
+    outside,
+)
+from pipeline.records import Kind
+from pipeline.settings import InputSettings
+from pipeline.visible import shown
+
+
+@dataclass(slots=True)
+class Rows:
+    """Readings as columns, their times not yet judged; `message` is the place of each one's message.
+
+    `time` is in microseconds, or OUTSIDE where `sent` is no time. A covariate is NaN where it is missing.
+    """
+
+    message: list[int] = field(default_factory=list)
+    series: list[str] = field(default_factory=list)
+    time: list[int] = field(default_factory=list)
+    sent: list[Any] = field(default_factory=list)
+    value: list[float | None] = field(default_factory=list)
+    covariates: list[tuple[float | None, ...]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        """Count the readings."""
+        return len(self.message)
+
+    def cut(self, size: int) -> None:
+        """Drop what was added after there were so many."""
+        for column in (self.message, self.series, self.time, self.sent, self.value, self.covariates):
+            del column[size:]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a reading: the setting that names it, the path, and the function that finds it."""
+
+    setting: str
+    path: Path
+    find: Getter
+
+    @classmethod
+    def of(cls, setting: str, text: str) -> "Part":
+        """Make the part that a setting names."""
+        path = parse_path(text)
+        return cls(setting, path, getter(path))
+
+    @property
+    def shown(self) -> str:
+        """The path as a reason shows it."""
+        return shown(self.path.text)
+
+
+class Mapping:
+    """What settings say of where the parts of a reading are."""
+
+    def __init__(self, settings: InputSettings) -> None:
+        self._rule = settings.time_rule()
+        self._number = number_reader(self._rule)
+        self._series = Part.of("input.series_id", settings.series_id)
+        self._time = Part.of("input.timestamp", settings.timestamp)
+        self._value = Part.of("input.value", settings.value)
+        self._covariates = [Part.of("input.covariates", name) for name in settings.covariates]
+
+    def read(self, value: Any, record: Record, message: int, rows: Rows) -> Fault | None:
+        """Add the readings of a message to `rows`, or return why it is none and add nothing."""
+        size = len(rows)
+        fault = self._read(value, record, message, rows)
+        if fault is not None:
+            rows.cut(size)
+        return fault
+
+    def _read(self, value: Any, record: Record, message: int, rows: Rows) -> Fault | None:
+        if type(value) is not dict:
+            return Fault(Kind.EVENT, f"not an event: {explain_shape(value)}")
+        return self._read_one(Scope(value, record), message, rows)
+
+    def _read_one(self, scope: Scope, message: int, rows: Rows) -> Fault | None:
+        name = self._name(scope)
+        if isinstance(name, Fault):
+            return name
+        sent = self._time.find(scope)
+        time = read_time(sent, self._number, self._rule)
+        if time is BAD:
+            return self._explain(self._time, sent, scope)
+        number = _number(self._value, scope)
+        if isinstance(number, Fault):
+            return number
+        covariates = []
+        for part in self._covariates:
+            found = _number(part, scope, optional=True)
+            if isinstance(found, Fault):
+                return found
+            covariates.append(found)
+        rows.message.append(message)
+        rows.series.append(name)
+        rows.time.append(time)
+        rows.sent.append(sent)
+        rows.value.append(number)
+        rows.covariates.append(tuple(covariates))
+        return None
+
+    def _name(self, scope: Scope) -> str | Fault:
+        found = self._series.find(scope)
+        name = read_name(found)
+        if name is BAD:
+            return self._explain(self._series, found, scope)
+        return name if is_name(name) else misnamed(self._series.shown, name)
+
+    def _explain(self, part: Part, found: Any, scope: Scope) -> Fault:
+        if found is ABSENT:
+            return explain_absence(part.path, part.setting, scope)
+        fault = explain_moment(part.shown, found) if part is self._time else explain_name(part.shown, found)
+        assert fault is not None, "a part that could be read needs no reason"
+        return fault
+
+
+def _number(part: Part, scope: Scope, *, optional: bool = False) -> Any:
+    """Return a number, None where it is missing, or a Fault."""
+    found = part.find(scope)
+    if found is ABSENT:
+        return None if optional else explain_absence(part.path, part.setting, scope)
+    number = read_number(found)
+    return number if number is not BAD else explain_number(part.shown, found) or outside(part.shown, found)
