@@ -64,7 +64,10 @@ class Messages:
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """Decoded events, not yet on the grid: of one partition in offset order, or of several, interleaved."""
+    """Decoded events, not yet on the grid: of one partition in offset order, or of several, interleaved.
+
+    Those of one message have its offset, in the order in which it has them.
+    """
 
     partition: Ints  # (N,)
     series: Sequence[str]
@@ -77,6 +80,11 @@ class Events:
     def __len__(self) -> int:
         """Count the events."""
         return len(self.offset)
+
+    @property
+    def messages(self) -> int:
+        """Count the messages of one partition that the events are of."""
+        return int(np.count_nonzero(np.diff(self.offset))) + bool(len(self))
 
 
 class Kind(StrEnum):

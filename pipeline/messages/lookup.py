@@ -29,15 +29,19 @@ ABSENT: Final = _Absent()
 
 
 class Record:
-    """What the record of the i-th message has beside its value."""
+    """What the record of the i-th message has beside its value.
 
-    __slots__ = ("_envelope", "_i", "_messages", "_parsed", "topic")
+    Is it `wrapped`, its key is JSON, too, with or without a schema.
+    """
 
-    def __init__(self, messages: Messages, i: int, topic: str) -> None:
+    __slots__ = ("_envelope", "_i", "_messages", "_parsed", "_wrapped", "topic")
+
+    def __init__(self, messages: Messages, i: int, topic: str, *, wrapped: bool = False) -> None:
         self.topic = topic
+        self._wrapped = wrapped
         self._messages, self._i = messages, i
         self._envelope: Envelope | None = None
-        self._parsed: Any = None
+        self._parsed: tuple[Any] | None = None
 
     @property
     def partition(self) -> int:
@@ -63,8 +67,10 @@ class Record:
         return ABSENT
 
     def key(self) -> Any:
-        """Return the key as text; ABSENT if there is none, or it is no text."""
+        """Return the key as text, or what it says in JSON if it is wrapped; ABSENT if it is neither."""
         key = self._messages.keys[self._i]
+        if self._wrapped and (said := self.key_value()) is not ABSENT:
+            return said
         return ABSENT if key is None else _text(key)
 
     def key_value(self) -> Any:
@@ -75,6 +81,9 @@ class Record:
                 self._parsed = (ABSENT if key is None else msgspec.json.decode(key),)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 self._parsed = (ABSENT,)
+            said = self._parsed[0]
+            if self._wrapped and type(said) is dict and said.keys() == {"schema", "payload"}:
+                self._parsed = (said["payload"],)
         return self._parsed[0]
 
     def _beside(self) -> Envelope:

@@ -14,7 +14,7 @@ from pipeline.messages.lookup import Record
 from pipeline.messages.mapping import Mapping, Rows
 from pipeline.messages.timely import find_untimely
 from pipeline.messages.unreadable import Fault, explain, find_no_value
-from pipeline.records import DeadLetter, Events, Messages
+from pipeline.records import DeadLetter, Events, Kind, Messages
 from pipeline.settings import InputSettings
 from pipeline.visible import shown
 
@@ -66,7 +66,11 @@ class MappedReader:
             found: Any = self._decode(value)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             return explain(value, None, str(error))
-        return self._mapping.read(found, Record(messages, i, self._topic), i, rows)
+        record = Record(messages, i, self._topic, wrapped=self._settings.envelope != "none")
+        try:
+            return self._mapping.read(found, record, i, rows)
+        except RecursionError:
+            return Fault(Kind.EVENT, "not an event: nested too deeply")
 
 
 def _numbers(cells: list[tuple[float | None, ...]], width: int) -> "np.ndarray[Any, np.dtype[np.float64]]":

@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.fields import Path, parse_path
 from pipeline.grid.times import number_reader
 from pipeline.messages.absent import explain_absence
-from pipeline.messages.lookup import ABSENT, Getter, Record, Scope, getter
+from pipeline.messages.lookup import ABSENT, Getter, Moment, Record, Scope, getter
 from pipeline.messages.scalars import BAD, read_name, read_number, read_time
 from pipeline.messages.unreadable import (
     Fault,
@@ -23,6 +23,7 @@ from pipeline.messages.unreadable import (
     misnamed,
     outside,
 )
+from pipeline.messages.unwrap import NOTHING, unwrapper
 from pipeline.records import Kind
 from pipeline.settings import InputSettings
 from pipeline.visible import shown
@@ -78,13 +79,14 @@ class Mapping:
     def __init__(self, settings: InputSettings) -> None:
         self._rule = settings.time_rule()
         self._number = number_reader(self._rule)
+        self._unwrap = unwrapper(settings.envelope, refuse_deletes=settings.tombstones == "refuse")
         self._series = Part.of("input.series_id", settings.series_id)
         self._time = Part.of("input.timestamp", settings.timestamp)
         self._value = Part.of("input.value", settings.value)
         self._covariates = [Part.of("input.covariates", name) for name in settings.covariates]
 
     def read(self, value: Any, record: Record, message: int, rows: Rows) -> Fault | None:
-        """Add the readings of a message to `rows`, or return why it is none and add nothing."""
+        """Add the readings of a message to `rows`, which may be none, or return why it is bad and add nothing."""
         size = len(rows)
         fault = self._read(value, record, message, rows)
         if fault is not None:
@@ -92,9 +94,14 @@ class Mapping:
         return fault
 
     def _read(self, value: Any, record: Record, message: int, rows: Rows) -> Fault | None:
-        if type(value) is not dict:
-            return Fault(Kind.EVENT, f"not an event: {explain_shape(value)}")
-        return self._read_one(Scope(value, record), message, rows)
+        scope = self._unwrap(value, record)
+        if isinstance(scope, Fault):
+            return scope
+        if scope is NOTHING:
+            return None
+        if type(scope.value) is not dict:
+            return Fault(Kind.EVENT, f"not an event: {explain_shape(scope.value)}")
+        return self._read_one(scope, message, rows)
 
     def _read_one(self, scope: Scope, message: int, rows: Rows) -> Fault | None:
         name = self._name(scope)
@@ -141,5 +148,7 @@ def _number(part: Part, scope: Scope, *, optional: bool = False) -> Any:
     found = part.find(scope)
     if found is ABSENT:
         return None if optional else explain_absence(part.path, part.setting, scope)
+    if type(found) is Moment:
+        return Fault(Kind.FIELD, f"not an event: {part.shown} is a time, not a number")
     number = read_number(found)
     return number if number is not BAD else explain_number(part.shown, found) or outside(part.shown, found)

@@ -23,6 +23,9 @@ class InputSettings(Section):
     """Field with the value, or its path."""
     covariates: tuple[str, ...] = Field((), max_length=32)
     """Fields with further numbers, or their paths, past covariates. They are stored under these names; 32 at most."""
+    envelope: Literal["none", "connect", "debezium"] = "none"
+    """What a message is wrapped in. `connect`: schema and payload, and paths begin in the payload. `debezium`: before,
+    after and op, with or without a schema, and paths begin in after; `^` is the envelope."""
     time_unit: Unit = "auto"
     """Unit of times that are numbers since 1970, in messages and files. `auto` tells the units apart by size, for 1980
     to 2190."""
@@ -36,8 +39,8 @@ class InputSettings(Section):
     max_batch_bytes: int = Field(1 << 26, ge=1 << 20, le=1 << 30)
     """Expert: A compressed record batch that unpacks to more is one dead letter."""
     tombstones: Literal["skip", "refuse"] = "skip"
-    """Messages without a value, with which Kafka deletes a key: `skip` counts them, `refuse` makes them dead
-    letters."""
+    """Messages that delete, which have no value or are the deletes of an envelope: `skip` counts them, `refuse` makes
+    them dead letters."""
     most_bad: Share = 0.5
     """Share of dead letters among 1,000 messages of a partition beyond which it pauses for a minute instead of storing
     more. `off`: it never pauses."""
@@ -64,7 +67,11 @@ class InputSettings(Section):
     @property
     def may_be_flat(self) -> bool:
         """Whether a message may be a flat event, whose fields have the names that are set."""
-        return all(parse_path(name).inner for name in self._names())
+        return self.envelope == "none" and all(parse_path(name).inner for name in self._names())
+
+    def _around(self) -> int:
+        """How many objects are around the one that paths begin in."""
+        return int(self.envelope == "debezium")
 
     def _names(self) -> tuple[str, ...]:
         return self.series_id, self.timestamp, self.value, *self.covariates
@@ -85,6 +92,6 @@ class InputSettings(Section):
         if not all(name and name.isprintable() for name in self.covariates):
             raise ValueError("covariates must be names of fields: text that is not empty and can be printed")
         for name in self._names():
-            if parse_path(name).around:
-                raise ValueError(f"{name!r} begins with ^, and there is no object around a message")
+            if parse_path(name).around > self._around():
+                raise ValueError(f"{name!r} begins with ^, and there is no object around it")
         return self

@@ -58,6 +58,11 @@ class WorkerCollector(Collector):
         yield counter(
             "tombstones", "Input messages without a value, which are skipped.", [((), worker_state.tombstones)]
         )
+        yield counter(
+            "skipped_messages",
+            "Other input messages that have no reading by the mapping, such as the deletes of an envelope.",
+            [((), worker_state.no_reading)],
+        )
         yield counter("observations", "Observations that were stored.", [((), worker_state.observations)])
         made = [((quality,), float(worker_state.forecasts[quality])) for quality in QUALITIES]
         yield counter("forecasts", "Forecasts that were stored, by quality.", made, ("quality",))

@@ -58,6 +58,7 @@ class WorkerState:
     setbacks: Counter[str] = field(default_factory=Counter)
     messages: int = 0
     tombstones: int = 0
+    no_reading: int = 0  # other messages without a reading, by the mapping
     observations: int = 0
     off_grid: int = 0  # events between two steps of the grid
     forecasts: Counter[str] = field(default_factory=Counter)  # by quality
@@ -106,9 +107,14 @@ class WorkerState:
         self, runs: Iterable[Messages], events: Sequence[Events], turn: Turn, stored: Forecasts, *, present: int
     ) -> None:
         """Count a turn that is in SQL now; events later than `present` come from a clock that is fast."""
+        messages = tombstones = 0
         for run in runs:
-            self.messages += len(run.offsets)
-            self.tombstones += run.tombstones
+            messages += len(run.offsets)
+            tombstones += run.tombstones
+        self.messages += messages
+        self.tombstones += tombstones
+        refused = sum(letter.value is not None for letter in turn.dead_letters)
+        self.no_reading += messages - tombstones - refused - sum(part.messages for part in events)
         self.observations += len(turn.observations)
         self.forecasts.update(stored.quality)
         self.dead_letters.update(letter.kind for letter in turn.dead_letters)

@@ -40,8 +40,12 @@ def worker(
     shadow: Shadow | None = None,
     new_series: int | None = None,
     series_in_memory: int | None = None,
+    reading: InputSettings | None = None,
 ) -> Worker:
-    """Build a worker that owns every partition of `topics` and reads the covariates that `store` keeps."""
+    """Build a worker that owns every partition of `topics` and reads the covariates that `store` keeps.
+
+    `reading` says how messages are read, flat events without it.
+    """
     chosen = series or SeriesSettings(context=12, horizon=3, season=4)
     frequency = Frequency(chosen.frequency)
     grid = Grid(frequency, chosen, len(store.covariates))
@@ -57,7 +61,7 @@ def worker(
             grid,
             model_config(whole, frequency, 0),
         ),
-        reader=Reader(InputSettings(covariates=store.covariates), frequency),
+        reader=Reader(reading or InputSettings(covariates=store.covariates), frequency, "input"),
         grid=grid,
         clock=clock,
         timer=clock,
