@@ -6,11 +6,13 @@
     $key, $key.id         the record's key, as text or a field of it
     $header.site          a header of the record
     $topic, $partition, $timestamp
+    {device}/{metric}     a template, where a text is wanted: paths in braces; {{ and }} are braces
 
 A name is never split where it is a field as it is written: `payload.value` is first that very field. Other names that
 begin with $ are fields.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +20,9 @@ Origin = Literal["field", "key", "header", "topic", "partition", "timestamp"]
 RECORD: tuple[Origin, ...] = ("key", "header", "topic", "partition", "timestamp")
 INDEX_DIGITS = 9
 """Of a place in a list, at most."""
+
+
+_PIECE = re.compile(r"(?P<text>(?:\{\{|\}\}|[^{}])+)|\{(?P<path>[^{}]*)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +84,29 @@ def _steps(text: str) -> tuple[str, ...]:
 def place_in_list(step: str) -> int | None:
     """Return the place in a list that a step is, None for a name."""
     return int(step) if step.isascii() and step.isdigit() and len(step) <= INDEX_DIGITS else None
+
+
+def is_template(text: str) -> bool:
+    """Tell whether a text is a template, which has braces, and no path."""
+    return "{" in text or "}" in text
+
+
+def parse_template(text: str) -> tuple[str | Path, ...]:
+    """Read a template: its texts, and the paths between them. Raises ValueError for what is none."""
+    pieces: list[str | Path] = []
+    at = 0
+    while at < len(text):
+        piece = _PIECE.match(text, at)
+        if piece is None:
+            raise ValueError(f"{text!r} has a single brace: write {{PATH}}, and {{{{ or }}}} for a brace itself")
+        own = piece["text"]
+        pieces.append(parse_path(piece["path"]) if own is None else own.replace("{{", "{").replace("}}", "}"))
+        at = piece.end()
+    return tuple(pieces)
+
+
+def paths_in(text: str) -> tuple[Path, ...]:
+    """List the paths of a template, or the one path that a text is."""
+    if not is_template(text):
+        return (parse_path(text),)
+    return tuple(piece for piece in parse_template(text) if isinstance(piece, Path))

@@ -8,13 +8,14 @@ A message is read whole or not at all: the first part of it that is bad makes al
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.fields import Path, parse_path
+from pipeline.fields import Path, is_template, parse_path, parse_template
 from pipeline.grid.times import number_reader
 from pipeline.messages.absent import explain_absence
 from pipeline.messages.lookup import ABSENT, Getter, Moment, Record, Scope, getter
-from pipeline.messages.scalars import BAD, read_name, read_number, read_time
+from pipeline.messages.scalars import BAD, read_name, read_number, read_piece, read_time
 from pipeline.messages.unreadable import (
     Fault,
+    describe,
     explain_moment,
     explain_name,
     explain_number,
@@ -27,6 +28,8 @@ from pipeline.messages.unwrap import NOTHING, unwrapper
 from pipeline.records import Kind
 from pipeline.settings import InputSettings
 from pipeline.visible import shown
+
+SERIES = "input.series_id"
 
 
 @dataclass(slots=True)
@@ -64,7 +67,11 @@ class Part:
     @classmethod
     def of(cls, setting: str, text: str) -> "Part":
         """Make the part that a setting names."""
-        path = parse_path(text)
+        return cls.at(setting, parse_path(text))
+
+    @classmethod
+    def at(cls, setting: str, path: Path) -> "Part":
+        """Make the part at a path."""
         return cls(setting, path, getter(path))
 
     @property
@@ -80,7 +87,7 @@ class Mapping:
         self._rule = settings.time_rule()
         self._number = number_reader(self._rule)
         self._unwrap = unwrapper(settings.envelope, refuse_deletes=settings.tombstones == "refuse")
-        self._series = Part.of("input.series_id", settings.series_id)
+        self._series = Name(settings.series_id)
         self._time = Part.of("input.timestamp", settings.timestamp)
         self._value = Part.of("input.value", settings.value)
         self._covariates = [Part.of("input.covariates", name) for name in settings.covariates]
@@ -104,13 +111,13 @@ class Mapping:
         return self._read_one(scope, message, rows)
 
     def _read_one(self, scope: Scope, message: int, rows: Rows) -> Fault | None:
-        name = self._name(scope)
+        name = self._series.read(scope)
         if isinstance(name, Fault):
             return name
         sent = self._time.find(scope)
         time = read_time(sent, self._number, self._rule)
         if time is BAD:
-            return self._explain(self._time, sent, scope)
+            return _explain_time(self._time, sent, scope)
         number = _number(self._value, scope)
         if isinstance(number, Fault):
             return number
@@ -128,19 +135,52 @@ class Mapping:
         rows.covariates.append(tuple(covariates))
         return None
 
-    def _name(self, scope: Scope) -> str | Fault:
-        found = self._series.find(scope)
+
+class Name:
+    """The name of a series: a part of a message, or a text with parts in it."""
+
+    def __init__(self, text: str) -> None:
+        self._whole = None if is_template(text) else Part.of(SERIES, text)
+        pieces = () if self._whole else parse_template(text)
+        self._pieces = [piece if isinstance(piece, str) else Part.at(SERIES, piece) for piece in pieces]
+
+    def read(self, scope: Scope) -> str | Fault:
+        """Return the name of a reading's series, or why there is none."""
+        if self._whole is None:
+            return self._join(scope)
+        found = self._whole.find(scope)
+        if found is ABSENT:
+            return explain_absence(self._whole.path, SERIES, scope)
         name = read_name(found)
         if name is BAD:
-            return self._explain(self._series, found, scope)
-        return name if is_name(name) else misnamed(self._series.shown, name)
+            return explain_name(self._whole.shown, found)
+        return name if is_name(name) else misnamed(self._whole.shown, name)
 
-    def _explain(self, part: Part, found: Any, scope: Scope) -> Fault:
-        if found is ABSENT:
-            return explain_absence(part.path, part.setting, scope)
-        fault = explain_moment(part.shown, found) if part is self._time else explain_name(part.shown, found)
-        assert fault is not None, "a part that could be read needs no reason"
-        return fault
+    def _join(self, scope: Scope) -> str | Fault:
+        texts: list[str] = []
+        for piece in self._pieces:
+            if isinstance(piece, str):
+                texts.append(piece)
+                continue
+            found = piece.find(scope)
+            if found is ABSENT:
+                return explain_absence(piece.path, SERIES, scope)
+            text = read_piece(found)
+            if text is BAD:
+                what = "empty" if found == "" else describe(found)
+                reason = f"{piece.shown} is {what}, and a part of a name is a text or an integer"
+                return Fault(Kind.FIELD, f"not an event: {reason}")
+            texts.append(text)
+        name = "".join(texts)
+        return name if is_name(name) else misnamed(SERIES, name)
+
+
+def _explain_time(part: Part, found: Any, scope: Scope) -> Fault:
+    if found is ABSENT:
+        return explain_absence(part.path, part.setting, scope)
+    fault = explain_moment(part.shown, found)
+    assert fault is not None, "what could be read needs no reason"
+    return fault
 
 
 def _number(part: Part, scope: Scope, *, optional: bool = False) -> Any:

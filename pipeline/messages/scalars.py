@@ -14,6 +14,8 @@ class _Bad:
         return "BAD"
 
 
+MOST_WHOLE = 10**40
+"""Of an integer in a name: more than a UUID needs, and Python writes no number of thousands of digits."""
 BAD: Final = _Bad()
 """In place of a value that is not what it should be."""
 
@@ -21,6 +23,16 @@ BAD: Final = _Bad()
 def read_name(value: Any) -> Any:
     """Return the text that a name is, BAD if it is none."""
     return value if type(value) is str else BAD
+
+
+def read_piece(value: Any) -> Any:
+    """Return what a value is within a name, BAD if it is nothing: a text, an integer, true or false."""
+    kind = type(value)
+    if kind is str:
+        return value or BAD
+    if kind is bool:
+        return "true" if value else "false"
+    return str(value) if kind is int and -MOST_WHOLE < value < MOST_WHOLE else BAD
 
 
 def read_number(value: Any) -> Any:

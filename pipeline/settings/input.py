@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.fields import parse_path
+from pipeline.fields import Path, is_template, parse_path, paths_in
 from pipeline.grid.times import TimeRule, Unit, midnight, open_zone
 from pipeline.settings.values import Day, Limit, Section, Share, Skew, Steps
 
@@ -16,7 +16,8 @@ class InputSettings(Section):
     """How an input message is read."""
 
     series_id: str = "series_id"
-    """Field with the name of the series, or the path of it: `payload.id`, `$key`, `$header.site`."""
+    """Field with the name of the series, or the path of it: `payload.id`, `$key`, `$header.site`. Or a template with
+    paths in braces: `{site}/{device}`."""
     timestamp: str = "timestamp"
     """Field with the event time, or its path; `$timestamp` is the record's own time."""
     value: str = "value"
@@ -62,19 +63,22 @@ class InputSettings(Section):
     @property
     def flat(self) -> bool:
         """Whether each part of an event is a field of the message's object, and nothing else."""
-        return self.may_be_flat and all(parse_path(name).flat for name in self._names())
+        return self.may_be_flat and all(path.flat for path in self._paths())
 
     @property
     def may_be_flat(self) -> bool:
         """Whether a message may be a flat event, whose fields have the names that are set."""
-        return self.envelope == "none" and all(parse_path(name).inner for name in self._names())
+        shaped = self.envelope != "none" or is_template(self.series_id)
+        return not shaped and all(path.inner for path in self._paths())
 
     def _around(self) -> int:
         """How many objects are around the one that paths begin in."""
         return int(self.envelope == "debezium")
 
-    def _names(self) -> tuple[str, ...]:
-        return self.series_id, self.timestamp, self.value, *self.covariates
+    def _paths(self) -> tuple[Path, ...]:
+        """List every path; ValueError for what is none."""
+        others = (parse_path(name) for name in (self.timestamp, self.value, *self.covariates))
+        return *paths_in(self.series_id), *others
 
     def future_skew(self, step_seconds: float) -> float:
         """Return how many seconds ahead of now an event may lie; steps of the grid are a minute at least."""
@@ -91,7 +95,7 @@ class InputSettings(Section):
             raise ValueError("covariates must name different fields, and none of series_id, timestamp and value")
         if not all(name and name.isprintable() for name in self.covariates):
             raise ValueError("covariates must be names of fields: text that is not empty and can be printed")
-        for name in self._names():
-            if parse_path(name).around > self._around():
-                raise ValueError(f"{name!r} begins with ^, and there is no object around it")
+        for path in self._paths():
+            if path.around > self._around():
+                raise ValueError(f"{path.text!r} begins with ^, and there is no object around it")
         return self
