@@ -6,6 +6,9 @@
     $key, $key.id         the record's key, as text or a field of it
     $header.site          a header of the record
     $topic, $partition, $timestamp
+    $value                the object itself, or an element of input.each that is none
+    $name, $index         the name or place of an element of input.each
+    $field                the field of input.values that is read
     {device}/{metric}     a template, where a text is wanted: paths in braces; {{ and }} are braces
 
 A name is never split where it is a field as it is written: `payload.value` is first that very field. Other names that
@@ -16,8 +19,20 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-Origin = Literal["field", "key", "header", "topic", "partition", "timestamp"]
-RECORD: tuple[Origin, ...] = ("key", "header", "topic", "partition", "timestamp")
+Origin = Literal["field", "key", "header", "topic", "partition", "timestamp", "value", "name", "index", "column"]
+WORDS: dict[str, Origin] = {
+    "$key": "key",
+    "$header": "header",
+    "$topic": "topic",
+    "$partition": "partition",
+    "$timestamp": "timestamp",
+    "$value": "value",
+    "$name": "name",
+    "$index": "index",
+    "$field": "column",
+}
+EVERY = "*"
+"""In place of a name: all of them."""
 INDEX_DIGITS = 9
 """Of a place in a list, at most."""
 
@@ -54,7 +69,7 @@ def parse_path(text: str) -> Path:
     if not text or not text.isprintable() or set(text) & {'"', "\\"}:
         raise ValueError(f"{text!r} cannot be a field: write a name without quotes, backslashes and line ends")
     word, dot, rest = text.partition(".")
-    origin = next((each for each in RECORD if word == f"${each}"), None)
+    origin = WORDS.get(word)
     if origin is not None:
         return Path(text, origin, 0, _steps_of_record(text, origin, rest, dotted=bool(dot)))
     bare = text.lstrip("^")
@@ -71,7 +86,7 @@ def _steps_of_record(text: str, origin: Origin, rest: str, *, dotted: bool) -> t
     if origin == "key" and (rest or not dotted):
         return _steps(rest) if rest else ()
     if dotted:
-        raise ValueError(f"{text!r} has no fields: write ${origin}")
+        raise ValueError(f"{text!r} has no fields: write {text.partition('.')[0]}")
     return ()
 
 
@@ -110,3 +125,29 @@ def paths_in(text: str) -> tuple[Path, ...]:
     if not is_template(text):
         return (parse_path(text),)
     return tuple(piece for piece in parse_template(text) if isinstance(piece, Path))
+
+
+def parse_levels(text: str) -> tuple[Path, ...]:
+    """Read what input.each names: the path of an array or object, and after each * the path within its elements."""
+    groups: list[list[str]] = [[]]
+    for step in text.split("."):
+        if step == EVERY:
+            groups.append([])
+        else:
+            groups[-1].append(step)
+    return tuple(_inner(".".join(group)) for group in groups)
+
+
+def parse_column(text: str) -> tuple[Path, bool]:
+    """Read one of input.values: a path, and whether it means every number of the object there."""
+    if text == EVERY or text.endswith(f".{EVERY}"):
+        return _inner(text[: -len(EVERY)].removesuffix(".")), True
+    return parse_path(text), False
+
+
+def _inner(text: str) -> Path:
+    """Read a path that begins in the object itself, which it is without a step."""
+    path = parse_path(text or "$value")
+    if not path.inner and path.origin != "value":
+        raise ValueError(f"{text!r} cannot hold elements: write a path that begins in the message")
+    return path

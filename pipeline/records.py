@@ -6,7 +6,7 @@ are merged or become windows.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
 
@@ -55,6 +55,18 @@ class Messages:
     unreadable: str | None = None
     requeued: frozenset[int] = frozenset()
     envelope: Callable[[int], Envelope] = no_envelope
+
+    def cut(self, start: int, stop: int) -> "Messages":
+        """Return the messages [start, stop), of which there are some."""
+        whole = stop == len(self.offsets)
+        return replace(
+            self,
+            offsets=self.offsets[start:stop],
+            keys=self.keys[start:stop],
+            values=self.values[start:stop],
+            next_offset=self.next_offset if whole else int(self.offsets[stop - 1]) + 1,
+            envelope=lambda i: self.envelope(start + i),
+        )
 
     @property
     def tombstones(self) -> int:

@@ -19,6 +19,8 @@ def explain_absence(path: Path, setting: str, scope: Scope) -> Fault:
 
 def _explain_record(path: Path, scope: Scope) -> str:
     record = scope.record
+    if path.origin == "name":
+        return "the elements are in an array, and $index is their place there"
     if path.origin == "header":
         names = ", ".join(dict.fromkeys(record.headers))
         return f"the record has the headers {shown(names)}" if names else "the record has no headers"
@@ -35,7 +37,10 @@ def _explain_field(path: Path, setting: str, scope: Scope) -> str:
     if outer is None:
         return f"no field {shown(path.text)}: there is no object around; set {setting}"
     if not isinstance(outer.value, dict | list):
-        return explain_shape(outer.value)
+        if outer.index is None:
+            return explain_shape(outer.value)
+        advice = f"set {setting} to $value if that is it"
+        return f"no field {shown(path.text)}: the element is {describe(outer.value)}; {advice}"
     reached = next(
         size
         for size in range(len(path.steps) - 1, -1, -1)
@@ -43,7 +48,15 @@ def _explain_field(path: Path, setting: str, scope: Scope) -> str:
     )
     within = descend(outer.value, path.steps[:reached])
     above = ".".join(path.steps[:reached])
-    what = shown(above) if above else "the message" if outer.around is None else "it"
+    what = (
+        shown(above)
+        if above
+        else "the message"
+        if outer.around is None
+        else "the element"
+        if outer.index is not None
+        else "it"
+    )
     found = path.steps[reached : reached + 1]
     if reached + 1 < len(path.steps) and isinstance(within, dict) and found[0] in within:
         return (

@@ -56,6 +56,11 @@ class Reader:
         self._mapped = None if settings.flat else MappedReader(settings, frequency, topic)
         self._fields = Fields(settings.series_id, settings.timestamp, settings.value, settings.covariates)
 
+    @property
+    def many(self) -> bool:
+        """Whether a message may have several readings."""
+        return self._settings.many
+
     def read(self, messages: Messages, now: int) -> tuple[Events, tuple[DeadLetter, ...]]:
         """Decode messages; `now` (microseconds) bounds how far in the future an event may lie. Never raises."""
         if messages.unreadable:

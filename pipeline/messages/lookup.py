@@ -93,12 +93,36 @@ class Record:
 
 
 class Scope:
-    """The object that fields are looked up in, the one around it, and the record of the message."""
+    """The object that fields are looked up in, the one around it, and the record of the message.
 
-    __slots__ = ("around", "record", "value")
+    An element of an array or object has its place there as `index`, and of an object its `name`. `column` is the field
+    of input.values that is read just now.
+    """
 
-    def __init__(self, value: Any, record: Record, around: "Scope | None" = None) -> None:
+    __slots__ = ("around", "column", "index", "name", "record", "value")
+
+    def __init__(
+        self,
+        value: Any,
+        record: Record,
+        around: "Scope | None" = None,
+        *,
+        index: int | None = None,
+        name: str | None = None,
+    ) -> None:
         self.value, self.record, self.around = value, record, around
+        self.index, self.name = index, name
+        self.column: str | None = None
+
+    @property
+    def nearest_name(self) -> Any:
+        """The name of the element, or of the nearest one around that has one; ABSENT if none has."""
+        scope: Scope | None = self
+        while scope is not None:
+            if scope.name is not None:
+                return scope.name
+            scope = scope.around
+        return ABSENT
 
 
 Getter = Callable[[Scope], Any]
@@ -119,6 +143,14 @@ def getter(path: Path) -> Getter:
         return lambda scope: str(scope.record.partition)
     if path.origin == "timestamp":
         return lambda scope: scope.record.timestamp
+    if path.origin == "value":
+        return lambda scope: scope.value
+    if path.origin == "name":
+        return lambda scope: scope.nearest_name
+    if path.origin == "index":
+        return lambda scope: ABSENT if scope.index is None else scope.index
+    if path.origin == "column":
+        return lambda scope: ABSENT if scope.column is None else scope.column
     if not path.around:
         return lambda scope: find(scope.value)
 

@@ -3,14 +3,16 @@
 Slower than the decoding of flat events, about a microsecond a field, and the same rules.
 """
 
+from datetime import timedelta
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from pipeline.grid.frequency import Frequency
+from pipeline.grid.times import EPOCH, LAST_TIME
 from pipeline.messages.letters import make_letter
-from pipeline.messages.lookup import Record
+from pipeline.messages.lookup import Moment, Record
 from pipeline.messages.mapping import Mapping, Rows
 from pipeline.messages.timely import find_untimely
 from pipeline.messages.unreadable import Fault, explain, find_no_value
@@ -38,8 +40,12 @@ class MappedReader:
                 faults[i] = fault
         times = np.array(rows.time, np.int64)
         field = shown(self._settings.timestamp)
-        for row, fault in find_untimely(times, rows.sent.__getitem__, field, self._frequency, self._rule, latest):
-            faults.setdefault(rows.message[row], fault)
+
+        def sent(row: int) -> Any:
+            return None if rows.message[row] in faults else _as_sent(rows.sent[row])
+
+        for row, fault in find_untimely(times, sent, field, self._frequency, self._rule, latest):
+            faults[rows.message[row]] = self._mapping.locate(rows.scope[row], fault)
         owner = np.array(rows.message, np.int64)
         good = ~np.isin(owner, list(faults))
         kept = np.flatnonzero(good)
@@ -76,3 +82,10 @@ class MappedReader:
 def _numbers(cells: list[tuple[float | None, ...]], width: int) -> "np.ndarray[Any, np.dtype[np.float64]]":
     """Make columns (N, P) of numbers, NaN where one is missing; SQLite keeps no -0.0."""
     return np.array(cells, np.float64).reshape(len(cells), width) + 0.0
+
+
+def _as_sent(time: Any) -> Any:
+    """Return a time as a reason shows it: what was computed or has no unit in ISO 8601."""
+    if type(time) is not Moment:
+        return time
+    return f"{EPOCH + timedelta(microseconds=time):%Y-%m-%dT%H:%M:%SZ}" if 0 <= time < LAST_TIME else int(time)

@@ -2,41 +2,33 @@
 
     bytes -> a value of JSON -> Mapping.read -> rows of names, times, numbers -> Events, or one dead letter
 
-A message is read whole or not at all: the first part of it that is bad makes all of it one dead letter.
+A message is read whole or not at all: the first part of it that is bad makes all of it one dead letter, which says
+where that part is.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.fields import Path, is_template, parse_path, parse_template
-from pipeline.grid.times import number_reader
+from pipeline.fields import parse_column, parse_levels, parse_path
+from pipeline.grid.times import OUTSIDE, number_reader
 from pipeline.messages.absent import explain_absence
-from pipeline.messages.lookup import ABSENT, Getter, Moment, Record, Scope, getter
-from pipeline.messages.scalars import BAD, read_name, read_number, read_piece, read_time
-from pipeline.messages.unreadable import (
-    Fault,
-    describe,
-    explain_moment,
-    explain_name,
-    explain_number,
-    explain_shape,
-    is_name,
-    misnamed,
-    outside,
-)
+from pipeline.messages.lookup import ABSENT, Moment, Record, Scope
+from pipeline.messages.parts import Interval, Name, Part, explain_time, number_of
+from pipeline.messages.scalars import BAD, read_time
+from pipeline.messages.unreadable import Fault, describe, explain_shape
 from pipeline.messages.unwrap import NOTHING, unwrapper
 from pipeline.records import Kind
 from pipeline.settings import InputSettings
 from pipeline.visible import shown
-
-SERIES = "input.series_id"
 
 
 @dataclass(slots=True)
 class Rows:
     """Readings as columns, their times not yet judged; `message` is the place of each one's message.
 
-    `time` is in microseconds, or OUTSIDE where `sent` is no time. A covariate is NaN where it is missing.
+    `time` is in microseconds, or OUTSIDE where `sent` is no time. A covariate is None where it is missing. `scope` is
+    what the reading was read from.
     """
 
     message: list[int] = field(default_factory=list)
@@ -45,6 +37,7 @@ class Rows:
     sent: list[Any] = field(default_factory=list)
     value: list[float | None] = field(default_factory=list)
     covariates: list[tuple[float | None, ...]] = field(default_factory=list)
+    scope: list[Scope] = field(default_factory=list)
 
     def __len__(self) -> int:
         """Count the readings."""
@@ -52,32 +45,17 @@ class Rows:
 
     def cut(self, size: int) -> None:
         """Drop what was added after there were so many."""
-        for column in (self.message, self.series, self.time, self.sent, self.value, self.covariates):
+        for column in (self.message, self.series, self.time, self.sent, self.value, self.covariates, self.scope):
             del column[size:]
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A part of a reading: the setting that names it, the path, and the function that finds it."""
+@dataclass(slots=True)
+class _Message:
+    """The message that is read: its place among the others, how many elements it had so far, and the rows before it."""
 
-    setting: str
-    path: Path
-    find: Getter
-
-    @classmethod
-    def of(cls, setting: str, text: str) -> "Part":
-        """Make the part that a setting names."""
-        return cls.at(setting, parse_path(text))
-
-    @classmethod
-    def at(cls, setting: str, path: Path) -> "Part":
-        """Make the part at a path."""
-        return cls(setting, path, getter(path))
-
-    @property
-    def shown(self) -> str:
-        """The path as a reason shows it."""
-        return shown(self.path.text)
+    place: int
+    size: int
+    elements: int = 0
 
 
 class Mapping:
@@ -87,108 +65,170 @@ class Mapping:
         self._rule = settings.time_rule()
         self._number = number_reader(self._rule)
         self._unwrap = unwrapper(settings.envelope, refuse_deletes=settings.tombstones == "refuse")
+        self._levels = [Part.at("input.each", path) for path in parse_levels(settings.each)] if settings.each else []
+        self._most = settings.max_readings
         self._series = Name(settings.series_id)
         self._time = Part.of("input.timestamp", settings.timestamp)
+        self._interval = Interval(settings.interval) if settings.interval else None
         self._value = Part.of("input.value", settings.value)
         self._covariates = [Part.of("input.covariates", name) for name in settings.covariates]
+        self._columns = [_Column(text, settings) for text in settings.values]
 
     def read(self, value: Any, record: Record, message: int, rows: Rows) -> Fault | None:
         """Add the readings of a message to `rows`, which may be none, or return why it is bad and add nothing."""
         size = len(rows)
-        fault = self._read(value, record, message, rows)
+        fault = self._read(value, record, _Message(message, size), rows)
         if fault is not None:
             rows.cut(size)
         return fault
 
-    def _read(self, value: Any, record: Record, message: int, rows: Rows) -> Fault | None:
+    def _read(self, value: Any, record: Record, message: _Message, rows: Rows) -> Fault | None:
         scope = self._unwrap(value, record)
         if isinstance(scope, Fault):
             return scope
         if scope is NOTHING:
             return None
+        if self._levels:
+            return self._read_elements(scope, 0, message, rows)
         if type(scope.value) is not dict:
             return Fault(Kind.EVENT, f"not an event: {explain_shape(scope.value)}")
-        return self._read_one(scope, message, rows)
+        return self._read_element(scope, message, rows)
 
-    def _read_one(self, scope: Scope, message: int, rows: Rows) -> Fault | None:
-        name = self._series.read(scope)
-        if isinstance(name, Fault):
-            return name
+    def _read_elements(self, around: Scope, level: int, message: _Message, rows: Rows) -> Fault | None:
+        part = self._levels[level]
+        found = part.find(around)
+        if type(found) is not dict and type(found) is not list:
+            return self.locate(around, _explain_container(part, found, around))
+        message.elements += len(found)
+        if message.elements > self._most:
+            return self._too_many()
+        last = level + 1 == len(self._levels)
+        for scope in _elements(found, around):
+            if last:
+                fault = self._read_element(scope, message, rows)
+                fault = None if fault is None else self.locate(scope, fault)
+            else:
+                fault = self._read_elements(scope, level + 1, message, rows)
+            if fault is not None:
+                return fault
+        return None
+
+    def _read_element(self, scope: Scope, message: _Message, rows: Rows) -> Fault | None:
+        whole = None if self._columns else self._series.read(scope)
+        if isinstance(whole, Fault):
+            return whole
         sent = self._time.find(scope)
         time = read_time(sent, self._number, self._rule)
         if time is BAD:
-            return _explain_time(self._time, sent, scope)
-        number = _number(self._value, scope)
-        if isinstance(number, Fault):
-            return number
-        covariates = []
-        for part in self._covariates:
-            found = _number(part, scope, optional=True)
-            if isinstance(found, Fault):
-                return found
-            covariates.append(found)
-        rows.message.append(message)
-        rows.series.append(name)
-        rows.time.append(time)
-        rows.sent.append(sent)
-        rows.value.append(number)
-        rows.covariates.append(tuple(covariates))
-        return None
+            return explain_time(self._time, sent, scope)
+        if self._interval and time != OUTSIDE:
+            later = self._interval.read(scope)
+            if isinstance(later, Fault):
+                return later
+            time = sent = Moment(time + later)
+        covariates = tuple(number_of(part, scope, optional=True) for part in self._covariates)
+        bad = next((found for found in covariates if isinstance(found, Fault)), None)
+        if bad is not None:
+            return bad
+        size = len(rows)
+        for own, number in self._numbers(scope):
+            if isinstance(number, Fault):
+                return number
+            name = self._series.read(own) if whole is None else whole
+            if isinstance(name, Fault):
+                return name
+            rows.message.append(message.place)
+            rows.series.append(name)
+            rows.time.append(time)
+            rows.sent.append(sent)
+            rows.value.append(number)
+            rows.covariates.append(covariates)
+            rows.scope.append(own)
+        if len(rows) - message.size > self._most:
+            return self._too_many()
+        return None if len(rows) > size else self._explain_none(scope)
+
+    def _numbers(self, scope: Scope) -> Iterator[tuple[Scope, Any]]:
+        """Yield the numbers of an element, None for one that is missing, or a Fault; each with the scope it is read in.
+
+        A field of input.values that is not there is left out.
+        """
+        if not self._columns:
+            yield scope, number_of(self._value, scope)
+        for column in self._columns:
+            for name, part, found in column.find(scope):
+                own = Scope(scope.value, scope.record, scope.around, index=scope.index, name=scope.name)
+                own.column = name
+                yield own, number_of(part, own, found=found)
+
+    def _too_many(self) -> Fault:
+        return Fault(Kind.SIZE, f"the message has more than {self._most} readings, as many as input.max_readings")
+
+    def _explain_none(self, scope: Scope) -> Fault:
+        wanted = shown(", ".join(column.text for column in self._columns))
+        found = scope.value
+        names = shown(", ".join(map(str, found))) if isinstance(found, dict) and found else describe(found)
+        return Fault(Kind.FIELD, f"not an event: none of input.values ({wanted}) in {names}")
+
+    def locate(self, scope: Scope, fault: Fault) -> Fault:
+        """Add to the reason where in the message it is: the place of the element, as a path."""
+        places: list[str] = []
+        own: Scope | None = scope
+        while own is not None:
+            if own.index is not None:
+                places.insert(0, str(own.index) if own.name is None else own.name)
+            own = own.around
+        steps = [
+            step
+            for part, place in zip(self._levels, places, strict=False)  # a message may end before the last level
+            for step in ((part.path.text, place) if part.path.steps else (place,))
+        ]
+        if not steps:
+            return fault
+        lead = "not an event: " if fault.reason.startswith("not an event: ") else ""
+        return Fault(fault.kind, f"{lead}{shown('.'.join(steps))}: {fault.reason.removeprefix(lead)}")
 
 
-class Name:
-    """The name of a series: a part of a message, or a text with parts in it."""
+class _Column:
+    """A field of input.values, or every number of an object that no other setting names."""
 
-    def __init__(self, text: str) -> None:
-        self._whole = None if is_template(text) else Part.of(SERIES, text)
-        pieces = () if self._whole else parse_template(text)
-        self._pieces = [piece if isinstance(piece, str) else Part.at(SERIES, piece) for piece in pieces]
+    def __init__(self, text: str, settings: InputSettings) -> None:
+        path, self._every = parse_column(text)
+        self.text = text
+        self._part = Part.at("input.values", path)
+        others = (parse_path(name) for name in (settings.timestamp, *settings.covariates))
+        taken = (*settings.series_paths(), *others)
+        depth = len(path.steps)
+        self._taken = {
+            own.steps[depth]
+            for own in taken
+            if own.inner and own.steps[:depth] == path.steps and len(own.steps) > depth
+        } | {own.text for own in taken if own.inner and not depth}
 
-    def read(self, scope: Scope) -> str | Fault:
-        """Return the name of a reading's series, or why there is none."""
-        if self._whole is None:
-            return self._join(scope)
-        found = self._whole.find(scope)
-        if found is ABSENT:
-            return explain_absence(self._whole.path, SERIES, scope)
-        name = read_name(found)
-        if name is BAD:
-            return explain_name(self._whole.shown, found)
-        return name if is_name(name) else misnamed(self._whole.shown, name)
-
-    def _join(self, scope: Scope) -> str | Fault:
-        texts: list[str] = []
-        for piece in self._pieces:
-            if isinstance(piece, str):
-                texts.append(piece)
-                continue
-            found = piece.find(scope)
-            if found is ABSENT:
-                return explain_absence(piece.path, SERIES, scope)
-            text = read_piece(found)
-            if text is BAD:
-                what = "empty" if found == "" else describe(found)
-                reason = f"{piece.shown} is {what}, and a part of a name is a text or an integer"
-                return Fault(Kind.FIELD, f"not an event: {reason}")
-            texts.append(text)
-        name = "".join(texts)
-        return name if is_name(name) else misnamed(SERIES, name)
+    def find(self, scope: Scope) -> Iterable[tuple[str, Part, Any]]:
+        """Yield the name and value of each field, and the part that it is of."""
+        found = self._part.find(scope)
+        if not self._every:
+            if found is not ABSENT:
+                yield self.text, self._part, found
+        elif type(found) is dict:
+            for name, value in found.items():
+                if (type(value) is float or type(value) is int) and name not in self._taken:
+                    yield name, self._part, value
 
 
-def _explain_time(part: Part, found: Any, scope: Scope) -> Fault:
+def _elements(found: dict[str, Any] | list[Any], around: Scope) -> Iterator[Scope]:
+    if isinstance(found, dict):
+        for index, (name, value) in enumerate(found.items()):
+            yield Scope(value, around.record, around, index=index, name=name)
+    else:
+        for index, value in enumerate(found):
+            yield Scope(value, around.record, around, index=index)
+
+
+def _explain_container(part: Part, found: Any, scope: Scope) -> Fault:
     if found is ABSENT:
         return explain_absence(part.path, part.setting, scope)
-    fault = explain_moment(part.shown, found)
-    assert fault is not None, "what could be read needs no reason"
-    return fault
-
-
-def _number(part: Part, scope: Scope, *, optional: bool = False) -> Any:
-    """Return a number, None where it is missing, or a Fault."""
-    found = part.find(scope)
-    if found is ABSENT:
-        return None if optional else explain_absence(part.path, part.setting, scope)
-    if type(found) is Moment:
-        return Fault(Kind.FIELD, f"not an event: {part.shown} is a time, not a number")
-    number = read_number(found)
-    return number if number is not BAD else explain_number(part.shown, found) or outside(part.shown, found)
+    what = part.shown if part.path.steps else "it"
+    reason = f"{what} is {describe(found)}, and input.each wants an array or an object"
+    return Fault(Kind.FIELD, f"not an event: {reason}")

@@ -1,10 +1,12 @@
 """Values of JSON as names, times and numbers."""
 
+import re
 from typing import Any, Final
 
 from pipeline.grid.times import OUTSIDE, Instant, TimeRule, read_text, read_written
 from pipeline.messages.lookup import Moment
 from pipeline.messages.unreadable import LARGEST
+from pipeline.settings import parse_seconds
 
 
 class _Bad:
@@ -16,6 +18,10 @@ class _Bad:
 
 MOST_WHOLE = 10**40
 """Of an integer in a name: more than a UUID needs, and Python writes no number of thousands of digits."""
+MOST_SPAN = 400 * 86_400
+"""Seconds from one element of an array to the next, at most."""
+MOST_SPAN_TEXT = 40
+_SPAN = re.compile(r"PT(?:([0-9]{1,6})H)?(?:([0-9]{1,8})M)?(?:([0-9]{1,9}(?:\.[0-9]{1,6})?)S)?")
 BAD: Final = _Bad()
 """In place of a value that is not what it should be."""
 
@@ -55,3 +61,22 @@ def read_time(value: Any, number: Instant, rule: TimeRule) -> Any:
     if kind is Moment:
         return int(value) if abs(value) < -OUTSIDE else OUTSIDE
     return BAD
+
+
+def read_span(value: Any) -> Any:
+    """Return the microseconds of a number of seconds, or of a text such as 15 min or PT15M; BAD if it is none."""
+    if type(value) is str:
+        iso = _SPAN.fullmatch(value.strip()) if len(value) <= MOST_SPAN_TEXT else None
+        try:
+            seconds = _seconds(iso) if iso else parse_seconds(value) if len(value) <= MOST_SPAN_TEXT else 0.0
+        except ValueError:
+            return BAD
+    elif type(value) is int or type(value) is float:
+        seconds = value
+    else:
+        return BAD
+    return round(seconds * 1_000_000) if 0.000_001 <= seconds <= MOST_SPAN else BAD
+
+
+def _seconds(iso: re.Match[str]) -> float:
+    return sum(float(part or 0) * size for part, size in zip(iso.groups(), (3_600, 60, 1), strict=True))

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.fields import Path, is_template, parse_path, paths_in
+from pipeline.fields import Path, is_template, parse_column, parse_levels, parse_path, paths_in
 from pipeline.grid.times import TimeRule, Unit, midnight, open_zone
 from pipeline.settings.values import Day, Limit, Section, Share, Skew, Steps
 
@@ -27,6 +27,17 @@ class InputSettings(Section):
     envelope: Literal["none", "connect", "debezium"] = "none"
     """What a message is wrapped in. `connect`: schema and payload, and paths begin in the payload. `debezium`: before,
     after and op, with or without a schema, and paths begin in after; `^` is the envelope."""
+    each: str | None = None
+    """Path of an array or object in a message whose elements are readings. Other paths then begin in the element, and
+    `^` is the object around it. `*` in it stands for every element on the way: `devices.*.readings`."""
+    values: tuple[str, ...] = Field((), max_length=1_000)
+    """Fields with numbers that are a series each, `{$field}` in its name; `*` is every number of an object. Instead of
+    `value`."""
+    interval: str | None = None
+    """Time from one element of `each` to the next, a duration or the path of one (or of seconds), where `timestamp` is
+    the first one's."""
+    max_readings: int = Field(10_000, ge=1, le=1_000_000)
+    """Expert: A message with more readings is a dead letter."""
     time_unit: Unit = "auto"
     """Unit of times that are numbers since 1970, in messages and files. `auto` tells the units apart by size, for 1980
     to 2190."""
@@ -68,17 +79,23 @@ class InputSettings(Section):
     @property
     def may_be_flat(self) -> bool:
         """Whether a message may be a flat event, whose fields have the names that are set."""
-        shaped = self.envelope != "none" or is_template(self.series_id)
+        shaped = self.envelope != "none" or self.many or is_template(self.series_id)
         return not shaped and all(path.inner for path in self._paths())
 
-    def _around(self) -> int:
-        """How many objects are around the one that paths begin in."""
-        return int(self.envelope == "debezium")
+    @property
+    def many(self) -> bool:
+        """Whether a message may have several readings."""
+        return self.each is not None or bool(self.values)
+
+    def series_paths(self) -> tuple[Path, ...]:
+        """List the paths in the name of the series."""
+        return paths_in(self.series_id)
 
     def _paths(self) -> tuple[Path, ...]:
         """List every path; ValueError for what is none."""
         others = (parse_path(name) for name in (self.timestamp, self.value, *self.covariates))
-        return *paths_in(self.series_id), *others
+        columns = (parse_column(name)[0] for name in self.values)
+        return *paths_in(self.series_id), *others, *columns
 
     def future_skew(self, step_seconds: float) -> float:
         """Return how many seconds ahead of now an event may lie; steps of the grid are a minute at least."""
@@ -95,7 +112,23 @@ class InputSettings(Section):
             raise ValueError("covariates must name different fields, and none of series_id, timestamp and value")
         if not all(name and name.isprintable() for name in self.covariates):
             raise ValueError("covariates must be names of fields: text that is not empty and can be printed")
-        for path in self._paths():
-            if path.around > self._around():
-                raise ValueError(f"{path.text!r} begins with ^, and there is no object around it")
+        paths = self._paths()
+        around = int(self.envelope == "debezium") + (len(parse_levels(self.each)) if self.each else 0)
+        for path in paths:
+            if path.around > around:
+                raise ValueError(f"{path.text!r} begins with {'^' * path.around}, and there is no object around it")
+            if path.origin in ("name", "index") and not self.each:
+                raise ValueError(f"{path.text} is of an element of input.each, which is not set")
+        self._check_values(columns=any(path.origin == "column" for path in self.series_paths()))
+        if self.interval and not self.each:
+            raise ValueError("interval is the time between the elements of input.each, which is not set")
         return self
+
+    def _check_values(self, *, columns: bool) -> None:
+        """Fields of a series each need their name in the series' name, and leave no one value."""
+        if self.values and self.value != "value":
+            raise ValueError("set value or values: one field, or several that are a series each")
+        if self.values and not columns:
+            raise ValueError("values are a series each: put {$field} into series_id, as in {device}/{$field}")
+        if columns and not self.values:
+            raise ValueError("{$field} is a field of input.values, which is not set")

@@ -2,8 +2,8 @@
 
 A series that neither the rings nor SQL know takes a token, and a place among all series that SQL may hold. Without
 either its messages of this turn become dead letters; series that are known are never asked. What a turn decides is
-stored by that turn's transaction, offset by offset, so a turn that is taken again after a crash may decide otherwise
-and still loses and doubles nothing.
+stored by that turn's transaction, message by message, so a turn that is taken again after a crash may decide otherwise
+and still loses and doubles nothing. A message with one refused series is refused whole.
 """
 
 import sys
@@ -102,8 +102,9 @@ class SeriesLimit:
         kept, letters = [], []
         for run, events in zip(runs, decoded, strict=True):
             bad = np.array([name in refused for name in events.series], np.bool_)
-            kept.append(take(events, ~bad))
-            places = np.searchsorted(run.offsets, events.offset[bad]).tolist()
+            offsets = np.unique(events.offset[bad])  # a message is stored whole or not at all
+            kept.append(take(events, ~np.isin(events.offset, offsets)))
+            places = np.searchsorted(run.offsets, offsets).tolist()
             letters += [make_letter(run, place, reason, Kind.NEW_SERIES) for place in places]
         return kept, letters
 

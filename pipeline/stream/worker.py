@@ -5,7 +5,7 @@ what is between them, and the rings fill from SQL. So a lost database, a lost br
 transaction and a crash all end in the same lines.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 import structlog
@@ -16,6 +16,7 @@ from pipeline.records import Messages
 from pipeline.stream.breaker import Trip
 from pipeline.stream.claim import Accept, claim
 from pipeline.stream.observe import SEEN_IS_COMPLETE
+from pipeline.stream.portions import messages_in, portions
 from pipeline.stream.reforecast import Reforecasting
 from pipeline.stream.turn import Owned, Parts, take_turn
 from pipeline.stream.worker_state import DATABASE
@@ -30,6 +31,7 @@ SHARE_OFF = 0.05
 """So many events, and such a share of all messages, must lie between two steps before it is said."""
 MOMENT = 1 * SECOND  # in which more of the first events may arrive
 FEWEST_MESSAGES = 100
+MOST_HALVES = 6  # of a turn whose messages have many readings, when it fails
 MOST_ROWS = 1_000_000  # of forecasts in one turn, if every message makes one due: some 1.5 GB at its height
 MOST_CELLS = 100_000_000  # of windows in one turn, likewise: some 0.5 GB, and twice that for a moment
 
@@ -47,7 +49,8 @@ class Worker:
         self._owner = owner
         series, width = parts.grid.series, 1 + parts.grid.covariates
         fits = min(MOST_ROWS // series.horizon, MOST_CELLS // (series.context * width))
-        self._limit = self._most = max(FEWEST_MESSAGES, min(most, fits))
+        self._events = self._limit = max(FEWEST_MESSAGES, min(most, fits))
+        self._most = FEWEST_MESSAGES if parts.reader.many else self._limit
         self._accept = accept
         self._reforecasting = Reforecasting(series.horizon)
         self._unclaimed: set[int] = set()
@@ -111,15 +114,22 @@ class Worker:
             self._adopt_orphans()
             self._share_at = now + SHARE_EVERY
         behind = claims or sum(len(run.offsets) for run in polled) >= self._most
-        if polled:
-            self._take_turn(polled, now)
+        for some in self._portions(polled):
+            self._take_turn(some)
         if self.owned and parts.source.joined() and not behind and self._reforecasting.take_turn(self.owned, parts):
             self._failures = 0
             worker_state.commit(parts.clock())
 
-    def _take_turn(self, polled: list[Messages], now: int) -> None:
-        parts = self.parts
-        self._most = max(self._most // 2, FEWEST_MESSAGES)  # until this turn has ended well
+    def _portions(self, polled: list[Messages]) -> Iterable[list[Messages]]:
+        """Return what of a poll is one turn each, and bound the next poll by it."""
+        if not (polled and self.parts.reader.many):
+            return [polled] if polled else []
+        self._limit = min(self._events, messages_in(polled, self._events))
+        return portions(polled, max(1, self._events >> min(self._failures, MOST_HALVES)))
+
+    def _take_turn(self, polled: list[Messages]) -> None:
+        parts, now = self.parts, self.parts.timer()
+        self._most = max(self._most // 2, min(FEWEST_MESSAGES, self._limit))  # until this turn has ended well
         with parts.phases.measure("turn"):
             taken = take_turn(polled, self.owned, parts)
         for trip in taken.trips:

@@ -1,6 +1,7 @@
 """A flood of new series takes what the bucket holds; known series go on, and every message is stored once."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -49,6 +50,20 @@ def test_new_series_beyond_the_limit_become_dead_letters_in_the_order_they_came(
     assert kept[0].value.tolist() == [0.0, 1.0, 3.0]
     assert [(x.offset, x.key, x.value) for x in letters] == [(9, b"c", b"c"), (13, b"c", b"c")]
     assert "input.max_new_series" in letters[0].reason and "beyond 2 in a minute" in letters[0].reason
+
+
+def test_a_message_with_one_refused_series_is_one_letter_whole() -> None:
+    run, decoded = run_of("a", "b", "c", "a", "d")
+    decoded = replace(decoded, offset=np.array([5, 5, 7, 7, 9]))  # a and b, c and a, d
+    run = replace(run, offsets=np.array([5, 7, 9]))
+    kept, letters = SeriesLimit(3, lambda _: {"d"}).admit([run], [decoded], {0: ()}, (), NOW)
+    assert (kept[0].series, letters) == (["a", "b", "c", "a", "d"], [])
+    kept, letters = SeriesLimit(2, lambda _: {"d"}).admit([run], [decoded], {0: ()}, (), NOW)
+    assert kept[0].series == ["a", "b", "d"]
+    assert [letter.offset for letter in letters] == [7]
+    kept, letters = SeriesLimit(1, lambda _: {"d"}).admit([run], [decoded], {0: ()}, (), NOW)
+    assert kept[0].series == ["d"]
+    assert [letter.offset for letter in letters] == [5, 7]
 
 
 def test_series_in_the_ring_or_in_sql_take_no_token() -> None:
