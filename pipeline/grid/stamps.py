@@ -31,6 +31,7 @@ from pipeline.grid.times import (
     number_in,
     number_reader,
     read_numbers,
+    read_text,
 )
 from pipeline.grid.untimely import explain_number, explain_text
 from pipeline.visible import quoted, shown
@@ -245,6 +246,9 @@ def _read_texts(column: "pd.Series[str]", rule: TimeRule) -> _Cells:
         number = number_in(bare.iloc[row])
         if number is not None:
             times[row], numbers[row] = read_number(number), number
+        elif (time := read_text(bare.iloc[row])) != OUTSIDE:  # a leap second
+            times[row] = time
+            zones.add(UTC)
     if _are_hours(np.array([_bounded(number) for number in numbers.values()], np.float64), rule):
         times[list(numbers)] = OUTSIDE
     return _Cells(times, naive, zones)

@@ -31,6 +31,11 @@ SAME_AS_UTC = frozenset({"utc", "etc/utc", "uct", "etc/uct", "zulu", "etc/zulu",
 OF_THE_MACHINE = frozenset({"localtime", "posixrules", "Factory"})
 """Files beside the zones that mean another one on each machine, or none."""
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
+RFC_3339 = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:)([0-9]{2})(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+LEAP = "60"
+"""The second that a leap second is, as the last one of a month in UTC."""
 
 
 def midnight(day: date) -> int:
@@ -47,8 +52,8 @@ class TimeRule:
     """Which unit numbers have, the oldest time (microseconds) that is believed, and the zone of what has no offset.
 
     With None as the oldest, a text is believed from 1900 on and a number from 1980. With `auto` no number before 1980
-    is a time, whatever the oldest is: smaller ones have no unit that could be told. `zone` is for columns of files and
-    frames, None is UTC; a message needs an offset.
+    is a time, whatever the oldest is: smaller ones have no unit that could be told. Without a zone, a message needs an
+    offset, and columns of files and frames are UTC.
     """
 
     unit: Unit = "auto"
@@ -137,11 +142,48 @@ def read_text(text: str) -> int:
         moment = datetime.fromisoformat(text)
         return OUTSIDE if moment.tzinfo is None else (moment - EPOCH) // MICROSECOND
     except (ValueError, OverflowError):
+        return _read_rfc_3339(text)
+
+
+def _read_rfc_3339(text: str) -> int:
+    """Read what RFC 3339 has beside ISO 8601: a small z, and leap seconds, which are the last microsecond before."""
+    found = RFC_3339.fullmatch(text)
+    if found is None:
+        return OUTSIDE
+    day, minute, second, fraction, zone = found.groups()
+    leap = second == LEAP
+    try:
+        moment = datetime.fromisoformat(f"{day}T{minute}{'59' if leap else second}{fraction or ''}{zone.upper()}")
+        if not leap:
+            return (moment - EPOCH) // MICROSECOND
+        after = moment.astimezone(UTC).replace(microsecond=0) + timedelta(seconds=1)
+    except (ValueError, OverflowError):
+        return OUTSIDE
+    ends_month = (after.day, after.hour, after.minute, after.second) == (1, 0, 0, 0)
+    return (after - EPOCH) // MICROSECOND - 1 if ends_month else OUTSIDE
+
+
+@lru_cache(maxsize=65_536)
+def read_local(text: str, zone: tzinfo) -> int:
+    """Read ISO 8601 without an offset by the clocks of a zone; OUTSIDE if it is none, or they skip it.
+
+    An hour that is there twice is the earlier one, as of a row that is alone. A date is its midnight.
+    """
+    try:
+        local = datetime.fromisoformat(text)
+        if local.tzinfo is not None or text.isdecimal():
+            return OUTSIDE
+        moment = local.replace(tzinfo=zone).astimezone(UTC)
+        skipped = moment.astimezone(zone).replace(tzinfo=None) != local
+        return OUTSIDE if skipped else (moment - EPOCH) // MICROSECOND
+    except (ValueError, OverflowError):
         return OUTSIDE
 
 
 def read_written(text: str, rule: TimeRule = AUTO, *, utc: bool = False) -> int:
     """Read a time that somebody wrote, ISO 8601 or a number; `utc`: without an offset it is UTC. OUTSIDE if it is none.
+
+    With a zone in the rule, a time without an offset is of its clocks.
 
     Digits alone are a number, but a year or a YYYYMMDD, which as numbers would be no time, are ISO 8601.
     """
@@ -151,6 +193,8 @@ def read_written(text: str, rule: TimeRule = AUTO, *, utc: bool = False) -> int:
         time = read_text(f"{text}-01-01T00:00Z" if text.isdecimal() and len(text) == 4 else _in_utc(text))
         if time != OUTSIDE:
             return time if rule.first_text <= time < LAST_TIME else OUTSIDE
+    if rule.zone is not None and (time := read_local(text, rule.zone)) != OUTSIDE:
+        return time if rule.first_text <= time < LAST_TIME else OUTSIDE
     number = number_in(text)
     return OUTSIDE if number is None or not math.isfinite(number) else number_reader(rule)(number)
 

@@ -162,15 +162,12 @@ def explain_text(text: str, rule: TimeRule, keys: str = "input.") -> str:
     if moment is not None:
         return f"{what} has white space around it"
     if _LEAP.fullmatch(bare):
-        return f"{what} is a leap second, which no clock here has: send the second before or after it"
+        return f"{what} has a second 60, and no leap second can be there: it is the last of a month in UTC"
     if re.search(r"[T ]24:00", bare):
         return f"{what} has the hour 24: send 00:00 of the next day"
     zone = _ZONE.fullmatch(bare)
     if zone and _moment(zone[1]) is not None:
-        ending = zone[2].strip()
-        if ending == "z":
-            return f"{what} ends in a small z: write Z"
-        return f"{what} ends in {quoted(ending)}, which is no offset: write Z for UTC, or +01:00"
+        return f"{what} ends in {quoted(zone[2].strip())}, which is no offset: write Z for UTC, or +01:00"
     return f"{what} is no time in ISO 8601"
 
 
@@ -179,9 +176,12 @@ def _about_moment(what: str, moment: datetime, text: str, rule: TimeRule, keys: 
         if rule.oldest is not None and FIRST_TIME <= read_text(text) < rule.oldest:
             return f"{what} is before {keys}oldest_time"
         return f"{what} is no time from 1900 to 2190"
+    if rule.zone is not None and not text.isdecimal():
+        return f"{what} is skipped by the clock of {rule.zone}, or no time from 1900 to 2190"
     if len(text) <= len("2026-01-01") and ":" not in text:
         return f"{what} is a date without a time and an offset"
-    return f"{what} has no offset: append Z for UTC, or +01:00"
+    advice = f", or set {keys}timezone" if keys else ""
+    return f"{what} has no offset: append Z for UTC, or +01:00{advice}"
 
 
 def _moment(text: str) -> datetime | None:

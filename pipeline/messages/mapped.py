@@ -3,6 +3,7 @@
 Slower than the decoding of flat events, about a microsecond a field, and the same rules.
 """
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +20,8 @@ from pipeline.messages.unreadable import Fault, explain, find_no_value
 from pipeline.records import DeadLetter, Events, Kind, Messages
 from pipeline.settings import InputSettings
 from pipeline.visible import shown
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class MappedReader:
@@ -68,15 +71,32 @@ class MappedReader:
         fault = find_no_value(value, self._settings.max_message_bytes)
         if fault is not None or not value:
             return fault
-        try:
-            found: Any = self._decode(value)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            return explain(value, None, str(error))
+        found = self._decoded(value)
+        if isinstance(found, Fault):
+            return found
         record = Record(messages, i, self._topic, wrapped=self._settings.envelope != "none")
         try:
             return self._mapping.read(found, record, i, rows)
         except RecursionError:
             return Fault(Kind.EVENT, "not an event: nested too deeply")
+
+    def _decoded(self, value: bytes) -> Any:
+        """Return what a message says in JSON, or a Fault."""
+        lenient = self._settings.lenient
+        body = value.removeprefix(BYTE_ORDER_MARK) if lenient else value
+        try:
+            return self._decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            found = _decode_with_words(body) if lenient else None
+            return explain(value, None, str(error)) if found is None else found
+
+
+def _decode_with_words(value: bytes) -> Any:
+    """Decode JSON with NaN and Infinity in it, which become texts; None if it is none."""
+    try:
+        return json.loads(value.decode(), parse_constant=str)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _numbers(cells: list[tuple[float | None, ...]], width: int) -> "np.ndarray[Any, np.dtype[np.float64]]":

@@ -15,7 +15,7 @@ from pipeline.grid.times import OUTSIDE, number_reader
 from pipeline.messages.absent import explain_absence
 from pipeline.messages.lookup import ABSENT, Moment, Record, Scope
 from pipeline.messages.parts import Interval, Name, Part, explain_time, number_of
-from pipeline.messages.scalars import BAD, read_time
+from pipeline.messages.scalars import BAD, Scalars, read_time
 from pipeline.messages.unreadable import Fault, describe, explain_shape
 from pipeline.messages.unwrap import NOTHING, unwrapper
 from pipeline.records import Kind
@@ -67,7 +67,8 @@ class Mapping:
         self._unwrap = unwrapper(settings.envelope, refuse_deletes=settings.tombstones == "refuse")
         self._levels = [Part.at("input.each", path) for path in parse_levels(settings.each)] if settings.each else []
         self._most = settings.max_readings
-        self._series = Name(settings.series_id)
+        self._scalars = Scalars(settings)
+        self._series = Name(settings.series_id, self._scalars)
         self._time = Part.of("input.timestamp", settings.timestamp)
         self._interval = Interval(settings.interval) if settings.interval else None
         self._value = Part.of("input.value", settings.value)
@@ -126,7 +127,7 @@ class Mapping:
             if isinstance(later, Fault):
                 return later
             time = sent = Moment(time + later)
-        covariates = tuple(number_of(part, scope, optional=True) for part in self._covariates)
+        covariates = tuple(number_of(part, scope, self._scalars, optional=True) for part in self._covariates)
         bad = next((found for found in covariates if isinstance(found, Fault)), None)
         if bad is not None:
             return bad
@@ -154,12 +155,12 @@ class Mapping:
         A field of input.values that is not there is left out.
         """
         if not self._columns:
-            yield scope, number_of(self._value, scope)
+            yield scope, number_of(self._value, scope, self._scalars)
         for column in self._columns:
             for name, part, found in column.find(scope):
                 own = Scope(scope.value, scope.record, scope.around, index=scope.index, name=scope.name)
                 own.column = name
-                yield own, number_of(part, own, found=found)
+                yield own, number_of(part, own, self._scalars, found=found)
 
     def _too_many(self) -> Fault:
         return Fault(Kind.SIZE, f"the message has more than {self._most} readings, as many as input.max_readings")

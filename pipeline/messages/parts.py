@@ -6,7 +6,7 @@ from typing import Any
 from pipeline.fields import Path, is_template, parse_path, parse_template
 from pipeline.messages.absent import explain_absence
 from pipeline.messages.lookup import ABSENT, Getter, Moment, Scope, getter
-from pipeline.messages.scalars import BAD, read_name, read_number, read_piece, read_span
+from pipeline.messages.scalars import BAD, Scalars, read_piece, read_span
 from pipeline.messages.unreadable import (
     Fault,
     describe,
@@ -51,7 +51,8 @@ class Part:
 class Name:
     """The name of a series: a part of a message, or a text with parts in it."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, scalars: Scalars) -> None:
+        self._scalars = scalars
         self._whole = None if is_template(text) else Part.of(SERIES, text)
         pieces = () if self._whole else parse_template(text)
         self._pieces = [piece if isinstance(piece, str) else Part.at(SERIES, piece) for piece in pieces]
@@ -63,7 +64,7 @@ class Name:
         found = self._whole.find(scope)
         if found is ABSENT:
             return explain_absence(self._whole.path, SERIES, scope)
-        name = read_name(found)
+        name = self._scalars.name(found)
         if name is BAD:
             return explain_name(self._whole.shown, found)
         return name if is_name(name) else misnamed(self._whole.shown, name)
@@ -128,14 +129,14 @@ def explain_time(part: Part, found: Any, scope: Scope) -> Fault:
     return fault
 
 
-def number_of(part: Part, scope: Scope, *, optional: bool = False, found: Any = None) -> Any:
+def number_of(part: Part, scope: Scope, scalars: Scalars, *, optional: bool = False, found: Any = None) -> Any:
     """Return the number of a part, None where it is missing, or a Fault; `found` is what is there, if that is known."""
     found = part.find(scope) if found is None else found
     if found is ABSENT:
         return None if optional else explain_absence(part.path, part.setting, scope)
     if type(found) is Moment:
         return Fault(Kind.FIELD, f"not an event: {part.shown} is a time, not a number")
-    number = read_number(found)
+    number = scalars.number(found)
     if number is not BAD:
         return number
     field = part.shown if scope.column is None else shown(scope.column)

@@ -6,7 +6,7 @@ from typing import Any, Final
 from pipeline.grid.times import OUTSIDE, Instant, TimeRule, read_text, read_written
 from pipeline.messages.lookup import Moment
 from pipeline.messages.unreadable import LARGEST
-from pipeline.settings import parse_seconds
+from pipeline.settings import InputSettings, parse_seconds
 
 
 class _Bad:
@@ -18,17 +18,16 @@ class _Bad:
 
 MOST_WHOLE = 10**40
 """Of an integer in a name: more than a UUID needs, and Python writes no number of thousands of digits."""
+MOST_NUMBER_TEXT = 400
+"""Characters of a number in quotes, or of a word for a missing one."""
+NOT_FINITE = frozenset({"", "nan"} | {f"{sign}{word}" for sign in ("", "+", "-") for word in ("inf", "infinity")})
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
 MOST_SPAN = 400 * 86_400
 """Seconds from one element of an array to the next, at most."""
 MOST_SPAN_TEXT = 40
 _SPAN = re.compile(r"PT(?:([0-9]{1,6})H)?(?:([0-9]{1,8})M)?(?:([0-9]{1,9}(?:\.[0-9]{1,6})?)S)?")
 BAD: Final = _Bad()
 """In place of a value that is not what it should be."""
-
-
-def read_name(value: Any) -> Any:
-    """Return the text that a name is, BAD if it is none."""
-    return value if type(value) is str else BAD
 
 
 def read_piece(value: Any) -> Any:
@@ -41,13 +40,45 @@ def read_piece(value: Any) -> Any:
     return str(value) if kind is int and -MOST_WHOLE < value < MOST_WHOLE else BAD
 
 
-def read_number(value: Any) -> Any:
-    """Return a number as float, None if it is missing, BAD if it is none or beyond bounds."""
-    if value is None:
-        return None
-    if (type(value) is float or type(value) is int) and -LARGEST <= value <= LARGEST:
-        return float(value)
-    return BAD
+class Scalars:
+    """Reads names and numbers, as strictly as the settings say."""
+
+    def __init__(self, settings: InputSettings) -> None:
+        self._whole_names = settings.lenient
+        self._texts = settings.lenient or settings.decimal_comma
+        self._comma = settings.decimal_comma
+        words = {word.strip().casefold() for word in settings.missing}
+        self._missing = frozenset(words | NOT_FINITE if settings.lenient else words)
+        self._missing_numbers = frozenset(settings.missing_numbers)
+
+    def name(self, value: Any) -> Any:
+        """Return the text that a name is, BAD if it is none."""
+        if type(value) is str:
+            return value
+        return str(value) if self._whole_names and type(value) is int and abs(value) < MOST_WHOLE else BAD
+
+    def number(self, value: Any) -> Any:
+        """Return a number as float, None if it is missing, BAD if it is none or beyond bounds."""
+        if value is None:
+            return None
+        if type(value) is str:
+            value = self._in_text(value)
+        if (type(value) is float or type(value) is int) and -LARGEST <= value <= LARGEST:
+            return None if value in self._missing_numbers else float(value)
+        return value if value is None else BAD
+
+    def _in_text(self, text: str) -> float | str | None:
+        """Return the number that a text is, None for a word that says it is missing, or else the text."""
+        if len(text) > MOST_NUMBER_TEXT:
+            return text
+        bare = text.strip()
+        if bare.casefold() in self._missing:
+            return None
+        if not self._texts:
+            return text
+        if self._comma and bare.count(",") == 1 and "." not in bare:
+            bare = bare.replace(",", ".")
+        return float(bare) if _NUMBER.fullmatch(bare) else text
 
 
 def read_time(value: Any, number: Instant, rule: TimeRule) -> Any:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pipeline.grid.times import NUMBER
 from pipeline.records import Kind
 from pipeline.visible import quoted, shown
 
@@ -91,7 +92,7 @@ def _name_encoding(value: bytes) -> str | None:
                 "which Kafka undoes by itself"
             )
     if value.startswith(b"\xef\xbb\xbf"):
-        return "the value begins with a byte order mark; send UTF-8 without one"
+        return "the value begins with a byte order mark; send UTF-8 without one, or set input.lenient"
     mark = next((name for mark, name in MARKS.items() if value.startswith(mark)), None)
     wide = mark or next((name[:6].upper() for name in WIDE if _is_wide(value, name)), None)
     if wide:
@@ -260,6 +261,7 @@ def _explain_field(name: str, value: object, fields: Fields) -> Fault | None:
 def explain_name(field: str, value: object) -> Fault:
     """Say why a value that is no text is no name."""
     advice = f"send it in quotes, as {quoted(str(value))}" if type(value) in (int, float) else "send a text"
+    advice += ", or set input.lenient" if type(value) is int else ""
     return Fault(Kind.FIELD, f"not an event: {field} is {describe(value)}, not a text; {advice}")
 
 
@@ -279,7 +281,9 @@ def explain_number(field: str, value: object) -> Fault | None:
         return outside(field, value) if abs(value) > LARGEST else None
     advice = "send a number without quotes" if isinstance(value, str) else "send a number, or null if it is missing"
     if isinstance(value, str) and "," in value:
-        advice += ", with a decimal point"
+        advice += ", with a decimal point, or set input.decimal_comma"
+    elif isinstance(value, str) and NUMBER.fullmatch(value):
+        advice += ", or set input.lenient"
     return Fault(Kind.FIELD, f"not an event: {field} is {describe(value)}, not a number; {advice}")
 
 

@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline.fields import Path, is_template, parse_column, parse_levels, parse_path, paths_in
-from pipeline.grid.times import TimeRule, Unit, midnight, open_zone
+from pipeline.grid.times import TimeRule, Unit, midnight, number_in, open_zone
 from pipeline.settings.values import Day, Limit, Section, Share, Skew, Steps
 
 LEAST_SKEW = 60.0
@@ -41,6 +41,16 @@ class InputSettings(Section):
     time_unit: Unit = "auto"
     """Unit of times that are numbers since 1970, in messages and files. `auto` tells the units apart by size, for 1980
     to 2190."""
+    timezone: str | None = None
+    """Zone of times without an offset, such as `Europe/Berlin`; without it a message with one is a dead letter. An hour
+    that its clocks have twice is the earlier one."""
+    lenient: bool = False
+    """Also read integers as names, numbers in quotes, NaN, Infinity and empty texts as missing values, and UTF-8 with a
+    byte order mark."""
+    decimal_comma: bool = False
+    """Read numbers in quotes, also with a decimal comma."""
+    missing: tuple[str, ...] = Field((), max_length=100)
+    """Values that mean a missing one: words such as `unavailable`, and numbers such as `-9999`."""
     oldest_time: Day = None
     """Date from which event times are believed; an older event is a dead letter. Without it, texts count from 1900 on
     and numbers from 1980 on. Earlier numbers need `input.time_unit`, too."""
@@ -67,25 +77,33 @@ class InputSettings(Section):
     from SQL when they return. `off`: any number."""
 
     def time_rule(self, timezone: str | None = None) -> TimeRule:
-        """Return what is a time; `timezone` is that of times in files and frames that have no offset."""
+        """Return what is a time; `timezone` is that of times without an offset if `self.timezone` is not set."""
         oldest = None if self.oldest_time is None else midnight(self.oldest_time)
-        return TimeRule(self.time_unit, oldest, open_zone(timezone) if timezone else None)
+        zone = self.timezone or timezone
+        return TimeRule(self.time_unit, oldest, open_zone(zone) if zone else None)
 
     @property
     def flat(self) -> bool:
         """Whether each part of an event is a field of the message's object, and nothing else."""
-        return self.may_be_flat and all(path.flat for path in self._paths())
+        strict = not (self.lenient or self.decimal_comma or self.missing)
+        return strict and self.may_be_flat and all(path.flat for path in self._paths())
 
     @property
     def may_be_flat(self) -> bool:
         """Whether a message may be a flat event, whose fields have the names that are set."""
         shaped = self.envelope != "none" or self.many or is_template(self.series_id)
-        return not shaped and all(path.inner for path in self._paths())
+        return not shaped and not self.missing_numbers and all(path.inner for path in self._paths())
 
     @property
     def many(self) -> bool:
         """Whether a message may have several readings."""
         return self.each is not None or bool(self.values)
+
+    @property
+    def missing_numbers(self) -> tuple[float, ...]:
+        """The numbers that mean a missing value."""
+        found = (number_in(word.strip()) for word in self.missing)
+        return tuple(number for number in found if number is not None)
 
     def series_paths(self) -> tuple[Path, ...]:
         """List the paths in the name of the series."""
@@ -101,6 +119,12 @@ class InputSettings(Section):
         """Return how many seconds ahead of now an event may lie; steps of the grid are a minute at least."""
         skew = self.max_future_skew
         return max(LEAST_SKEW, skew * step_seconds) if isinstance(skew, Steps) else float(skew)
+
+    @field_validator("timezone")
+    @classmethod
+    def check_timezone(cls, name: str | None) -> str | None:
+        """Refuse what is no zone."""
+        return None if name is None else str(open_zone(name).key)
 
     @model_validator(mode="after")
     def check_fields(self) -> "InputSettings":

@@ -246,7 +246,10 @@ NUMBERS = st.integers(-(10**18), 2 * 10**18) | st.integers(0, 10**10) | st.float
 NUMBERS |= st.sampled_from([0, 1, 2026, 20260101, 1_767_225_600, 1_767_225_600_000, 1_767_225_600_000_000])
 
 
-@given(st.lists(WRITTEN | NUMBERS, min_size=1, max_size=6))
+RFC_3339 = ["2026-01-01t00:00:00z", "2025-12-31T23:59:60Z", "2025-12-31 15:59:60.5-08:00", "2025-12-30T23:59:60Z"]
+
+
+@given(st.lists(WRITTEN | NUMBERS | st.sampled_from(RFC_3339), min_size=1, max_size=6))
 def test_a_file_gives_the_times_that_its_rows_would_give_as_messages(cells: list[Any]) -> None:
     reader = Reader(InputSettings(max_future_skew="100000 days"), Frequency("1s"))
     sent = [json.dumps({"series_id": "a", "timestamp": cell, "value": 1}).encode() for cell in cells]

@@ -23,6 +23,7 @@ from pipeline.grid.times import (
     Unit,
     midnight,
     number_reader,
+    open_zone,
     read_numbers,
     read_text,
     read_written,
@@ -159,6 +160,16 @@ def test_narrow_numbers_do_not_overflow(kind: str) -> None:
     [
         ("2026-01-01T00:00:00Z", NEW_YEAR),
         ("2026-01-01T01:00:00+01:00", NEW_YEAR),
+        ("2026-01-01t00:00:00z", NEW_YEAR),
+        ("2026-01-01 00:00:00z", NEW_YEAR),
+        ("2026-01-01T00:00:00.123456789z", NEW_YEAR + 123_456),
+        ("2025-12-31T23:59:60Z", NEW_YEAR - 1),
+        ("2025-12-31T15:59:60.25-08:00", NEW_YEAR - 1),
+        ("2025-12-30T23:59:60Z", OUTSIDE),
+        ("2025-12-31T23:58:60Z", OUTSIDE),
+        ("2025-12-31T23:59:60+01:00", OUTSIDE),
+        ("2025-12-31T23:59:61Z", OUTSIDE),
+        ("9999-12-31T23:59:60Z", OUTSIDE),
         ("1901-01-01T00:00:00Z", midnight(date(1901, 1, 1))),
         ("1970-01-01T00:00:00Z", 0),
         ("1767225600", NEW_YEAR),
@@ -200,6 +211,46 @@ def test_a_text_is_iso_8601_or_a_number(text: str, time: int) -> None:
 )
 def test_where_utc_is_understood_a_text_needs_no_offset(text: str, time: int) -> None:
     assert read_written(text, utc=True) == time
+
+
+BERLIN = TimeRule("auto", None, open_zone("Europe/Berlin"))
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("2026-01-01T01:00:00", NEW_YEAR),
+        ("2026-01-01 01:00", NEW_YEAR),
+        ("2026-01-02", NEW_YEAR + 23 * 3_600 * SECOND),
+        ("2026-01-01T00:00:00Z", NEW_YEAR),
+        ("2026-10-25T02:30:00", 1_792_888_200 * SECOND),  # there twice: the earlier one
+        ("2026-03-29T02:30:00", OUTSIDE),  # never there
+        ("20260101", OUTSIDE),
+        ("1767225600", NEW_YEAR),
+        ("1850-01-01T00:00:00", OUTSIDE),
+        ("0001-01-01T00:00:00", OUTSIDE),
+        ("soon", OUTSIDE),
+    ],
+)
+def test_with_a_zone_a_text_needs_no_offset(text: str, time: int) -> None:
+    assert read_written(text, BERLIN) == time
+    settings = InputSettings(timezone="Europe/Berlin", max_future_skew="100000 days")
+    found = sent(text, settings)
+    assert found == time if time != OUTSIDE else isinstance(found, DeadLetter)
+
+
+def test_a_local_time_that_the_clocks_skip_says_so() -> None:
+    letter = sent("2026-03-29T02:30:00", InputSettings(timezone="Europe/Berlin"))
+    assert isinstance(letter, DeadLetter)
+    assert '"2026-03-29T02:30:00" is skipped by the clock of Europe/Berlin' in letter.reason
+
+
+def test_the_zone_of_messages_holds_for_files_and_theirs_for_files_alone() -> None:
+    assert InputSettings().time_rule() == AUTO
+    assert str(InputSettings().time_rule("Asia/Kolkata").zone) == "Asia/Kolkata"
+    assert str(InputSettings(timezone="Europe/Berlin").time_rule("Asia/Kolkata").zone) == "Europe/Berlin"
+    with pytest.raises(ConfigError, match=r"input\.timezone: 'Berlin' is not a time zone"):
+        load(sets=["input.timezone=Berlin"])
 
 
 def test_the_oldest_time_holds_for_texts_too() -> None:
