@@ -9,6 +9,7 @@
     $value                the object itself, or an element of input.each that is none
     $name, $index         the name or place of an element of input.each
     $field                the field of input.values that is read
+    type != 'reading'     a condition on a part
     {device}/{metric}     a template, where a text is wanted: paths in braces; {{ and }} are braces
 
 A name is never split where it is a field as it is written: `payload.value` is first that very field. Other names that
@@ -16,6 +17,7 @@ begin with $ are fields.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,6 +39,7 @@ INDEX_DIGITS = 9
 """Of a place in a list, at most."""
 
 
+_NUMBER = re.compile(r"[+-]?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?")
 _PIECE = re.compile(r"(?P<text>(?:\{\{|\}\}|[^{}])+)|\{(?P<path>[^{}]*)\}")
 
 
@@ -151,3 +154,61 @@ def _inner(text: str) -> Path:
     if not path.inner and path.origin != "value":
         raise ValueError(f"{text!r} cannot hold elements: write a path that begins in the message")
     return path
+
+
+Plain = str | float | bool | None
+_OPERATOR = re.compile(
+    r"(?P<path>.+?)\s*(?P<operator>==|!=|<=|>=|<|>|\snot\s+in(?=[\s\[])|\sin(?=[\s\[]))\s*(?P<literal>.*)"
+)
+_WORDS: dict[str, Plain] = {"null": None, "true": True, "false": False}
+ORDER = ("<", "<=", ">", ">=")
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What a part of a message is compared with: one value, or several after `in` and `not in`."""
+
+    path: Path
+    operator: str
+    values: tuple[Plain, ...]
+
+
+def parse_condition(text: str) -> Condition:
+    """Read a condition such as type != 'reading', op in ['t', 'm'], or quality < 192. Raises ValueError for none."""
+    found = _OPERATOR.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(
+            f"{text!r} is no condition: write PATH == VALUE, with !=, <, <=, >, >=, in [...] or not in [...]"
+        )
+    operator = " ".join(found["operator"].split())
+    literal = found["literal"].strip()
+    if operator in ("in", "not in"):
+        if not (literal.startswith("[") and literal.endswith("]")):
+            raise ValueError(f"{text!r}: write values in brackets behind {operator}, as ['a', 'b']")
+        values = tuple(_values(text, literal[1:-1]))
+    else:
+        values = (_value(text, literal),)
+    if operator in ORDER and (isinstance(values[0], bool | str) or values[0] is None):
+        raise ValueError(f"{text!r}: write a number behind {operator}")
+    return Condition(parse_path(found["path"].strip()), operator, values)
+
+
+def _values(text: str, inside: str) -> Iterator[Plain]:
+    rest = inside.strip()
+    while rest:
+        end = rest.find(rest[0], 1) + 1 if rest[0] in "'\"" else rest.find(",") if "," in rest else len(rest)
+        yield _value(text, rest[:end].strip())
+        rest = rest[end:].strip()
+        if rest and not rest.startswith(","):
+            raise ValueError(f"{text!r}: write commas between the values")
+        rest = rest[1:].strip()
+
+
+def _value(text: str, literal: str) -> Plain:
+    if len(literal) > 1 and literal[0] in "'\"" and literal[-1] == literal[0] and literal[0] not in literal[1:-1]:
+        return literal[1:-1]
+    if literal in _WORDS:
+        return _WORDS[literal]
+    if _NUMBER.fullmatch(literal):
+        return float(literal)
+    raise ValueError(f"{text!r}: {literal!r} is no value; write a text in single quotes, a number, true, false or null")

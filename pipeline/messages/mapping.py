@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.fields import parse_column, parse_levels, parse_path
 from pipeline.grid.times import OUTSIDE, number_reader
 from pipeline.messages.absent import explain_absence
+from pipeline.messages.conditions import Skips, any_holds
 from pipeline.messages.lookup import ABSENT, Moment, Record, Scope
 from pipeline.messages.parts import Interval, Name, Part, explain_time, number_of
 from pipeline.messages.scalars import BAD, Scalars, read_time
@@ -67,6 +68,7 @@ class Mapping:
         self._unwrap = unwrapper(settings.envelope, refuse_deletes=settings.tombstones == "refuse")
         self._levels = [Part.at("input.each", path) for path in parse_levels(settings.each)] if settings.each else []
         self._most = settings.max_readings
+        self._skips = Skips.of(settings, len(self._levels))
         self._scalars = Scalars(settings)
         self._series = Name(settings.series_id, self._scalars)
         self._time = Part.of("input.timestamp", settings.timestamp)
@@ -87,7 +89,7 @@ class Mapping:
         scope = self._unwrap(value, record)
         if isinstance(scope, Fault):
             return scope
-        if scope is NOTHING:
+        if scope is NOTHING or any_holds(self._skips.message, scope):
             return None
         if self._levels:
             return self._read_elements(scope, 0, message, rows)
@@ -115,6 +117,8 @@ class Mapping:
         return None
 
     def _read_element(self, scope: Scope, message: _Message, rows: Rows) -> Fault | None:
+        if any_holds(self._skips.element, scope):
+            return None
         whole = None if self._columns else self._series.read(scope)
         if isinstance(whole, Fault):
             return whole
@@ -131,8 +135,11 @@ class Mapping:
         bad = next((found for found in covariates if isinstance(found, Fault)), None)
         if bad is not None:
             return bad
-        size = len(rows)
+        found = False
         for own, number in self._numbers(scope):
+            found = True
+            if any_holds(self._skips.column, own):
+                continue
             if isinstance(number, Fault):
                 return number
             name = self._series.read(own) if whole is None else whole
@@ -147,7 +154,7 @@ class Mapping:
             rows.scope.append(own)
         if len(rows) - message.size > self._most:
             return self._too_many()
-        return None if len(rows) > size else self._explain_none(scope)
+        return None if found else self._explain_none(scope)
 
     def _numbers(self, scope: Scope) -> Iterator[tuple[Scope, Any]]:
         """Yield the numbers of an element, None for one that is missing, or a Fault; each with the scope it is read in.

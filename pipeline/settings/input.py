@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.fields import Path, is_template, parse_column, parse_levels, parse_path, paths_in
+from pipeline.fields import Path, is_template, parse_column, parse_condition, parse_levels, parse_path, paths_in
 from pipeline.grid.times import TimeRule, Unit, midnight, number_in, open_zone
 from pipeline.settings.values import Day, Limit, Section, Share, Skew, Steps
 
@@ -36,6 +36,9 @@ class InputSettings(Section):
     interval: str | None = None
     """Time from one element of `each` to the next, a duration or the path of one (or of seconds), where `timestamp` is
     the first one's."""
+    skip: tuple[str, ...] = Field((), max_length=100)
+    """Conditions for messages, and for elements of `each`, that are no readings: `type != 'reading'`,
+    `quality in ['bad', null]`, `rssi < -120`. They are counted, and no dead letters."""
     max_readings: int = Field(10_000, ge=1, le=1_000_000)
     """Expert: A message with more readings is a dead letter."""
     time_unit: Unit = "auto"
@@ -92,7 +95,7 @@ class InputSettings(Section):
     def may_be_flat(self) -> bool:
         """Whether a message may be a flat event, whose fields have the names that are set."""
         shaped = self.envelope != "none" or self.many or is_template(self.series_id)
-        return not shaped and not self.missing_numbers and all(path.inner for path in self._paths())
+        return not shaped and not self.skip and not self.missing_numbers and all(path.inner for path in self._paths())
 
     @property
     def many(self) -> bool:
@@ -113,7 +116,8 @@ class InputSettings(Section):
         """List every path; ValueError for what is none."""
         others = (parse_path(name) for name in (self.timestamp, self.value, *self.covariates))
         columns = (parse_column(name)[0] for name in self.values)
-        return *paths_in(self.series_id), *others, *columns
+        conditions = (parse_condition(text).path for text in self.skip)
+        return *paths_in(self.series_id), *others, *columns, *conditions
 
     def future_skew(self, step_seconds: float) -> float:
         """Return how many seconds ahead of now an event may lie; steps of the grid are a minute at least."""
@@ -144,6 +148,8 @@ class InputSettings(Section):
             if path.origin in ("name", "index") and not self.each:
                 raise ValueError(f"{path.text} is of an element of input.each, which is not set")
         self._check_values(columns=any(path.origin == "column" for path in self.series_paths()))
+        if not self.values and any(path.origin == "column" for path in paths):
+            raise ValueError("$field is a field of input.values, which is not set")
         if self.interval and not self.each:
             raise ValueError("interval is the time between the elements of input.each, which is not set")
         return self
@@ -154,5 +160,3 @@ class InputSettings(Section):
             raise ValueError("set value or values: one field, or several that are a series each")
         if self.values and not columns:
             raise ValueError("values are a series each: put {$field} into series_id, as in {device}/{$field}")
-        if columns and not self.values:
-            raise ValueError("{$field} is a field of input.values, which is not set")

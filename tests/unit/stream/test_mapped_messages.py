@@ -141,6 +141,22 @@ def test_the_breaker_counts_messages_and_not_their_elements() -> None:
     assert store.state[0][1] < 40
 
 
+def test_skipped_messages_trip_no_breaker_and_are_counted() -> None:
+    settings = InputSettings(each="r", series_id="{$name}", timestamp="^t", value="$value", skip=("^type != 'r'",))
+    others = [{"type": "status"}] * 60
+    store = MemoryStore()
+    topics = sent(*others, many(0, a=1) | {"type": "r"}, {"type": "r", "t": START, "r": []})
+    topics.inputs[1] = [(b"k", b"{")] * 60
+    one = worker(store, topics, reading=settings, most=20)
+    object.__setattr__(one.parts, "breakers", Breakers(settings, 20))
+    for _ in range(8):
+        one.step()
+    assert list(one.tripped) == [1], "a partition's bad messages pause that partition alone"
+    assert one.parts.worker_state.no_reading == 61
+    assert stored(store) == {("a", 0): (1.0, True, 1)}
+    assert store.state[0][1] == topics.offsets[0] == 62
+
+
 def test_a_spread_series_keeps_the_order_of_a_message() -> None:
     settings = InputSettings(each="r", series_id="^s", timestamp="t", value="v")
     elements = [{"t": START, "v": float(i)} for i in range(5)]

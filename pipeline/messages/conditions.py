@@ -1,0 +1,87 @@
+"""Which messages and elements are skipped: those for which a condition of input.skip holds.
+
+A condition needs evidence: of a part that is not there only `== null` holds, and no other. So a message that lacks a
+field is read, and becomes a dead letter if it lacks something.
+"""
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pipeline.fields import Condition, Path, Plain, parse_condition
+from pipeline.messages.lookup import ABSENT, Scope, getter, go_out
+from pipeline.settings import InputSettings
+
+COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+Holds = Callable[[Scope], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Skips:
+    """The conditions of the settings, by what they are asked of: a message, an element, or a field of input.values."""
+
+    message: tuple[Holds, ...]
+    element: tuple[Holds, ...]
+    column: tuple[Holds, ...]
+
+    @classmethod
+    def of(cls, settings: InputSettings, levels: int) -> "Skips":
+        """Make the conditions; paths of elements go out of so many `levels` to the message."""
+        message, element, column = [], [], []
+        for condition in map(parse_condition, settings.skip):
+            path = condition.path
+            if path.origin == "column":
+                column.append(holds_of(condition))
+            elif path.origin in ("field", "value", "name", "index") and path.around < levels:
+                element.append(holds_of(condition))
+            else:
+                outer = replace(path, around=max(0, path.around - levels))
+                message.append(holds_of(replace(condition, path=outer)))
+        return cls(tuple(message), tuple(element), tuple(column))
+
+
+def any_holds(conditions: tuple[Holds, ...], scope: Scope) -> bool:
+    """Tell whether one of the conditions holds."""
+    return any(holds(scope) for holds in conditions)
+
+
+def holds_of(condition: Condition) -> Holds:
+    """Make the function that tells whether a condition holds in a scope."""
+    find, wanted = getter(condition.path), condition.values
+    if condition.operator in COMPARE:
+        compare, bound = COMPARE[condition.operator], wanted[0]
+
+        def is_beyond(scope: Scope) -> bool:
+            found = find(scope)
+            return type(found) in (int, float) and compare(found, bound)
+
+        return is_beyond
+    among = condition.operator in ("==", "in")
+    lacking = among and None in wanted
+
+    def is_among(scope: Scope) -> bool:
+        found = find(scope)
+        if found is ABSENT:
+            return lacking and _is_object(scope, condition.path)
+        return any(same(found, value) for value in wanted) is among
+
+    return is_among
+
+
+def _is_object(scope: Scope, path: Path) -> bool:
+    """Tell whether the part could be there: a message that is no object has no fields to lack."""
+    outer = go_out(scope, path.around)
+    return path.origin != "field" or (outer is not None and type(outer.value) is dict)
+
+
+def same(found: Any, wanted: Plain) -> bool:
+    """Tell whether a value of JSON is the one that is wanted: true is not 1, and 1 is 1.0."""
+    if type(wanted) is float:
+        return type(found) in (int, float) and found == wanted
+    return type(found) is type(wanted) and found == wanted
