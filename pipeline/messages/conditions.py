@@ -19,31 +19,35 @@ COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+OF_ELEMENTS = ("field", "value", "name", "index")
 Holds = Callable[[Scope], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Skips:
-    """The conditions of the settings, by what they are asked of: a message, an element, or a field of input.values."""
+    """The conditions of the settings, by what they are asked of.
 
-    message: tuple[Holds, ...]
-    element: tuple[Holds, ...]
+    `at[depth]` are asked of a message (0), of what is on the way to its elements, and of an element (the last one);
+    `column` of a field of input.values.
+    """
+
+    at: tuple[tuple[Holds, ...], ...]
     column: tuple[Holds, ...]
 
     @classmethod
     def of(cls, settings: InputSettings, levels: int) -> "Skips":
         """Make the conditions; paths of elements go out of so many `levels` to the message."""
-        message, element, column = [], [], []
+        at: list[list[Holds]] = [[] for _ in range(levels + 1)]
+        column = []
         for condition in map(parse_condition, settings.skip):
             path = condition.path
             if path.origin == "column":
                 column.append(holds_of(condition))
-            elif path.origin in ("field", "value", "name", "index") and path.around < levels:
-                element.append(holds_of(condition))
-            else:
-                outer = replace(path, around=max(0, path.around - levels))
-                message.append(holds_of(replace(condition, path=outer)))
-        return cls(tuple(message), tuple(element), tuple(column))
+                continue
+            depth = max(0, levels - path.around) if path.origin in OF_ELEMENTS else 0
+            outer = replace(path, around=path.around - (levels - depth)) if path.origin == "field" else path
+            at[depth].append(holds_of(replace(condition, path=outer)))
+        return cls(tuple(map(tuple, at)), tuple(column))
 
 
 def any_holds(conditions: tuple[Holds, ...], scope: Scope) -> bool:

@@ -177,8 +177,13 @@ def _within(steps: Sequence[str]) -> Callable[[Any], Any]:
 
 
 def descend(value: Any, steps: Sequence[str]) -> Any:
-    """Follow the steps down; where the steps left are one field with points in its name, that is it."""
+    """Follow the steps down; where the steps left are one field with points in its name, that is it.
+
+    A text on the way is read as JSON, as bridges from MQTT send what they have received.
+    """
     for place, step in enumerate(steps):
+        if type(value) is str:
+            value = opened(value)
         if type(value) is dict:
             whole = step if place + 1 == len(steps) else ".".join(steps[place:])
             if whole in value:
@@ -190,6 +195,16 @@ def descend(value: Any, steps: Sequence[str]) -> Any:
         else:
             return ABSENT
     return value
+
+
+def opened(value: Any) -> Any:
+    """Return the object or array that a text is in JSON, and anything else as it is."""
+    if type(value) is not str or not value.lstrip(" \t\r\n").startswith(("{", "[")):
+        return value
+    try:
+        return msgspec.json.decode(value)
+    except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError):
+        return value
 
 
 def _text(content: bytes) -> Any:

@@ -14,7 +14,7 @@ from pipeline.fields import parse_column, parse_levels, parse_path
 from pipeline.grid.times import OUTSIDE, number_reader
 from pipeline.messages.absent import explain_absence
 from pipeline.messages.conditions import Skips, any_holds
-from pipeline.messages.lookup import ABSENT, Moment, Record, Scope
+from pipeline.messages.lookup import ABSENT, Moment, Record, Scope, opened
 from pipeline.messages.parts import Interval, Name, Part, explain_time, number_of
 from pipeline.messages.scalars import BAD, Scalars, read_time
 from pipeline.messages.unreadable import Fault, describe, explain_shape
@@ -89,17 +89,19 @@ class Mapping:
         scope = self._unwrap(value, record)
         if isinstance(scope, Fault):
             return scope
-        if scope is NOTHING or any_holds(self._skips.message, scope):
+        if scope is NOTHING:
             return None
         if self._levels:
             return self._read_elements(scope, 0, message, rows)
-        if type(scope.value) is not dict:
+        if type(scope.value) is not dict and not any_holds(self._skips.at[0], scope):
             return Fault(Kind.EVENT, f"not an event: {explain_shape(scope.value)}")
         return self._read_element(scope, message, rows)
 
     def _read_elements(self, around: Scope, level: int, message: _Message, rows: Rows) -> Fault | None:
+        if any_holds(self._skips.at[level], around):
+            return None
         part = self._levels[level]
-        found = part.find(around)
+        found = opened(part.find(around))
         if type(found) is not dict and type(found) is not list:
             return self.locate(around, _explain_container(part, found, around))
         message.elements += len(found)
@@ -117,7 +119,7 @@ class Mapping:
         return None
 
     def _read_element(self, scope: Scope, message: _Message, rows: Rows) -> Fault | None:
-        if any_holds(self._skips.element, scope):
+        if any_holds(self._skips.at[-1], scope):
             return None
         whole = None if self._columns else self._series.read(scope)
         if isinstance(whole, Fault):
@@ -215,7 +217,7 @@ class _Column:
 
     def find(self, scope: Scope) -> Iterable[tuple[str, Part, Any]]:
         """Yield the name and value of each field, and the part that it is of."""
-        found = self._part.find(scope)
+        found = opened(self._part.find(scope)) if self._every else self._part.find(scope)
         if not self._every:
             if found is not ABSENT:
                 yield self.text, self._part, found

@@ -194,3 +194,16 @@ def test_a_message_is_good_or_bad_by_itself() -> None:
     events, letters = read(NESTED, MESSAGE, b"{", None, MESSAGE, {"payload": None})
     assert events.offset.tolist() == [10, 13]
     assert [letter.offset for letter in letters] == [11, 14]
+
+
+def test_a_path_into_a_text_reads_it_as_json() -> None:
+    settings = InputSettings(series_id="clientid", timestamp="payload.ts", value="payload.in.0")
+    inside = json.dumps({"ts": AT, "in": [2]})
+    assert readings(settings, {"clientid": "a", "payload": inside}) == [("a", AT, 2.0)]
+    assert readings(settings, {"clientid": "a", "payload": f" {inside}"}) == [("a", AT, 2.0)]
+    for text in ("", "x", "{", '"a"', "[1", "{" * 100_000):
+        assert "payload.ts" in refused(settings, {"clientid": "a", "payload": text}).reason
+    settings = InputSettings(series_id="{id}/{$field}", timestamp="payload.ts", values=("payload.*",))
+    assert readings(settings, {"id": "a", "payload": json.dumps({"ts": AT, "t": 1})}) == [("a/t", AT, 1.0)]
+    settings = InputSettings(each="payload", series_id="s", timestamp="t", value="v")
+    assert readings(settings, {"payload": json.dumps([{"s": "a", "t": AT, "v": 1}])}) == [("a", AT, 1.0)]

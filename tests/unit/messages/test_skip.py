@@ -73,6 +73,15 @@ def test_an_element_of_several_levels_can_ask_each_of_them() -> None:
     assert readings(settings, {"a": 5, "off": True}) == []
 
 
+def test_a_condition_on_the_way_keeps_its_elements_from_being_looked_for() -> None:
+    settings = InputSettings(
+        each="metrics.*.gauge.points", series_id="{^name}", timestamp="t", value="v", skip=("^gauge == null",)
+    )
+    points = [{"t": AT, "v": 1}]
+    message = {"metrics": [{"name": "a", "sum": {}}, {"name": "b", "gauge": {"points": points}}]}
+    assert readings(settings, message) == [("b", AT, 1.0)]
+
+
 def test_fields_of_a_wide_record_are_skipped_by_their_names() -> None:
     settings = InputSettings(
         series_id="{id}/{$field}", timestamp="t", values=("*",), skip=("$field in ['rssi', 'battery']",)
