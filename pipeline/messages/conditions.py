@@ -52,7 +52,7 @@ class Skips:
 
 def any_holds(conditions: tuple[Holds, ...], scope: Scope) -> bool:
     """Tell whether one of the conditions holds."""
-    return any(holds(scope) for holds in conditions)
+    return bool(conditions) and any(holds(scope) for holds in conditions)
 
 
 def holds_of(condition: Condition) -> Holds:

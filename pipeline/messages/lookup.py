@@ -170,10 +170,10 @@ def go_out(scope: Scope, levels: int) -> Scope | None:
 
 
 def _within(steps: Sequence[str]) -> Callable[[Any], Any]:
-    if len(steps) == 1:
-        name = steps[0]
-        return lambda value: value.get(name, ABSENT) if type(value) is dict else descend(value, steps)
-    return lambda value: descend(value, steps)
+    wholes = [".".join(steps[place:]) for place in range(len(steps))]
+    if len(steps) > 1:
+        return lambda value: _descend(value, steps, wholes)
+    return lambda value: value.get(steps[0], ABSENT) if type(value) is dict else _descend(value, steps, wholes)
 
 
 def descend(value: Any, steps: Sequence[str]) -> Any:
@@ -181,11 +181,14 @@ def descend(value: Any, steps: Sequence[str]) -> Any:
 
     A text on the way is read as JSON, as bridges from MQTT send what they have received.
     """
-    for place, step in enumerate(steps):
+    return _descend(value, steps, [".".join(steps[place:]) for place in range(len(steps))])
+
+
+def _descend(value: Any, steps: Sequence[str], wholes: Sequence[str]) -> Any:
+    for step, whole in zip(steps, wholes, strict=True):
         if type(value) is str:
             value = opened(value)
         if type(value) is dict:
-            whole = step if place + 1 == len(steps) else ".".join(steps[place:])
             if whole in value:
                 return value[whole]
             value = value.get(step, ABSENT)

@@ -92,7 +92,7 @@ def test_the_settings_named_in_the_text_exist() -> None:
     sections = "|".join(Settings.model_fields)
     text = prose().replace(list_removed(), "") + "".join(blocks("sh"))
     named = set(re.findall(rf"\b((?:{sections})\.[a-z_]+)\b(?!\()", text))
-    elsewhere = {"kafka.sh", "retention.ms", "jobs.rules", "jobs.test"}
+    elsewhere = {"kafka.connect", "kafka.sh", "retention.ms", "jobs.rules", "jobs.test"}
     assert {name for name in named if not name.endswith((".py", ".sql", ".md"))} - known_settings() - elsewhere == set()
 
 
