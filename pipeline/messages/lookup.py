@@ -110,9 +110,18 @@ class Scope:
         index: int | None = None,
         name: str | None = None,
     ) -> None:
-        self.value, self.record, self.around = value, record, around
-        self.index, self.name = index, name
+        self.value = value
+        self.record = record
+        self.around = around
+        self.index = index
+        self.name = name
         self.column: str | None = None
+
+    def at(self, column: str) -> "Scope":
+        """Return the same scope for one field of input.values."""
+        own = Scope(self.value, self.record, self.around, index=self.index, name=self.name)
+        own.column = column
+        return own
 
     @property
     def nearest_name(self) -> Any:

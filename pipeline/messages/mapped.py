@@ -4,6 +4,7 @@ Slower than the decoding of flat events, about a microsecond a field, and the sa
 """
 
 import json
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +15,7 @@ from pipeline.grid.frequency import Frequency
 from pipeline.grid.times import EPOCH, LAST_TIME
 from pipeline.messages.letters import make_letter
 from pipeline.messages.lookup import Moment, Record
-from pipeline.messages.mapping import Mapping, Rows
+from pipeline.messages.mapping import Mapping, Row
 from pipeline.messages.timely import find_untimely
 from pipeline.messages.unreadable import Fault, explain, find_no_value
 from pipeline.records import DeadLetter, Events, Kind, Messages
@@ -35,37 +36,38 @@ class MappedReader:
 
     def read(self, messages: Messages, latest: int) -> tuple[Events, tuple[DeadLetter, ...]]:
         """Read messages that have bytes; an event after `latest` (microseconds) is too far in the future."""
-        rows = Rows()
+        rows: list[Row] = []
         faults: dict[int, Fault] = {}
         for i, value in enumerate(messages.values):
             fault = self._read_one(messages, i, value, rows)
             if fault is not None:
                 faults[i] = fault
-        times = np.array(rows.time, np.int64)
+        owners, series, read, said, values, covariates, scopes = zip(*rows, strict=True) if rows else ((),) * 7
+        times = np.array(read, np.int64)
         field = shown(self._settings.timestamp)
 
         def sent(row: int) -> Any:
-            return None if rows.message[row] in faults else _as_sent(rows.sent[row])
+            return None if owners[row] in faults else _as_sent(said[row], read[row])
 
         for row, fault in find_untimely(times, sent, field, self._frequency, self._rule, latest):
-            faults[rows.message[row]] = self._mapping.locate(rows.scope[row], fault)
-        owner = np.array(rows.message, np.int64)
-        good = ~np.isin(owner, list(faults))
+            faults[owners[row]] = self._mapping.locate(scopes[row], fault)
+        owner = np.array(owners, np.int64)
+        good = ~np.isin(owner, list(faults)) if faults else np.ones(len(rows), np.bool_)
         kept = np.flatnonzero(good)
-        observed = np.array([value is not None for value in rows.value], np.bool_)
+        observed = np.array([value is not None for value in values], np.bool_)
         events = Events(
             partition=np.full(len(kept), messages.partition, np.int64),
-            series=rows.series if len(kept) == len(rows) else [rows.series[i] for i in kept.tolist()],
+            series=list(series) if len(kept) == len(rows) else [series[i] for i in kept.tolist()],
             event_time=times[good],
-            value=np.array([value or 0.0 for value in rows.value], np.float64)[good],
+            value=np.array([value or 0.0 for value in values], np.float64)[good],
             observed=observed[good],
             offset=messages.offsets[owner[good]],
-            covariates=_numbers(rows.covariates, len(self._settings.covariates))[good],
+            covariates=_numbers(covariates, len(self._settings.covariates))[good],
         )
         letters = (make_letter(messages, i, fault.reason, fault.kind) for i, fault in sorted(faults.items()))
         return events, tuple(letters)
 
-    def _read_one(self, messages: Messages, i: int, value: bytes | None, rows: Rows) -> Fault | None:
+    def _read_one(self, messages: Messages, i: int, value: bytes | None, rows: list[Row]) -> Fault | None:
         if value is None and self._settings.tombstones == "skip":
             return None
         fault = find_no_value(value, self._settings.max_message_bytes)
@@ -99,13 +101,13 @@ def _decode_with_words(value: bytes) -> Any:
         return None
 
 
-def _numbers(cells: list[tuple[float | None, ...]], width: int) -> "np.ndarray[Any, np.dtype[np.float64]]":
+def _numbers(cells: Sequence[tuple[float | None, ...]], width: int) -> "np.ndarray[Any, np.dtype[np.float64]]":
     """Make columns (N, P) of numbers, NaN where one is missing; SQLite keeps no -0.0."""
     return np.array(cells, np.float64).reshape(len(cells), width) + 0.0
 
 
-def _as_sent(time: Any) -> Any:
+def _as_sent(sent: Any, time: int) -> Any:
     """Return a time as a reason shows it: what was computed or has no unit in ISO 8601."""
-    if type(time) is not Moment:
-        return time
-    return f"{EPOCH + timedelta(microseconds=time):%Y-%m-%dT%H:%M:%SZ}" if 0 <= time < LAST_TIME else int(time)
+    if sent is not None and type(sent) is not Moment:
+        return sent
+    return f"{EPOCH + timedelta(microseconds=time):%Y-%m-%dT%H:%M:%SZ}" if 0 <= time < LAST_TIME else time

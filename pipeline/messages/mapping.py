@@ -7,14 +7,14 @@ where that part is.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline.fields import parse_column, parse_levels, parse_path
 from pipeline.grid.times import OUTSIDE, number_reader
 from pipeline.messages.absent import explain_absence
 from pipeline.messages.conditions import Skips, any_holds
-from pipeline.messages.lookup import ABSENT, Moment, Record, Scope, opened
+from pipeline.messages.lookup import ABSENT, Record, Scope, opened
 from pipeline.messages.parts import Interval, Name, Part, explain_time, number_of
 from pipeline.messages.scalars import BAD, Scalars, read_time
 from pipeline.messages.unreadable import Fault, describe, explain_shape
@@ -23,31 +23,10 @@ from pipeline.records import Kind
 from pipeline.settings import InputSettings
 from pipeline.visible import shown
 
-
-@dataclass(slots=True)
-class Rows:
-    """Readings as columns, their times not yet judged; `message` is the place of each one's message.
-
-    `time` is in microseconds, or OUTSIDE where `sent` is no time. A covariate is None where it is missing. `scope` is
-    what the reading was read from.
-    """
-
-    message: list[int] = field(default_factory=list)
-    series: list[str] = field(default_factory=list)
-    time: list[int] = field(default_factory=list)
-    sent: list[Any] = field(default_factory=list)
-    value: list[float | None] = field(default_factory=list)
-    covariates: list[tuple[float | None, ...]] = field(default_factory=list)
-    scope: list[Scope] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        """Count the readings."""
-        return len(self.message)
-
-    def cut(self, size: int) -> None:
-        """Drop what was added after there were so many."""
-        for column in (self.message, self.series, self.time, self.sent, self.value, self.covariates, self.scope):
-            del column[size:]
+Row = tuple[int, str, int, Any, float | None, tuple[float | None, ...], Scope]
+"""A reading: the place of its message, its series, its time in microseconds (or OUTSIDE) and as it was sent (None where
+it was computed), its value and covariates, None where missing, and the scope that it was read in. The time is not yet
+judged."""
 
 
 @dataclass(slots=True)
@@ -77,15 +56,15 @@ class Mapping:
         self._covariates = [Part.of("input.covariates", name) for name in settings.covariates]
         self._columns = [_Column(text, settings) for text in settings.values]
 
-    def read(self, value: Any, record: Record, message: int, rows: Rows) -> Fault | None:
+    def read(self, value: Any, record: Record, message: int, rows: list[Row]) -> Fault | None:
         """Add the readings of a message to `rows`, which may be none, or return why it is bad and add nothing."""
         size = len(rows)
         fault = self._read(value, record, _Message(message, size), rows)
         if fault is not None:
-            rows.cut(size)
+            del rows[size:]
         return fault
 
-    def _read(self, value: Any, record: Record, message: _Message, rows: Rows) -> Fault | None:
+    def _read(self, value: Any, record: Record, message: _Message, rows: list[Row]) -> Fault | None:
         scope = self._unwrap(value, record)
         if isinstance(scope, Fault):
             return scope
@@ -97,7 +76,7 @@ class Mapping:
             return Fault(Kind.EVENT, f"not an event: {explain_shape(scope.value)}")
         return self._read_element(scope, message, rows)
 
-    def _read_elements(self, around: Scope, level: int, message: _Message, rows: Rows) -> Fault | None:
+    def _read_elements(self, around: Scope, level: int, message: _Message, rows: list[Row]) -> Fault | None:
         if any_holds(self._skips.at[level], around):
             return None
         part = self._levels[level]
@@ -118,12 +97,12 @@ class Mapping:
                 return fault
         return None
 
-    def _read_element(self, scope: Scope, message: _Message, rows: Rows) -> Fault | None:
+    def _read_element(self, scope: Scope, message: _Message, rows: list[Row]) -> Fault | None:
         if any_holds(self._skips.at[-1], scope):
             return None
-        whole = None if self._columns else self._series.read(scope)
-        if isinstance(whole, Fault):
-            return whole
+        name = None if self._columns else self._series.read(scope)
+        if isinstance(name, Fault):
+            return name
         sent = self._time.find(scope)
         time = read_time(sent, self._number, self._rule)
         if time is BAD:
@@ -132,44 +111,45 @@ class Mapping:
             later = self._interval.read(scope)
             if isinstance(later, Fault):
                 return later
-            time = sent = Moment(time + later)
-        covariates = tuple(number_of(part, scope, self._scalars, optional=True) for part in self._covariates)
-        bad = next((found for found in covariates if isinstance(found, Fault)), None)
-        if bad is not None:
-            return bad
-        found = False
-        for own, number in self._numbers(scope):
-            found = True
-            if any_holds(self._skips.column, own):
-                continue
-            if isinstance(number, Fault):
-                return number
-            name = self._series.read(own) if whole is None else whole
-            if isinstance(name, Fault):
-                return name
-            rows.message.append(message.place)
-            rows.series.append(name)
-            rows.time.append(time)
-            rows.sent.append(sent)
-            rows.value.append(number)
-            rows.covariates.append(covariates)
-            rows.scope.append(own)
+            time, sent = time + later, None
+        covariates = self._read_covariates(scope) if self._covariates else ()
+        if isinstance(covariates, Fault):
+            return covariates
+        if name is None:
+            return self._read_columns(scope, (time, sent, covariates), message, rows)
+        number = number_of(self._value, scope, self._scalars)
+        if isinstance(number, Fault):
+            return number
+        rows.append((message.place, name, time, sent, number, covariates, scope))
+        return None
+
+    def _read_covariates(self, scope: Scope) -> tuple[float | None, ...] | Fault:
+        numbers = [number_of(part, scope, self._scalars, optional=True) for part in self._covariates]
+        bad = next((found for found in numbers if isinstance(found, Fault)), None)
+        return tuple(numbers) if bad is None else bad
+
+    def _read_columns(
+        self, scope: Scope, shared: tuple[int, Any, tuple[float | None, ...]], message: _Message, rows: list[Row]
+    ) -> Fault | None:
+        """Add a reading for each field of input.values that is there; `shared` are their time, sent and covariates."""
+        time, sent, covariates = shared
+        there = False
+        for column in self._columns:
+            for column_name, part, found in column.find(scope):
+                there = True
+                own = scope.at(column_name)
+                if any_holds(self._skips.column, own):
+                    continue
+                number = number_of(part, own, self._scalars, found=found)
+                if isinstance(number, Fault):
+                    return number
+                name = self._series.read(own)
+                if isinstance(name, Fault):
+                    return name
+                rows.append((message.place, name, time, sent, number, covariates, own))
         if len(rows) - message.size > self._most:
             return self._too_many()
-        return None if found else self._explain_none(scope)
-
-    def _numbers(self, scope: Scope) -> Iterator[tuple[Scope, Any]]:
-        """Yield the numbers of an element, None for one that is missing, or a Fault; each with the scope it is read in.
-
-        A field of input.values that is not there is left out.
-        """
-        if not self._columns:
-            yield scope, number_of(self._value, scope, self._scalars)
-        for column in self._columns:
-            for name, part, found in column.find(scope):
-                own = Scope(scope.value, scope.record, scope.around, index=scope.index, name=scope.name)
-                own.column = name
-                yield own, number_of(part, own, self._scalars, found=found)
+        return None if there else self._explain_none(scope)
 
     def _too_many(self) -> Fault:
         return Fault(Kind.SIZE, f"the message has more than {self._most} readings, as many as input.max_readings")

@@ -78,6 +78,20 @@ def ring(series: int, rounds: int) -> None:
 
 
 @bench.command()
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
+@click.option(
+    "--beside",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    help="Root of a checkout of another commit, which reads the flat events in turn.",
+)
+def decoding(rounds: int, beside: Path | None) -> None:
+    """Readings per second from bytes to columns, by the shape of the messages; by name only, two minutes."""
+    from tests.bench import decoding as bench
+
+    say(f"written to {bench.run(rounds, beside)}")
+
+
+@bench.command()
 @click.option("--series", type=click.IntRange(1), default=500, show_default=True, help="Of each of four partitions.")
 @click.option("--turns", type=click.IntRange(3), default=12, show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
