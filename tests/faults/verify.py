@@ -317,12 +317,13 @@ def _judge_clients(read: Mapping[str, Sequence[Record]], what: str, findings: Fi
 
 
 def _events(evidence: Evidence) -> Iterator[tuple[tuple[str, int], tuple[int, int]]]:
-    """The good input messages: ((name, time), (partition, offset)), in the order of offsets."""
+    """The readings of good input messages: ((name, time), (partition, offset)), in the order of offsets."""
     for record in sorted(evidence.input, key=lambda record: (record.partition, record.offset)):
         if not _bad(record):
             fields = json.loads(record.value or b"")
             at = microseconds(datetime.fromisoformat(fields["timestamp"]))
-            yield (fields["series_id"], at), (record.partition, record.offset)
+            for name in fields.get("readings") or [fields["series_id"]]:
+                yield (name, at), (record.partition, record.offset)
 
 
 def _bad(record: Record) -> bool:
