@@ -121,7 +121,8 @@ def requeue(settings: "Settings", message: tuple[Place, ...], everything: bool) 
         total = shelf.count() if everything else len(message)
         try:
             with progress(f"to {kafka.input_topic}", total) as advance:
-                work = Requeue(shelf, sender, clock=now, tell=tell, advance=advance)
+                keep = settings.input.reads_record_time
+                work = Requeue(shelf, sender, clock=now, tell=tell, advance=advance, keep_time=keep)
                 sent = work.run(f"{socket.gethostname()}:{os.getpid()}", None if everything else message)
         finally:
             sender.close()

@@ -11,6 +11,12 @@ from pipeline.records import DeadLetter, Kind, Messages
 REQUEUED = "tidecast-requeued-from"
 """Header of a message that `tidecast dead-letters requeue` sent: the place of its dead letter."""
 
+WRITTEN = "tidecast-written-at"
+"""Header of a message that was sent again although its record's time counts: that time, in epoch milliseconds."""
+
+TIME_DIGITS = 15
+"""Of that time, at most."""
+
 MOST_BYTES = 8 << 20
 """Of a key or a value that is kept whole."""
 

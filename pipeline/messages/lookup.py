@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from pipeline.fields import Path, place_in_list
+from pipeline.messages.letters import TIME_DIGITS, WRITTEN
 from pipeline.records import Envelope, Messages
 
 
@@ -50,7 +51,10 @@ class Record:
 
     @property
     def timestamp(self) -> Any:
-        """The record's own time, a Moment."""
+        """The record's own time, a Moment; of a message that was sent again, the time that it had at first."""
+        first = self.header(WRITTEN)
+        if type(first) is str and len(first) <= TIME_DIGITS and first.isascii() and first.isdigit():
+            return Moment(int(first) * 1_000)
         written = self._beside().written_at
         return ABSENT if written is None else Moment(written)
 

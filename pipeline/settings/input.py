@@ -103,6 +103,11 @@ class InputSettings(Section):
         return self.each is not None or bool(self.values)
 
     @property
+    def reads_record_time(self) -> bool:
+        """Whether the time of a message's record counts."""
+        return any(path.origin == "timestamp" for path in self._paths())
+
+    @property
     def missing_numbers(self) -> tuple[float, ...]:
         """The numbers that mean a missing value."""
         found = (number_in(word.strip()) for word in self.missing)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 from pipeline.errors import Refused
-from pipeline.messages.letters import REQUEUED, is_whole
+from pipeline.messages.letters import REQUEUED, TIME_DIGITS, WRITTEN, is_whole
 from pipeline.records import DeadLetter
 
 MOST_LETTERS = 500
@@ -107,7 +107,11 @@ class Sender(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Requeue:
-    """One requeue. `tell(place, why)` gets each letter that is not sent, `advance(count)` of those looked at."""
+    """One requeue. `tell(place, why)` gets each letter that is not sent, `advance(count)` of those looked at.
+
+    With `keep_time` a header says when the record was written first: the mapping reads that time, and the message may
+    get another.
+    """
 
     shelf: Shelf
     sender: Sender
@@ -115,6 +119,7 @@ class Requeue:
     tell: Callable[[Place, str], None]
     advance: Callable[[int], None] = lambda count: None
     passed: Callable[[str], None] = lambda point: None
+    keep_time: bool = False
 
     def run(self, owner: str, places: Sequence[Place] | None = None) -> int:
         """Send these letters, or all that wait now, and what an earlier requeue left; return how many were sent."""
@@ -142,7 +147,8 @@ class Requeue:
     def _send(self, epoch: int, number: int) -> None:
         while letters := self.shelf.batch(number):
             try:
-                self.sender.send(number, [(place, again(place, letter)) for place, letter in letters])
+                sent = [(place, again(place, letter, keep_time=self.keep_time)) for place, letter in letters]
+                self.sender.send(number, sent)
                 break
             except Refused as refused:
                 left = {each.index: each.reason for each in refused.left}
@@ -182,11 +188,13 @@ def never(one: Waiting, fits: int) -> str | None:
     if one.tombstone:
         return "it has no value, and compaction would take it for a delete"
     size = one.size + sum(len(name) + len(content or b"") for name, content in one.letter.headers)
-    size += len(REQUEUED) + len(str(one.place))
+    size += len(REQUEUED) + len(str(one.place)) + len(WRITTEN) + TIME_DIGITS
     return f"its {size:,} bytes are more than the topic takes" if size > fits else None
 
 
-def again(place: Place, letter: DeadLetter) -> DeadLetter:
-    """Return a letter with the headers that it is sent with: its own, and once its place."""
-    own = tuple((name, content) for name, content in letter.headers if name != REQUEUED)
+def again(place: Place, letter: DeadLetter, *, keep_time: bool = False) -> DeadLetter:
+    """Return a letter with the headers that it is sent with: its own, and once its place and, if asked, its time."""
+    own = [(name, content) for name, content in letter.headers if name != REQUEUED]
+    if keep_time and letter.written_at is not None and WRITTEN not in dict(own):
+        own.append((WRITTEN, str(letter.written_at // 1_000).encode()))
     return replace(letter, headers=(*own, (REQUEUED, str(place).encode())))

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from pipeline.fields import Path, parse_path
 from pipeline.grid.frequency import Frequency
 from pipeline.messages.codec import Reader
+from pipeline.messages.letters import WRITTEN
 from pipeline.records import Envelope, Kind, Messages
 from pipeline.settings import InputSettings
 from tests.unit.messages.reading import AT, NOW, SECOND, read, readings, refused
@@ -207,3 +208,13 @@ def test_a_path_into_a_text_reads_it_as_json() -> None:
     assert readings(settings, {"id": "a", "payload": json.dumps({"ts": AT, "t": 1})}) == [("a/t", AT, 1.0)]
     settings = InputSettings(each="payload", series_id="s", timestamp="t", value="v")
     assert readings(settings, {"payload": json.dumps([{"s": "a", "t": AT, "v": 1}])}) == [("a", AT, 1.0)]
+
+
+def test_a_message_that_was_sent_again_has_the_time_of_its_first_record() -> None:
+    settings = InputSettings(timestamp="$timestamp")
+    event = {"series_id": "a", "value": 1}
+    sent = {"headers": ((WRITTEN, str(AT * 1_000).encode()),), "written_at": NOW}
+    assert readings(settings, event, **sent) == [("a", AT, 1.0)]
+    for other in (b"", b"soon", b"-5", b"9" * 40, None):
+        assert readings(settings, event, headers=((WRITTEN, other),), written_at=AT * SECOND) == [("a", AT, 1.0)]
+    assert settings.reads_record_time and not InputSettings().reads_record_time

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from pipeline.errors import Fenced, Refused
-from pipeline.messages.letters import REQUEUED
+from pipeline.messages.letters import REQUEUED, WRITTEN
 from pipeline.records import DEAD_LETTER, DeadLetter, Left
 from pipeline.stream import requeue
 from pipeline.stream.requeue import Place, Requeue, Waiting, again, never
@@ -280,3 +280,26 @@ def test_a_letter_that_was_requeued_before_has_one_header_of_it_and_its_own() ->
     own = (("a", b"1"), (REQUEUED, b"in/0/1"), ("b", None))
     sent = again(Place("in", 2, 9), DeadLetter(2, 9, "bad", None, b"x", headers=own))
     assert sent.headers == (("a", b"1"), ("b", None), (REQUEUED, b"in/2/9"))
+
+
+def test_a_letter_whose_records_time_counts_says_when_it_was_written_first() -> None:
+    letter = DeadLetter(2, 9, "bad", None, b"x", written_at=1_700_000_000_123_000)
+    first = again(Place("in", 2, 9), letter, keep_time=True)
+    assert first.headers == ((WRITTEN, b"1700000000123"), (REQUEUED, b"in/2/9"))
+    moved = replace(first, written_at=1_800_000_000_000_000)
+    assert again(Place("in", 2, 11), moved, keep_time=True).headers == (
+        (WRITTEN, b"1700000000123"),
+        (REQUEUED, b"in/2/11"),
+    )
+    assert again(Place("in", 2, 9), replace(letter, written_at=None), keep_time=True).headers == (
+        (REQUEUED, b"in/2/9"),
+    )
+
+
+def test_letters_are_sent_with_their_times_where_those_count() -> None:
+    letters, topic = shelf(), MemoryTopic()
+    letters.rows[0].letter = replace(letters.rows[0].letter, written_at=5_000)
+    work = Requeue(letters, topic, clock=lambda: 5, tell=lambda place, why: None, keep_time=True)
+    work.run("me")
+    found = {place: dict(letter.headers).get(WRITTEN) for place, letter in topic.sent}
+    assert found == dict.fromkeys(expected(letters)) | {letters.rows[0].place: b"5"}
