@@ -101,8 +101,9 @@ def check_grid(settings: "Settings") -> Finding:
         frequency = Frequency.of(settings.with_phase(database.pipelines.phase()).series)
     finally:
         database.close()
-    said = f"{frequency.words}; {off:,} of {messages:,} messages lie between two steps"
-    meant = off <= SHARE_OFF * messages or settings.series.duplicates not in SEEN_IS_COMPLETE
+    many = settings.input.many  # then messages are not events, and nothing counts those
+    said = f"{frequency.words}; {off:,} {'readings' if many else f'of {messages:,} messages'} lie between two steps"
+    meant = off <= (1.0 if many else SHARE_OFF) * messages or settings.series.duplicates not in SEEN_IS_COMPLETE
     return Finding("grid", True, said, "" if meant else OFF_GRID)
 
 

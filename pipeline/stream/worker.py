@@ -28,7 +28,7 @@ SHARE_EVERY = 15 * SECOND  # whether every partition has a reader
 LOOK_EVERY = 5 * SECOND  # at the ends of partitions that are held
 FEWEST_OFF = 20
 SHARE_OFF = 0.05
-"""So many events, and such a share of all messages, must lie between two steps before it is said."""
+"""So many events, and such a share of all, must lie between two steps before it is said."""
 MOMENT = 1 * SECOND  # in which more of the first events may arrive
 FEWEST_MESSAGES = 100
 MOST_HALVES = 6  # of a turn whose messages have many readings, when it fails
@@ -206,13 +206,13 @@ class Worker:
     def _tell_off_grid(self) -> None:
         """Warn once if many events are moved to the step before them, where the next one may replace them."""
         worker_state = self.parts.worker_state
-        if self._told_off_grid or worker_state.off_grid < max(FEWEST_OFF, SHARE_OFF * worker_state.messages):
+        if self._told_off_grid or worker_state.off_grid < max(FEWEST_OFF, SHARE_OFF * worker_state.events):
             return
         self._told_off_grid = True
         log.warning(
             "events between the steps of the grid",
             events=worker_state.off_grid,
-            of=worker_state.messages,
+            of=worker_state.events,
             grid=self.parts.grid.frequency.words,
             action=OFF_GRID,
         )

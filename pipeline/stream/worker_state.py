@@ -60,6 +60,7 @@ class WorkerState:
     tombstones: int = 0
     no_reading: int = 0  # other messages without a reading, by the mapping
     observations: int = 0
+    events: int = 0
     off_grid: int = 0  # events between two steps of the grid
     forecasts: Counter[str] = field(default_factory=Counter)  # by quality
     reforecasts: int = 0  # of them, those of newest origins after a swap of the champion
@@ -114,6 +115,7 @@ class WorkerState:
         self.messages += messages
         self.tombstones += tombstones
         refused = sum(letter.value is not None for letter in turn.dead_letters)
+        self.events += sum(map(len, events))
         self.no_reading += messages - tombstones - refused - sum(part.messages for part in events)
         self.observations += len(turn.observations)
         self.forecasts.update(stored.quality)

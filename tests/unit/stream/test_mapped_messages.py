@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from pipeline.records import Envelope, Kind, Messages
 from pipeline.settings import InputSettings, Policy, SeriesSettings
@@ -165,6 +166,17 @@ def test_a_spread_series_keeps_the_order_of_a_message() -> None:
     topics = MemoryTopics(inputs={0: [message], 1: [message]})
     run_dry(worker(store, topics, reading=settings))
     assert stored(store) == {("a", 0): (4.0, True, 10)}
+
+
+def test_readings_between_the_steps_are_weighed_against_readings() -> None:
+    on_time = [many(step, **{f"s{i}": 1 for i in range(30)}) for step in range(20)]
+    off = {"t": START + 20 * HOUR + 60, "r": {f"s{i}": 1 for i in range(25)}}
+    one = worker(MemoryStore(), sent(*on_time, off), reading=LIST)
+    with capture_logs() as logs:
+        run_dry(one)
+    state = one.parts.worker_state
+    assert (state.messages, state.events, state.off_grid) == (21, 625, 25)
+    assert not any(each["event"] == "events between the steps of the grid" for each in logs), "4 % of them"
 
 
 def test_a_turn_takes_about_as_many_readings_as_messages_otherwise() -> None:
