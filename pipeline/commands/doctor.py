@@ -29,9 +29,20 @@ class Finding:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@click.option(
+    "--sample",
+    type=click.IntRange(1, 100_000),
+    help="Instead, read so many of the newest messages, say how these settings read them, and propose a mapping.",
+)
 @click.pass_obj
-def doctor(invocation: Invocation, as_json: bool) -> None:
+def doctor(invocation: Invocation, as_json: bool, sample: int | None) -> None:
     """Check settings, database, broker, topics, codecs, the batch hook and torch; exit 1 if anything is bad."""
+    if sample is not None:
+        from pipeline.commands.sample import show_sample
+
+        if not show_sample(invocation.settings, sample, as_json=as_json):
+            sys.exit(1)
+        return
     findings = examine(invocation)
     if as_json:
         show_json([asdict(finding) for finding in findings])

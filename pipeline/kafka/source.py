@@ -99,7 +99,7 @@ class KafkaSource:
         runs = []
         for partition, records in polled.items():
             runs.extend(
-                _runs(partition.partition, records) if self._batched else [_stock(partition.partition, records)]
+                _runs(partition.partition, records) if self._batched else [of_records(partition.partition, records)]
             )
         self._returned.update((run.partition, run.next_offset) for run in runs)
         return runs
@@ -279,7 +279,8 @@ def _joined(partition: int, batches: Sequence[RecordColumns]) -> Messages:
     )
 
 
-def _stock(partition: int, records: Sequence[Any]) -> Messages:
+def of_records(partition: int, records: Sequence[Any]) -> Messages:
+    """Make a run of kafka-python's records of a partition, of which there are some."""
     return Messages(
         partition,
         np.array([record.offset for record in records], np.int64),

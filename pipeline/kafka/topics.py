@@ -104,8 +104,11 @@ def _settle(sent: list[Any]) -> None:
     sent.clear()
 
 
-def read_topic(settings: KafkaSettings, topic: str) -> Iterator[Any]:
-    """Read the committed records of a topic from its beginning to its present end, as kafka-python's records."""
+def read_topic(settings: KafkaSettings, topic: str, newest: int | None = None) -> Iterator[Any]:
+    """Read the committed records of a topic from its beginning to its present end, as kafka-python's records.
+
+    Of `newest` about so many, the last ones of each partition.
+    """
     check_security(settings)
     with explained(f"reading {topic}", settings):
         consumer = KafkaConsumer(
@@ -124,6 +127,10 @@ def read_topic(settings: KafkaSettings, topic: str) -> Iterator[Any]:
             consumer.assign(at)
             consumer.seek_to_beginning(*at)
             ends = read_ends(consumer, at, settings.call_timeout)
+            if newest is not None:
+                share = -(-newest // len(at))
+                for each, beginning in consumer.beginning_offsets(at).items():
+                    consumer.seek(each, max(beginning, ends[each.partition] - share))
             while any(consumer.position(each) < ends[each.partition] for each in at):
                 for records in consumer.poll(timeout_ms=500, max_records=5_000).values():
                     yield from records

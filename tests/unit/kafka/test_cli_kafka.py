@@ -187,3 +187,34 @@ def test_a_letter_that_its_topic_takes_in_no_form_stays_in_sql_and_the_worker_go
     [finding] = [each for each in json.loads(capsys.readouterr().out) if each["check"] == "left in SQL"]
     assert not finding["ok"]
     assert finding["found"] == f"1 refused by {settings.kafka.dead_letter_topic} within a day"
+
+
+def test_doctor_reads_a_sample_and_proposes_a_mapping_that_reads_it(
+    deployment: tuple[Settings, list[str]], run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings, options = deployment
+    check_topics(settings.kafka)
+    metrics = [
+        {"name": "cpu", "tags": {"host": f"h{i % 2}"}, "timestamp": 1_767_225_600 + i, "fields": {"idle": i, "user": 1}}
+        for i in range(30)
+    ]
+    send(settings.kafka, settings.kafka.input_topic, ((b"k", json.dumps(each).encode(), []) for each in metrics))
+    with pytest.raises(SystemExit) as ended:
+        main([*options, "doctor", "--sample", "20", "--json"])
+    assert ended.value.code == 1, "these settings read none"
+    said = json.loads(capsys.readouterr().out)
+    assert (said["messages"], said["read"], said["refused"]) == (20, 0, 20)
+    assert "no field series_id" in said["reasons"][0]
+    proposal = said["proposal"]
+    assert proposal["input"] == {
+        "timestamp": "timestamp",
+        "values": ["fields.*"],
+        "series_id": "{tags.host}/{name}/{$field}",
+    }
+    assert (proposal["read"], proposal["readings"], proposal["series"]) == (20, 40, 4)
+    with pytest.raises(SystemExit):
+        main([*options, "doctor", "--sample", "20"])
+    lines = capsys.readouterr().out.splitlines()
+    mapping = [part for line in lines if " = " in line for part in ("--set", f"input.{line}")]
+    assert json.loads(run(*mapping, "doctor", "--sample", "1000", "--json"))["read"] == 30
+    assert "30 of them read, 0 refused" in run(*mapping, "doctor", "--sample", "1000")
