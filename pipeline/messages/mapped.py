@@ -59,7 +59,7 @@ class MappedReader:
             partition=np.full(len(kept), messages.partition, np.int64),
             series=list(series) if len(kept) == len(rows) else [series[i] for i in kept.tolist()],
             event_time=times[good],
-            value=np.array([value or 0.0 for value in values], np.float64)[good],
+            value=np.array([0.0 if value is None else value for value in values], np.float64)[good],
             observed=observed[good],
             offset=messages.offsets[owner[good]],
             covariates=_numbers(covariates, len(self._settings.covariates))[good],

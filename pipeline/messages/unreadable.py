@@ -289,7 +289,10 @@ def explain_number(field: str, value: object) -> Fault | None:
 
 def outside(field: str, value: float) -> Fault:
     """Say that a number is beyond bounds."""
-    found = f"a number of {len(str(abs(value)))} digits" if isinstance(value, int) else shown(repr(value))
+    try:
+        found = shown(repr(float(value)))
+    except OverflowError:
+        found = f"a number of {len(str(abs(value)))} digits"
     return Fault(Kind.NUMBER, f"{field}: {found} is not a finite number within +-1e18")
 
 

@@ -110,3 +110,13 @@ def test_any_bytes_are_an_event_or_a_letter_however_lenient(value: bytes, lenien
     for sent in (value, raw(value.decode("latin-1"))):
         events, letters = read(settings, sent)
         assert len(events) + len(letters) == 1
+
+
+@pytest.mark.parametrize("sent", ["100000000000000000000", "1e19", "9" * 40, "9223372036854775808", "-0.0", "9" * 400])
+def test_the_fast_and_the_lenient_way_read_a_number_alike(sent: str) -> None:
+    def told(*values: bytes) -> tuple[list[str], list[str]]:
+        events, letters = read(LENIENT, *values)
+        own = [letter.reason for letter in letters if letter.offset == 10]
+        return [repr(value) for value in events.value.tolist()], own
+
+    assert told(raw(sent)) == told(raw(sent), b"{"), "a neighbour that is no JSON makes both be read the lenient way"

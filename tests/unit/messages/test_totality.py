@@ -87,6 +87,9 @@ ROW = {"s": "n", "t": AT, "v": 1.5}
 PLAIN = {"series_id": "s", "timestamp": "t", "value": "v"}
 FAMILIES: list[tuple[dict[str, Any], Any]] = [
     (PLAIN, ROW),
+    (PLAIN | {"lenient": True}, ROW),
+    (PLAIN | {"value": "a.v", "covariates": ("b.c",)}, {"s": "n", "t": AT, "a.v": 1.5, "b.c": 2}),
+    (PLAIN | {"value": "a.v", "covariates": ("b.c",)}, {"s": "n", "t": AT, "a": {"v": 1.5}, "b": {"c": 2}}),
     (PLAIN | {"value": "a.b.1", "covariates": ("a.c",)}, ROW | {"a": {"b": [1, 2], "c": 3}}),
     ({"series_id": "{$key}/{s}", "timestamp": "$timestamp", "value": "v"}, ROW),
     (PLAIN | {"envelope": "connect"}, {"schema": None, "payload": ROW}),
