@@ -51,7 +51,7 @@ class Mapping:
         self._scalars = Scalars(settings)
         self._series = Name(settings.series_id, self._scalars)
         self._time = Part.of("input.timestamp", settings.timestamp)
-        self._interval = Interval(settings.interval) if settings.interval else None
+        self._interval = Interval(settings.interval, settings.fixed_interval) if settings.interval else None
         self._value = Part.of("input.value", settings.value)
         self._covariates = [Part.of("input.covariates", name) for name in settings.covariates]
         self._columns = [_Column(text, settings) for text in settings.values]
@@ -133,10 +133,13 @@ class Mapping:
     ) -> Fault | None:
         """Add a reading for each field of input.values that is there; `shared` are their time, sent and covariates."""
         time, sent, covariates = shared
-        there = False
+        there: set[str] = set()
         for column in self._columns:
             for column_name, part, found in column.find(scope):
-                there = True
+                if column_name in there:
+                    reason = f"two of input.values are called {shown(column_name)}, and would be one series"
+                    return Fault(Kind.FIELD, f"not an event: {reason}")
+                there.add(column_name)
                 own = scope.at(column_name)
                 if any_holds(self._skips.column, own):
                     continue
@@ -187,7 +190,8 @@ class _Column:
         self.text = text
         self._part = Part.at("input.values", path)
         others = (parse_path(name) for name in (settings.timestamp, *settings.covariates))
-        taken = (*settings.series_paths(), *others)
+        named = (own for own, every in map(parse_column, settings.values) if not every)
+        taken = (*settings.series_paths(), *others, *named)
         depth = len(path.steps)
         self._taken = {
             own.steps[depth]

@@ -18,7 +18,6 @@ from pipeline.messages.unreadable import (
     outside,
 )
 from pipeline.records import Kind
-from pipeline.settings import parse_seconds
 from pipeline.visible import shown
 
 SERIES = "input.series_id"
@@ -89,11 +88,11 @@ class Name:
 
 
 class Interval:
-    """The time from one element of an array to the next: a duration, or a part of the message that says it."""
+    """The time from one element of an array to the next: so many seconds, or what the part of this path says."""
 
-    def __init__(self, text: str) -> None:
-        self._constant = _microseconds(text)
-        self._part = None if self._constant else Part.of("input.interval", text)
+    def __init__(self, text: str, seconds: float | None) -> None:
+        self._constant = round((seconds or 0.0) * 1_000_000)
+        self._part = None if seconds else Part.of("input.interval", text)
 
     def read(self, scope: Scope) -> int | Fault:
         """Return the microseconds from the first element to this one, or why nothing says them."""
@@ -110,14 +109,6 @@ class Interval:
             reason = f"{self._part.shown} is {describe(found)}, not a number of seconds or a duration such as 15 min"
             return Fault(Kind.FIELD, f"not an event: {reason}")
         return scope.index * int(span)
-
-
-def _microseconds(text: str) -> int:
-    """Return a duration of the settings, 0 for a text that is none."""
-    try:
-        return round(parse_seconds(text) * 1_000_000)
-    except ValueError:
-        return 0
 
 
 def explain_time(part: Part, found: Any, scope: Scope) -> Fault:

@@ -1,13 +1,16 @@
 """The table [input]: what a message means, and what is refused."""
 
+import math
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.fields import Path, is_template, parse_column, parse_condition, parse_levels, parse_path, paths_in
 from pipeline.grid.times import TimeRule, Unit, midnight, number_in, open_zone
+from pipeline.settings.durations import parse_seconds
 from pipeline.settings.values import Day, Limit, Section, Share, Skew, Steps
 
+MICROSECOND = 0.000_001
 LEAST_SKEW = 60.0
 """Seconds by which honest clocks may differ, however fine the grid."""
 
@@ -113,6 +116,14 @@ class InputSettings(Section):
         found = (number_in(word.strip()) for word in self.missing)
         return tuple(number for number in found if number is not None)
 
+    @property
+    def fixed_interval(self) -> float | None:
+        """The seconds of `interval`, None where a part of the message says them."""
+        try:
+            return None if self.interval is None else parse_seconds(self.interval)
+        except ValueError:
+            return None
+
     def series_paths(self) -> tuple[Path, ...]:
         """List the paths in the name of the series."""
         return paths_in(self.series_id)
@@ -122,7 +133,8 @@ class InputSettings(Section):
         others = (parse_path(name) for name in (self.timestamp, self.value, *self.covariates))
         columns = (parse_column(name)[0] for name in self.values)
         conditions = (parse_condition(text).path for text in self.skip)
-        return *paths_in(self.series_id), *others, *columns, *conditions
+        interval = () if self.interval is None or self.fixed_interval else (parse_path(self.interval),)
+        return *paths_in(self.series_id), *others, *columns, *conditions, *interval
 
     def future_skew(self, step_seconds: float) -> float:
         """Return how many seconds ahead of now an event may lie; steps of the grid are a minute at least."""
@@ -157,11 +169,15 @@ class InputSettings(Section):
             raise ValueError("$field is a field of input.values, which is not set")
         if self.interval and not self.each:
             raise ValueError("interval is the time between the elements of input.each, which is not set")
+        if self.fixed_interval is not None and not MICROSECOND <= self.fixed_interval < math.inf:
+            raise ValueError(f"interval {self.interval!r} is no time that passes from one element to the next")
         return self
 
     def _check_values(self, *, columns: bool) -> None:
         """Fields of a series each need their name in the series' name, and leave no one value."""
         if self.values and self.value != "value":
             raise ValueError("set value or values: one field, or several that are a series each")
+        if len(set(self.values)) < len(self.values):
+            raise ValueError("values must name different fields")
         if self.values and not columns:
             raise ValueError("values are a series each: put {$field} into series_id, as in {device}/{$field}")

@@ -89,6 +89,17 @@ def test_a_star_is_every_number_that_no_other_setting_names() -> None:
     assert readings(settings, {"d": {"id": 5, "ts": AT, "temp": 21}, "ts": 6, "x": 7}) == [("5/temp", AT, 21.0)]
 
 
+def test_a_field_that_is_named_is_not_read_again_by_a_star() -> None:
+    settings = InputSettings(series_id="{id}/{$field}", timestamp="ts", values=("*", "temp", "in.*", "in.x"))
+    message = {"id": "d", "ts": AT, "temp": 21, "hum": 40, "in": {"x": 5, "y": 6}}
+    assert readings(settings, message) == [
+        ("d/hum", AT, 40.0),
+        ("d/temp", AT, 21.0),
+        ("d/y", AT, 6.0),
+        ("d/in.x", AT, 5.0),
+    ]
+
+
 def test_a_wide_record_may_be_an_element_and_a_field_of_the_message() -> None:
     settings = InputSettings(each="m", series_id="{tags.host}/{name}/{$field}", timestamp="t", values=("f.*", "^v"))
     message = {"v": 9, "m": [{"name": "cpu", "tags": {"host": "h"}, "f": {"idle": 1}, "t": AT}]}
@@ -180,6 +191,12 @@ BAD: dict[str, tuple[InputSettings, object, Kind, str]] = {
         Kind.FIELD,
         "none of input.values (temp, hum, in.x) in id, ts, rssi",
     ),
+    "two fields of one name": (
+        InputSettings(series_id="{id}/{$field}", timestamp="ts", values=("in.*", "out.*")),
+        {"id": "d", "ts": AT, "in": {"x": 1}, "out": {"y": 2, "x": 3}},
+        Kind.FIELD,
+        "two of input.values are called x, and would be one series",
+    ),
     "a name that is in an array": (
         InputSettings(each="r", series_id="$name", timestamp="t", value="v"),
         {"r": [{"t": AT, "v": 1}]},
@@ -241,6 +258,12 @@ def test_a_bad_message_takes_none_of_its_neighbours_with_it() -> None:
         {"series_id": "$name"},
         {"timestamp": "^t"},
         {"interval": "1h"},
+        {"each": "a", "interval": "0"},
+        {"each": "a", "interval": "-5"},
+        {"each": "a", "interval": "1e999"},
+        {"each": "a", "interval": "^^x"},
+        {"each": "a", "interval": ""},
+        {"values": ("a", "a"), "series_id": "{$field}"},
         {"each": "$key"},
         {"each": "^a"},
         {"each": "a", "series_id": "^^s"},
