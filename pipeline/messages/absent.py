@@ -48,15 +48,7 @@ def _explain_field(path: Path, setting: str, scope: Scope) -> str:
     )
     within = descend(outer.value, path.steps[:reached])
     above = ".".join(path.steps[:reached])
-    what = (
-        shown(above)
-        if above
-        else "the message"
-        if outer.around is None
-        else "the element"
-        if outer.index is not None
-        else "it"
-    )
+    what = shown(above) if above else _name_object(outer)
     found = path.steps[reached : reached + 1]
     if reached + 1 < len(path.steps) and isinstance(within, dict) and found[0] in within:
         return (
@@ -64,6 +56,12 @@ def _explain_field(path: Path, setting: str, scope: Scope) -> str:
             f"{describe(within[found[0]])}; set {setting} if it is elsewhere"
         )
     return f"no field {shown(path.text)}; {what} has {_names(within)}; set {setting} if it is elsewhere"
+
+
+def _name_object(scope: Scope) -> str:
+    if scope.index is not None:
+        return "the element"
+    return "the message" if scope.around is None else "it"
 
 
 def _names(found: Any) -> str:

@@ -5,6 +5,7 @@ path asks for them, and once a message.
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -215,12 +216,16 @@ def _descend(value: Any, steps: Sequence[str], wholes: Sequence[str]) -> Any:
 
 def opened(value: Any) -> Any:
     """Return the object or array that a text is in JSON, and anything else as it is."""
-    if type(value) is not str or not value.lstrip(" \t\r\n").startswith(("{", "[")):
-        return value
+    return _open(value) if type(value) is str and value.lstrip(" \t\r\n").startswith(("{", "[")) else value
+
+
+@lru_cache(maxsize=2)
+def _open(text: str) -> Any:
+    """Decode a text, or return it if it is no JSON; kept, because every element of a message may look into one."""
     try:
-        return msgspec.json.decode(value)
+        return msgspec.json.decode(text)
     except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError):
-        return value
+        return text
 
 
 def _text(content: bytes) -> Any:

@@ -110,4 +110,5 @@ def _as_sent(sent: Any, time: int) -> Any:
     """Return a time as a reason shows it: what was computed or has no unit in ISO 8601."""
     if sent is not None and type(sent) is not Moment:
         return sent
-    return f"{EPOCH + timedelta(microseconds=time):%Y-%m-%dT%H:%M:%SZ}" if 0 <= time < LAST_TIME else time
+    known = time if sent is None else int(sent)
+    return f"{EPOCH + timedelta(microseconds=known):%Y-%m-%dT%H:%M:%SZ}" if 0 <= known < LAST_TIME else known

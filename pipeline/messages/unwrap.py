@@ -12,7 +12,7 @@ from base64 import b64decode
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pipeline.messages.lookup import Moment, Record, Scope
+from pipeline.messages.lookup import Moment, Record, Scope, opened
 from pipeline.messages.unreadable import Fault, describe, explain_shape
 from pipeline.records import Kind
 from pipeline.visible import shown
@@ -50,7 +50,7 @@ def unwrapper(envelope: str, *, refuse_deletes: bool) -> Unwrap:
             return Fault(Kind.EVENT, f"not an event: {explain_shape(value)}")
         if "payload" not in value:
             return _no_envelope("payload", value, "connect")
-        row = convert(value.get("schema"), value["payload"])
+        row = opened(convert(value.get("schema"), value["payload"]))
         return _deleted(refuse=refuse_deletes) if row is None else Scope(row, record)
 
     def unwrap_debezium(value: Any, record: Record) -> Any:
