@@ -25,6 +25,7 @@ class Reading:
     read: int
     readings: int
     series: int
+    skipped: int
     refused: int
     reasons: tuple[str, ...]
     example: tuple[str, ...]
@@ -69,7 +70,8 @@ def judge(runs: Sequence["Messages"], mapping: "InputSettings", settings: "Setti
         example += [f"{name} {value:g} at {time}" for name, value, time in rows]
     common = tuple(reason for reason, _ in reasons.most_common(SHOWN))
     total = sum(len(run.offsets) for run in runs)
-    return Reading(total, read, readings, len(names), reasons.total(), common, tuple(example[:SHOWN]))
+    skipped = total - read - reasons.total()
+    return Reading(total, read, readings, len(names), skipped, reasons.total(), common, tuple(example[:SHOWN]))
 
 
 def find_better(
@@ -100,7 +102,8 @@ def find_better(
 
 
 def _show(topic: str, found: Reading, better: tuple[dict[str, Any], Reading] | None) -> None:
-    say(f"{topic}: {found.messages:,} messages, {found.read:,} of them read, {found.refused:,} refused")
+    fate = f"{found.read:,} of them read, {found.skipped:,} skipped, {found.refused:,} refused"
+    say(f"{topic}: {found.messages:,} messages, {fate}")
     for reason in found.reasons:
         say(f"  refused: {reason}")
     for line in found.example:

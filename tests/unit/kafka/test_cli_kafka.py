@@ -217,4 +217,6 @@ def test_doctor_reads_a_sample_and_proposes_a_mapping_that_reads_it(
     lines = capsys.readouterr().out.splitlines()
     mapping = [part for line in lines if " = " in line for part in ("--set", f"input.{line}")]
     assert json.loads(run(*mapping, "doctor", "--sample", "1000", "--json"))["read"] == 30
-    assert "30 of them read, 0 refused" in run(*mapping, "doctor", "--sample", "1000")
+    assert "30 of them read, 0 skipped, 0 refused" in run(*mapping, "doctor", "--sample", "1000")
+    skip = ("--set", "input.skip=[\"tags.host == 'h0'\"]")
+    assert "15 of them read, 15 skipped, 0 refused" in run(*mapping, *skip, "doctor", "--sample", "1000")
