@@ -143,12 +143,17 @@ def test_the_output_message_has_the_fields_that_are_sent() -> None:
 
 
 @pytest.fixture
-def execute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], dict[str, Any]]:
-    """Execute the one block of Python of a page that says so, in an empty directory, and return its names."""
+def execute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """Execute the one block of Python of a page that says so, in an empty directory, and return its names.
+
+    What is shown does not depend on how long a fit goes on: each takes `steps` instead of the page's.
+    """
     monkeypatch.chdir(tmp_path)
 
-    def run(page: str, words: str) -> dict[str, Any]:
+    def run(page: str, words: str, steps: int = 4) -> dict[str, Any]:
         (code,) = [block for block in blocks("python", page) if words in block]
+        code, fits = re.subn(r'training=\{"steps": \d+\}', f'training={{"steps": {steps}, "threads": 1}}', code)
+        assert fits == 1
         names: dict[str, Any] = {}
         exec(compile(code, page, "exec"), names)
         return names
@@ -161,12 +166,12 @@ def test_every_block_of_python_is_executed_below_or_in_the_tutorial() -> None:
     assert {page: count for page, count in found.items() if count} == EXECUTED
 
 
-def test_the_python_of_the_readme_runs(execute: Callable[[str, str], dict[str, Any]]) -> None:
+def test_the_python_of_the_readme_runs(execute: Callable[..., dict[str, Any]]) -> None:
     names = execute("README.md", "Forecaster")
     assert len(names["forecaster"].predict(names["frame"])) == 24
 
 
-def test_the_python_of_the_python_page_runs(execute: Callable[[str, str], dict[str, Any]], tmp_path: Path) -> None:
+def test_the_python_of_the_python_page_runs(execute: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     names = execute("docs/python.md", "forecaster.save")
     again = names["Forecaster"].load(tmp_path / "model.safetensors").predict(names["frame"])
     assert again.equals(names["forecast"])
@@ -174,8 +179,8 @@ def test_the_python_of_the_python_page_runs(execute: Callable[[str, str], dict[s
     assert set(names["result"].scores["origins"]) == {3}
 
 
-def test_the_python_of_covariates_runs_and_sees_the_price(execute: Callable[[str, str], dict[str, Any]]) -> None:
-    names = execute("docs/python.md", "future_covariates")
+def test_the_python_of_covariates_runs_and_sees_the_price(execute: Callable[..., dict[str, Any]]) -> None:
+    names = execute("docs/python.md", "future_covariates", steps=60)
     forecast = names["forecast"]
     assert names["forecaster"].predict(names["known"], future=names["prices"]).equals(forecast)
     low = names["price"][400:] < 0.9
