@@ -225,6 +225,7 @@ class PostgreSQL(Server):
     def command(self) -> list[str]:
         settings = {"fsync": "off", "full_page_writes": "off", "max_connections": "50"}
         settings |= {"listen_addresses": "127.0.0.1", "shared_buffers": "64MB", "logging_collector": "off"}
+        settings |= {"jit": "off"}  # LLVM takes a second of CPU for a query over a view, however few rows there are
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         data = str(self.folder / "data")
         return [str(self._binaries_folder / "postgres"), "-D", data, "-p", str(self.port), "-k", "", *options]
