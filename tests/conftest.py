@@ -16,6 +16,8 @@ import structlog
 import torch
 from hypothesis import HealthCheck, settings
 
+from tests import processes
+
 gc.disable()  # until everything is collected, most of which stays: a seventh of that time went into looking at it
 for profile, examples in (("tidecast", 30), ("thorough", 100)):  # the second in CI
     settings.register_profile(
@@ -47,6 +49,11 @@ def keep_files_in_memory() -> None:
 
 
 keep_files_in_memory()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    processes.fork_test_processes()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,6 +5,7 @@ A process that imports torch and pandas takes two seconds of CPU before its firs
 pid, a file descriptor table, an environment and a folder of its own, which can be frozen, killed and waited for. But a
 `python -m module` or `python -c code` is forked by the fork server, one process without threads for each test process.
 A process that is started with `forking` has such a server itself, as a child, and so has whatever it starts.
+The test processes of pytest-xdist are forked, too, and come with their servers: `fork_test_processes`.
 
 What is about the start itself is started by subprocess as ever: a preloaded library, another interpreter. So is
 everything while TIDECAST_TEST_FORK=off, as in `make faults`.
@@ -14,6 +15,8 @@ import atexit
 import ctypes
 import fcntl
 import gc
+import io
+import itertools
 import json
 import os
 import pkgutil
@@ -25,6 +28,7 @@ import sys
 import threading
 import time
 import types
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -40,13 +44,20 @@ FREE = 500
 """The lowest number of a descriptor that no process asks for."""
 DATABASES = ("psycopg", "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql", "alembic.command")
 BESIDE = (*DATABASES, "uvicorn", "torch._dynamo")  # the last comes with an optimiser, in a second of CPU
+TESTING = ("pytest", "confluent_kafka", "httpx", "playwright.sync_api", "schemathesis", "scoringrules", "yaml")
+"""What the tests themselves import, beside their own modules, which pytest must read first."""
+FLAGS = ("-P", "-u", "-B")
+"""Of the interpreter, as far as a fork can follow them."""
+
+
+PLAIN = subprocess.Popen
 
 
 class Popen(subprocess.Popen[Any]):
     """subprocess.Popen, whose process the fork server forks where it can."""
 
     def __init__(self, args: Any, *rest: Any, forking: bool = False, **options: Any) -> None:
-        self._forking = forking or SERVER.inherited
+        self._forking: bool | str = TESTS if SERVER.for_tests else forking or SERVER.inherited
         super().__init__(args, *rest, **options)
 
     def _execute_child(  # type: ignore[override]
@@ -76,8 +87,14 @@ def forks(command: Any) -> bool:
     """Tell whether a command is one of this interpreter that the fork server understands."""
     if os.environ.get(FORK) == "off" or isinstance(command, str) or command[0] != sys.executable:
         return False
-    words = [each for each in command[1:] if each != "-P"]
+    _, words = split_flags(command[1:])
     return len(words) > 1 and words[0] in ("-m", "-c")
+
+
+def split_flags(arguments: list[str]) -> tuple[set[str], list[str]]:
+    """Split the arguments of an interpreter into flags and what is to be run."""
+    flags = set(itertools.takewhile(FLAGS.__contains__, arguments))
+    return flags, list(itertools.dropwhile(FLAGS.__contains__, arguments))
 
 
 def run(
@@ -105,13 +122,21 @@ class ForkServer:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._line: socket.socket | None = None
+        self._pid = 0
         self.inherited = False
-        """Whether this process was forked, with a server that it did not start."""
+        """Whether this process was forked, with a server that it did not start and whatever it starts has one, too."""
+        self.for_tests = False
+        """Whether the server forks test processes."""
 
-    def inherit(self, line: socket.socket) -> None:
-        """Use the server at the other end of the line, also for what calls subprocess.Popen."""
-        self._line, self.inherited = line, True
-        subprocess.Popen = Popen  # type: ignore[misc]
+    def inherit(self, line: socket.socket, pid: int, *, tests: bool) -> None:
+        """Use the server at the other end of the line; but in a test process also for what calls subprocess.Popen."""
+        self._line = line
+        if tests:
+            self._pid = pid
+            atexit.register(self._stop)
+        else:
+            self.inherited = True
+            subprocess.Popen = Popen  # type: ignore[misc]
 
     def fork(self, request: dict[str, Any], ends: list[int]) -> int:
         """Return the pid of a new child of this process, which becomes what the request says."""
@@ -132,8 +157,8 @@ class ForkServer:
         self._line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LONGEST_REQUEST)
         kept = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
         with other:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.processes", str(other.fileno())],
+            self._process = PLAIN(
+                [sys.executable, "-m", "tests.processes", str(other.fileno()), *(TESTING if self.for_tests else ())],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 pass_fds=[other.fileno()],
@@ -143,12 +168,22 @@ class ForkServer:
         return self._line
 
     def _stop(self) -> None:
-        if self._line is not None and self._process is not None:
+        if self._line is not None:
             self._line.close()
+        if self._process is not None:
             self._process.wait(60)
+        if self._pid:
+            os.waitpid(self._pid, 0)
 
 
 SERVER = ForkServer()
+TESTS = "tests"
+
+
+def fork_test_processes() -> None:
+    """Let this process, which runs no tests, fork those that do: each would import for six seconds of CPU."""
+    SERVER.for_tests = True
+    subprocess.Popen = Popen  # type: ignore[misc]
 
 
 def _want_orphans(wanted: bool) -> None:
@@ -160,14 +195,14 @@ def _prctl(option: int, value: int | bytes) -> None:
         raise OSError(ctypes.get_errno(), "prctl")
 
 
-def import_everything() -> None:
-    """Import what a process of tidecast may import."""
+def import_everything(beside: Iterable[str] = ()) -> None:
+    """Import what a process of tidecast may import, and what else is named."""
     gc.disable()
     for package in map(import_module, ("models", "pipeline", "jobs")):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if "migrations" not in module.name and not module.name.endswith("__main__"):
                 import_module(module.name)
-    for name in BESIDE:
+    for name in (*BESIDE, *beside):
         import_module(name)
     gc.freeze()
     gc.enable()
@@ -219,18 +254,24 @@ def settle(request: dict[str, Any], ends: list[int], path: list[str]) -> None:
     os.environ.clear()
     os.environ.update(request["env"])
     time.tzset()
-    if os.environ.get("PYTHONUNBUFFERED"):
-        sys.stdout.reconfigure(write_through=True)  # type: ignore[union-attr]
-    first = [] if "-P" in request["arguments"] else [request["folder"]]
+    flags, _ = split_flags(request["arguments"])
+    sys.dont_write_bytecode = "-B" in flags or bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
+    if "-u" in flags or os.environ.get("PYTHONUNBUFFERED"):
+        for name in ("stdout", "stderr"):
+            written: io.TextIOWrapper = getattr(sys, name)
+            end = io.FileIO(written.fileno(), "w", closefd=False)
+            setattr(sys, name, io.TextIOWrapper(end, written.encoding, written.errors, write_through=True))  # type: ignore[type-var]
+    first = [] if "-P" in flags else [request["folder"]]
     sys.path[:] = [*first, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), *path]
 
 
 def split_off(request: dict[str, Any]) -> socket.socket | None:
     """Fork a fork server for this process; in the server return the line that it is to serve."""
     own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    if os.fork():
+    server = os.fork()
+    if server:
         other.close()
-        SERVER.inherit(own)
+        SERVER.inherit(own, server, tests=request["forking"] == TESTS)
         return None
     own.close()
     for number in request["passed"]:
@@ -247,7 +288,7 @@ def split_off(request: dict[str, Any]) -> socket.socket | None:
 
 def become(arguments: list[str]) -> None:
     """Run `-m module words` or `-c code words`, as the interpreter would."""
-    kind, what, *words = arguments[arguments[0] == "-P" :]
+    _, (kind, what, *words) = split_flags(arguments)
     if kind == "-m":
         sys.argv = ["-m", *words]
         sys.modules.pop(what, None)  # imported, and about to be run: runpy would warn
@@ -290,7 +331,8 @@ def main() -> None:
     end = Exit()
     own = {str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)}
     path = [each for each in sys.path if each not in own]
-    import_everything()
+    import_everything(sys.argv[2:])
+    sys.modules["tests.processes"] = sys.modules["__main__"]  # a test process that imports it finds its server
     line: socket.socket | None = socket.socket(fileno=int(sys.argv[1]))
     while line is not None:
         request, ends = serve(line)

@@ -97,6 +97,47 @@ def test_a_descriptor_that_is_passed_on_has_its_number() -> None:
     os.close(writing)
 
 
+FLAGGED = """
+import sys
+sys.stdout.write("early"), sys.stderr.write("too")
+print(sys.dont_write_bytecode, sys.stdin.read())
+"""
+
+
+@pytest.mark.parametrize(("flags", "expected"), [(["-u", "-B"], b"True"), (["-u", "-P"], b"False")])
+def test_it_heeds_the_flags_of_the_interpreter(
+    flags: list[str], expected: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    for start in (processes.Popen, subprocess.Popen):
+        with start([sys.executable, *flags, "-c", FLAGGED], **pipes) as process:
+            assert os.read(process.stdout.fileno(), 99) == b"early", "it does not wait for the end of a line"
+            assert os.read(process.stderr.fileno(), 99) == b"too"
+            output, _ = process.communicate(b"x")
+        assert output == expected + b" x\n"
+
+
+TEST_PROCESS = """
+import subprocess, sys
+from tests import processes
+told = [sys.executable, "-c", "import os, sys; print('torch' in sys.modules, os.getppid())"]
+for run in (processes.run, subprocess.run):
+    print(run(told, capture_output=True, text=True).stdout, end="")
+"""
+
+
+def test_a_forked_test_process_has_a_server_and_starts_with_subprocess_what_it_wants_to_start_cold(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(processes.SERVER, "for_tests", True)
+    with processes.Popen(python(TEST_PROCESS), text=True, stdout=subprocess.PIPE) as process:
+        output, _ = process.communicate()
+    assert output.splitlines() == [f"True {process.pid}", f"False {process.pid}"]
+    assert process.returncode == 0, "it waited for its server"
+
+
 NESTED = """
 import os, subprocess, sys
 told = "import os, sys; print('torch' in sys.modules, os.getppid(), sys.argv[1])"
