@@ -202,13 +202,13 @@ def test_a_champion_trained_on_covariates_in_sql_is_served_with_those_of_the_rin
 def torchrun(tmp_path: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     launch = ["torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
     program = ["pipeline.cli", "--config", str(tmp_path / "tidecast.toml"), *arguments]
-    return subprocess.run(
+    return processes.run(
         [sys.executable, "-m", *launch, "--master-port", str(free_port()), "-m", *program],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=PATIENCE,
-        check=False,
+        forking=True,
     )
 
 

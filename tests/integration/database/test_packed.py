@@ -1,7 +1,6 @@
 """One row a forecast: its steps in the views, from the former tables of steps, and how they are looked for."""
 
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -32,6 +31,7 @@ from pipeline.errors import ConfigError
 from pipeline.grid.frequency import Frequency
 from pipeline.quantiles import shorten
 from pipeline.records import Forecasts
+from tests import processes
 from tests.contracts.rows import HOUR, NOW, START, at_once, observations, turn_of
 from tests.integration.database.plans import scanned
 
@@ -256,7 +256,7 @@ upgrade(sys.argv[1], told)
 def test_killed_between_two_batches_the_next_upgrade_goes_on(empty_url: str, after: int) -> None:
     rows = [row for own in (1, 2) for hour in range(AT_ONCE + 3) for row in steps_of(own, hour, 2)]
     former(empty_url, rows)
-    killed = subprocess.run([sys.executable, "-c", KILLED, empty_url, str(after)], check=False)
+    killed = processes.run([sys.executable, "-c", KILLED, empty_url, str(after)])
     assert killed.returncode == -signal.SIGKILL
     with pytest.raises(ConfigError, match="tidecast db upgrade"):
         open_database(empty_url, timeout=20)
