@@ -21,7 +21,7 @@ from tests.unit.workers import run_dry, worker
 DAY = 86_400_000_000
 LATER = 1_800_000_000_000_000 + 1000 * DAY  # the workers' clock stands at the first number
 GREEDY = {"observations": "1 day", "forecasts": "1 day", "waiting_dead_letters": "1 day"}
-MOST = 37  # messages of a turn, so that there are five
+MOST = 61  # messages of a turn, so that there are three
 Clear = Callable[[], int]
 
 
@@ -39,9 +39,9 @@ def clear(database: Database) -> Clear:
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def undisturbed() -> MemoryTopics:
-    """What is published when nothing crashes and nothing is deleted."""
+    """What is published when nothing crashes and nothing is deleted; for all tests, which only read it."""
     topics = filled()
     run_dry(worker(nothing_stored(), topics, series=EVERY, most=MOST))
     return topics
