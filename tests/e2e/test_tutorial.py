@@ -212,7 +212,7 @@ def go_through(terminal: Terminal, command: str, shown: Block | None) -> None:
         if ended_well and (shown is None or alike(shown.text, found, example=example)):
             return
         if time.monotonic() < deadline:
-            time.sleep(2.0)
+            time.sleep(4.0)  # most commands take a second of CPU
             continue
         if not ended_well:
             raise AssertionError(f"this block failed:\n{command}\n{found}\n{terminal.errors()}")
