@@ -11,6 +11,7 @@ from sqlalchemy import event, text
 
 from jobs.upkeep.retention import clear_out
 from models.config import QUANTILE_LEVELS, QUANTILE_NAMES
+from pipeline.columns import concat
 from pipeline.database import Database
 from pipeline.database.jobs.evaluations import EvaluatedRanges, find_group
 from pipeline.errors import Unavailable
@@ -58,9 +59,17 @@ class World:
 
     def issue(self, name: str, origin: int, version: int, again: int | None = None) -> None:
         """Store a forecast that an event made due, or the partition's re-forecast of this number."""
+        one = self.forecast(name, origin, version, again)
+        if again is None:
+            self.commit(forecasts=one)
+        else:
+            advance = Advance(0, self.claim.epoch, self.offset, self.offset, reforecasts=again)
+            self.store.commit(Turn((advance,), no_observations(), one, ()))
+
+    def forecast(self, name: str, origin: int, version: int, again: int | None = None) -> Forecasts:
         middle = self.rng.normal(20, 8, HORIZON)
         spread = np.sort(self.rng.normal(0, 9, (HORIZON, len(QUANTILE_LEVELS))), axis=1)
-        one = Forecasts(
+        return Forecasts(
             series=[name],
             series_id=np.array([self.ids[name]]),
             origin=np.array([START + HOUR * origin]),
@@ -73,18 +82,13 @@ class World:
             partition=np.array([0]),
             offset=np.array([self.offset if again is None else -again]),
         )
-        if again is None:
-            self.commit(forecasts=one)
-        else:
-            advance = Advance(0, self.claim.epoch, self.offset, self.offset, reforecasts=again)
-            self.store.commit(Turn((advance,), no_observations(), one, ()))
 
     def live(self, hours: range) -> None:
         """Let hours pass on every series, with a forecast now and then."""
         for name in SERIES:
             self.observe(name, hours)
-            for origin in hours[:: int(self.rng.integers(5, 9))]:
-                self.issue(name, origin, int(self.rng.integers(1, 3)))
+            origins = hours[:: int(self.rng.integers(5, 9))]
+            self.commit(forecasts=concat([self.forecast(name, at, int(self.rng.integers(1, 3))) for at in origins]))
         self.later(600)
 
     def later(self, seconds: float) -> None:
