@@ -119,7 +119,7 @@ def tidecast(tmp_path: Path, *arguments: str, lease: float | None = None) -> "su
     """Start a command; `lease` is for a scheduler that is to be replaced soon."""
     command = ["-m", "pipeline.cli"] if lease is None else ["-c", LEASED.format(lease)]
     command = [sys.executable, *command, "--config", str(tmp_path / "tidecast.toml"), *arguments]
-    forking = "schedule" in arguments  # it starts jobs
+    forking = "schedule" in arguments or "run" in arguments  # they start jobs and roles
     return processes.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, forking=forking
     )

@@ -92,9 +92,8 @@ def light_scheduler(
     """Run LIGHT, from when it waits for the lease."""
     command = [sys.executable, "-u", "-c", LIGHT, url, owner, str(lease), timing]
     environment = os.environ | (clock.environment if clock else {})
-    with processes.Popen(
-        command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
-    ) as process:
+    pipes = {"stderr": subprocess.DEVNULL, "stdout": subprocess.PIPE}
+    with processes.Popen(command, cwd=ROOT, env=environment, text=True, forking=True, **pipes) as process:
         try:
             assert process.stdout is not None
             assert any("scheduler waits" in line for line in iter(process.stdout.readline, ""))
