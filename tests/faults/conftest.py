@@ -31,7 +31,7 @@ from tests.faults.deployment import Deployment, deploy
 from tests.faults.fleet import Fleet
 from tests.faults.proxy import Proxy
 from tests.integration.conftest import apache_kafka, development_broker, postgresql, require, run_folder
-from tests.servers import ApacheKafka, PostgreSQL, free_port
+from tests.servers import ApacheKafka, PostgreSQL, free_port, upgraded_file
 
 __all__ = ["apache_kafka", "development_broker", "place", "postgresql", "run_folder"]
 
@@ -40,7 +40,7 @@ QUICK = ("kafka.session_timeout=6", "kafka.call_timeout=10", "database.timeout=1
 
 @dataclass(frozen=True)
 class Place:
-    """A broker and an empty database; `name` says of which kinds."""
+    """A broker and a database without rows; `name` says of which kinds."""
 
     name: str
     bootstrap_servers: str
@@ -71,8 +71,9 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     else:
         bootstrap_servers = request.getfixturevalue("development_broker").bootstrap_servers
     if name.endswith("PostgreSQL"):
-        database = request.getfixturevalue("postgresql").fresh_database()
+        database = request.getfixturevalue("postgresql").upgraded_database()
     else:
+        (tmp_path / "tidecast.db").write_bytes(upgraded_file())
         database = f"sqlite:///{tmp_path}/tidecast.db"
     yield Place(name, bootstrap_servers, database, tmp_path)
 

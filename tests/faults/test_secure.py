@@ -72,7 +72,7 @@ def test_a_worker_survives_kill_9_over_an_encrypted_connection(
     kafka: SecureKafka, listener: str, postgresql: PostgreSQLAddress, tmp_path: Path
 ) -> None:
     on_sqlite = listener in ("MUTUAL", "SASL_SSL/PLAIN", "SASL_SSL/SCRAM-SHA-256")
-    database = f"sqlite:///{tmp_path}/tidecast.db" if on_sqlite else postgresql.fresh_database()
+    database = f"sqlite:///{tmp_path}/tidecast.db" if on_sqlite else postgresql.upgraded_database()
     settings = (*QUICK, *PANEL.settings, *safe(kafka, listener, tmp_path), "kafka.max_messages=50")
     deployment = deploy(kafka.bootstrap_servers, database, settings)
     sender = Sender(deployment)

@@ -34,6 +34,10 @@ class PostgreSQLAddress:
         """Create an empty database and return its SQLAlchemy address."""
         return servers.fresh_database(self.port)
 
+    def upgraded_database(self) -> str:
+        """Create an upgraded database and return its SQLAlchemy address."""
+        return servers.upgraded_database(self.port)
+
 
 @pytest.fixture(scope="session")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

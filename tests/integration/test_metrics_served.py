@@ -25,7 +25,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path / 'tidecast.db'}"
     else:
-        url = request.getfixturevalue("postgresql").fresh_database()
+        url = request.getfixturevalue("postgresql").upgraded_database()
     upgrade(url)
     jobs = [f'{name} = "off"' for name in CATALOG if name != "retrain"]
     lines = ["[database]", f'url = "{url}"', "[jobs]", 'retrain = "0 0 1 1 *"', *jobs]

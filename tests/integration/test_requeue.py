@@ -32,7 +32,7 @@ def address(request: pytest.FixtureRequest, broker: KafkaAddress, tmp_path: Path
     """The address of an upgraded database: PostgreSQL beside Apache Kafka, SQLite beside the development broker."""
     url: str = f"sqlite:///{tmp_path}/tidecast.db"
     if broker.kind == "apache":
-        url = request.getfixturevalue("postgresql").fresh_database()
+        url = request.getfixturevalue("postgresql").upgraded_database()
     upgrade(url)
     return url
 

@@ -50,7 +50,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         address = f"sqlite:///{tmp_path / 'tidecast.db'}"
     else:
-        address = request.getfixturevalue("postgresql").fresh_database()
+        address = request.getfixturevalue("postgresql").upgraded_database()
     upgrade(address)
     return address
 

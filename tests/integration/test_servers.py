@@ -1,9 +1,12 @@
 """The servers that other tests rely on keep their promises: fresh databases, and data that survives a crash."""
 
+from pathlib import Path
+
 import pytest
 import sqlalchemy as sa
 from confluent_kafka import Consumer, Producer
 
+from pipeline.database.schema.migrate import current, head
 from tests import servers
 from tests.integration.conftest import PostgreSQLAddress, require
 
@@ -15,6 +18,21 @@ def test_each_fresh_database_is_empty_and_its_own(postgresql: PostgreSQLAddress)
     with engine.connect() as connection:
         assert sa.inspect(connection).get_table_names() == []
     engine.dispose()
+
+
+def test_an_upgraded_database_is_empty_its_own_and_of_the_newest_revision(
+    postgresql: PostgreSQLAddress, tmp_path: Path
+) -> None:
+    file = tmp_path / "tidecast.db"
+    file.write_bytes(servers.upgraded_file())
+    urls = [postgresql.upgraded_database(), postgresql.upgraded_database(), f"sqlite:///{file}"]
+    assert len(set(urls)) == 3
+    for url in urls:
+        assert current(url) == head()
+        engine = sa.create_engine(url)
+        with engine.connect() as connection:
+            assert connection.execute(sa.text("SELECT count(*) FROM observations")).scalar_one() == 0
+        engine.dispose()
 
 
 def test_postgresql_keeps_committed_rows_over_a_crash() -> None:

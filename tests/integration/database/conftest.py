@@ -1,6 +1,5 @@
 """An empty tidecast database per test; its schema was made once per run."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +13,7 @@ from psycopg import sql
 from psycopg.errors import DuplicateObject, UniqueViolation
 from sqlalchemy import text
 
-from pipeline.database import Database, open_database, upgrade
+from pipeline.database import Database, open_database
 from pipeline.database.engine import connect, writing
 from pipeline.database.schema.grants import grant_work
 from pipeline.database.schema.tables import metadata, series, topics
@@ -22,6 +21,7 @@ from pipeline.database.turns.dialects import rows_of
 from pipeline.database.turns.rows import enter_steps
 from pipeline.records import Forecasts
 from tests.contracts.rows import HOUR, NOW, START, observations
+from tests.servers import upgraded_file
 
 PATIENCE = 60.0
 ROLE = "Worker 100%"
@@ -29,17 +29,9 @@ THERE = (DuplicateObject, UniqueViolation)  # another test process has made it, 
 
 
 @pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("template") / "template.db"
-    upgrade(f"sqlite:///{file}")
-    return file
-
-
-@pytest.fixture(scope="session")
 def used_postgresql(request: pytest.FixtureRequest) -> str:
     """The address, for the role that owns it, of an upgraded database in which another role may work."""
-    url: str = request.getfixturevalue("postgresql").fresh_database()
-    upgrade(url)
+    url: str = request.getfixturevalue("postgresql").upgraded_database()
     with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as owner, suppress(*THERE):
         owner.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(ROLE)))
     grant_work(url, ROLE)
@@ -59,7 +51,7 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The address of an upgraded and empty database, on each kind in turn, for a role that owns nothing."""
     if request.param == "sqlite":
-        shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "tidecast.db")
+        (tmp_path / "tidecast.db").write_bytes(upgraded_file())
         return f"sqlite:///{tmp_path / 'tidecast.db'}"
     used: str = request.getfixturevalue("used_postgresql")
     empty(used)
@@ -71,10 +63,9 @@ def lasting_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     """The address of an upgraded database, on each kind in turn, which a module fills once and then only reads."""
     if request.param == "sqlite":
         file = tmp_path_factory.mktemp("lasting") / "tidecast.db"
-        shutil.copy(request.getfixturevalue("sqlite_template"), file)
+        file.write_bytes(upgraded_file())
         return f"sqlite:///{file}"
-    url: str = request.getfixturevalue("postgresql").fresh_database()
-    upgrade(url)
+    url: str = request.getfixturevalue("postgresql").upgraded_database()
     return url
 
 

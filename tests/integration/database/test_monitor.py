@@ -20,6 +20,7 @@ from pipeline.records import Claim, Forecasts
 from pipeline.settings import Settings
 from tests import processes
 from tests.contracts.rows import HOUR, START, observations, turn_of
+from tests.servers import upgraded_file
 
 SEASON = 6
 DAY = 86_400.0
@@ -183,10 +184,10 @@ def test_many_short_runs_remember_what_one_long_run_does(database: Database, emp
 
 
 @pytest.fixture
-def empty_world(tmp_path: Any, sqlite_template: Any, open_more: Any) -> Database:
+def empty_world(tmp_path: Any, open_more: Any) -> Database:
     """A second database, to compare with."""
     file = tmp_path / "second.db"
-    file.write_bytes(sqlite_template.read_bytes())
+    file.write_bytes(upgraded_file())
     opened: Database = open_more(f"sqlite:///{file}")
     return opened
 

@@ -20,6 +20,7 @@ from pipeline.errors import ConfigError
 from pipeline.settings import Settings
 from tests.contracts.rows import NOW, START, forecasts, turn_of
 from tests.integration.database.conftest import ROLE
+from tests.servers import upgraded_file
 
 
 @pytest.fixture
@@ -109,6 +110,8 @@ def test_a_role_that_an_earlier_release_granted_work_goes_on_after_an_upgrade(po
     database.close()
 
 
-def test_sqlite_has_no_roles(tmp_path: Any, sqlite_template: Any) -> None:
+def test_sqlite_has_no_roles(tmp_path: Any) -> None:
+    file = tmp_path / "tidecast.db"
+    file.write_bytes(upgraded_file())
     with pytest.raises(ConfigError, match="SQLite has no roles"):
-        grant_work(f"sqlite:///{sqlite_template}", "worker")
+        grant_work(f"sqlite:///{file}", "worker")
