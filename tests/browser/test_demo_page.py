@@ -23,7 +23,7 @@ from tests.browser.pages import ROOT
 from tests.browser.world import TOPIC
 from tests.servers import free_port
 
-SMALL = ("training.steps=60", "training.batch=16", "model.hidden=8", "model.layers=1")
+SMALL = ("training.steps=15", "training.batch=16", "model.hidden=8", "model.layers=1")
 SETS = (*SMALL, "jobs.gate_coverage=[0.0, 1.0]")
 PATIENCE = 240.0  # seconds that the demo may take until it only waits
 TURN = 90_000  # milliseconds from an event in the topic to the page

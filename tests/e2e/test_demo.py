@@ -14,7 +14,7 @@ from pipeline.quickstart.demo_series import HORIZON, load
 from tests import processes
 
 SERIES = 6
-SMALL = ("training.steps=60", "training.batch=16", "model.hidden=8", "model.layers=1")
+SMALL = ("training.steps=15", "training.batch=16", "model.hidden=8", "model.layers=1")
 ANY_COVERAGE = "jobs.gate_coverage=[0.0, 1.0]"
 
 
