@@ -3,9 +3,10 @@
     row r, step s  ->  slot s mod C, at r * C + slot
 
 Values are float64: what a series changes by may be a millionth of what it is. To cut a row it is laid beside itself, so
-that every run of C steps that ends in the ring is one contiguous slice, and a window needs no index matrix. A slot that
-was skipped is not observed. The ring is disposable: SQL holds everything, so when a turn fails the ring
-is dropped and loaded again, and between two turns any series may be evicted: it is loaded again when it returns.
+that every run of C steps that ends in the ring is one contiguous slice, and a window needs no index matrix; a few short
+windows are sooner cut with one. A slot that was skipped is not observed. The ring is disposable: SQL holds everything,
+so when a turn fails the ring is dropped and loaded again, and between two turns any series may be evicted: it is loaded
+again when it returns.
 """
 
 import math
@@ -24,6 +25,7 @@ from pipeline.settings import Policy
 NEVER = np.iinfo(np.int64).min // 2  # a step before every step
 FEWEST = 16  # rows that a ring has room for
 AT_ONCE = 256  # rows that are laid out for cutting, few enough for a cache
+FEW = 4096  # numbers that are sooner found by their indices, in 5 to 30 us instead of 50 to 90
 FACTS = ("series_id", "newest", "scored", "touched")
 """Columns of one number a row."""
 Merged = tuple[Floats, Mask, Ints]
@@ -76,6 +78,10 @@ class Slots:
     def _cut(self, array: NDArray[Any], rows: Ints, first: Ints, length: int) -> NDArray[Any]:
         width = math.prod(self._shape)
         turn, run = self._capacity * width, length * width
+        if len(rows) * run <= FEW:
+            index = (first[:, None] * width + np.arange(run)) % turn + rows[:, None] * turn  # (N, T * P)
+            few: NDArray[Any] = array.reshape(-1)[index]
+            return few
         whole = torch.from_numpy(array.reshape(-1, turn))  # (R, C * P)
         row, begin = torch.from_numpy(rows), torch.from_numpy(first * width)
         found = torch.empty((len(rows), run), dtype=whole.dtype)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.settings import Policy
-from pipeline.stream.ring import NEVER, RingStore, merge
+from pipeline.stream.ring import FEW, NEVER, RingStore, merge
 
 POLICIES: tuple[Policy, ...] = ("last", "first", "mean", "sum", "max")
 # (row, step, value or None for an explicit null); whole numbers, so that sums are exact in any order
@@ -85,6 +85,28 @@ def test_covariates_are_kept_each_as_a_value_would_be(
         values, observed = ring.windows(rows, ring.newest[rows], capacity)
         assert past[:, :, column].tolist() == values.tolist()
         assert seen[:, :, column].tolist() == observed.tolist()
+
+
+@pytest.mark.parametrize("length", [1, 7, 12])
+def test_a_window_is_the_same_alone_and_among_many(length: int) -> None:
+    random, capacity = np.random.default_rng(length), 12
+    ring = RingStore(capacity, "last", 2)
+    many = np.arange(FEW // length + 1)
+    ring.add([str(row) for row in many], many + 1)
+    for step in range(capacity + 5):
+        rows = many[random.random(len(many)) < 0.7]
+        value, past = random.standard_normal(len(rows)), random.standard_normal((len(rows), 2))
+        seen, known = random.random(value.shape) < 0.8, random.random(past.shape) < 0.8
+        counts = seen.astype(np.int64), known.astype(np.int64)
+        ring.put(rows, np.full(len(rows), step), value, seen, counts[0], past=(past, known, counts[1]))
+    rows = np.flatnonzero(ring.newest > NEVER)
+    for cut in (ring.windows, ring.past_windows):
+        values, observed = cut(rows, ring.newest[rows], length)
+        for row in rows[::97]:
+            alone = cut(np.array([row]), ring.newest[[row]], length)
+            assert alone[0][0].tolist() == values[row].tolist()
+            assert alone[1][0].tolist() == observed[row].tolist()
+            assert alone[1].shape == (1, *observed.shape[1:])
 
 
 def test_a_ring_of_covariates_that_is_given_none_says_so() -> None:
