@@ -22,7 +22,7 @@ from tests.faults.panel import Panel
 from tests.faults.scale import scaled
 from tests.servers import PostgreSQL
 
-PANEL = Panel(series=12, steps=scaled(200))
+PANEL = Panel(series=12, steps=scaled(200, quick=120))
 SIZE = 200 << 20  # bytes of the disk, in memory as they are written
 SECONDS = 16.0
 LONG = 120.0
@@ -117,7 +117,7 @@ def judge_halves(connection: Connection) -> None:
 @pytest.mark.slow
 def test_workers_wait_loudly_for_room_on_the_disk_and_nothing_is_lost_or_doubled(place: Place) -> None:
     messages = list(PANEL.messages(twice=0.02, poison=40, seed=71))
-    fills = scaled(2)
+    fills = scaled(2, quick=1)
     with small_disk() as disk, database_on(disk, place) as database:
         here = replace(place, database=database)
         deployment = here.deploy(*PANEL.settings, "kafka.max_messages=100")

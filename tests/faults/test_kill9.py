@@ -14,8 +14,8 @@ from tests.faults.scale import scaled
 from tests.faults.summary import report
 from tests.faults.verify import verify, wait_for_lag_0
 
-KILLS = scaled(10, by=10)  # 50 of them at SCALE=50
-PANEL = Panel(series=40, steps=scaled(500, quick=200))  # 20,000 events; a million at SCALE=50; 8,000 in `make test`
+KILLS = scaled(10, by=10, quick=6)  # 50 of them at SCALE=50
+PANEL = Panel(series=40, steps=scaled(500, quick=120))  # 20,000 events; a million at SCALE=50; 4,800 in `make test`
 
 
 def kill_at_random(fleet: Fleet, victim: str, part: Sequence[Message], sender: Sender, random: Random) -> None:

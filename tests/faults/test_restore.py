@@ -21,7 +21,7 @@ from tests.faults.summary import report
 from tests.faults.verify import CLIENTS, published_confluent, read_confluent, read_python, verify, wait_for_lag_0
 from tests.servers import PostgreSQL
 
-PANEL = Panel(series=12, steps=scaled(160))
+PANEL = Panel(series=12, steps=scaled(160, quick=100))
 LONG = 120.0
 ACCEPT = "--accept-database-rewind"
 
