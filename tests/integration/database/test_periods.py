@@ -16,7 +16,7 @@ from psycopg.errors import AdminShutdown, InsufficientPrivilege
 
 from jobs.upkeep.retention import clear_out
 from pipeline.columns import concat
-from pipeline.database import Database, SqlStore, open_database, upgrade
+from pipeline.database import Database, SqlStore, open_database
 from pipeline.database.engine import reading
 from pipeline.database.jobs import periods
 from pipeline.database.jobs.pruned import read_pruned
@@ -50,8 +50,7 @@ BY_DEFAULT = 35 * DAY
 @pytest.fixture
 def owner(postgresql: Any) -> str:
     """The address of a database of its own, for the role that owns it; another may work in it."""
-    url: str = postgresql.fresh_database()
-    upgrade(url)
+    url: str = postgresql.upgraded_database()
     with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection, suppress(*THERE):
         connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(ROLE)))
     grant_work(url, ROLE)
@@ -120,8 +119,7 @@ def test_a_month_thinned_as_a_whole_is_what_its_rows_thinned_one_by_one_are(
     database: Database, store: SqlStore, seed: int, monkeypatch: pytest.MonkeyPatch, postgresql: Any
 ) -> None:
     random = np.random.default_rng(seed)
-    address: str = postgresql.fresh_database()
-    upgrade(address)
+    address: str = postgresql.upgraded_database()
     other = open_database(address, timeout=PATIENCE)
     twin = other.store("meters", "last", lambda: NOW)
     made: list[list[Forecasts]] = []
