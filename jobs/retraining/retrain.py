@@ -23,6 +23,7 @@ from pipeline.grid.frequency import Frequency
 from pipeline.settings import Settings
 from pipeline.version import installed_version
 
+FINE_TUNED = "fine-tuned"
 ONLY = ""
 """The name of the one challenger of settings that name none; it is registered under its kind and cell."""
 KEPT = "kept as challenger:"
@@ -161,7 +162,10 @@ def add_pretrained(chosen: Mapping[str, Settings], champion: Champion | None) ->
     model = first.model.with_changes({"kind": PRETRAINED})
     training = first.training.model_copy(update={"loss": "pinball", "members": 1, "search": 0})
     fine_tuned = first.model_copy(update={"model": model, "training": training, "challengers": {}})
-    return {PRETRAINED: fine_tuned} | {name or each.model.kind: each for name, each in chosen.items()}
+    others = {name or each.model.kind: each for name, each in chosen.items()}
+    names = PRETRAINED, FINE_TUNED, f"{FINE_TUNED} {PRETRAINED}"  # a challenger may have any but the last
+    own = next(name for name in names if name not in others)
+    return {own: fine_tuned} | others
 
 
 def _advance(

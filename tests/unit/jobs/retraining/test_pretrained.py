@@ -92,6 +92,15 @@ def test_a_challenger_of_that_kind_is_not_doubled(tiny: Make) -> None:
     assert [row["name"] for row in registry.models] == ["zero-shot", "pretrained-gru"]
 
 
+def test_a_challenger_of_its_name_is_fitted_beside_it(tiny: Make) -> None:
+    registry = FakeRegistry()
+    named = {"pretrained": {"kind": "attention"}, "fine-tuned": {"kind": "attention"}}
+    outcome = run(tiny(model=ON, training=FEW, challengers=named), registry)
+    assert [row["name"] for row in registry.models] == ["zero-shot", "fine-tuned pretrained", *named]
+    assert set(outcome.facts["challengers"]) == {"fine-tuned pretrained", *named}
+    assert unpack(registry.models[1]["artifact"]).model.config.kind == "pretrained"
+
+
 def test_weights_that_did_not_move_forecast_as_those_of_the_wheel(tiny: Make) -> None:
     registry, settings = FakeRegistry(), tuning(tiny(training=STILL))
     run(settings, registry)
