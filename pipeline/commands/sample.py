@@ -93,10 +93,10 @@ def find_better(
     if not decoded:
         return None
     keys = [key for run in runs for key in run.keys]
-    proposal = propose(decoded, keyed=all(key is not None for key in keys))
     try:
+        proposal = propose(decoded, keyed=all(key is not None for key in keys))
         better = judge(runs, InputSettings(**proposal), settings)
-    except ValidationError:
+    except (ValidationError, RecursionError):  # no path can say it
         return None
     return (proposal, better) if better.read > found.read else None
 

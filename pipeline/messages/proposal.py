@@ -21,38 +21,9 @@ UNNAMED = frozenset('.*{}"\\')
 UNIQUE = 5
 """So many values that are all different name messages, and not what they are of."""
 TIMES = ("timestamp", "timeunixnano", "sourcetimestamp", "time", "ts", "ts_ms", "at", "date", "$date", "received_at")
-NAMES = (
-    *(
-        "series_id",
-        "entity_id",
-        "deviceid",
-        "device_id",
-        "devicename",
-        "deveui",
-        "clientid",
-        "device",
-        "sensor",
-        "meter",
-    ),
-    *(
-        "tagname",
-        "tag",
-        "host",
-        "src",
-        "source",
-        "serial",
-        "name",
-        "metric",
-        "n",
-        "id",
-        "s",
-        "slave",
-        "address",
-        "logger",
-        "assetid",
-        "propertyid",
-    ),
-)
+DEVICES = ("deviceid", "device_id", "devicename", "deveui", "clientid", "device", "sensor", "meter", "tagname", "tag")
+OTHERS = ("host", "src", "source", "serial", "name", "metric", "n", "id", "s", "slave", "address", "logger")
+NAMES = ("series_id", "entity_id", *DEVICES, *OTHERS, "assetid", "propertyid")
 VALUES = ("value", "v", "val", "reading", "state", "asdouble", "doublevalue", "kwh", "$numberdecimal")
 INTERVALS = ("interval", "step", "resolution", "period")
 BESIDE = ("rssi", "snr", "seq", "offset", "version", "qos", "port", "f_port", "battery", "linkquality", "xid")
