@@ -15,6 +15,7 @@ from models.config import QUANTILE_LEVELS
 from pipeline.errors import ConfigError
 from pipeline.grid.frequency import Frequency
 from pipeline.grid.times import OUTSIDE, number_reader, read_text, read_written
+from pipeline.messages.fused import Lines, flat_decoder, nested_lines
 from pipeline.messages.letters import make_letter
 from pipeline.messages.mapped import MappedReader
 from pipeline.messages.timely import find_untimely
@@ -42,7 +43,7 @@ SKIPPED = Fault(Kind.NULL, "")  # in place of a fault: neither an event nor a de
 class Reader:
     """Reads input messages by the settings, on a grid; `topic` is the one that they are from.
 
-    Flat events are decoded right into their fields. What cannot be, or is none, is read by a MappedReader.
+    Flat and nested events are decoded right into their parts. What cannot be is read by a MappedReader.
     """
 
     def __init__(self, settings: InputSettings, frequency: Frequency, topic: str = "") -> None:
@@ -52,7 +53,10 @@ class Reader:
         self._number = number_reader(self._rule)
         covariates = [f"covariate_{i}" for i in range(len(settings.covariates))]
         self._covariates_of = attrgetter(*covariates) if covariates else None
-        self._one = _flat_decoder(settings) if settings.may_be_flat else None
+        self._one = flat_decoder(settings) if settings.may_be_flat else None
+        nested = nested_lines(settings) if settings.may_be_flat else None
+        self._decoders: list[Lines] = [self._one.decode_lines] if self._one else []
+        self._decoders += [nested] if nested else []
         self._mapped = None if settings.flat else MappedReader(settings, frequency, topic)
         self._fields = Fields(settings.series_id, settings.timestamp, settings.value, settings.covariates)
 
@@ -66,7 +70,7 @@ class Reader:
         if messages.unreadable:
             decoded: list[Any] | None = [Fault(Kind.BATCH, messages.unreadable)]
         else:
-            decoded = self._together(messages.values) if self._one else None
+            decoded = self._together(messages.values) if self._decoders else None
         if decoded is None and self._mapped:
             return self._mapped.read(messages, self._latest(now))
         if decoded is None:
@@ -125,12 +129,14 @@ class Reader:
             return None
         if not lines.count(b"}\n{") == lines.count(b"\n") == len(values) - 1:
             return None
-        assert self._one is not None, "nobody asks without it"
-        try:
-            decoded: list[Any] = self._one.decode_lines(lines)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return None
-        return decoded if len(decoded) == len(values) else None
+        for decode in self._decoders:
+            try:
+                decoded = decode(lines)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                continue
+            if decoded is not None and len(decoded) == len(values):
+                return decoded
+        return None
 
     def _alone(self, value: bytes | None) -> Any:
         if value is None and self._settings.tombstones == "skip":
@@ -174,31 +180,6 @@ class Reader:
     def _latest(self, now: int) -> int:
         """Return the latest event time that is believed at a time, both in microseconds."""
         return now + int(self._settings.future_skew(self._frequency.seconds) * 1_000_000)
-
-
-def _flat_decoder(settings: InputSettings) -> "msgspec.json.Decoder[Any]":
-    """Make the decoder of a flat event.
-
-    A covariate may be absent; one with points in its name may then still be within another field.
-    """
-    names = {"series": settings.series_id, "time": settings.timestamp, "value": settings.value}
-    names |= {f"covariate_{i}": name for i, name in enumerate(settings.covariates)}
-    event = msgspec.defstruct(
-        "Event",
-        [
-            ("series", str),
-            ("time", str | int | float),
-            ("value", float | None),
-            *(
-                (f"covariate_{i}", float | None) if "." in name else (f"covariate_{i}", float | None, None)
-                for i, name in enumerate(settings.covariates)
-            ),
-        ],
-        rename=names.get,
-        gc=False,
-        kw_only=True,
-    )
-    return msgspec.json.Decoder(event)
 
 
 def write_forecasts(

@@ -218,3 +218,38 @@ def test_a_message_that_was_sent_again_has_the_time_of_its_first_record() -> Non
     for other in (b"", b"soon", b"-5", b"9" * 40, None):
         assert readings(settings, event, headers=((WRITTEN, other),), written_at=AT * SECOND) == [("a", AT, 1.0)]
     assert settings.reads_record_time and not InputSettings().reads_record_time
+
+
+HIDING = [
+    {"p.q.v": 3},
+    {"p": {"q.v": 3}},
+    {"p.q.v": None},
+    {"p.q.w": 5},
+    {"p": {"q.w": 5}},
+    {"p.t": AT + 1},
+    {"p": {"q": {"v.x": 1}}},
+    {"p": {"q": json.dumps({"s": "n", "v": 7})}},
+    {"p": [1]},
+]
+
+
+@pytest.mark.parametrize("hiding", HIDING, ids=str)
+def test_nested_events_are_read_alike_right_into_their_parts_and_by_the_mapping(hiding: dict[str, object]) -> None:
+    settings = InputSettings(series_id="p.q.s", timestamp="p.t", value="p.q.v", covariates=("p.q.w",))
+    plain = {"p": {"q": {"s": "n", "v": 1.5, "w": 2}, "t": AT}}
+    inner = hiding.get("p")
+    other = plain | hiding if not isinstance(inner, dict) else {"p": plain["p"] | inner}
+
+    def told(*values: object) -> object:
+        events, letters = read(settings, *values)
+        own = events.offset == 10
+        found = [list(np.array(events.series)[own]), events.event_time[own].tolist(), events.value[own].tolist()]
+        return (
+            found,
+            events.observed[own].tolist(),
+            repr(events.covariates[own].tolist()),
+            [letter.reason for letter in letters if letter.offset == 10],
+        )
+
+    for value in (plain, other):
+        assert told(value) == told(value, plain, plain) == told(value, b"{") == told(value, other)

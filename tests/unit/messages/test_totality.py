@@ -91,6 +91,14 @@ FAMILIES: list[tuple[dict[str, Any], Any]] = [
     (PLAIN | {"value": "a.v", "covariates": ("b.c",)}, {"s": "n", "t": AT, "a.v": 1.5, "b.c": 2}),
     (PLAIN | {"value": "a.v", "covariates": ("b.c",)}, {"s": "n", "t": AT, "a": {"v": 1.5}, "b": {"c": 2}}),
     (PLAIN | {"value": "a.b.1", "covariates": ("a.c",)}, ROW | {"a": {"b": [1, 2], "c": 3}}),
+    (
+        {"series_id": "p.q.s", "timestamp": "p.t", "value": "p.q.v", "covariates": ("p.q.w", "c")},
+        {"p": {"q": {"s": "n", "v": 1.5, "w": 2}, "t": AT}},
+    ),
+    (
+        {"series_id": "p.q.s", "timestamp": "p.t", "value": "p.q.v", "covariates": ("p.q.w", "c"), "lenient": True},
+        {"p": {"q": {"s": "n", "v": 1.5}, "t": AT, "q.v": 3}},
+    ),
     ({"series_id": "{$key}/{s}", "timestamp": "$timestamp", "value": "v"}, ROW),
     (PLAIN | {"envelope": "connect"}, {"schema": None, "payload": ROW}),
     (PLAIN | {"envelope": "debezium", "timestamp": "^ts"}, {"op": "c", "after": ROW, "ts": AT}),
