@@ -1,5 +1,6 @@
 """Messages with many readings: arrays, objects, wide records, a start with an interval; each is read whole or not."""
 
+import gc
 import json
 from typing import Any
 
@@ -274,6 +275,18 @@ def test_a_bad_message_takes_none_of_its_neighbours_with_it() -> None:
 def test_settings_that_fit_no_message_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         InputSettings(**wrong)
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_reading_leaves_the_garbage_collector_as_it_was(collecting: bool) -> None:
+    before = gc.isenabled()
+    try:
+        (gc.enable if collecting else gc.disable)()
+        assert readings(LIST, listed(one())) == [("d/m", AT, 1.0)]
+        refused(LIST, b"[" * 100_000)
+        assert gc.isenabled() is collecting
+    finally:
+        (gc.enable if before else gc.disable)()
 
 
 CELLS = st.sampled_from([1, 2.5, None, "x", True, 1e19, [], {}, "soon", AT])
