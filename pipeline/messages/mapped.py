@@ -100,7 +100,7 @@ class MappedReader:
 def without_collection() -> Iterator[None]:
     """Keep the garbage collector from running: what is made here refers to nothing in circles.
 
-    It would go over all objects of the process again and again, which took a third of a worker's decoding.
+    It would go over all objects of the process again and again, as soon as so many more have been made.
     """
     collecting = gc.isenabled()
     gc.disable()
