@@ -167,7 +167,9 @@ def _postgresql(address: URL, timeout: float, options: dict[str, Any]) -> Engine
             cursor.execute(
                 "SELECT set_config('TimeZone', 'UTC', false), set_config('statement_timeout', %(ms)s, false),"
                 " set_config('lock_timeout', %(ms)s, false),"
-                " set_config('idle_in_transaction_session_timeout', %(idle)s, false)",
+                " set_config('idle_in_transaction_session_timeout', %(idle)s, false),"
+                # compiling a view takes a second or more, whatever few rows it is asked for
+                " set_config('jit', 'off', false)",
                 {"ms": str(wait), "idle": str(10 * wait)},
             )
         connection.commit()

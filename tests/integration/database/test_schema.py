@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psycopg
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -202,6 +203,13 @@ def test_a_statement_that_runs_too_long_is_unavailable(postgresql: Any, open_mor
     upgrade(url)
     with pytest.raises(Unavailable, match="timeout"):
         open_more(url, timeout=0.3).reader.query("SELECT pg_sleep(5)")
+
+
+def test_no_query_of_ours_is_compiled(postgresql: Any, open_more: Callable[..., Database]) -> None:
+    with psycopg.connect(postgresql.upgraded_database().replace("+psycopg", ""), autocommit=True) as owner:
+        owner.execute(f"ALTER DATABASE {owner.info.dbname} SET jit = on".encode())
+        database = open_more(f"postgresql+psycopg://postgres@127.0.0.1:{owner.info.port}/{owner.info.dbname}")
+    assert database.reader.query("SHOW jit") == [{"jit": "off"}]
 
 
 def test_a_session_that_the_server_ended_is_replaced(postgresql: Any, open_more: Callable[..., Database]) -> None:
