@@ -84,8 +84,8 @@ class Stock(Protocol):
         """Return the ids of all series, ascending."""
         ...
 
-    def add_periods(self, until: int, length: str) -> bool:
-        """Have a partition for every period of origins up to a time, where the database has them; see PERIODS.
+    def add_periods(self, since: int, until: int, length: str) -> bool:
+        """Have a partition for every period of origins between two times, where the database has them; see PERIODS.
 
         Returns whether it has: somebody may be in the way for long.
         """
@@ -240,7 +240,7 @@ def _kinds(stock: Stock, settings: Settings, now: int, left: list[str]) -> dict[
         delete = partial(stock.delete_forecasts, issued_before=issued_before)
         cuts = _cuts(settings, now)
         period = choose_period(keep.forecasts)
-        if not stock.add_periods(now + round(max(AHEAD, 2 * PERIODS[period]) * SECOND), period):
+        if not stock.add_periods(now, now + round(max(AHEAD, 2 * PERIODS[period]) * SECOND), period):
             left.append("new periods")
         kinds["forecasts"] = chain(
             _periods(stock, cuts, issued_before, left, shadow=False),

@@ -20,7 +20,9 @@ from pipeline.database.schema.tables import packed_forecasts
 
 LARGE = 64 << 20
 """Bytes; of a smaller partition the old rows are deleted one by one, to the hour."""
-_ADD = text("SELECT tidecast_add_periods(:until, :length)").bindparams(bindparam("until", type_=Instant))
+_ADD = text("SELECT tidecast_add_periods(:since, :until, :length)").bindparams(
+    *(bindparam(name, type_=Instant) for name in ("since", "until"))
+)
 _THIN = text("SELECT tidecast_thin_period(:period, :thin, :delete, :issued, :small)").bindparams(
     *(bindparam(name, type_=Instant) for name in ("thin", "delete", "issued"))
 )
@@ -45,15 +47,15 @@ class _InTheWay(Exception):
     """Somebody uses the table for long; nothing has changed."""
 
 
-def add_periods(engine: Engine, until: int, length: str) -> bool:
-    """Make the partitions up to a time, each a `month`, `week` or `day`.
+def add_periods(engine: Engine, since: int, until: int, length: str) -> bool:
+    """Make the partitions from one time to another, each a `month`, `week` or `day`.
 
     Returns whether it did: somebody may be in the way for long, and a later run will do it.
     """
     if engine.dialect.name != "postgresql":
         return True
     with _changing(engine) as connection:
-        return connection.execute(_ADD, {"until": until, "length": length}).scalar() is not None
+        return connection.execute(_ADD, {"since": since, "until": until, "length": length}).scalar() is not None
 
 
 def whole_periods(engine: Engine, *, shadow: bool, delete_before: int | None, thin_before: int | None) -> list[str]:

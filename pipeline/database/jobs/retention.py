@@ -61,9 +61,9 @@ class Retention:
             found = connection.execute(select(series.c.series_id).order_by(series.c.series_id))
             return np.array(found.scalars().all(), np.int64)
 
-    def add_periods(self, until: int, length: str) -> bool:
-        """Make PostgreSQL's partitions of forecasts, of a month, a week or a day each, up to a time."""
-        return add_periods(self._engine, until, length)
+    def add_periods(self, since: int, until: int, length: str) -> bool:
+        """Make PostgreSQL's partitions of forecasts, of a month, a week or a day each, from one time to another."""
+        return add_periods(self._engine, since, until, length)
 
     def whole_periods(self, *, shadow: bool, delete_before: int | None, thin_before: int | None) -> list[str]:
         """Name the large partitions of forecasts that can be thinned as a whole, oldest first; none on SQLite."""

@@ -35,7 +35,7 @@ VIEWS = (
 """In the order of their making: a view may read the ones before it."""
 
 WORKED = (
-    "tidecast_add_periods(timestamptz, text)",
+    "tidecast_add_periods(timestamptz, timestamptz, text)",
     "tidecast_thin_period(text, timestamptz, timestamptz, timestamptz, bigint)",
 )
 """Functions that run with the owner's rights: they make the partitions of forecasts and delete what is old of them."""

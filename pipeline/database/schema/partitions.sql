@@ -45,10 +45,12 @@ BEGIN
     RETURN false;
 END $$;
 
--- Makes periods of a length, 'month', 'week' or 'day', up to `until`. Where nobody did so in time, the open partition
--- holds rows: it becomes a longer period.
+-- Makes periods of a length, 'month', 'week' or 'day', from `since` up to `until`, and a longer one of what is before
+-- them: where nobody did so in time, the open partition holds rows.
 -- Returns how many were made, NULL where somebody was in the way.
-CREATE OR REPLACE FUNCTION tidecast_add_periods(until timestamptz, length text) RETURNS integer
+CREATE OR REPLACE FUNCTION tidecast_add_periods(
+    since timestamptz, until timestamptz, length text
+) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
     parent text; rest text; period text; bound timestamptz; stop timestamptz; newest timestamptz; made integer := 0;
@@ -65,13 +67,17 @@ BEGIN
         EXECUTE format('SELECT max(origin) FROM %I', rest) INTO newest;
         CONTINUE WHEN newest >= until + interval '1 year';  -- a period that long would be in the way of all others
         EXECUTE format('ALTER TABLE %I DETACH PARTITION %I', parent, rest);
+        stop := greatest(date_trunc(length, since), date_trunc(length, newest) + ('1 ' || length)::interval);
+        period := parent || to_char(bound, '_YYYY_MM_DD');
         IF newest IS NOT NULL THEN
-            stop := date_trunc(length, newest) + ('1 ' || length)::interval;
-            period := parent || to_char(bound, '_YYYY_MM_DD');
             EXECUTE format('ALTER TABLE %I RENAME TO %I', rest, period);
+            EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', rest, period);
+        ELSIF bound < stop THEN
+            EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', period, rest);
+        END IF;
+        IF newest IS NOT NULL OR bound < stop THEN
             EXECUTE format(
                 'ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', parent, period, bound, stop);
-            EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', rest, period);
             bound := stop;
             made := made + 1;
         END IF;
@@ -162,5 +168,5 @@ BEGIN
     RETURN total - kept;
 END $$;
 
-REVOKE ALL ON FUNCTION tidecast_add_periods(timestamptz, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION tidecast_add_periods(timestamptz, timestamptz, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION tidecast_thin_period(text, timestamptz, timestamptz, timestamptz, bigint) FROM PUBLIC;

@@ -62,7 +62,7 @@ def database(owner: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     """For the role that owns nothing; a partition of two pages is large."""
     monkeypatch.setattr(periods, "LARGE", SMALL)
     opened = open_database(owner.replace("://postgres@", f"://{quote(ROLE)}@"), timeout=PATIENCE)
-    assert opened.retention.add_periods(LATER + 70 * DAY, "month")
+    assert opened.retention.add_periods(BEGIN, LATER + 70 * DAY, "month")
     yield opened
     opened.close()
 
@@ -214,7 +214,7 @@ def test_rows_that_nobody_made_a_month_for_in_time_are_kept_in_a_longer_one(
     store = database.store("meters", "last", lambda: NOW)
     claim = issue(store, store.claim(0, "me"), hourly("a", of(store, "a"), range(FIRST_HOUR, FIRST_HOUR + 24 * 70, 7)))
     before = stored(database)
-    database.retention.add_periods(THIRD + 70 * DAY, "month")
+    database.retention.add_periods(THIRD, THIRD + 70 * DAY, "month")
     partitions = listed(database)
     first = min(name for name in partitions if "_past" not in name)
     assert partitions[first][0] <= date(BEGIN)
@@ -232,7 +232,7 @@ def test_an_origin_of_the_far_future_makes_no_month_of_a_century(
     store = database.store("meters", "last", lambda: NOW)
     issue(store, store.claim(0, "me"), hourly("a", of(store, "a"), [FIRST_HOUR + 24 * 365 * 100]))
     before = listed(database)
-    database.retention.add_periods(THIRD, "month")
+    database.retention.add_periods(BEGIN, THIRD, "month")
     assert listed(database) == before
     assert len(stored(database)) == 1
 

@@ -123,8 +123,8 @@ class MemoryStock:
     def series(self) -> Ints:
         return np.arange(1, 4)
 
-    def add_periods(self, until: int, length: str) -> bool:
-        self.asked.append(("periods", (until, length)))
+    def add_periods(self, since: int, until: int, length: str) -> bool:
+        self.asked.append(("periods", (since, until, length)))
         return True
 
     def whole_periods(self, *, shadow: bool, delete_before: int | None, thin_before: int | None) -> list[str]:
