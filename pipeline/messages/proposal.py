@@ -26,7 +26,7 @@ OTHERS = ("host", "src", "source", "serial", "name", "metric", "n", "id", "s", "
 NAMES = ("series_id", "entity_id", *DEVICES, *OTHERS, "assetid", "propertyid")
 VALUES = ("value", "v", "val", "reading", "state", "asdouble", "doublevalue", "kwh", "$numberdecimal")
 INTERVALS = ("interval", "step", "resolution", "period")
-BESIDE = ("rssi", "snr", "seq", "offset", "version", "qos", "port", "f_port", "battery", "linkquality", "xid")
+BESIDE = ("rssi", "snr", "seq", "offset", "version", "qos", "port", "f_port", "fport", "battery", "linkquality", "xid")
 """Names of numbers that say something of the message, and nothing that one would forecast."""
 
 

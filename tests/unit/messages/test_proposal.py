@@ -47,6 +47,11 @@ def test_what_says_nothing_is_left_to_the_record() -> None:
     assert propose([5], keyed=False) == {"timestamp": "$timestamp", "series_id": "$topic"}
 
 
+def test_the_port_of_a_radio_message_is_no_value_in_either_spelling() -> None:
+    for port in ("f_port", "fPort"):
+        assert propose([{port: 1, "object": {"moisture": 31.5}}], keyed=True)["value"] == "object.moisture"
+
+
 def test_names_that_no_path_can_hold_are_left_out() -> None:
     proposal = propose([{'a"b': 1, "{c}": 2, "^d": 3, "*": 4, "e.f": 5, "g": 6}], keyed=False)
     assert proposal["value"] == "g"
