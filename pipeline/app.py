@@ -16,6 +16,7 @@ from pipeline.forecasting.first_champion import serve_pretrained
 from pipeline.forecasting.scorer import Scorer
 from pipeline.forecasting.shadow import ShadowScorer
 from pipeline.forecasting.windows import Grid, model_config
+from pipeline.formats.opened import open_decoder
 from pipeline.grid.frequency import Frequency
 from pipeline.grid.phase import SETTLED, PhaseSearch
 from pipeline.health.heartbeat import LATELY
@@ -96,7 +97,7 @@ def built_worker(
             store=store,
             publisher=publisher,
             scorer=scorer,
-            reader=Reader(settings.input, frequency, settings.kafka.input_topic),
+            reader=Reader(settings.input, frequency, settings.kafka.input_topic, open_decoder(settings.input)),
             grid=grid,
             clock=now,
             timer=timer,

@@ -52,10 +52,12 @@ def show_sample(settings: "Settings", count: int, *, as_json: bool) -> bool:
 def judge(runs: Sequence["Messages"], mapping: "InputSettings", settings: "Settings") -> Reading:
     """Read messages by a mapping, on the grid of the settings."""
     from pipeline.commands.opened import now
+    from pipeline.formats.opened import open_decoder
     from pipeline.grid.frequency import Frequency
     from pipeline.messages.codec import Reader, iso
 
-    reader = Reader(mapping, Frequency.of(settings.series), settings.kafka.input_topic)
+    decoder = open_decoder(mapping)
+    reader = Reader(mapping, Frequency.of(settings.series), settings.kafka.input_topic, decoder)
     read = readings = 0
     names: set[str] = set()
     reasons: Counter[str] = Counter()

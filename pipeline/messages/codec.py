@@ -15,6 +15,7 @@ from models.config import QUANTILE_LEVELS
 from pipeline.errors import ConfigError
 from pipeline.grid.frequency import Frequency
 from pipeline.grid.times import OUTSIDE, number_reader, read_text, read_written
+from pipeline.messages.decoder import Decoder
 from pipeline.messages.fused import Lines, flat_decoder, nested_lines
 from pipeline.messages.letters import make_letter
 from pipeline.messages.mapped import MappedReader
@@ -43,10 +44,13 @@ SKIPPED = Fault(Kind.NULL, "")  # in place of a fault: neither an event nor a de
 class Reader:
     """Reads input messages by the settings, on a grid; `topic` is the one that they are from.
 
-    Flat and nested events are decoded right into their parts. What cannot be is read by a MappedReader.
+    Flat and nested events are decoded right into their parts. What cannot be, or is none, is read by a MappedReader,
+    and what is no JSON by its `decoder`.
     """
 
-    def __init__(self, settings: InputSettings, frequency: Frequency, topic: str = "") -> None:
+    def __init__(
+        self, settings: InputSettings, frequency: Frequency, topic: str = "", decoder: Decoder | None = None
+    ) -> None:
         self._settings = settings
         self._frequency = frequency
         self._rule = settings.time_rule()
@@ -57,7 +61,7 @@ class Reader:
         nested = nested_lines(settings) if settings.may_be_flat else None
         self._decoders: list[Lines] = [self._one.decode_lines] if self._one else []
         self._decoders += [nested] if nested else []
-        self._mapped = None if settings.flat else MappedReader(settings, frequency, topic)
+        self._mapped = None if settings.flat else MappedReader(settings, frequency, topic, decoder)
         self._fields = Fields(settings.series_id, settings.timestamp, settings.value, settings.covariates)
 
     @property
@@ -66,7 +70,10 @@ class Reader:
         return self._settings.many
 
     def read(self, messages: Messages, now: int) -> tuple[Events, tuple[DeadLetter, ...]]:
-        """Decode messages; `now` (microseconds) bounds how far in the future an event may lie. Never raises."""
+        """Decode messages; `now` (microseconds) bounds how far in the future an event may lie.
+
+        Raises nothing but what a decoder's preparation raises: Unavailable and ConfigError.
+        """
         if messages.unreadable:
             decoded: list[Any] | None = [Fault(Kind.BATCH, messages.unreadable)]
         else:

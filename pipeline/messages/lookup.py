@@ -66,9 +66,14 @@ class Record:
 
     def header(self, name: str) -> Any:
         """Return the text of a header, the last of several; ABSENT if it is none, null if it has no value."""
+        content = self.header_bytes(name)
+        return content if content is None or content is ABSENT else _text(content)
+
+    def header_bytes(self, name: str) -> Any:
+        """Return the bytes of a header, the last of several; ABSENT if there is none, null if it has no value."""
         for own, content in reversed(self._beside().headers):
             if own == name:
-                return None if content is None else _text(content)
+                return content
         return ABSENT
 
     def key(self) -> Any:

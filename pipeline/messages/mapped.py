@@ -4,40 +4,46 @@ Slower than the decoding of flat events, about a microsecond a field, and the sa
 """
 
 import gc
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from pipeline.grid.frequency import Frequency
 from pipeline.grid.times import EPOCH, LAST_TIME
+from pipeline.messages.decoder import Decoder, JsonDecoder
 from pipeline.messages.letters import make_letter
 from pipeline.messages.lookup import Moment, Record
 from pipeline.messages.mapping import Mapping, Row
 from pipeline.messages.timely import find_untimely
-from pipeline.messages.unreadable import Fault, explain, find_no_value
+from pipeline.messages.unreadable import Fault, find_no_value
 from pipeline.records import DeadLetter, Events, Kind, Messages
 from pipeline.settings import InputSettings
 from pipeline.visible import shown
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-
 
 class MappedReader:
-    """Reads messages by the mapping of the settings, on a grid; `topic` is where they are from."""
+    """Reads messages by the mapping of the settings, on a grid; `topic` is where they are from.
 
-    def __init__(self, settings: InputSettings, frequency: Frequency, topic: str) -> None:
+    Without a decoder they are JSON.
+    """
+
+    def __init__(
+        self, settings: InputSettings, frequency: Frequency, topic: str, decoder: Decoder | None = None
+    ) -> None:
         self._settings, self._frequency, self._topic = settings, frequency, topic
         self._mapping = Mapping(settings)
-        self._decode = msgspec.json.Decoder().decode
+        self._decoder = decoder or JsonDecoder(lenient=settings.lenient)
         self._rule = settings.time_rule()
 
     def read(self, messages: Messages, latest: int) -> tuple[Events, tuple[DeadLetter, ...]]:
-        """Read messages that have bytes; an event after `latest` (microseconds) is too far in the future."""
+        """Read messages that have bytes; an event after `latest` (microseconds) is too far in the future.
+
+        Raises what the decoder's preparation raises, and nothing else.
+        """
+        self._decoder.prepare(messages)
         rows: list[Row] = []
         faults: dict[int, Fault] = {}
         with without_collection():
@@ -76,24 +82,14 @@ class MappedReader:
         fault = find_no_value(value, self._settings.max_message_bytes)
         if fault is not None or not value:
             return fault
-        found = self._decoded(value)
+        record = Record(messages, i, self._topic, wrapped=self._settings.envelope != "none")
+        found = self._decoder.decode(value, record)
         if isinstance(found, Fault):
             return found
-        record = Record(messages, i, self._topic, wrapped=self._settings.envelope != "none")
         try:
             return self._mapping.read(found, record, i, rows)
         except RecursionError:
             return Fault(Kind.EVENT, "not an event: nested too deeply")
-
-    def _decoded(self, value: bytes) -> Any:
-        """Return what a message says in JSON, or a Fault."""
-        lenient = self._settings.lenient
-        body = value.removeprefix(BYTE_ORDER_MARK) if lenient else value
-        try:
-            return self._decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            found = _decode_with_words(body) if lenient else None
-            return explain(value, None, str(error)) if found is None else found
 
 
 @contextmanager
@@ -109,14 +105,6 @@ def without_collection() -> Iterator[None]:
     finally:
         if collecting:
             gc.enable()
-
-
-def _decode_with_words(value: bytes) -> Any:
-    """Decode JSON with NaN and Infinity in it, which become texts; None if it is none."""
-    try:
-        return json.loads(value.decode(), parse_constant=str)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _numbers(cells: Sequence[tuple[float | None, ...]], width: int) -> "np.ndarray[Any, np.dtype[np.float64]]":

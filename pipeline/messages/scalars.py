@@ -1,6 +1,7 @@
 """Values of JSON as names, times and numbers."""
 
 import re
+from math import isfinite
 from typing import Any, Final
 
 from pipeline.grid.times import OUTSIDE, Instant, TimeRule, read_text, read_written
@@ -26,6 +27,8 @@ MOST_SPAN = 400 * 86_400
 """Seconds from one element of an array to the next, at most."""
 MOST_SPAN_TEXT = 40
 _SPAN = re.compile(r"PT(?:([0-9]{1,6})H)?(?:([0-9]{1,8})M)?(?:([0-9]{1,9}(?:\.[0-9]{1,6})?)S)?")
+BINARY = ("msgpack",)
+"""Formats that have NaN and infinity."""
 BAD: Final = _Bad()
 """In place of a value that is not what it should be."""
 
@@ -44,8 +47,9 @@ class Scalars:
     """Reads names and numbers, as strictly as the settings say."""
 
     def __init__(self, settings: InputSettings) -> None:
-        self._whole_names = settings.lenient
-        self._texts = settings.lenient or settings.decimal_comma
+        self._lenient = settings.lenient
+        self._not_finite = settings.lenient and settings.format in BINARY  # in JSON 1e400 is a number too large
+        self._texts = settings.lenient or settings.decimal_comma or settings.format == "csv"
         self._comma = settings.decimal_comma
         words = {word.strip().casefold() for word in settings.missing}
         self._missing = frozenset(words | NOT_FINITE if settings.lenient else words)
@@ -55,7 +59,7 @@ class Scalars:
         """Return the text that a name is, BAD if it is none."""
         if type(value) is str:
             return value
-        return str(value) if self._whole_names and type(value) is int and abs(value) < MOST_WHOLE else BAD
+        return str(value) if self._lenient and type(value) is int and abs(value) < MOST_WHOLE else BAD
 
     def number(self, value: Any) -> Any:
         """Return a number as float, None if it is missing, BAD if it is none or beyond bounds."""
@@ -65,6 +69,8 @@ class Scalars:
             value = self._in_text(value)
         if (type(value) is float or type(value) is int) and -LARGEST <= value <= LARGEST:
             return None if value in self._missing_numbers else float(value)
+        if self._not_finite and type(value) is float and not isfinite(value):
+            return None
         return value if value is None else BAD
 
     def _in_text(self, text: str) -> float | str | None:

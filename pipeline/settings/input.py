@@ -18,6 +18,12 @@ LEAST_SKEW = 60.0
 class InputSettings(Section):
     """How an input message is read."""
 
+    format: Literal["json", "json-schema", "msgpack", "csv"] = "json"
+    """What messages are written in. `json-schema` is JSON that a schema registry's serializer wrote."""
+    columns: tuple[str, ...] = Field((), max_length=1_000)
+    """Names of the columns of CSV lines. Without them the first line of each message has the names."""
+    delimiter: str = Field(",", min_length=1, max_length=1)
+    """Character between the columns of CSV lines."""
     series_id: str = "series_id"
     """Field with the name of the series, or the path of it: `payload.id`, `$key`, `$header.site`. Or a template with
     paths in braces: `{site}/{device}`."""
@@ -97,7 +103,7 @@ class InputSettings(Section):
     @property
     def may_be_flat(self) -> bool:
         """Whether a message may be a flat event, whose fields have the names that are set."""
-        shaped = self.envelope != "none" or self.many or is_template(self.series_id)
+        shaped = self.format != "json" or self.envelope != "none" or self.many or is_template(self.series_id)
         return not shaped and not self.skip and not self.missing_numbers and all(path.inner for path in self._paths())
 
     @property
@@ -146,6 +152,23 @@ class InputSettings(Section):
     def check_timezone(cls, name: str | None) -> str | None:
         """Refuse what is no zone."""
         return None if name is None else str(open_zone(name).key)
+
+    @field_validator("delimiter")
+    @classmethod
+    def check_delimiter(cls, delimiter: str) -> str:
+        """Refuse what CSV has another meaning for."""
+        if delimiter in '"\r\n\0 ':
+            raise ValueError("must be a character that is no quote, line end or blank")
+        return delimiter
+
+    @model_validator(mode="after")
+    def check_format(self) -> "InputSettings":
+        """Refuse what the format would ignore."""
+        if self.columns and self.format != "csv":
+            raise ValueError(f"columns are of CSV lines, and format is {self.format}")
+        if len(set(self.columns)) < len(self.columns):
+            raise ValueError("columns must be different names")
+        return self
 
     @model_validator(mode="after")
     def check_fields(self) -> "InputSettings":

@@ -67,7 +67,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "pipeline/health",
         "pipeline/messages",
     ),
-    ("jobs/clock", "pipeline/forecasting"),
+    ("jobs/clock", "pipeline/forecasting", "pipeline/formats"),
     ("jobs/catalog.py", "jobs/retraining", "jobs/upkeep", "pipeline/database/models", "pipeline/stream"),
     ("jobs/frames", "pipeline/database/turns", "pipeline/kafka"),
     ("jobs/forecaster", "pipeline/database/jobs"),

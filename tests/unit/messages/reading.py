@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.formats.opened import open_decoder
 from pipeline.grid.frequency import Frequency
 from pipeline.messages.codec import Reader
 from pipeline.records import DeadLetter, Envelope, Events, Messages
@@ -37,7 +38,7 @@ def read(
         10 + len(sent),
         envelope=lambda i: Envelope(written_at, headers),
     )
-    return Reader(settings, Frequency("1s"), "plant").read(messages, NOW)
+    return Reader(settings, Frequency("1s"), "plant", open_decoder(settings)).read(messages, NOW)
 
 
 def readings(settings: InputSettings, *values: object, **record: Any) -> list[tuple[str, float, float | None]]:
