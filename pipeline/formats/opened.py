@@ -1,5 +1,6 @@
 """The decoder that settings name."""
 
+from pipeline.formats.avro import AvroFileDecoder
 from pipeline.formats.csv import CsvDecoder
 from pipeline.formats.json_schema import JsonSchemaDecoder
 from pipeline.formats.msgpack import MessagePackDecoder
@@ -8,9 +9,12 @@ from pipeline.settings import InputSettings
 
 
 def open_decoder(settings: InputSettings) -> Decoder:
-    """Make the decoder of input.format."""
+    """Make the decoder of input.format; ConfigError for a library or file that is missing."""
     if settings.format == "msgpack":
         return MessagePackDecoder()
+    if settings.format == "avro":
+        assert settings.schema_file is not None, "the settings check it"
+        return AvroFileDecoder(settings.schema_file)
     if settings.format == "csv":
         return CsvDecoder(settings)
     if settings.format == "json-schema":

@@ -8,6 +8,10 @@ from pipeline.grid.times import EPOCH
 from pipeline.messages.lookup import Moment
 
 MICROSECOND = timedelta(microseconds=1)
+MOST_SCALE = 400
+"""Digits after the point of a decimal: more than any float has."""
+MOST_DECIMAL = 64
+"""Bytes of a decimal."""
 
 
 def text_of(content: bytes) -> str:
@@ -18,6 +22,16 @@ def text_of(content: bytes) -> str:
 def moment_of(time: datetime) -> Moment:
     """Return a time with an offset."""
     return Moment((time - EPOCH) // MICROSECOND)
+
+
+def decimal_of(content: bytes, scale: int) -> float | str:
+    """Return the number that a decimal's big-endian bytes are; what is beyond any float stays bytes, in base64."""
+    if len(content) > MOST_DECIMAL or not 0 <= scale <= MOST_SCALE:
+        return text_of(content)
+    try:
+        return float(int.from_bytes(content, "big", signed=True) / 10**scale)
+    except OverflowError:
+        return text_of(content)
 
 
 def plain(value: Any) -> Any:

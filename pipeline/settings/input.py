@@ -1,6 +1,7 @@
 """The table [input]: what a message means, and what is refused."""
 
 import math
+import pathlib
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -18,8 +19,10 @@ LEAST_SKEW = 60.0
 class InputSettings(Section):
     """How an input message is read."""
 
-    format: Literal["json", "json-schema", "msgpack", "csv"] = "json"
+    format: Literal["json", "json-schema", "avro", "msgpack", "csv"] = "json"
     """What messages are written in. `json-schema` is JSON that a schema registry's serializer wrote."""
+    schema_file: pathlib.Path | None = None
+    """File with the schema that every message is written by, for `avro`."""
     columns: tuple[str, ...] = Field((), max_length=1_000)
     """Names of the columns of CSV lines. Without them the first line of each message has the names."""
     delimiter: str = Field(",", min_length=1, max_length=1)
@@ -166,6 +169,10 @@ class InputSettings(Section):
         """Refuse what the format would ignore."""
         if self.columns and self.format != "csv":
             raise ValueError(f"columns are of CSV lines, and format is {self.format}")
+        if self.schema_file is not None and self.format != "avro":
+            raise ValueError(f"schema_file is for avro, and format is {self.format}")
+        if self.format == "avro" and self.schema_file is None:
+            raise ValueError("format avro needs schema_file")
         if len(set(self.columns)) < len(self.columns):
             raise ValueError("columns must be different names")
         return self

@@ -23,6 +23,7 @@ HOMES = {
     "anyio": ("pipeline/web/",),
     "uvicorn": ("pipeline/web/",),
     "h11": ("pipeline/web/",),
+    "fastavro": ("pipeline/formats/avro.py",),
     "matplotlib": ("pipeline/charts.py",),
     "click": ("pipeline/cli.py", "pipeline/commands/", "pipeline/commands/jobs.py"),
 }
