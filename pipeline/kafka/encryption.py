@@ -6,11 +6,11 @@ connection of our own comes first: it makes the same handshake, asks the broker 
 
 import socket
 import ssl
-from pathlib import Path
 
 from pipeline.errors import ConfigError, Service, TidecastError, Unavailable
 from pipeline.kafka.login import log_in
 from pipeline.settings import KafkaSettings
+from pipeline.tls import client_context, said
 
 ASK_SECONDS = 5.0
 PORT = 9092
@@ -23,35 +23,7 @@ def build_context(settings: KafkaSettings) -> ssl.SSLContext | None:
 
     ConfigError when a file is missing or does not fit.
     """
-    if not settings.encrypted:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    authorities = _readable(settings.ssl_cafile, "ssl_cafile")
-    if authorities is None:
-        context.load_default_certs()
-    else:
-        try:
-            context.load_verify_locations(authorities)
-        except ssl.SSLError as error:
-            raise ConfigError(f"kafka.ssl_cafile {authorities} holds no PEM certificate") from error
-    certificate, key = (_readable(getattr(settings, name), name) for name in ("ssl_certfile", "ssl_keyfile"))
-    if certificate is not None:
-        secret = settings.ssl_key_password
-
-        def password() -> str:  # without it OpenSSL would ask on the terminal
-            if secret is None:
-                raise ConfigError(f"kafka.ssl_keyfile {key} is encrypted; set kafka.ssl_key_password")
-            return secret.get_secret_value()
-
-        try:
-            context.load_cert_chain(certificate, key, password)
-        except ssl.SSLError as error:
-            raise ConfigError(
-                f"kafka.ssl_certfile {certificate} and ssl_keyfile {key} are no PEM certificate and its key, or "
-                f"ssl_key_password is wrong ({_said(error)})"
-            ) from error
-    return context
+    return client_context(settings, "kafka") if settings.encrypted else None
 
 
 def check_security(settings: KafkaSettings) -> None:
@@ -94,18 +66,18 @@ def _shake_hands(plain: socket.socket, host: str, context: ssl.SSLContext, setti
 
 
 def _unverified(address: str, error: ssl.SSLCertVerificationError) -> TidecastError:
-    said = error.verify_message.rstrip(".")
+    why = error.verify_message.rstrip(".")
     if error.verify_code in EXPIRED:
         return Unavailable(
-            f"the certificate of Kafka at {address} is out of date ({said}); renew it on the broker", Service.BROKER
+            f"the certificate of Kafka at {address} is out of date ({why}); renew it on the broker", Service.BROKER
         )
-    if "mismatch" in said:
+    if "mismatch" in why:
         return ConfigError(
-            f"Kafka at {address} shows the certificate of another host ({said}); write kafka.bootstrap_servers and the "
+            f"Kafka at {address} shows the certificate of another host ({why}); write kafka.bootstrap_servers and the "
             "broker's advertised.listeners as the certificate names them"
         )
     return ConfigError(
-        f"the certificate of Kafka at {address} cannot be trusted ({said}); "
+        f"the certificate of Kafka at {address} cannot be trusted ({why}); "
         "set kafka.ssl_cafile to the authority that signed it"
     )
 
@@ -120,26 +92,12 @@ def _unencrypted(address: str, error: ssl.SSLError) -> TidecastError:
         return ConfigError(f"{address} does not speak TLS; check the port, or kafka.security_protocol")
     if "CERTIFICATE" in (error.reason or ""):
         return ConfigError(
-            f"Kafka at {address} does not accept this client's certificate ({_said(error)}); "
+            f"Kafka at {address} does not accept this client's certificate ({said(error)}); "
             "check kafka.ssl_certfile and ssl_keyfile"
         )
-    return ConfigError(f"no TLS with Kafka at {address} ({_said(error)}); check kafka.security_protocol")
-
-
-def _readable(path: Path | None, name: str) -> str | None:
-    if path is None:
-        return None
-    try:
-        with path.open("rb"):
-            return str(path)
-    except OSError as error:
-        raise ConfigError(f"kafka.{name}: {path} cannot be read ({error.strerror})") from error
+    return ConfigError(f"no TLS with Kafka at {address} ({said(error)}); check kafka.security_protocol")
 
 
 def _split(address: str) -> tuple[str, int]:
     host, _, port = address.strip().rpartition("://")[2].rpartition(":")
     return (host.strip("[]"), int(port)) if port.isdigit() else (address.strip(), PORT)
-
-
-def _said(error: ssl.SSLError) -> str:
-    return (error.reason or str(error)).lower().replace("_", " ")

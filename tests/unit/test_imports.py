@@ -58,7 +58,14 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("models/config.py", "models/panel.py"),
     ("models/metrics.py", "pipeline/records.py"),
     ("models/network", "pipeline/errors.py", "pipeline/job_facts.py", "pipeline/quantiles.py"),
-    ("models/artifact.py", "models/fitting", "models/predict.py", "pipeline/database/engine.py", "pipeline/grid"),
+    (
+        "models/artifact.py",
+        "models/fitting",
+        "models/predict.py",
+        "pipeline/database/engine.py",
+        "pipeline/grid",
+        "pipeline/tls.py",
+    ),
     ("models/pretrained.py", "pipeline/charts.py", "pipeline/database/schema", "pipeline/settings"),
     (
         "models/pretraining",
