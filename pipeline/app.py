@@ -16,7 +16,6 @@ from pipeline.forecasting.first_champion import serve_pretrained
 from pipeline.forecasting.scorer import Scorer
 from pipeline.forecasting.shadow import ShadowScorer
 from pipeline.forecasting.windows import Grid, model_config
-from pipeline.formats.opened import open_decoder
 from pipeline.grid.frequency import Frequency
 from pipeline.grid.phase import SETTLED, PhaseSearch
 from pipeline.health.heartbeat import LATELY
@@ -30,7 +29,7 @@ from pipeline.kafka.source import KafkaSource
 from pipeline.messages.codec import Reader, check_horizon
 from pipeline.settings import Settings
 from pipeline.settings.secrets import list_secrets
-from pipeline.start import binding_of, clock, ending_well, open_database, stop_signal, timer
+from pipeline.start import binding_of, clock, decoder_of, ending_well, open_database, stop_signal, timer
 from pipeline.stream.breaker import Breakers
 from pipeline.stream.claim import Accept
 from pipeline.stream.eviction import Eviction
@@ -97,7 +96,7 @@ def built_worker(
             store=store,
             publisher=publisher,
             scorer=scorer,
-            reader=Reader(settings.input, frequency, settings.kafka.input_topic, open_decoder(settings.input)),
+            reader=Reader(settings.input, frequency, settings.kafka.input_topic, decoder_of(settings)),
             grid=grid,
             clock=now,
             timer=timer,

@@ -2,7 +2,7 @@
 
 TidecastError
 ├── ConfigError    the operator: settings, topics or schema do not fit; exit 2, never retried
-├── Unavailable    nobody: a broker or database is away; back off and claim again; exit 1 from a command
+├── Unavailable    nobody: a broker, database or registry is away; back off and claim again; exit 1 from a command
 │   └── TooSlow    who asked: a query of the read API was stopped at its time limit; ask for less
 ├── Unloadable     the operator: a registered model is broken; roll back. The worker goes on without it
 ├── Refused        nobody: a topic does not take some messages; note them, leave them out, publish the rest
@@ -40,6 +40,7 @@ class Service(StrEnum):
 
     BROKER = "broker"
     DATABASE = "database"
+    REGISTRY = "registry"
     OTHER = "other"
 
 

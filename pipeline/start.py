@@ -14,7 +14,11 @@ from pipeline import database as databases
 from pipeline.database import Binding, Database
 from pipeline.database.engine import Guard, unguarded
 from pipeline.errors import Unavailable
+from pipeline.formats.opened import open_decoder
 from pipeline.grid.frequency import Frequency
+from pipeline.messages.decoder import Decoder
+from pipeline.registry.client import RegistryClient
+from pipeline.registry.schemas import RegistrySchemas
 from pipeline.settings import Settings
 
 log = structlog.get_logger()
@@ -40,6 +44,14 @@ def open_database(settings: Settings, guard: Guard = unguarded) -> Database:
         database.close()
         raise
     return database
+
+
+def decoder_of(settings: Settings) -> Decoder:
+    """Make the decoder of input messages, which asks the schema registry if there is one."""
+    if not settings.registry.url:
+        return open_decoder(settings.input)
+    client = RegistryClient(settings.registry, timer)
+    return open_decoder(settings.input, RegistrySchemas(client, timer))
 
 
 def binding_of(settings: Settings) -> Binding:

@@ -52,11 +52,11 @@ def show_sample(settings: "Settings", count: int, *, as_json: bool) -> bool:
 def judge(runs: Sequence["Messages"], mapping: "InputSettings", settings: "Settings") -> Reading:
     """Read messages by a mapping, on the grid of the settings."""
     from pipeline.commands.opened import now
-    from pipeline.formats.opened import open_decoder
     from pipeline.grid.frequency import Frequency
     from pipeline.messages.codec import Reader, iso
+    from pipeline.start import decoder_of
 
-    decoder = open_decoder(mapping)
+    decoder = decoder_of(settings.model_copy(update={"input": mapping}))
     reader = Reader(mapping, Frequency.of(settings.series), settings.kafka.input_topic, decoder)
     read = readings = 0
     names: set[str] = set()

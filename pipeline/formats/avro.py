@@ -8,7 +8,9 @@ from struct import error as struct_error
 from typing import Any
 
 from pipeline.errors import ConfigError
-from pipeline.formats.avro_schema import TOP, BadSchema, prepare, register
+from pipeline.formats.avro_schema import TOP, prepare, register
+from pipeline.formats.by_schema import ReadFramed, SchemaDecoder
+from pipeline.formats.schemas import BadSchema, Schema, Schemas
 from pipeline.messages.lookup import Record
 from pipeline.messages.unreadable import Fault
 from pipeline.records import Kind, Messages
@@ -56,12 +58,9 @@ class AvroFileDecoder:
     """Reads messages that are all written by the schema of one file, bare or as single objects."""
 
     def __init__(self, file: Path) -> None:
-        try:
-            text = file.read_text(encoding="utf-8")
-            self._read = reader_of(text, {})
-            self._mark = SINGLE + _fingerprint(text)
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"input.schema_file: {file} is no schema of Avro ({shown(str(error), 200)})") from error
+        text = _checked(file)
+        self._read = reader_of(text, {})
+        self._mark = SINGLE + _fingerprint(text)
 
     def prepare(self, messages: Messages) -> None:
         """Need nothing."""
@@ -71,6 +70,29 @@ class AvroFileDecoder:
         if value.startswith(CONTAINER):
             return Fault(Kind.ENCODING, "not an event: a whole file of Avro; send one record a message")
         return self._read(value.removeprefix(self._mark))
+
+
+def open_avro(schemas: Schemas, file: Path | None) -> SchemaDecoder:
+    """Make the decoder of messages that name a registry's schemas; they are read into the schema of a file if any."""
+    into = None if file is None else _checked(file)
+    _import()
+
+    def compile_(schema: Schema) -> ReadFramed:
+        read = reader_of(schema.text, schema.references, into)
+        return lambda _, body: read(body)
+
+    return SchemaDecoder(schemas, "AVRO", compile_)
+
+
+def _checked(file: Path) -> str:
+    """Return the text of a file with a schema."""
+    try:
+        text = file.read_text(encoding="utf-8")
+        reader_of(text, {})
+        _fingerprint(text)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"input.schema_file: {file} is no schema of Avro ({shown(str(error), 200)})") from error
+    return text
 
 
 def _parsed(fastavro: Any, schema: dict[str, Any]) -> Any:

@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from pipeline.formats.schemas import BadSchema
 from pipeline.formats.values import decimal_of, text_of
 from pipeline.grid.times import EPOCH
 from pipeline.messages.lookup import Moment
@@ -25,10 +26,6 @@ PREFIX = "tidecast-"
 TOP = "tidecast_value"
 """The field that a schema which is no record is put into, which changes no byte."""
 Read = Callable[[Any, Any, Any], Any]
-
-
-class BadSchema(ValueError):
-    """A schema that nothing can be read with; the words say why."""
 
 
 @dataclass(slots=True)

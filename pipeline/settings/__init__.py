@@ -9,7 +9,7 @@ from pipeline.settings.database import DatabaseSettings
 from pipeline.settings.durations import parse_seconds
 from pipeline.settings.input import InputSettings
 from pipeline.settings.jobs import JobSettings
-from pipeline.settings.kafka import KafkaSettings
+from pipeline.settings.kafka import KafkaSettings, RegistrySettings
 from pipeline.settings.metrics import MetricsSettings
 from pipeline.settings.model import ModelSettings
 from pipeline.settings.retention import RetentionSettings
@@ -28,6 +28,7 @@ __all__ = [
     "MetricsSettings",
     "ModelSettings",
     "Policy",
+    "RegistrySettings",
     "RetentionSettings",
     "SearchKey",
     "SeriesSettings",
@@ -46,6 +47,7 @@ class Settings(Section):
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     input: InputSettings = Field(default_factory=InputSettings)
+    registry: RegistrySettings = Field(default_factory=RegistrySettings)
     series: SeriesSettings = Field(default_factory=SeriesSettings)
     model: ModelSettings = Field(default_factory=ModelSettings)
     training: TrainingSettings = Field(default_factory=TrainingSettings)
@@ -59,6 +61,13 @@ class Settings(Section):
     def check_challengers(self) -> "Settings":
         """Refuse a challenger that could not be trained when the settings are read, not in the night."""
         self.side_by_side()
+        return self
+
+    @model_validator(mode="after")
+    def check_registry(self) -> "Settings":
+        """A format with schemas needs one, of a file or of a registry."""
+        if self.input.format == "avro" and self.input.schema_file is None and not self.registry.url:
+            raise ValueError("input.format avro needs registry.url or input.schema_file")
         return self
 
     def side_by_side(self) -> dict[str, "Settings"]:

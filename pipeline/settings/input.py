@@ -22,7 +22,8 @@ class InputSettings(Section):
     format: Literal["json", "json-schema", "avro", "msgpack", "csv"] = "json"
     """What messages are written in. `json-schema` is JSON that a schema registry's serializer wrote."""
     schema_file: pathlib.Path | None = None
-    """File with the schema that every message is written by, for `avro`."""
+    """File with the schema that every message is written by, for `avro`. With `registry.url`, with the reader's schema:
+    what was written by others is read as this one says."""
     columns: tuple[str, ...] = Field((), max_length=1_000)
     """Names of the columns of CSV lines. Without them the first line of each message has the names."""
     delimiter: str = Field(",", min_length=1, max_length=1)
@@ -171,8 +172,6 @@ class InputSettings(Section):
             raise ValueError(f"columns are of CSV lines, and format is {self.format}")
         if self.schema_file is not None and self.format != "avro":
             raise ValueError(f"schema_file is for avro, and format is {self.format}")
-        if self.format == "avro" and self.schema_file is None:
-            raise ValueError("format avro needs schema_file")
         if len(set(self.columns)) < len(self.columns):
             raise ValueError("columns must be different names")
         return self

@@ -1,10 +1,11 @@
-"""The table [kafka]: brokers, topics, the group, and how long a call may take."""
+"""The tables [kafka] and [registry]: brokers, topics, the group, where schemas are, and how long a call may take."""
 
 import socket
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline.settings.values import Password, Seconds, Section
 
@@ -91,6 +92,60 @@ class KafkaSettings(Section):
     def encrypted(self) -> bool:
         """Whether connections use TLS."""
         return self.security_protocol.endswith("SSL")
+
+
+class RegistrySettings(Section):
+    """A schema registry with the interface that Confluent published: theirs, Karapace, Redpanda, Apicurio's ccompat."""
+
+    url: str | None = None
+    """Address of the schema registry; several, with commas between them, are tried in turn."""
+    username: str | None = None
+    """User, or API key."""
+    password: Password | None = None
+    """Password, or API secret. It is masked wherever settings are shown."""
+    ssl_cafile: Path | None = None
+    """PEM file of the certificate authority. Without it, those of the system count."""
+    ssl_certfile: Path | None = None
+    """PEM file of the client's certificate, together with `registry.ssl_keyfile`."""
+    ssl_keyfile: Path | None = None
+    """PEM file of the client's key."""
+    ssl_key_password: Password | None = None
+    """Password of an encrypted key. It is masked wherever settings are shown."""
+    timeout: Seconds = 5.0
+    """Expert: An answer that takes longer is an outage."""
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The addresses, without a slash at the end."""
+        return tuple(url.strip().rstrip("/") for url in self.url.split(",")) if self.url else ()
+
+    @field_validator("url")
+    @classmethod
+    def check_url(cls, url: str | None) -> str | None:
+        """Refuse what is no address of HTTP, and one with a password in it, which logs would show."""
+        for one in url.split(",") if url is not None else ():
+            try:
+                parts = urlsplit(one.strip())
+                whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+            except ValueError:
+                whole = False
+            if not whole or parts.query or parts.fragment:
+                raise ValueError("write it as https://host:port, with a path behind it if there is one")
+            if "@" in parts.netloc:
+                raise ValueError("write the user and the password as registry.username and registry.password")
+        return url
+
+    @model_validator(mode="after")
+    def check_pairs(self) -> "RegistrySettings":
+        """Half of an account or of a certificate is a mistake, and so is one that no connection would use."""
+        if (self.username is None) != (self.password is None):
+            raise ValueError("username and password belong together: give both, or neither")
+        if (self.ssl_certfile is None) != (self.ssl_keyfile is None):
+            raise ValueError("ssl_certfile and ssl_keyfile belong together: give both, or neither")
+        files = (self.ssl_cafile, self.ssl_certfile, self.ssl_key_password)
+        if any(own is not None for own in files) and not all(url.startswith("https:") for url in self.urls):
+            raise ValueError("the ssl settings are for TLS, and url is not https")
+        return self
 
 
 def _given(settings: dict[str, object]) -> str:

@@ -13,8 +13,8 @@ from pipeline.health.heartbeat import Heartbeat
 from pipeline.records import DEAD_LETTER, Claim, Events, Forecasts, Left, Messages, Turn
 from pipeline.stream.ring import RingStore
 
-FENCED, BROKER, DATABASE, BREAKER = "fenced", "broker", "database", "breaker"
-SETBACKS = (FENCED, BROKER, DATABASE, BREAKER)
+FENCED, BROKER, DATABASE, REGISTRY, BREAKER = "fenced", "broker", "database", "registry", "breaker"
+SETBACKS = (FENCED, BROKER, DATABASE, REGISTRY, BREAKER)
 """Why claims were dropped: another worker owns a partition, the broker, the database, or the circuit breaker."""
 FORECAST, LETTER = "forecast", "dead_letter"
 KINDS = (FORECAST, LETTER)
@@ -189,4 +189,4 @@ class WorkerState:
 def _name_setback(error: Fenced | Unavailable) -> str:
     if isinstance(error, Fenced):
         return FENCED
-    return BROKER if error.service is Service.BROKER else DATABASE
+    return {Service.BROKER: BROKER, Service.REGISTRY: REGISTRY}.get(error.service, DATABASE)

@@ -31,7 +31,7 @@ VAGUE = {"utils", "util", "common", "base", "manager", "managers", "helpers", "h
 MOST_LINES = 400
 MOST_MODULES = 18
 ROOTS = ("pipeline.start", "pipeline.app", "pipeline.roles", "pipeline.cli")
-ADAPTERS = ("pipeline.kafka", "pipeline.database", "pipeline.web", "pipeline.commands", *ROOTS)
+ADAPTERS = ("pipeline.kafka", "pipeline.database", "pipeline.web", "pipeline.registry", "pipeline.commands", *ROOTS)
 ROOF = (
     *(f"{root.replace('.', '/')}.py" for root in ROOTS),
     "pipeline/commands/",
@@ -39,7 +39,7 @@ ROOF = (
     "jobs/__main__.py",
 )
 """Who puts services and adapters together; the page reads the database, and adapters their own kind."""
-ADAPTER_ROOMS = ("pipeline/kafka/", "pipeline/database/", "pipeline/web/")
+ADAPTER_ROOMS = ("pipeline/kafka/", "pipeline/database/", "pipeline/web/", "pipeline/registry/")
 LOBBIES = ("models", "pipeline", "jobs", "tidecast", "pipeline/database")
 """Folders whose own modules stand for themselves: other rooms lie between them."""
 FLOORS: tuple[tuple[str, ...], ...] = (
@@ -76,7 +76,14 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "pipeline/messages",
     ),
     ("jobs/clock", "pipeline/forecasting", "pipeline/formats"),
-    ("jobs/catalog.py", "jobs/retraining", "jobs/upkeep", "pipeline/database/models", "pipeline/stream"),
+    (
+        "jobs/catalog.py",
+        "jobs/retraining",
+        "jobs/upkeep",
+        "pipeline/database/models",
+        "pipeline/registry",
+        "pipeline/stream",
+    ),
     ("jobs/frames", "pipeline/database/turns", "pipeline/kafka"),
     ("jobs/forecaster", "pipeline/database/jobs"),
     ("pipeline/database/packing.py", "pipeline/database/pages", "tidecast/__init__.py"),
@@ -153,7 +160,7 @@ def test_services_never_import_an_adapter() -> None:
     assert offenders(strangers, ADAPTERS) == []
 
 
-@pytest.mark.parametrize("own", ["pipeline/kafka", "pipeline/database", "pipeline/web"])
+@pytest.mark.parametrize("own", ["pipeline/kafka", "pipeline/database", "pipeline/web", "pipeline/registry"])
 def test_an_adapter_imports_no_other(own: str) -> None:
     others = tuple(each for each in ADAPTERS if each != own.replace("/", "."))
     if own == "pipeline/web":  # the page reads what the database keeps for it

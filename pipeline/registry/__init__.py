@@ -1,0 +1,1 @@
+"""The client of a schema registry, which speaks the interface that Confluent published."""
