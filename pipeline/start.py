@@ -51,7 +51,7 @@ def decoder_of(settings: Settings) -> Decoder:
     if not settings.registry.url:
         return open_decoder(settings.input)
     client = RegistryClient(settings.registry, timer)
-    return open_decoder(settings.input, RegistrySchemas(client, timer))
+    return open_decoder(settings.input, RegistrySchemas(client, timer, serialized=settings.input.format == "protobuf"))
 
 
 def binding_of(settings: Settings) -> Binding:

@@ -4,6 +4,7 @@ from pipeline.formats.avro import AvroFileDecoder, open_avro
 from pipeline.formats.csv import CsvDecoder
 from pipeline.formats.json_schema import JsonSchemaDecoder
 from pipeline.formats.msgpack import MessagePackDecoder
+from pipeline.formats.protobuf import ProtobufFileDecoder, open_protobuf
 from pipeline.formats.schemas import Schemas
 from pipeline.messages.decoder import Decoder, JsonDecoder
 from pipeline.settings import InputSettings
@@ -20,6 +21,11 @@ def open_decoder(settings: InputSettings, schemas: Schemas | None = None) -> Dec
         return CsvDecoder(settings)
     if settings.format == "json-schema":
         return JsonSchemaDecoder(lenient=settings.lenient)
+    if settings.format == "protobuf" and schemas is not None:
+        return open_protobuf(schemas)
+    if settings.format == "protobuf":
+        assert settings.schema_file is not None and settings.message is not None, "the settings check it"
+        return ProtobufFileDecoder(settings.schema_file, settings.message)
     if settings.format == "avro" and schemas is not None:
         return open_avro(schemas, settings.schema_file)
     if settings.format == "avro":

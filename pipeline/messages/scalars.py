@@ -27,7 +27,7 @@ MOST_SPAN = 400 * 86_400
 """Seconds from one element of an array to the next, at most."""
 MOST_SPAN_TEXT = 40
 _SPAN = re.compile(r"PT(?:([0-9]{1,6})H)?(?:([0-9]{1,8})M)?(?:([0-9]{1,9}(?:\.[0-9]{1,6})?)S)?")
-BINARY = ("avro", "msgpack")
+BINARY = ("avro", "msgpack", "protobuf")
 """Formats that have NaN and infinity."""
 BAD: Final = _Bad()
 """In place of a value that is not what it should be."""

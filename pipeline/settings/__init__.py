@@ -66,8 +66,11 @@ class Settings(Section):
     @model_validator(mode="after")
     def check_registry(self) -> "Settings":
         """A format with schemas needs one, of a file or of a registry."""
-        if self.input.format == "avro" and self.input.schema_file is None and not self.registry.url:
-            raise ValueError("input.format avro needs registry.url or input.schema_file")
+        kind, file = self.input.format, self.input.schema_file
+        if kind in ("avro", "protobuf") and file is None and not self.registry.url:
+            raise ValueError(f"input.format {kind} needs registry.url or input.schema_file")
+        if kind == "protobuf" and file is not None and self.registry.url:
+            raise ValueError("messages of protobuf have their schemas from registry.url or input.schema_file, not both")
         return self
 
     def side_by_side(self) -> dict[str, "Settings"]:

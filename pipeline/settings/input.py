@@ -19,11 +19,14 @@ LEAST_SKEW = 60.0
 class InputSettings(Section):
     """How an input message is read."""
 
-    format: Literal["json", "json-schema", "avro", "msgpack", "csv"] = "json"
+    format: Literal["json", "json-schema", "avro", "protobuf", "msgpack", "csv"] = "json"
     """What messages are written in. `json-schema` is JSON that a schema registry's serializer wrote."""
     schema_file: pathlib.Path | None = None
     """File with the schema that every message is written by, for `avro`. With `registry.url`, with the reader's schema:
-    what was written by others is read as this one says."""
+    what was written by others is read as this one says. For `protobuf`, without a registry, a descriptor set, which
+    `protoc --include_imports --descriptor_set_out` writes."""
+    message: str | None = None
+    """Full name of the Protobuf message in `input.schema_file`: `plant.Reading`."""
     columns: tuple[str, ...] = Field((), max_length=1_000)
     """Names of the columns of CSV lines. Without them the first line of each message has the names."""
     delimiter: str = Field(",", min_length=1, max_length=1)
@@ -170,8 +173,10 @@ class InputSettings(Section):
         """Refuse what the format would ignore."""
         if self.columns and self.format != "csv":
             raise ValueError(f"columns are of CSV lines, and format is {self.format}")
-        if self.schema_file is not None and self.format != "avro":
-            raise ValueError(f"schema_file is for avro, and format is {self.format}")
+        if self.schema_file is not None and self.format not in ("avro", "protobuf"):
+            raise ValueError(f"schema_file is for avro and protobuf, and format is {self.format}")
+        if (self.message is not None) != (self.schema_file is not None and self.format == "protobuf"):
+            raise ValueError("message goes with format protobuf and schema_file: it names the message in there")
         if len(set(self.columns)) < len(self.columns):
             raise ValueError("columns must be different names")
         return self

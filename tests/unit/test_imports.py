@@ -24,6 +24,7 @@ HOMES = {
     "uvicorn": ("pipeline/web/",),
     "h11": ("pipeline/web/",),
     "fastavro": ("pipeline/formats/avro.py",),
+    "google": ("pipeline/formats/protobuf.py",),
     "matplotlib": ("pipeline/charts.py",),
     "click": ("pipeline/cli.py", "pipeline/commands/", "pipeline/commands/jobs.py"),
 }
