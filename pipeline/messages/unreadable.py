@@ -101,12 +101,12 @@ def _name_encoding(value: bytes) -> str | None:
         number = int.from_bytes(value[1:5], "big")
         return (
             f"the value begins with the 5 bytes of a schema registry (schema {number}): its producer writes Avro, "
-            "Protobuf or JSON Schema; use a plain JSON serializer"
+            "Protobuf or JSON Schema; set input.format to it, and registry.url"
         )
     if _is_binary(value):
         return (
             f"the value is binary (it begins with {value[:8].hex(' ')}), such as Avro, Protobuf or MessagePack; "
-            "use a plain JSON serializer"
+            "set input.format to what it is"
         )
     return None
 

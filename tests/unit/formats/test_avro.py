@@ -225,3 +225,10 @@ def test_bytes_that_the_schema_did_not_write_are_dead_letters(tmp_path: Path) ->
     assert "a whole file of Avro" in refused(by_file(tmp_path), b"Obj\x01" + sent).reason
     long = b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01"
     assert refused(by_file(tmp_path), long).kind == Kind.ENCODING
+
+
+@pytest.mark.parametrize("milliseconds", [2**63 - 1, -(2**63), 253_402_300_800_000])
+def test_a_time_beyond_the_calendar_is_a_dead_letter(tmp_path: Path, milliseconds: int) -> None:
+    plain = {**EVENT, "fields": [EVENT["fields"][0], {"name": "timestamp", "type": "long"}, EVENT["fields"][2]]}
+    sent = write(plain, {"series_id": "a", "timestamp": milliseconds, "value": 2.5})
+    assert refused(by_file(tmp_path), sent).kind in (Kind.TIME, Kind.FUTURE)

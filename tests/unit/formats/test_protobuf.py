@@ -17,13 +17,14 @@ from pipeline.grid.frequency import Frequency
 from pipeline.messages.codec import Reader
 from pipeline.messages.lookup import Moment
 from pipeline.messages.unreadable import Fault
+from pipeline.records import Kind
 from pipeline.registry.client import RegistryClient
 from pipeline.registry.schemas import RegistrySchemas
 from pipeline.settings import InputSettings, RegistrySettings
 from tests.registry import SchemaRegistry
 from tests.unit.formats.test_by_schema import frame, read
 from tests.unit.formats.test_plain import decode
-from tests.unit.messages.reading import AT
+from tests.unit.messages.reading import AT, refused
 
 Field = descriptor_pb2.FieldDescriptorProto
 TYPES = {
@@ -228,3 +229,11 @@ def test_a_file_or_a_message_that_is_none_is_refused(by_file: InputSettings, tmp
             open_decoder(by_file.model_copy(update=wrong))
     with pytest.raises(ValidationError, match="it names the message in there"):
         InputSettings(format="protobuf", schema_file=Path("a"))
+
+
+@pytest.mark.parametrize("seconds", [2**63 - 1, -(2**63)])
+def test_a_time_beyond_the_calendar_is_a_dead_letter(by_file: InputSettings, seconds: int) -> None:
+    mapping = by_file.model_copy(update={"series_id": "text", "timestamp": "at", "value": "this"})
+    sent = Every(text="a", this=2.5)
+    sent.at.seconds = seconds
+    assert refused(mapping, sent.SerializeToString()).kind in (Kind.TIME, Kind.FUTURE)
