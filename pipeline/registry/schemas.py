@@ -1,7 +1,7 @@
 """The schemas that a registry has, each asked for once: an id means the same for ever.
 
 An id that the registry does not know is asked for again after a moment, because a registry learns of a schema a little
-later than the one that its producer asked, and then not for a minute, in which its messages are dead letters.
+later than the one that its producer asked, and then not for five minutes, in which its messages are dead letters.
 """
 
 import time
@@ -17,8 +17,8 @@ from pipeline.registry.client import RegistryClient
 SECOND = 1_000_000
 MOMENT = 0.5
 """Seconds after which an unknown id is asked for again."""
-UNKNOWN_FOR = 60 * SECOND
-MOST_UNKNOWN = 10_000
+UNKNOWN_FOR = 300 * SECOND
+MOST_UNKNOWN = 100_000
 MOST_REFERENCES = 1_000
 BUDGET = 10 * SECOND
 """For what one call asks: well below a session's timeout."""
@@ -39,6 +39,7 @@ class RegistrySchemas:
         self._query = "?format=serialized" if serialized else ""
         self._known: dict[SchemaId, Schema] = {}
         self._unknown: dict[SchemaId, int] = {}  # until when on the timer
+        self._doubted: dict[SchemaId, int] = {}  # asked for once, so that a call that ends early has made some way
         self._versions: dict[tuple[str, int], dict[str, Any]] = {}
 
     def fetch(self, ids: Collection[SchemaId]) -> None:
@@ -48,31 +49,31 @@ class RegistrySchemas:
         if not missing:
             return
         until = now + BUDGET
-        missing = self._ask(missing, until)
-        if missing:
+        first = [id_ for id_ in missing if id_ not in self._doubted]
+        for id_ in first:
+            if not self._ask(id_, until):
+                _remember(self._doubted, id_, 0)
+            self._check(until)
+        again = [id_ for id_ in missing if id_ in self._doubted]
+        if any(id_ in self._doubted for id_ in first):
             self._pause(MOMENT)
-            for id_ in self._ask(missing, until):
-                while len(self._unknown) >= MOST_UNKNOWN:
-                    del self._unknown[next(iter(self._unknown))]
-                self._unknown.pop(id_, None)
-                self._unknown[id_] = self._timer() + UNKNOWN_FOR
+        for id_ in again:
+            if not self._ask(id_, until):
+                _remember(self._unknown, id_, self._timer() + UNKNOWN_FOR)
+            del self._doubted[id_]
+            self._check(until)
 
     def get(self, id_: SchemaId) -> Schema | None:
         """Return a schema that was fetched; None if the registry has none of that id."""
         return self._known.get(id_)
 
-    def _ask(self, ids: Collection[SchemaId], until: int) -> list[SchemaId]:
-        """Learn what the registry knows of these ids and return the others."""
-        unknown = []
-        for id_ in ids:
-            path = f"/schemas/guids/{id_}" if isinstance(id_, str) else f"/schemas/ids/{id_}"
-            found = self._client.ask(path + self._query)
-            if found is None:
-                unknown.append(id_)
-            else:
-                self._known[id_] = self._schema(found, until)
-            self._check(until)
-        return unknown
+    def _ask(self, id_: SchemaId, until: int) -> bool:
+        """Learn the schema of an id; tell whether the registry knows it."""
+        path = f"/schemas/guids/{id_}" if isinstance(id_, str) else f"/schemas/ids/{id_}"
+        found = self._client.ask(path + self._query)
+        if found is not None:
+            self._known[id_] = self._schema(found, until)
+        return found is not None
 
     def _schema(self, found: dict[str, Any], until: int) -> Schema:
         """Make a schema of an answer and of everything that it refers to, directly or not."""
@@ -104,6 +105,14 @@ class RegistrySchemas:
     def _check(self, until: int) -> None:
         if self._timer() > until:
             raise Unavailable("the schema registry takes long for many new schemas; asking on", Service.REGISTRY)
+
+
+def _remember(ids: dict[SchemaId, int], id_: SchemaId, until: int) -> None:
+    """Note an id, and forget the one that was noted first if there are too many."""
+    ids.pop(id_, None)
+    while len(ids) >= MOST_UNKNOWN:
+        del ids[next(iter(ids))]
+    ids[id_] = until
 
 
 def _text(found: dict[str, Any]) -> str:

@@ -93,7 +93,7 @@ def test_schemas_that_refer_to_each_other_end(registry: SchemaRegistry) -> None:
     assert found.get(1) is not None
 
 
-def test_an_unknown_id_is_asked_for_again_once_and_then_not_for_a_minute(registry: SchemaRegistry) -> None:
+def test_an_unknown_id_is_asked_for_again_once_and_then_not_for_a_while(registry: SchemaRegistry) -> None:
     clock = Clock()
     found = schemas(registry.url, clock)
     found.fetch([7, 8])
@@ -128,6 +128,20 @@ def test_a_call_ends_in_time_and_goes_on_where_it_was(registry: SchemaRegistry) 
     assert found.get(3) is None
     found.fetch([3])
     assert found.get(3) is not None
+
+
+def test_calls_that_end_early_get_through_many_unknown_ids(registry: SchemaRegistry) -> None:
+    found = schemas(registry.url, Clock(step=BUDGET // 2))
+    calls = 0
+    while calls < 20:
+        calls += 1
+        try:
+            found.fetch([7, 8, 9])
+        except Unavailable:
+            continue
+        break
+    assert calls <= 7
+    assert sorted(registry.asked) == sorted(2 * [f"/schemas/ids/{id_}" for id_ in (7, 8, 9)])
 
 
 def test_an_outage_is_unavailable_and_the_next_address_is_tried(registry: SchemaRegistry) -> None:
