@@ -44,17 +44,18 @@ def decode(content: bytes, formats: list[str | None]) -> list[tuple[Any, ...]]:
         lambda n: st.tuples(
             arrays.arrays(np.int32, n),
             arrays.arrays(np.int64, n),
-            arrays.arrays(np.float64, (n, 3)),
+            arrays.arrays(np.float64, n),
+            arrays.arrays(np.uint8, (n, 3)),
             st.binary(max_size=9),
         )
     )
 )
 def test_every_value_comes_back_with_the_same_bits(columns: tuple[Any, ...]) -> None:
-    short, long, triple, word = columns
-    encoded = copy.encode((len(short),), (short, None, long, triple, word))
-    rows = decode(stream([encoded]), ["i", "i", "q", "q", "q", "q", None])
-    bits = triple.view(np.int64).tolist()
-    assert rows == [(a, None, b, *c, word) for a, b, c in zip(short.tolist(), long.tolist(), bits, strict=True)]
+    short, long, real, raw, word = columns
+    encoded = copy.encode((len(short),), (short, None, long, real, raw, word))
+    rows = decode(stream([encoded]), ["i", "i", "q", "q", None, None])
+    cells = zip(short.tolist(), long.tolist(), real.view(np.int64).tolist(), map(bytes, raw), strict=True)
+    assert rows == [(a, None, *rest, word) for a, *rest in cells]
 
 
 def test_arrays_broadcast_over_a_table_of_rows_in_c_order() -> None:
