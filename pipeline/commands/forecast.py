@@ -1,8 +1,9 @@
 """tidecast forecast: read, export and plot what is stored."""
 
 import csv
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -67,14 +68,14 @@ def export(
     """Write every stored forecast step, with its quantiles and lineage."""
     bounds = {name: read_moment(text, f"--{name}") for name, text in (("since", since), ("until", until)) if text}
     with opened(settings) as database, click.open_file(str(output) if output else "-", "w", encoding="utf-8") as file:
-        count, lines = 0, csv.writer(file, lineterminator="\n")
+        count, lines = 0, csv_lines(file)
         for count, row in enumerate(database.reader.forecasts(series, **bounds), start=1):
             if form == "json":
                 file.write(write_json(row) + "\n")
                 continue
             if count == 1:
-                lines.writerow(row)
-            lines.writerow([csv_cell(field) for field in row.values()])
+                lines(row)
+            lines(row.values())
     if output:
         say(f"wrote {count:,} forecast steps to {output}")
 
@@ -110,3 +111,13 @@ def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
 
 def _write_near(row: dict[str, Any]) -> dict[str, Any]:
     return dict(zip(NEAR, show_near([row[name] for name in NEAR]), strict=True))
+
+
+def csv_lines(file: IO[str]) -> Callable[[Iterable[Any]], None]:
+    """Return what writes a line of CSV, which a spreadsheet may open."""
+    lines = csv.writer(file, lineterminator="\n")
+
+    def write(fields: Iterable[Any]) -> None:
+        lines.writerow([csv_cell(field) for field in fields])
+
+    return write

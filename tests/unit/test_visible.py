@@ -21,7 +21,7 @@ from pipeline.charts import Fan, save
 from pipeline.cli import main
 from pipeline.commands.backtest import spreadsheet
 from pipeline.commands.display import say, say_heading, say_lines, show_json, show_rows, table, write_json
-from pipeline.commands.forecast import _csv
+from pipeline.commands.forecast import csv_lines
 from pipeline.visible import Escaping, csv_cell, visible, visible_cell, visible_lines
 from tests.unit.test_imports import ROOT
 
@@ -110,6 +110,12 @@ def test_an_error_is_one_line_that_does_not_act(text: str, capsys: pytest.Captur
     assert acts(errors[:-1]) == []
 
 
+def csv_line(fields: list[object]) -> str:
+    file = io.StringIO()
+    csv_lines(file)(fields)
+    return file.getvalue()
+
+
 @given(TEXTS)
 @example("=cmd|' /C calc'!A0")
 @example("'=1")
@@ -121,12 +127,12 @@ def test_a_cell_of_a_csv_file_is_no_formula_and_gives_its_text_back(text: str) -
     assert acts(cell) == []
     assert cell.removeprefix("'") == visible(text)
     if acts(text) == []:
-        ((first, second),) = csv.reader(io.StringIO(_csv([text, -1.5]), newline=""))
+        ((first, second),) = csv.reader(io.StringIO(csv_line([text, -1.5]), newline=""))
         assert (first.removeprefix("'"), second) == (visible(text), "-1.5")
 
 
 def test_numbers_of_a_csv_file_stay_numbers() -> None:
-    assert _csv(["-5", -5, -0.25, None, "ok"]) == "'-5,-5,-0.25,,ok\n"
+    assert csv_line(["-5", -5, -0.25, None, "ok"]) == "'-5,-5,-0.25,,ok\n"
     made = spreadsheet(pd.DataFrame({"=x": ["@a", "b"], "q05": [-1.5, 2.0], "step": [-1, 2]}))
     assert made.to_csv(index=False) == "'=x,q05,step\n'@a,-1.5,-1\nb,2.0,2\n"
     assert made.dtypes["q05"] == np.float64
