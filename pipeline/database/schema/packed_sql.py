@@ -56,7 +56,7 @@ def newest(dialect: str, until: str = "") -> str:
     """Spell the join of row `p`, the newest forecast of series `s`: the latest origin, then the latest issued.
 
     `until` names a parameter: only forecasts that were issued by then count. PostgreSQL knows the origin before it
-    looks for the row, and so opens the partition of that month alone.
+    looks for the row, and so opens the partition of that time alone.
     """
     origin = f"SELECT MAX(h.origin){{}} FROM packed_forecasts h WHERE h.series_id = s.series_id{_issued('h', until)}"
     last = f"{_issued('v', until)} ORDER BY v.issued_at DESC, v.model_version DESC LIMIT 1"

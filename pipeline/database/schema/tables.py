@@ -149,7 +149,7 @@ packed_forecasts = Table(
     Column("source_offset", BigInteger, nullable=False),  # -n: of the partition's n-th re-forecast, without an event
     Column("calibration", Integer, nullable=False, server_default="0"),
     Index("forecasts_outbox", "source_topic", "source_partition", "source_offset"),
-    postgresql_partition_by="RANGE (origin)",  # by months, see partitions.sql
+    postgresql_partition_by="RANGE (origin)",  # by periods, see partitions.sql
 )
 
 horizon_steps = Table(  # the numbers of steps, which views join: 1 to the longest horizon

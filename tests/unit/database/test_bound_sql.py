@@ -68,7 +68,7 @@ REASONS = {
         "place": "an expression, spelled by the module",
     },
     "pipeline/database/schema/migrations/versions/v0012_packed_forecasts.py": {"name": "one of two literals"},
-    "pipeline/database/schema/migrations/versions/v0014_months.py": {
+    "pipeline/database/schema/migrations/versions/v0014_periods.py": {
         "name": "one of two literals",
         "past": "one of two literals",
         "index": "the name of an index of ours",

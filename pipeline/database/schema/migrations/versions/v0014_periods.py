@@ -1,6 +1,6 @@
-"""PostgreSQL keeps forecasts in partitions by the month of their origin; those that there are become one, the past.
+"""PostgreSQL keeps forecasts in partitions by the period of their origin; those that there are become one, the past.
 
-schema/partitions.sql makes the months, when the job `retention` asks for them.
+schema/partitions.sql makes the periods, when the job `retention` asks for them.
 """
 
 from alembic import op
