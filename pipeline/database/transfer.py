@@ -65,6 +65,8 @@ def _snapshot(engine: Engine) -> Iterator[Connection]:
     with reading(engine) as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+            # before the snapshot: retention may not put another table into the place of one that the snapshot sees
+            connection.execute(text("LOCK TABLE packed_forecasts, packed_shadow_forecasts IN ACCESS SHARE MODE"))
             connection.execute(text("SET LOCAL statement_timeout = 0"))
         yield connection
 

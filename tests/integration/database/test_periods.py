@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.errors import AdminShutdown, InsufficientPrivilege
+from sqlalchemy import text
 
 from jobs.upkeep.retention import clear_out
 from pipeline.columns import concat
@@ -21,6 +22,7 @@ from pipeline.database.engine import reading
 from pipeline.database.jobs import periods
 from pipeline.database.jobs.pruned import read_pruned
 from pipeline.database.schema.grants import grant_work
+from pipeline.database.transfer import _snapshot
 from pipeline.errors import Unavailable
 from pipeline.records import Claim, Forecasts
 from pipeline.settings import Settings
@@ -303,6 +305,16 @@ def test_who_uses_a_table_for_long_keeps_nobody_waiting_and_is_told_of(
     assert set(before) <= set(stored(database))
     beside.rollback()
     assert run(database, now)["forecasts"] == 23 * ((SECOND - BEGIN) // DAY)
+
+
+def test_a_copy_of_the_database_sees_every_forecast_of_its_snapshot(database: Database, store: SqlStore) -> None:
+    issue(store, store.claim(0, "me"), hourly("a", of(store, "a"), hours(BEGIN, THIRD)))
+    before = len(stored(database))
+    with _snapshot(database.engine) as old:
+        old.execute(text("SELECT 1"))
+        assert run(database, LATER) == {}
+        assert old.execute(text("SELECT count(*) FROM packed_forecasts")).scalar() == before
+    assert run(database, LATER)["forecasts"] == 23 * ((THIRD - BEGIN) // DAY) - 1
 
 
 def test_ended_in_the_middle_nothing_has_changed(
