@@ -3,11 +3,12 @@
 import time
 from collections.abc import Sequence
 from random import Random
+from typing import NamedTuple
 
 import pytest
 
 from tests.faults.conftest import Place
-from tests.faults.deployment import Sender
+from tests.faults.deployment import Deployment, Sender
 from tests.faults.fleet import Fleet, holds_within, until
 from tests.faults.panel import Message, Panel, split
 from tests.faults.scale import scaled
@@ -16,6 +17,14 @@ from tests.faults.verify import verify, wait_for_lag_0
 
 KILLS = scaled(10, by=10, quick=6)  # 50 of them at SCALE=50
 PANEL = Panel(series=40, steps=scaled(500, quick=120))  # 20,000 events; a million at SCALE=50; 4,800 in `make test`
+
+
+class Kills(NamedTuple):
+    """How often, where the summary calls it so."""
+
+    title: str
+    count: int
+    seed: int
 
 
 def kill_at_random(fleet: Fleet, victim: str, part: Sequence[Message], sender: Sender, random: Random) -> None:
@@ -29,24 +38,28 @@ def kill_at_random(fleet: Fleet, victim: str, part: Sequence[Message], sender: S
     fleet.start(victim)
 
 
-@pytest.mark.fault("kill9")
-@pytest.mark.slow
-def test_nothing_is_lost_or_doubled_when_workers_are_killed_at_random(place: Place) -> None:
-    random = Random(9)
-    workers = ["one", "two"]
-    deployment = place.deploy(*PANEL.settings, f"kafka.max_messages={scaled(50, by=5)}", "kafka.session_timeout=20")
+def survive(place: Place, deployment: Deployment, panel: Panel, messages: Sequence[Message], kills: Kills) -> None:
+    """Kill two workers in turn all along the input, and find every event and forecast once."""
+    workers, random = ["one", "two"], Random(kills.seed)
     sender = Sender(deployment, batch=10)
-    messages = list(PANEL.messages(twice=0.02, poison=60, seed=9))
     with place.fleet(deployment) as fleet:
         for worker in workers:
             fleet.start(worker)
-        for kill, part in enumerate(split(messages, KILLS)):
+        for kill, part in enumerate(split(messages, kills.count)):
             kill_at_random(fleet, workers[kill % 2], part, sender, random)
         began = time.monotonic()
         wait_for_lag_0(deployment)
         seconds = time.monotonic() - began
         codes = [fleet.stop(worker) for worker in workers]
-        findings = verify(deployment, PANEL, sender)
-        report("kill -9", place.name, events=len(messages), faults=KILLS, findings=findings, seconds=seconds)
+        findings = verify(deployment, panel, sender)
+        report(kills.title, place.name, events=len(messages), faults=kills.count, findings=findings, seconds=seconds)
         assert not findings, str(findings)
         assert codes == [0, 0]
+
+
+@pytest.mark.fault("kill9")
+@pytest.mark.slow
+def test_nothing_is_lost_or_doubled_when_workers_are_killed_at_random(place: Place) -> None:
+    deployment = place.deploy(*PANEL.settings, f"kafka.max_messages={scaled(50, by=5)}", "kafka.session_timeout=20")
+    messages = list(PANEL.messages(twice=0.02, poison=60, seed=9))
+    survive(place, deployment, PANEL, messages, Kills("kill -9", KILLS, seed=9))

@@ -1,19 +1,15 @@
 """Messages of many readings, some with a bad one: workers are killed, and each is stored whole once, or refused."""
 
 import json
-import time
 from collections.abc import Iterator
 from random import Random
 
 import pytest
 
 from tests.faults.conftest import Place
-from tests.faults.deployment import Sender
-from tests.faults.panel import POISON, Message, Panel, split, time_of
+from tests.faults.panel import POISON, Message, Panel, time_of
 from tests.faults.scale import scaled
-from tests.faults.summary import report
-from tests.faults.test_kill9 import kill_at_random
-from tests.faults.verify import verify, wait_for_lag_0
+from tests.faults.test_kill9 import Kills, survive
 
 KILLS = scaled(6, by=10)
 PANEL = Panel(series=40, steps=scaled(200, quick=100))
@@ -50,21 +46,6 @@ def messages(panel: Panel, seed: int) -> Iterator[Message]:
 @pytest.mark.fault("many-readings")
 @pytest.mark.slow
 def test_a_message_of_many_readings_is_stored_whole_once_or_refused_when_workers_are_killed(place: Place) -> None:
-    random = Random(3)
-    workers = ["one", "two"]
     deployment = place.deploy(*PANEL.settings, *MAPPING, "kafka.max_messages=50", "kafka.session_timeout=20")
-    sender = Sender(deployment, batch=10)
     sent = list(messages(PANEL, seed=3))
-    with place.fleet(deployment) as fleet:
-        for worker in workers:
-            fleet.start(worker)
-        for kill, part in enumerate(split(sent, KILLS)):
-            kill_at_random(fleet, workers[kill % 2], part, sender, random)
-        began = time.monotonic()
-        wait_for_lag_0(deployment)
-        seconds = time.monotonic() - began
-        codes = [fleet.stop(worker) for worker in workers]
-        findings = verify(deployment, PANEL, sender)
-        report("kill -9, many readings", place.name, events=len(sent), faults=KILLS, findings=findings, seconds=seconds)
-        assert not findings, str(findings)
-        assert codes == [0, 0]
+    survive(place, deployment, PANEL, sent, Kills("kill -9, many readings", KILLS, seed=3))
